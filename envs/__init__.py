@@ -1,0 +1,1 @@
+"""Places to look at: scenes, sensors and the PointNav task."""

@@ -1,0 +1,85 @@
+"""The `Scene`: one place to look at, as a textured, labelled triangle mesh."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Room:
+    """A room of a scene.
+
+    Attributes:
+        kind: Room type, a Places365 category name such as ``"bedroom"``.
+        polygon: (K, 2) float32 floor outline in metres, columns x and z.
+    """
+
+    kind: str
+    polygon: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A static triangle mesh in metres, +Y up (the axes of glTF and Habitat), with what the sensors need.
+
+    Attributes:
+        name: Identifier, unique within a run (a seed or a file path).
+        vertices: (V, 3) float32 positions.
+        faces: (F, 3) int32 vertex indices; both sides of a face are visible.
+        corner_uv: (F, 3, 2) float32 texture coordinates, u to the right and v *down* the image; they repeat outside [0, 1].
+        corner_color: (F, 3, 3) uint8 RGB factor on the texture at each corner (255 = 1.0): base colour, vertex
+            colour and baked light in one.
+        face_texture: (F,) int32 index into `textures`, -1 where the face has none.
+        textures: (h, w, 3) uint8 sRGB images, row 0 at v = 0. Scenes may share arrays: equal `id` is stored once.
+        face_class: (F,) int32 index into `class_names`.
+        face_instance: (F,) int32 object id within the scene.
+        class_names: Semantic class names.
+        solid: (F,) bool, False where a face neither carries nor stops an agent (ceilings).
+        rooms: Rooms, where they are known.
+    """
+
+    name: str
+    vertices: NDArray[np.float32]
+    faces: NDArray[np.int32]
+    corner_uv: NDArray[np.float32]
+    corner_color: NDArray[np.uint8]
+    face_texture: NDArray[np.int32]
+    textures: tuple[NDArray[np.uint8], ...]
+    face_class: NDArray[np.int32]
+    face_instance: NDArray[np.int32]
+    class_names: tuple[str, ...]
+    solid: NDArray[np.bool_]
+    rooms: tuple[Room, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        """Check shapes, dtypes and index ranges."""
+        count = len(self.faces)
+        expected = {
+            "vertices": ((len(self.vertices), 3), np.float32),
+            "faces": ((count, 3), np.int32),
+            "corner_uv": ((count, 3, 2), np.float32),
+            "corner_color": ((count, 3, 3), np.uint8),
+            "face_texture": ((count,), np.int32),
+            "face_class": ((count,), np.int32),
+            "face_instance": ((count,), np.int32),
+            "solid": ((count,), np.bool_),
+        }
+        for name, (shape, dtype) in expected.items():
+            array = getattr(self, name)
+            if array.shape != shape or array.dtype != dtype:
+                raise ValueError(
+                    f"scene {self.name}: {name} is {array.dtype}{array.shape}, expected {np.dtype(dtype)}{shape}"
+                )
+        if count == 0:
+            raise ValueError(f"scene {self.name}: the mesh has no triangles")
+        if not np.isfinite(self.vertices).all():
+            raise ValueError(f"scene {self.name}: vertices hold NaN or infinity")
+        if self.faces.min() < 0 or self.faces.max() >= len(self.vertices):
+            raise ValueError(f"scene {self.name}: faces point outside the {len(self.vertices)} vertices")
+        if self.face_texture.max() >= len(self.textures):
+            raise ValueError(f"scene {self.name}: face_texture points outside the {len(self.textures)} textures")
+        if self.face_class.min() < 0 or self.face_class.max() >= len(self.class_names):
+            raise ValueError(f"scene {self.name}: face_class points outside the {len(self.class_names)} classes")
