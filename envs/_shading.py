@@ -1,0 +1,192 @@
+"""Compiled inner loops of the CPU renderer: pixels to rays, and ray hits to images."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+# A face is one row of 16 words (one cache line): what a hit needs lies together, because hits are scattered.
+# Floats and integers share the row; the kernel gets it as a float32 and as an int32 view of the same memory.
+FACE_WORDS = 16
+UV = 0  # 6 floats: u, v of the three corners
+NORMAL = 6  # 3 floats: unit geometric normal
+COLOR = 9  # 3 integers: r | g << 8 | b << 16 of each corner
+TEXTURE = 12  # integer: row in the texture table, -1 for none
+CLASS = 13  # integer: semantic class
+INSTANCE = 14  # integer: object id
+
+BYTE = 1.0 / 255.0
+
+
+@njit(cache=True, nogil=True)
+def make_rays(
+    position: NDArray[np.float64],
+    heading: NDArray[np.float64],
+    pitch: NDArray[np.float64],
+    size: int,
+    half_width: float,
+    height: float,
+    origins: NDArray[np.float32],
+    directions: NDArray[np.float32],
+) -> None:
+    """Write one ray per pixel, row by row, for each agent.
+
+    A direction has length 1 along the optical axis, so the distance parameter of a hit is its planar depth.
+
+    Args:
+        position: (N, 3) floor positions, metres.
+        heading: (N,) radians, positive to the left.
+        pitch: (N,) radians, positive upwards.
+        size: Pixels per side.
+        half_width: tan(hfov / 2), half the width of the image plane at distance 1.
+        height: Camera height above the floor, metres.
+        origins: (N * size * size, 3) output.
+        directions: (N * size * size, 3) output.
+    """
+    ray = 0
+    for n in range(len(position)):
+        sin_h, cos_h = math.sin(heading[n]), math.cos(heading[n])
+        sin_p, cos_p = math.sin(pitch[n]), math.cos(pitch[n])
+        x, y, z = position[n, 0], position[n, 1] + height, position[n, 2]
+        for i in range(size):
+            up = half_width * (1.0 - (2 * i + 1) / size)
+            level = cos_p - up * sin_p
+            rise = sin_p + up * cos_p
+            for j in range(size):
+                right = half_width * ((2 * j + 1) / size - 1.0)
+                origins[ray, 0] = x
+                origins[ray, 1] = y
+                origins[ray, 2] = z
+                directions[ray, 0] = -sin_h * level + cos_h * right
+                directions[ray, 1] = rise
+                directions[ray, 2] = -cos_h * level - sin_h * right
+                ray += 1
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _texel_pair(coordinate: float, size: int) -> tuple[int, int, float]:
+    """Return the two neighbouring texels of a repeating coordinate and the weight of the second."""
+    at = (coordinate - math.floor(coordinate)) * size - 0.5
+    low = math.floor(at)
+    first = int(low)
+    if first < 0:
+        first += size
+    second = first + 1
+    if second >= size:
+        second = 0
+    return first, second, at - low
+
+
+@njit(cache=True, nogil=True)
+def shade(
+    primitive: NDArray[np.int32],
+    distance: NDArray[np.float32],
+    barycentric_u: NDArray[np.float32],
+    barycentric_v: NDArray[np.float32],
+    directions: NDArray[np.float32],
+    face_floats: NDArray[np.float32],
+    face_ints: NDArray[np.int32],
+    texels: NDArray[np.uint32],
+    textures: NDArray[np.int64],
+    rgb: NDArray[np.uint8],
+    depth: NDArray[np.float32],
+    normal: NDArray[np.float32],
+    semantic: NDArray[np.int32],
+    instance: NDArray[np.int32],
+    face: NDArray[np.int32],
+) -> None:
+    """Turn R hits into images, in one pass; outputs of length 0 are skipped.
+
+    Args:
+        primitive: (R,) face index of each hit, -1 where the ray met nothing.
+        distance: (R,) planar depth.
+        barycentric_u: (R,) weight of the face's second corner.
+        barycentric_v: (R,) weight of the face's third corner.
+        directions: (R, 3) ray directions.
+        face_floats: (F, 16) face rows as floats.
+        face_ints: (F, 16) the same memory as integers.
+        texels: (T,) all textures one after the other, r | g << 8 | b << 16.
+        textures: (K, 3) offset into `texels`, width, height.
+        rgb: (R, 3) output or empty.
+        depth: (R,) output or empty.
+        normal: (R, 3) output or empty.
+        semantic: (R,) output or empty.
+        instance: (R,) output or empty.
+        face: (R,) output or empty.
+    """
+    for k in range(len(primitive)):
+        f = primitive[k]
+        if len(rgb):
+            if f < 0:
+                rgb[k, 0] = rgb[k, 1] = rgb[k, 2] = 0
+            else:
+                _shade_pixel(
+                    barycentric_u[k], barycentric_v[k], face_floats[f], face_ints[f], texels, textures, rgb[k]
+                )
+        if len(depth):
+            depth[k] = 0.0 if f < 0 else distance[k]
+        if len(normal):
+            _write_normal(f, directions[k], face_floats, normal[k])
+        if len(semantic):
+            semantic[k] = -1 if f < 0 else face_ints[f, CLASS]
+        if len(instance):
+            instance[k] = -1 if f < 0 else face_ints[f, INSTANCE]
+        if len(face):
+            face[k] = f
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _write_normal(
+    f: int, direction: NDArray[np.float32], face_floats: NDArray[np.float32], normal: NDArray[np.float32]
+) -> None:
+    """Write the normal of face `f`, turned against the ray; 0 for a miss."""
+    if f < 0:
+        normal[0] = normal[1] = normal[2] = 0.0
+        return
+    x, y, z = face_floats[f, NORMAL], face_floats[f, NORMAL + 1], face_floats[f, NORMAL + 2]
+    sign = -1.0 if x * direction[0] + y * direction[1] + z * direction[2] > 0.0 else 1.0
+    normal[0] = sign * x
+    normal[1] = sign * y
+    normal[2] = sign * z
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _shade_pixel(
+    second: float,
+    third: float,
+    floats: NDArray[np.float32],
+    ints: NDArray[np.int32],
+    texels: NDArray[np.uint32],
+    textures: NDArray[np.int64],
+    pixel: NDArray[np.uint8],
+) -> None:
+    """Write the interpolated corner colour times the bilinear texel."""
+    first = np.float32(1.0) - second - third
+    a, b, c = ints[COLOR], ints[COLOR + 1], ints[COLOR + 2]
+    red = first * (a & 255) + second * (b & 255) + third * (c & 255)
+    green = first * (a >> 8 & 255) + second * (b >> 8 & 255) + third * (c >> 8 & 255)
+    blue = first * (a >> 16 & 255) + second * (b >> 16 & 255) + third * (c >> 16 & 255)
+    row = ints[TEXTURE]
+    if row >= 0:
+        u = first * floats[UV] + second * floats[UV + 2] + third * floats[UV + 4]
+        v = first * floats[UV + 1] + second * floats[UV + 3] + third * floats[UV + 5]
+        offset, width = textures[row, 0], textures[row, 1]
+        left, right, wx = _texel_pair(u, width)
+        top, bottom, wy = _texel_pair(v, textures[row, 2])
+        top = offset + top * width
+        bottom = offset + bottom * width
+        p, q, r, s = texels[top + left], texels[top + right], texels[bottom + left], texels[bottom + right]
+        wp, wq, wr, ws = (1.0 - wx) * (1.0 - wy), wx * (1.0 - wy), (1.0 - wx) * wy, wx * wy
+        red *= (wp * (p & 255) + wq * (q & 255) + wr * (r & 255) + ws * (s & 255)) * BYTE
+        green *= (
+            wp * (p >> 8 & 255) + wq * (q >> 8 & 255) + wr * (r >> 8 & 255) + ws * (s >> 8 & 255)
+        ) * BYTE
+        blue *= (
+            wp * (p >> 16 & 255) + wq * (q >> 16 & 255) + wr * (r >> 16 & 255) + ws * (s >> 16 & 255)
+        ) * BYTE
+    pixel[0] = int(red + 0.5)
+    pixel[1] = int(green + 0.5)
+    pixel[2] = int(blue + 0.5)
