@@ -1,0 +1,94 @@
+"""From what a simulator gives to what a policy reads: frozen features once per frame, and a stack of K frames."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecFrameStack
+
+from adapt import Base
+
+GOAL = "pointgoal_with_gps_compass"
+RGB, MAP = "rgb", "map"
+FEATURES = "features"
+VALID = "valid"
+_CHANNELS_FIRST = (RGB, FEATURES, MAP)
+
+Observations = dict[str, NDArray[Any]]
+
+
+class PolicyObservations(VecEnvWrapper):
+    """Reduces observations to what the policy reads, with the frozen base's features computed once per frame.
+
+    Output keys: the goal; ``valid`` (N, 1) float32 ones (a frame stack's zeros then mark frames before an episode's
+    start); ``features`` (N, C, h, w) float16 if the method reads them; ``rgb`` (N, 3, H, W) uint8 if it reads images;
+    ``map`` if the task has one.
+    """
+
+    def __init__(self, venv: VecEnv, base: Base | None, reads: frozenset[str]) -> None:
+        """Wrap `venv`; `base` None for a blind policy."""
+        self.base = base
+        self.reads = reads if base is not None else frozenset()
+        source = venv.observation_space
+        assert isinstance(source, spaces.Dict)
+        made: dict[str, spaces.Space[Any]] = {GOAL: source[GOAL], VALID: spaces.Box(0.0, 1.0, (1,), np.float32)}
+        if base is not None:
+            if RGB not in source.spaces:
+                raise ValueError("the policy looks at rgb, but the task has no rgb sensor; add it to env.task.sensors")
+            height, width, channels = source[RGB].shape or ()
+            if "image" in self.reads:
+                made[RGB] = spaces.Box(0, 255, (channels, height, width), np.uint8)
+            if "features" in self.reads:
+                made[FEATURES] = spaces.Box(-np.inf, np.inf, base.feature_shape(height), np.float16)
+        if MAP in source.spaces:
+            made[MAP] = source[MAP]
+        super().__init__(venv, observation_space=spaces.Dict(made))
+
+    def reset(self) -> Observations:  # type: ignore[override]
+        """Reset and convert."""
+        return self._convert(self.venv.reset())  # type: ignore[arg-type]
+
+    def step_wait(  # type: ignore[override]
+        self,
+    ) -> tuple[Observations, NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
+        """Step and convert, the last observations of finished episodes included."""
+        observations, rewards, dones, infos = self.venv.step_wait()
+        ended = np.flatnonzero(dones)
+        if len(ended):
+            lasts = [infos[n]["terminal_observation"] for n in ended]
+            last = self._convert({key: np.stack([one[key] for one in lasts]) for key in lasts[0]})
+            for i, n in enumerate(ended):
+                infos[n]["terminal_observation"] = {key: value[i] for key, value in last.items()}
+        return self._convert(observations), rewards, dones, infos  # type: ignore[arg-type]
+
+    def _convert(self, observations: Observations) -> Observations:
+        out = {GOAL: observations[GOAL], VALID: np.ones((len(observations[GOAL]), 1), np.float32)}
+        if self.reads:
+            rgb = np.ascontiguousarray(observations[RGB].transpose(0, 3, 1, 2))
+            if "image" in self.reads:
+                out[RGB] = rgb
+            if "features" in self.reads:
+                out[FEATURES] = self._features(rgb)
+        if MAP in observations:
+            out[MAP] = observations[MAP]
+        return out
+
+    @torch.no_grad()
+    def _features(self, rgb: NDArray[np.uint8]) -> NDArray[np.float16]:
+        """(N, C, h, w) float16 frozen features of (N, 3, H, W) uint8 images."""
+        assert self.base is not None
+        device = next(iter(self.base.buffers()), next(iter(self.base.parameters()), torch.empty(0))).device
+        with torch.autocast(device.type, torch.bfloat16):
+            features = self.base(torch.as_tensor(rgb, device=device))
+        return features.to(torch.float16).cpu().numpy()
+
+
+def stack_frames(venv: VecEnv, frames: int) -> VecFrameStack:
+    """Stack the last `frames` observations along channels, oldest first, zeros before an episode's start."""
+    assert isinstance(venv.observation_space, spaces.Dict)
+    order = {key: "first" if key in _CHANNELS_FIRST else "last" for key in venv.observation_space.spaces}
+    return VecFrameStack(venv, frames, channels_order=order)  # type: ignore[arg-type]

@@ -1,0 +1,192 @@
+"""The navigation policy of Side-Tuning (section 4.3 and its code's `TaskonomyFeaturesOnlyNet`) on any adapted base.
+
+Goal, visited map and adapted image features of the last K frames, stacked, through small convolutions and fully
+connected layers to an action distribution and a value; no recurrence. SB3's `ActorCriticPolicy` holds it, so PPO and
+the imitation learners train the same class.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import MultiInputActorCriticPolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from adapt import Adapted
+from agents.observations import FEATURES, GOAL, MAP, RGB, VALID
+
+GOAL_CHANNELS = 3
+GROUPS = 8
+
+
+def _orthogonal(module: nn.Module, gain: float = math.sqrt(2)) -> nn.Module:
+    """Orthogonal weights and zero biases in every conv and linear layer of `module`."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.orthogonal_(layer.weight, gain)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    return module
+
+
+def goal_channels(goal: Tensor) -> Tensor:
+    """(..., 2) polar goal (metres, radians) to (..., 3): cosine, sine and distance (in units of 5 m).
+
+    Departs: the paper feeds metres; a unit of 5 m keeps the three channels on one scale.
+    """
+    rho, phi = goal.unbind(-1)
+    return torch.stack([phi.cos(), phi.sin(), rho / 5.0], dim=-1)
+
+
+def _map_network(channels: int, size: int) -> nn.Sequential:
+    """The paper's three convolutions for an 84-cell map; smaller strides for a small one."""
+    first, second = ((8, 4), (4, 2)) if size >= 64 else ((4, 2), (4, 2))
+    return nn.Sequential(
+        nn.Conv2d(channels, 32, *first),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, *second),
+        nn.ReLU(),
+        nn.Conv2d(64, 32, 3),
+        nn.ReLU(),
+        nn.Flatten(),
+    )
+
+
+class NavigationExtractor(BaseFeaturesExtractor):
+    """Observation stack to one feature vector.
+
+    Sizes follow the input: with a (8, 16, 16) code, an 84-cell map and four frames the convolutions are the paper's
+    (code: 4x4 stride 2, 44 to 32 channels; map: 8x8/4, 4x4/2, 3x3). A code smaller than 8x8 keeps its size (3x3
+    convolution). Departs: the goal stack also enters the first fully connected layer directly, since a tiled goal is
+    worth little beside a 4x4 code.
+    """
+
+    def __init__(
+        self, observation_space: spaces.Dict, adapted: Adapted | None, frames: int, hidden: tuple[int, ...] = (1024, 512)
+    ) -> None:
+        """Build for K = `frames` stacked frames; `adapted` None makes a blind policy."""
+        super().__init__(observation_space, hidden[-1])
+        self.frames = frames
+        self.adapted = adapted
+        goal_width = frames * GOAL_CHANNELS
+        width = 0
+        if adapted is not None:
+            channels, height, side = (*adapted.output_shape, 1, 1)[:3]
+            self.groups = math.gcd(GROUPS, channels * frames)
+            kernel = {"kernel_size": 4, "stride": 2} if min(height, side) >= 8 else {"kernel_size": 3, "padding": 1}
+            self.visual = nn.Sequential(nn.Conv2d(channels * frames + goal_width, 32, **kernel), nn.ReLU(), nn.Flatten())
+            with torch.no_grad():
+                width += self.visual(torch.zeros(1, channels * frames + goal_width, height, side)).shape[1]
+        self.goal = cast(nn.Sequential, _orthogonal(nn.Sequential(nn.Linear(goal_width, 64), nn.ReLU())))
+        width += 64
+        self.map: nn.Sequential | None = None
+        if MAP in observation_space.spaces:
+            shape = observation_space[MAP].shape
+            assert shape is not None
+            self.map = cast(nn.Sequential, _orthogonal(_map_network(shape[0], shape[-1])))
+            with torch.no_grad():
+                width += self.map(torch.zeros(1, *shape)).shape[1]
+        layers: list[nn.Module] = []
+        for size in hidden:
+            layers += [nn.Linear(width, size), nn.ReLU()]
+            width = size
+        self.head = cast(nn.Sequential, _orthogonal(nn.Sequential(*layers)))
+
+    def encode(self, rgb: Tensor | None, features: Tensor | None) -> Tensor:
+        """Adapted codes of single frames: (n, 3, H, W) images and/or (n, C, h, w) base features to (n, C', h', w')."""
+        assert self.adapted is not None
+        image = None if rgb is None else rgb.to(torch.uint8)
+        codes = self.adapted(image=image, features=features)
+        return codes if codes.ndim == 4 else codes[..., None, None]
+
+    def fuse(self, codes: Tensor | None, goal: Tensor, valid: Tensor, maps: Tensor | None) -> Tensor:
+        """One feature vector per stack of K frames, oldest first.
+
+        Args:
+            codes: (B, K, C, h, w) adapted codes; None for a blind policy.
+            goal: (B, K, 2) polar goals.
+            valid: (B, K) 1 where the frame belongs to the episode, 0 before its start; such frames count as zeros.
+            maps: (B, K*3, M, M) uint8 visited maps, zero before the start; None without a map.
+
+        Returns:
+            (B, hidden[-1]).
+        """
+        goals = (goal_channels(goal) * valid[..., None]).flatten(1)
+        parts = [self.goal(goals)]
+        if codes is not None:
+            stacked = (codes * valid[:, :, None, None, None].to(codes.dtype)).flatten(1, 2)
+            stacked = F.group_norm(stacked, self.groups)
+            tiled = goals[:, :, None, None].expand(-1, -1, *stacked.shape[2:]).to(stacked.dtype)
+            parts.append(self.visual(torch.cat([stacked, tiled], dim=1)))
+        if self.map is not None:
+            assert maps is not None
+            parts.append(self.map(maps.float() / 127.5 - 1.0))
+        return cast(Tensor, self.head(torch.cat([p.to(parts[0].dtype) for p in parts], dim=1)))
+
+    def forward(self, observations: dict[str, Tensor]) -> Tensor:
+        """Stacked observations of `agents.observations.make_env` to (B, features_dim)."""
+        count, k = observations[GOAL].shape[0], self.frames
+        codes = None
+        if self.adapted is not None:
+            rgb, features = observations.get(RGB), observations.get(FEATURES)
+            flat = self.encode(
+                None if rgb is None else rgb.reshape(count * k, -1, *rgb.shape[2:]),
+                None if features is None else features.reshape(count * k, -1, *features.shape[2:]),
+            )
+            codes = flat.reshape(count, k, *flat.shape[1:])
+        goal = observations[GOAL].reshape(count, k, 2)
+        return self.fuse(codes, goal, observations[VALID], observations.get(MAP))
+
+
+class NavigationPolicy(MultiInputActorCriticPolicy):
+    """SB3's actor-critic on `NavigationExtractor`: linear actor and critic on the extractor's output.
+
+    The frozen base is not part of its state: `state_dict` leaves it out and `load_state_dict` does not ask for it.
+    """
+
+    def __init__(self, *args: Any, adapted: Adapted | None, frames: int, hidden: tuple[int, ...], **kwargs: Any) -> None:
+        """As SB3's policy; `adapted`, `frames` and `hidden` go to the extractor."""
+        super().__init__(
+            *args,
+            net_arch=[],
+            # SB3's own initialisation would overwrite weights that the extractor brings along.
+            ortho_init=False,
+            # The base owns all normalisation of images.
+            normalize_images=False,
+            features_extractor_class=NavigationExtractor,
+            features_extractor_kwargs={"adapted": adapted, "frames": frames, "hidden": tuple(hidden)},
+            **kwargs,
+        )
+        _orthogonal(self.action_net, 0.01)
+        _orthogonal(self.value_net, 1.0)
+
+    @property
+    def extractor(self) -> NavigationExtractor:
+        """The one feature extractor that actor and critic share."""
+        return cast(NavigationExtractor, self.features_extractor)
+
+    def logits(self, latent: Tensor) -> Tensor:
+        """(B, features_dim) extractor output to (B, actions) unnormalised log-probabilities."""
+        return cast(Tensor, self.action_net(latent))
+
+    @torch.no_grad()
+    def probabilities(self, observations: dict[str, np.ndarray[Any, Any]], temperature: float = 1.0) -> np.ndarray[Any, Any]:
+        """(N, actions) float32 action probabilities of stacked observations, softened by `temperature`."""
+        self.set_training_mode(False)
+        tensors = {key: torch.as_tensor(value, device=self.device) for key, value in observations.items()}
+        with torch.autocast(self.device.type, torch.bfloat16):
+            logits = self.logits(self.extractor(tensors))
+        return cast("np.ndarray[Any, Any]", (logits.float() / temperature).softmax(-1).cpu().numpy())
+
+
+def sample_actions(probabilities: np.ndarray[Any, Any], noise: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Actions (N,) int64 by inverse transform of `noise` (N,) uniform in [0, 1) through `probabilities` (N, A)."""
+    cumulative = probabilities.cumsum(1)
+    chosen = (noise[:, None] * cumulative[:, -1:] >= cumulative).sum(1)
+    return np.minimum(chosen, probabilities.shape[1] - 1).astype(np.int64)

@@ -1,0 +1,216 @@
+"""The run folder: everything that one training or evaluation leaves behind, and what a resumed one starts from."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch.utils.tensorboard import SummaryWriter
+
+PACKAGES = ("torch", "torchvision", "numpy", "stable_baselines3", "gymnasium", "embreex", "numba", "hydra-core")
+KEPT_CHECKPOINTS = 2
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file in one step: after a crash or on a full disk the old content is still there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        scratch.write_text(text)
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _git(*words: str) -> str:
+    """Output of a git command in the project's checkout, empty outside one."""
+    done = subprocess.run(
+        ["git", *words], cwd=Path(__file__).resolve().parent, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip()
+
+
+def versions(seed: int) -> dict[str, Any]:
+    """What made a result: command, date, git commit, Python and package versions, seed."""
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    program = f"python -m {spec.name}" if spec else Path(sys.argv[0]).name
+    return {
+        "command": f"{program} {shlex.join(sys.argv[1:])}".strip(),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "git_commit": _git("rev-parse", "HEAD") or "unknown",
+        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "seed": seed,
+    }
+
+
+class Run:
+    """A run folder open for writing: ``config.yaml``, ``versions.json``, ``metrics.jsonl``, TensorBoard events in
+    ``tb/``, checkpoints and ``result.json``.
+    """
+
+    def __init__(self, path: Path, cfg: DictConfig, resume: bool) -> None:
+        """Start a run, or go on with one.
+
+        Raises:
+            ValueError: The folder already holds a run and `resume` is false; or it holds another configuration.
+            FileNotFoundError: `resume` is true and there is nothing to resume.
+        """
+        self.path = path
+        self._config = path / "config.yaml"
+        text = OmegaConf.to_yaml(_without_run_keys(cfg), resolve=True)
+        if resume:
+            if not self._config.is_file():
+                raise FileNotFoundError(f"{path} holds no run to resume; leave out resume=true to start one")
+            _check_same(path, self._config.read_text(), text)
+        elif self._config.exists():
+            raise ValueError(f"{path} already holds a run; choose another run=..., add resume=true, or delete it")
+        self.resumed = resume
+        write_atomically(self._config, text)
+        write_atomically(path / "versions.json", json.dumps(versions(int(cfg.seed)), indent=1))
+        self._metrics = (path / "metrics.jsonl").open("a", buffering=1)
+        self._board: SummaryWriter | None = None
+        self._started = time.monotonic()
+        self._before = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent on this run, earlier sittings included."""
+        return self._before + time.monotonic() - self._started
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        """Append one line to ``metrics.jsonl`` and the same values to TensorBoard."""
+        line = {"step": step, "seconds": round(self.seconds, 2), **{k: round(float(v), 6) for k, v in values.items()}}
+        self._metrics.write(json.dumps(line) + "\n")
+        if self._board is None:
+            self._board = SummaryWriter(str(self.path / "tb"))
+        for key, value in values.items():
+            self._board.add_scalar(key, value, step)
+
+    def result(self, values: dict[str, Any]) -> None:
+        """Merge final numbers into ``result.json``."""
+        file = self.path / "result.json"
+        old = json.loads(file.read_text()) if file.exists() else {}
+        write_atomically(file, json.dumps({**old, **values}, indent=1, sort_keys=True))
+
+    def save(self, step: int, tensors: dict[str, Any]) -> Path:
+        """Write checkpoint `step` (nested dict of tensors and plain values) and drop the oldest ones.
+
+        A checkpoint becomes visible only when it is complete.
+        """
+        folder = self.path / "checkpoints"
+        folder.mkdir(exist_ok=True)
+        final, scratch = folder / f"step_{step:010d}.pt", folder / f".step_{step:010d}.{os.getpid()}"
+        try:
+            torch.save({**tensors, "step": step, "seconds": self.seconds}, scratch)
+            os.replace(scratch, final)
+        except (OSError, RuntimeError) as error:
+            raise OSError(f"could not write {final}: {error}; earlier checkpoints are untouched") from error
+        finally:
+            scratch.unlink(missing_ok=True)
+        for old in list_checkpoints(self.path)[:-KEPT_CHECKPOINTS]:
+            old.unlink()
+        return final
+
+    def restore(self) -> dict[str, Any] | None:
+        """The newest checkpoint of a resumed run, if there is one; metrics written after it are dropped."""
+        if not self.resumed:
+            return None
+        files = list_checkpoints(self.path)
+        state = load_checkpoint(files[-1]) if files else None
+        step = state["step"] if state else -1
+        self._before = state["seconds"] if state else 0.0
+        file = self.path / "metrics.jsonl"
+        lines = [line for line in file.read_text().splitlines() if _logged_step(line) <= step]
+        self._metrics.close()
+        write_atomically(file, "".join(f"{line}\n" for line in lines))
+        self._metrics = file.open("a", buffering=1)
+        if state is None:
+            shutil.rmtree(self.path / "tb", ignore_errors=True)
+        return state
+
+    def close(self) -> None:
+        """Flush and close files."""
+        self._metrics.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def list_checkpoints(path: Path) -> list[Path]:
+    """Complete checkpoints of a run folder, oldest first."""
+    return sorted((path / "checkpoints").glob("step_*.pt"))
+
+
+def load_checkpoint(file: Path) -> dict[str, Any]:
+    """Read a checkpoint (tensors and plain values only).
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    try:
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{file} is not a readable checkpoint ({error}); delete it to fall back to the one before") from error
+    return state
+
+
+def load_config(path: Path) -> DictConfig:
+    """Config of a finished or running run.
+
+    Raises:
+        FileNotFoundError: There is no run in that folder.
+    """
+    file = path / "config.yaml"
+    if not file.is_file():
+        raise FileNotFoundError(f"{path} holds no run (no config.yaml); give run=<folder of a training>")
+    cfg = OmegaConf.load(file)
+    assert isinstance(cfg, DictConfig)
+    return cfg
+
+
+def _without_run_keys(cfg: DictConfig) -> DictConfig:
+    """The config without the keys that may differ between the sittings of one run."""
+    kept = {str(k): v for k, v in cfg.items() if k not in ("run", "resume")}
+    return OmegaConf.create(OmegaConf.to_container(OmegaConf.create(kept), resolve=True))  # type: ignore[return-value]
+
+
+def _check_same(path: Path, old: str, new: str) -> None:
+    """Refuse to resume under another configuration, naming the keys that differ."""
+    before, now = _flatten(OmegaConf.create(old)), _flatten(OmegaConf.create(new))
+    differs = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
+    if differs:
+        first = differs[0]
+        raise ValueError(
+            f"{path} was started with {first}={before.get(first)}, now it is {now.get(first)}"
+            + (f" ({len(differs)} keys differ)" if len(differs) > 1 else "")
+            + "; resume with the same settings or start a new run"
+        )
+
+
+def _flatten(cfg: Any, prefix: str = "") -> dict[str, Any]:
+    plain = OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else cfg
+    if not isinstance(plain, dict):
+        return {prefix.rstrip("."): plain}
+    return {k: v for key, value in plain.items() for k, v in _flatten(value, f"{prefix}{key}.").items()}
+
+
+def _logged_step(line: str) -> float:
+    """Step of a metrics line; a line cut off by a kill counts as infinitely late."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError):
+        return float("inf")

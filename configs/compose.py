@@ -1,0 +1,123 @@
+"""One way for every command to read its YAML: Hydra, with errors of one line.
+
+``@cli("train")`` makes ``main(cfg)`` a command that composes ``configs/train.yaml`` with overrides from the command line
+(``key=value``, ``group=choice``, ``-m group=a,b`` to sweep, ``--help``).
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+FOLDER = Path(__file__).resolve().parent
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message is one line that says what is wrong and what to do."""
+
+
+def compose(name: str, overrides: list[str]) -> DictConfig:
+    """Compose ``configs/<name>.yaml`` with Hydra overrides.
+
+    Raises:
+        ConfigError: An override that does not parse, a group choice or key that does not exist, a missing value.
+    """
+    _check_choices(overrides)
+    try:
+        with hydra.initialize_config_dir(str(FOLDER), version_base=None):
+            cfg = hydra.compose(name, overrides)
+        _check_missing(cfg)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_one_line(name, error, overrides)) from error
+    return cfg
+
+
+def cli(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+    """Make a function of the composed config a command; its expected errors become one line and exit code 2."""
+
+    def decorate(main: Callable[[DictConfig], Any]) -> Callable[[], None]:
+        @functools.wraps(main)
+        def task(cfg: DictConfig) -> None:
+            with _errors_on_one_line():
+                _check_missing(cfg)
+                main(cfg)
+
+        def command() -> None:
+            with _errors_on_one_line():
+                words = [a for a in sys.argv[1:] if not a.startswith("-") and "=" in a]
+                _check_choices(words)
+                if not {"-m", "--multirun"} & set(sys.argv) and not any(a.startswith("-") for a in sys.argv[1:]):
+                    compose(name, sys.argv[1:])
+            hydra.main(version_base=None, config_path=str(FOLDER), config_name=name)(task)()
+
+        return command
+
+    return decorate
+
+
+class _errors_on_one_line:  # noqa: N801 (used as a statement)
+    """Turn errors that a user can act on into one line on stderr and exit code 2."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, ValueError | OSError | LookupError | ImportError | OmegaConfBaseException):
+            sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+            raise SystemExit(2) from error
+
+
+def _check_missing(cfg: DictConfig) -> None:
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        raise ConfigError(f"give a value for {', '.join(missing)}, for example {missing[0]}=...")
+
+
+def _check_choices(overrides: list[str]) -> None:
+    """Unknown choices of a group (``adapt=sidetuning``) get the nearest names before Hydra sees them."""
+    for override in OverridesParser.create().parse_overrides([o for o in overrides if "=" in o]):
+        group = FOLDER / override.key_or_group
+        if "." in override.key_or_group or not group.is_dir():
+            continue
+        known = sorted(p.relative_to(group).with_suffix("").as_posix() for p in group.rglob("*.yaml"))
+        values = override.sweep_string_iterator() if override.is_sweep_override() else [str(override.value())]
+        for value in values:
+            if value not in known:
+                near = difflib.get_close_matches(value, known, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}"
+                raise ConfigError(f"{override.key_or_group}={value}: there is no such choice; {hint}")
+
+
+def _one_line(name: str, error: Exception, overrides: list[str]) -> str:
+    """Hydra's message cut to what a user needs, with the nearest key where one was misspelt."""
+    text = str(error).split("\n")[0]
+    key = re.search(r"[Kk]ey '([^']+)' is not in struct", f"{error} {error.__cause__}")
+    if key is not None:
+        path = next((o.split("=")[0].lstrip("+") for o in overrides if o.split("=")[0].endswith(key[1])), key[1])
+        with hydra.initialize_config_dir(str(FOLDER), version_base=None):
+            known = _keys(hydra.compose(name))
+        near = difflib.get_close_matches(path, known, 1)
+        return f"configs/{name}.yaml has no key {path!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+    return text
+
+
+def _keys(cfg: Any, prefix: str = "") -> list[str]:
+    """All dotted keys of a config."""
+    found: list[str] = []
+    for key in cfg:
+        full = f"{prefix}{key}"
+        found.append(full)
+        if not OmegaConf.is_missing(cfg, key) and isinstance(cfg[key], DictConfig):
+            found += _keys(cfg[key], f"{full}.")
+    return found

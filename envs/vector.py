@@ -1,0 +1,178 @@
+"""`PointNav` behind the two interfaces that learners expect: an SB3 `VecEnv` and a `gymnasium.Env`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv
+
+from envs.pointnav import Place, PointNav, Task
+from envs.renderer import Camera
+
+GOAL = "pointgoal_with_gps_compass"
+
+
+def observation_space(task: Task, camera: Camera) -> spaces.Dict:
+    """Gymnasium space of one agent's observation (names and ranges: `PointNav`)."""
+    limits = np.array([np.inf, np.pi], np.float32)
+    low = np.array([0.0, -np.pi], np.float32)
+    made: dict[str, spaces.Space[Any]] = {GOAL: spaces.Box(low, limits, dtype=np.float32)}
+    size = camera.size
+    if "rgb" in task.sensors:
+        made["rgb"] = spaces.Box(0, 255, (size, size, 3), np.uint8)
+    if "depth" in task.sensors:
+        made["depth"] = spaces.Box(0.0, 1.0, (size, size, 1), np.float32)
+    if "map" in task.sensors:
+        made["map"] = spaces.Box(0, 255, (3, task.map_size, task.map_size), np.uint8)
+    return spaces.Dict(made)
+
+
+class PointNavVecEnv(VecEnv):
+    """N agents in the scenes of `places`, stepped as one batch in this process.
+
+    A finished episode is followed by the next at once, as SB3 expects: ``infos[n]`` then holds the true last
+    observation (``terminal_observation``), ``TimeLimit.truncated`` (True where the episode was cut off, so that its
+    value is bootstrapped), ``is_success``, and the episode's record (`PointNav.step`) under ``nav``.
+    """
+
+    def __init__(
+        self,
+        places: Sequence[Place],
+        task: Task,
+        camera: Camera,
+        count: int,
+        seed: int | None = 0,
+        device: str = "cpu",
+    ) -> None:
+        """Make `count` agents. Seed None: every episode once, in order; agents without one left idle (`active`)."""
+        self.nav = PointNav(places, task, camera, count, seed, device)
+        self.render_mode = "rgb_array"
+        super().__init__(count, observation_space(task, camera), spaces.Discrete(len(task.actions)))
+        self._pending: NDArray[np.int64] = np.zeros(count, np.int64)
+
+    @property
+    def active(self) -> NDArray[np.bool_]:
+        """(N,) bool, False for agents that wait idly because no episode is left."""
+        return self.nav.agents.active
+
+    def reset(self) -> dict[str, NDArray[Any]]:  # type: ignore[override]
+        """Start a new episode for every agent."""
+        self.nav.reset(np.arange(self.num_envs))
+        self._reset_seeds()
+        self._reset_options()
+        return self.nav.observe()
+
+    def step_async(self, actions: NDArray[np.int64]) -> None:
+        """Keep the actions for `step_wait`."""
+        self._pending = np.asarray(actions)
+
+    def step_wait(  # type: ignore[override]
+        self,
+    ) -> tuple[dict[str, NDArray[Any]], NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
+        """Step all agents; see the class for what a finished episode leaves in its info."""
+        rewards, dones, records = self.nav.step(self._pending)
+        ended = np.flatnonzero(dones)
+        infos: list[dict[str, Any]] = [{"TimeLimit.truncated": False} for _ in range(self.num_envs)]
+        last = self.nav.observe(ended) if len(ended) else {}
+        for i, n in enumerate(ended):
+            infos[n] = {
+                "terminal_observation": {key: value[i] for key, value in last.items()},
+                "TimeLimit.truncated": records[n]["truncated"],
+                "is_success": bool(records[n]["success"]),
+                "nav": records[n],
+            }
+        if len(ended):
+            self.nav.reset(ended)
+        return self.nav.observe(), rewards, dones, infos
+
+    def close(self) -> None:
+        """Nothing to release: there is no GL context and no child process."""
+
+    def get_images(self) -> Sequence[NDArray[np.uint8]]:
+        """What each agent sees, (S, S, 3) uint8."""
+        frames = self.nav.observe()
+        if "rgb" not in frames:
+            raise ValueError("the agents have no rgb sensor to show; add it to env.sensors")
+        return list(frames["rgb"])
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """The attribute, once per agent asked for: all agents share this object."""
+        return [getattr(self, attr_name) for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """Set an attribute for all agents at once."""
+        setattr(self, attr_name, value)
+
+    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
+        """Call a method once and give its answer to every agent asked for."""
+        answer = getattr(self, method_name)(*args, **kwargs)
+        return [answer for _ in self._get_indices(indices)]
+
+    def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper[Any, Any, Any, Any]], indices: Any = None) -> list[bool]:
+        """No agent is a wrapped Gymnasium environment."""
+        return [False for _ in self._get_indices(indices)]
+
+
+class PointNavEnv(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
+    """One agent on PointNav episodes as a Gymnasium environment.
+
+    Action space: ``Discrete(4)`` (0 stop, 1 forward, 2 left, 3 right), or ``Discrete(3)`` (0 forward, 1 left, 2 right)
+    in the ``side_tuning`` variant. Observation space: `observation_space`. Reward: `envs.measures.nav_reward`.
+    An episode terminates on STOP and is truncated after `Task.max_steps`.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's own convention)
+
+    def __init__(
+        self,
+        places: Sequence[Place],
+        task: Task | None = None,
+        camera: Camera | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        """Make an environment over the episodes of `places`, shuffled by the seed given to `reset`."""
+        self.places, self.task, self.camera = list(places), task or Task(), camera or Camera()
+        self.render_mode = render_mode
+        self.observation_space = observation_space(self.task, self.camera)
+        self.action_space = spaces.Discrete(len(self.task.actions))
+        self._nav: PointNav | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Start the next episode; a seed restarts the shuffling."""
+        super().reset(seed=seed)
+        if self._nav is None or seed is not None:
+            order = int(self.np_random.integers(2**31))
+            self._nav = PointNav(self.places, self.task, self.camera, 1, order)
+        self._nav.reset(np.array([0]))
+        return self._observation(self._nav), {}
+
+    def step(
+        self, action: np.int64
+    ) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
+        """Act once; after the episode's end ``info["nav"]`` holds its record (`PointNav.step`)."""
+        if self._nav is None:
+            raise RuntimeError("call reset() before step()")
+        rewards, dones, records = self._nav.step(np.array([action]))
+        info = {"nav": records[0], "is_success": bool(records[0]["success"])} if dones[0] else {}
+        truncated = bool(dones[0] and records[0]["truncated"])
+        return self._observation(self._nav), float(rewards[0]), bool(dones[0]) and not truncated, truncated, info
+
+    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
+        """(S, S, 3) uint8, what the agent sees, when made with ``render_mode="rgb_array"``."""
+        if self.render_mode != "rgb_array" or self._nav is None:
+            return None
+        frames = self._nav.observe()
+        if "rgb" not in frames:
+            raise ValueError("the agent has no rgb sensor to show; add it to the task's sensors")
+        return frames["rgb"][0]
+
+    @staticmethod
+    def _observation(nav: PointNav) -> dict[str, NDArray[Any]]:
+        return {key: value[0] for key, value in nav.observe().items()}
