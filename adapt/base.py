@@ -1,0 +1,342 @@
+"""The frozen base: whatever turns an image batch into features and never changes.
+
+A `Base` owns all input normalisation (callers hand it uint8 images as they come from the renderer), is
+identified by the sha256 of its weights, and is always in eval mode without gradients, whatever its owner's
+`train()` asks for. `load_base` finds one by name; `save_base` writes one as a single self-describing file.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from adapt.encoders import build_encoder
+from adapt.files import nearest, write_atomically
+
+PRETRAINED = Path(__file__).parent / "pretrained"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Per-channel (image / 255 - mean) / std; the default maps uint8 to [-1,1] as Taskonomy does."""
+
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+
+    def __post_init__(self) -> None:
+        """Check that the two fit."""
+        if len(self.mean) != len(self.std) or min(self.std) <= 0:
+            raise ValueError(
+                f"normalisation needs as many positive std as mean, got {self.mean} and {self.std}"
+            )
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Turn uint8 images (B,C,H,W) into normalised float32 images of the same shape."""
+        if images.dtype != torch.uint8:
+            raise ValueError(
+                f"images must be uint8 in 0..255, got {images.dtype}; the base normalises them itself"
+            )
+        if images.ndim != 4 or images.shape[1] != len(self.mean):
+            raise ValueError(f"images must have shape (B,{len(self.mean)},H,W), got {tuple(images.shape)}")
+        mean = torch.tensor(self.mean, device=images.device).view(-1, 1, 1)
+        std = torch.tensor(self.std, device=images.device).view(-1, 1, 1)
+        return (images.float() / 255 - mean) / std
+
+
+IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@dataclass(frozen=True)
+class BaseSpec:
+    """How a base was made, enough to build its encoder again.
+
+    Attributes:
+        encoder: a name of `adapt.encoders.build_encoder`, or empty for a network that the caller built.
+        kwargs: that encoder's settings.
+        normalisation: what happens to the image first.
+        task: what the weights were trained for.
+        training: numbers of that training (losses, data, steps).
+    """
+
+    encoder: str = ""
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    normalisation: Normalisation = field(default_factory=Normalisation)
+    task: str = ""
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The spec as one JSON object."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> BaseSpec:
+        """Read what `to_json` wrote."""
+        values = json.loads(text)
+        normalisation = {k: tuple(v) for k, v in values.pop("normalisation").items()}
+        return cls(normalisation=Normalisation(**normalisation), **values)
+
+
+class Base(nn.Module):
+    """A frozen encoder with its input normalisation: uint8 images (B,3,H,W) in 0..255 to float32 features.
+
+    Attributes:
+        encoder: the network, of normalised float images; it has no parameters if the base is a black box.
+        spec: how the base was made.
+        calls: number of forward passes so far.
+        frames_evaluated: number of images in them, so that "once per frame" can be checked.
+    """
+
+    def __init__(self, encoder: nn.Module, spec: BaseSpec | None = None) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.spec = spec or BaseSpec()
+        self.calls = 0
+        self.frames_evaluated = 0
+        self._sha256: str | None = None
+        self._shapes: dict[tuple[int, int], tuple[int, ...]] = {}
+        self.train(False)
+
+    @property
+    def black_box(self) -> bool:
+        """Whether the base is a callable without weights, which only fusion methods can adapt."""
+        return False
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest over the names, types, shapes and bytes of all weights, and the normalisation."""
+        if self._sha256 is None:
+            self._sha256 = self._digest()
+        return self._sha256
+
+    def _digest(self) -> str:
+        digest = hashlib.sha256(json.dumps(asdict(self.spec.normalisation), sort_keys=True).encode())
+        for name, tensor in sorted(self.encoder.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def train(self, mode: bool = True) -> Base:
+        """Stay in eval mode and without gradients; `mode` is ignored because a base never trains."""
+        super().train(False)
+        self.requires_grad_(False)
+        return self
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Turn uint8 images (B,3,H,W) into what the encoder expects, float32 of the same shape."""
+        return self.spec.normalisation(images)
+
+    def _evaluate(self, images: Tensor) -> Tensor:
+        features: Tensor = self.encoder(self.normalise(images))
+        return features
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute features (B,C,h,w), or (B,C) for encoders that pool, of uint8 images (B,3,H,W)."""
+        self.calls += 1
+        self.frames_evaluated += len(images)
+        with torch.no_grad():
+            return self._evaluate(images)
+
+    def layers(self, images: Tensor, names: Sequence[str] = ()) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the features and the outputs of inner layers in one pass.
+
+        Args:
+            images: uint8 (B,3,H,W).
+            names: submodules of the encoder; by default its `layer_names`.
+
+        Returns:
+            The features as from `forward`, and the output of each named submodule.
+
+        Raises:
+            ValueError: the base is a black box, or has no layer of that name.
+        """
+        outputs: dict[str, Tensor] = {}
+        with ExitStack() as stack:
+            for name in self.layer_names(names):
+                hook = partial(_keep, outputs, name)
+                handle = self.encoder.get_submodule(name).register_forward_hook(hook)
+                stack.callback(handle.remove)
+            features = self(images)
+        return features, outputs
+
+    def layer_names(self, names: Sequence[str] = ()) -> tuple[str, ...]:
+        """The inner layers that `layers` returns for `names`, checked to exist."""
+        chosen = tuple(names) or tuple(getattr(self.encoder, "layer_names", ()))
+        known = dict(self.encoder.named_modules())
+        if self.black_box or not chosen:
+            raise ValueError("this base shows no inner layers; name submodules of its encoder, if it has one")
+        for name in chosen:
+            if name not in known:
+                raise ValueError(f"the base has no layer {name!r}{nearest(name, known)}")
+        return chosen
+
+    def feature_shape(self, size: int | tuple[int, int]) -> tuple[int, ...]:
+        """Shape of one image's features, (C,h,w) or (C,), for square images of `size` pixels or (H,W)."""
+        height, width = (size, size) if isinstance(size, int) else size
+        if (height, width) not in self._shapes:
+            device = next((p.device for p in self.encoder.parameters()), torch.device("cpu"))
+            zeros = torch.zeros(
+                1, len(self.spec.normalisation.mean), height, width, dtype=torch.uint8, device=device
+            )
+            with torch.no_grad():
+                self._shapes[height, width] = tuple(self._evaluate(zeros).shape[1:])
+        return self._shapes[height, width]
+
+
+def _keep(outputs: dict[str, Tensor], name: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
+    outputs[name] = output
+
+
+class _Callable(nn.Module):
+    """Lets a plain function stand where an encoder stands."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Call the function with uint8 images (B,3,H,W)."""
+        return self.function(images)
+
+
+class BlackBoxBase(Base):
+    """A base that is any function of the image: an oracle, a decision tree. Only fusion methods can adapt it.
+
+    Args:
+        function: maps uint8 images (B,3,H,W) to float features (B,C,h,w) or (B,C); no gradient passes
+            through it.
+        identity: names the function and its version; takes the place of weights in `sha256`.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor], identity: str) -> None:
+        super().__init__(_Callable(function), BaseSpec(task=identity))
+        self._identity = identity
+
+    @property
+    def black_box(self) -> bool:
+        """Always true."""
+        return True
+
+    def _digest(self) -> str:
+        return hashlib.sha256(f"black box {self._identity}".encode()).hexdigest()
+
+    def _evaluate(self, images: Tensor) -> Tensor:
+        features: Tensor = self.encoder(images)
+        return features.float()
+
+
+def random_base(encoder: str = "fcn5", seed: int = 42, **kwargs: Any) -> Base:
+    """A base with the encoder's default initialisation under `seed`, the control for trained ones."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build_encoder(encoder, **kwargs)
+    return Base(network, BaseSpec(encoder, kwargs, task="random", training={"seed": seed}))
+
+
+def save_base(base: Base, path: str | Path, dtype: torch.dtype = torch.float16) -> str:
+    """Write a base as one safetensors file, atomically; the spec goes into the file's header.
+
+    Args:
+        base: a base whose spec names its encoder.
+        path: file to write, by custom `<name>.safetensors`.
+        dtype: how floating tensors are stored; `load_base` gives them back as float32.
+
+    Returns:
+        The sha256 of the base that `load_base` will give, which differs from `base.sha256` if `dtype` rounds.
+
+    Raises:
+        ValueError: the spec names no encoder, so that the file could not be loaded again.
+        OSError: the file could not be written; what was there before is undamaged.
+    """
+    if base.black_box or not base.spec.encoder:
+        raise ValueError(
+            "only a base whose spec names its encoder can be saved; build it with adapt.encoders"
+        )
+    tensors = {
+        name: t.detach().cpu().to(dtype if t.is_floating_point() else t.dtype).contiguous()
+        for name, t in base.encoder.state_dict().items()
+    }
+    data = save(tensors, metadata={"sidestep_base": str(FORMAT_VERSION), "spec": base.spec.to_json()})
+    write_atomically(Path(path), data)
+    rounded = Base(copy.deepcopy(base.encoder), base.spec)
+    rounded.encoder.load_state_dict(_as_float32(tensors))
+    return rounded.sha256
+
+
+def list_bases() -> list[str]:
+    """Names that `load_base` knows: the embedded files and `random`."""
+    return sorted({"random", *(file.stem for file in PRETRAINED.glob("*.safetensors"))})
+
+
+def load_base(name_or_path: str | Path) -> Base:
+    """Load a frozen base.
+
+    Args:
+        name_or_path: one of `list_bases()`; a file of `save_base`; or `timm/<model>` or
+            `torchvision/<model>`, with that library's pretrained ImageNet weights.
+
+    Raises:
+        FileNotFoundError: a path that does not exist.
+        ValueError: an unknown name (the nearest is suggested), or a file that is not a base.
+    """
+    name = str(name_or_path)
+    if name == "random":
+        return random_base()
+    if name.startswith(("timm/", "torchvision/")):
+        return _library_base(name)
+    if name.endswith(".safetensors") or isinstance(name_or_path, Path):
+        if not Path(name).is_file():
+            raise FileNotFoundError(f"no base at {name}: give the path of a file that save_base wrote")
+        return _read_base(Path(name))
+    if name not in list_bases():
+        known = list_bases()
+        raise ValueError(
+            f"unknown base {name!r}{nearest(name, known)}; choose from {', '.join(known)} or a path"
+        )
+    return _read_base(PRETRAINED / f"{name}.safetensors")
+
+
+def _read_base(path: Path) -> Base:
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is not a readable safetensors file ({error}); copy or train it again"
+        ) from error
+    if header.get("sidestep_base") != str(FORMAT_VERSION):
+        version = header.get("sidestep_base", "none")
+        raise ValueError(f"{path} is not a base of format {FORMAT_VERSION} (found: {version})")
+    spec = BaseSpec.from_json(header["spec"])
+    encoder = build_encoder(spec.encoder, **spec.kwargs)
+    try:
+        encoder.load_state_dict(_as_float32(tensors))
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not hold the weights of {spec.encoder!r}: {error}") from error
+    return Base(encoder, spec)
+
+
+def _library_base(name: str) -> Base:
+    weights: dict[str, Any] = {"pretrained": True} if name.startswith("timm/") else {"weights": "DEFAULT"}
+    encoder = build_encoder(name, **weights)
+    normalisation = IMAGENET
+    if config := getattr(encoder, "pretrained_cfg", None):
+        normalisation = Normalisation(tuple(config["mean"]), tuple(config["std"]))
+    return Base(encoder, BaseSpec(name, {}, normalisation, task="imagenet"))
+
+
+def _as_float32(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}

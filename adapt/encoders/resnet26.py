@@ -1,0 +1,61 @@
+"""ResNet-26 of Residual Adapters and the Visual Decathlon (also "WideResNet-28" in TAPS)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class _BasicBlock(nn.Module):
+    """conv - BN - ReLU - conv - BN, plus the input; a strided block averages 2x2 and appends zeros."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        if self.stride > 1:
+            x = F.avg_pool2d(x, 2, ceil_mode=True)
+            x = torch.cat([x, torch.zeros_like(x)], 1)
+        return F.relu(y + x)
+
+
+class ResNet26(nn.Module):
+    """Images (B,3,H,W) to vectors (B,256*width); 5,814,688 parameters at width 1, a head 257 per class.
+
+    The stem has no ReLU and no pool; each of the three stages halves the map; a last BN and ReLU follow.
+    """
+
+    layer_names: ClassVar[tuple[str, ...]] = ("bn1", "layer1", "layer2", "layer3")
+
+    def __init__(self, width: float = 1.0) -> None:
+        super().__init__()
+        stem = round(32 * width)
+        self.conv1 = nn.Conv2d(3, stem, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(stem)
+        self.layer1 = self._stage(stem)
+        self.layer2 = self._stage(2 * stem)
+        self.layer3 = self._stage(4 * stem)
+        self.end_bn = nn.BatchNorm2d(8 * stem)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+
+    @staticmethod
+    def _stage(inputs: int) -> nn.Sequential:
+        return nn.Sequential(
+            _BasicBlock(inputs, 2 * inputs, 2), *(_BasicBlock(2 * inputs, 2 * inputs, 1) for _ in range(3))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (B,3,H,W) to vectors (B,256*width)."""
+        x = self.layer3(self.layer2(self.layer1(self.bn1(self.conv1(x)))))
+        return F.relu(self.end_bn(x)).mean((2, 3))
