@@ -1,0 +1,328 @@
+"""Points on the floor: look-up by position, clearance, line of sight, movement with sliding."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from envs._heightfield import FloatArray, IntArray
+
+# Height difference between a query and the floor below it that still counts, as habitat-sim's is_navigable (0.5 m).
+LEVEL_TOLERANCE = 0.5
+# How far a line of sight may cut into the margin around obstacles, in cells.
+SIGHT_SLACK = 0.2
+
+
+class Ground(NamedTuple):
+    """The navigable floor: nodes at column centres, and what holds between them by bilinear interpolation.
+
+    A point is navigable where the interpolated clearance is at least `radius` and a node of an island is beside it.
+
+    Attributes:
+        start: (columns + 1,) int32; column c = iz * nx + ix holds the nodes start[c]:start[c + 1].
+        column: (M,) int32 column of each node.
+        height: (M,) float32 floor y.
+        clear: (M,) float32 distance to the nearest wall or drop, metres.
+        island: (M,) int32 island of each navigable node, -1 for the nodes just outside.
+        near: (M, 4) int32 neighbours to -x, +x, -z, +z, or -1.
+        x0: World x of the grid's corner.
+        z0: World z of the grid's corner.
+        cell: Cell size, metres.
+        nx: Columns along x.
+        nz: Columns along z.
+        radius: Agent radius, metres.
+        climb: Largest step in height, metres.
+    """
+
+    start: IntArray
+    column: IntArray
+    height: FloatArray
+    clear: FloatArray
+    island: IntArray
+    near: IntArray
+    x0: float
+    z0: float
+    cell: float
+    nx: int
+    nz: int
+    radius: float
+    climb: float
+
+
+@njit(cache=True)
+def level(g, ix, iz, y, tolerance):  # type: ignore[no-untyped-def]
+    """Node of column (ix, iz) nearest in height to y within `tolerance`, or -1."""
+    if ix < 0 or iz < 0 or ix >= g.nx or iz >= g.nz:
+        return -1
+    c = iz * g.nx + ix
+    best = -1
+    for i in range(g.start[c], g.start[c + 1]):
+        gap = abs(g.height[i] - y)
+        if gap <= tolerance:
+            best = i
+            tolerance = gap
+    return best
+
+
+@njit(cache=True)
+def stencil(g, x, y, z, tolerance):  # type: ignore[no-untyped-def]
+    """The four nodes around (x, z) at the floor level nearest to y: four nodes (-1 if none), fractions in x and z."""
+    u = (x - g.x0) / g.cell - 0.5
+    v = (z - g.z0) / g.cell - 0.5
+    ix, iz = int(np.floor(u)), int(np.floor(v))
+    a = level(g, ix, iz, y, tolerance)
+    b = level(g, ix + 1, iz, y, tolerance)
+    c = level(g, ix, iz + 1, y, tolerance)
+    d = level(g, ix + 1, iz + 1, y, tolerance)
+    best = np.inf
+    ref = y
+    for i in (a, b, c, d):
+        if i >= 0 and abs(g.height[i] - y) < best:
+            best = abs(g.height[i] - y)
+            ref = g.height[i]
+    reach = 2.0 * g.climb + 1e-3
+    a = a if a >= 0 and abs(g.height[a] - ref) <= reach else -1
+    b = b if b >= 0 and abs(g.height[b] - ref) <= reach else -1
+    c = c if c >= 0 and abs(g.height[c] - ref) <= reach else -1
+    d = d if d >= 0 and abs(g.height[d] - ref) <= reach else -1
+    return a, b, c, d, u - ix, v - iz
+
+
+@njit(cache=True)
+def clear_at(g, s):  # type: ignore[no-untyped-def]
+    """Interpolated clearance of a stencil; nodes that are missing lie inside obstacles and count 0."""
+    a, b, c, d, fx, fz = s
+    total = 0.0
+    if a >= 0:
+        total += (1 - fx) * (1 - fz) * g.clear[a]
+    if b >= 0:
+        total += fx * (1 - fz) * g.clear[b]
+    if c >= 0:
+        total += (1 - fx) * fz * g.clear[c]
+    if d >= 0:
+        total += fx * fz * g.clear[d]
+    return total
+
+
+@njit(cache=True)
+def slope_at(g, s):  # type: ignore[no-untyped-def]
+    """Gradient (x, z) of the interpolated clearance."""
+    a, b, c, d, fx, fz = s
+    ca = g.clear[a] if a >= 0 else 0.0
+    cb = g.clear[b] if b >= 0 else 0.0
+    cc = g.clear[c] if c >= 0 else 0.0
+    cd = g.clear[d] if d >= 0 else 0.0
+    dx = ((cb - ca) * (1 - fz) + (cd - cc) * fz) / g.cell
+    dz = ((cc - ca) * (1 - fx) + (cd - cb) * fx) / g.cell
+    return dx, dz
+
+
+@njit(cache=True)
+def height_at(g, s, y):  # type: ignore[no-untyped-def]
+    """Interpolated floor height of a stencil, y where it is empty."""
+    a, b, c, d, fx, fz = s
+    total = weight = 0.0
+    if a >= 0:
+        w = (1 - fx) * (1 - fz) + 1e-9
+        total, weight = total + w * g.height[a], weight + w
+    if b >= 0:
+        w = fx * (1 - fz) + 1e-9
+        total, weight = total + w * g.height[b], weight + w
+    if c >= 0:
+        w = (1 - fx) * fz + 1e-9
+        total, weight = total + w * g.height[c], weight + w
+    if d >= 0:
+        w = fx * fz + 1e-9
+        total, weight = total + w * g.height[d], weight + w
+    return total / weight if weight > 0.0 else y
+
+
+@njit(cache=True)
+def island_at(g, s):  # type: ignore[no-untyped-def]
+    """Island of the nearest island node of a stencil, -1 if the point is not navigable."""
+    if clear_at(g, s) < g.radius:
+        return -1
+    a, b, c, d, fx, fz = s
+    best, label = -1.0, -1
+    for i, w in ((a, (1 - fx) * (1 - fz)), (b, fx * (1 - fz)), (c, (1 - fx) * fz), (d, fx * fz)):
+        if i >= 0 and g.island[i] >= 0 and w > best:
+            best, label = w, g.island[i]
+    return label
+
+
+@njit(cache=True)
+def on_island(g, s, island):  # type: ignore[no-untyped-def]
+    """Whether a stencil is navigable and beside a node of `island`."""
+    if clear_at(g, s) < g.radius:
+        return False
+    a, b, c, d, _, _ = s
+    for i in (a, b, c, d):
+        if i >= 0 and g.island[i] == island:
+            return True
+    return False
+
+
+@njit(cache=True)
+def sees(g, x, y, z, x1, y1, z1):  # type: ignore[no-untyped-def]
+    """Whether the straight walk from (x, z) at floor height y to (x1, z1) at y1 stays on navigable floor."""
+    length = np.sqrt((x1 - x) ** 2 + (z1 - z) ** 2)
+    least = g.radius - SIGHT_SLACK * g.cell
+    along = 0.0
+    tolerance = 2.0 * g.climb
+    while along < length:
+        t = along / length
+        s = stencil(g, x + t * (x1 - x), y, z + t * (z1 - z), tolerance)
+        room = clear_at(g, s) - least
+        if room < 0.0:
+            return False
+        y = height_at(g, s, y)
+        # The interpolated clearance changes by at most sqrt 2 per metre.
+        along += max(0.7 * room, 0.5 * g.cell)
+    return abs(y - y1) <= 2.0 * g.climb + 1e-3
+
+
+@njit(cache=True)
+def _slide(g, x, y, z, island):  # type: ignore[no-untyped-def]
+    """Push (x, z) out of the margin of obstacles along the clearance gradient: found, x, z."""
+    for _ in range(4):
+        s = stencil(g, x, y, z, 2.0 * g.climb)
+        lack = g.radius - clear_at(g, s)
+        if lack <= 0.0:
+            return on_island(g, s, island), x, z
+        dx, dz = slope_at(g, s)
+        steep = dx * dx + dz * dz
+        if steep < 1e-2:
+            return False, x, z
+        x += (lack + 1e-5) * dx / steep
+        z += (lack + 1e-5) * dz / steep
+    s = stencil(g, x, y, z, 2.0 * g.climb)
+    return on_island(g, s, island), x, z
+
+
+@njit(cache=True)
+def move(g, x, y, z, dx, dz, sliding):  # type: ignore[no-untyped-def]
+    """Walk from a navigable point by (dx, dz), sliding along obstacles: x, y, z, whether it was held back.
+
+    Small steps; where one leaves the navigable floor it is replaced by its projection on the boundary, so the part of
+    the motion along a wall remains. Held back as in habitat-sim: squared distance moved + 1e-5 < distance asked.
+    """
+    s = stencil(g, x, y, z, LEVEL_TOLERANCE)
+    island = island_at(g, s)
+    length = np.sqrt(dx * dx + dz * dz)
+    if island < 0 or length == 0.0:
+        return x, y, z, length > 0.0
+    start_x, start_z = x, z
+    y = height_at(g, s, y)
+    count = int(np.ceil(length / (0.4 * g.cell)))
+    free = True
+    for k in range(count):
+        px, pz = x + dx / count, z + dz / count
+        if free:  # without rounding errors piling up
+            px, pz = start_x + dx * (k + 1) / count, start_z + dz * (k + 1) / count
+        s = stencil(g, px, y, pz, 2.0 * g.climb)
+        if not on_island(g, s, island):
+            free = False
+            if not sliding:
+                break
+            found, px, pz = _slide(g, px, y, pz, island)
+            ahead = (px - x) * dx + (pz - z) * dz
+            if not found or ahead <= 1e-3 * length * length / count:
+                break
+            s = stencil(g, px, y, pz, 2.0 * g.climb)
+        x, z = px, pz
+        y = height_at(g, s, y)
+    moved = (x - start_x) ** 2 + (z - start_z) ** 2
+    return x, y, z, moved + 1e-5 < length * length
+
+
+@njit(cache=True)
+def step_all(g, position, heading, distance, sliding):  # type: ignore[no-untyped-def]
+    """`move` of N agents along their headings: positions (N, 3) float64, held back (N,) bool."""
+    out = np.empty_like(position)
+    hit = np.empty(len(position), np.bool_)
+    for i in range(len(position)):
+        x, y, z = position[i]
+        dx, dz = -np.sin(heading[i]) * distance, -np.cos(heading[i]) * distance
+        out[i, 0], out[i, 1], out[i, 2], hit[i] = move(g, x, y, z, dx, dz, sliding)
+    return out, hit
+
+
+@njit(cache=True)
+def island_all(g, position):  # type: ignore[no-untyped-def]
+    """Island (N,) int32 of each position, -1 off the floor."""
+    out = np.empty(len(position), np.int32)
+    for i in range(len(position)):
+        s = stencil(g, position[i, 0], position[i, 1], position[i, 2], LEVEL_TOLERANCE)
+        out[i] = island_at(g, s)
+    return out
+
+
+@njit(cache=True)
+def node_position(g, i):  # type: ignore[no-untyped-def]
+    """World position x, y, z of a node."""
+    x = g.x0 + (g.column[i] % g.nx + 0.5) * g.cell
+    z = g.z0 + (g.column[i] // g.nx + 0.5) * g.cell
+    return x, g.height[i], z
+
+
+@njit(cache=True)
+def nearest_node(g, x, y, z, island, reach):  # type: ignore[no-untyped-def]
+    """Nearest node of `island` (any if -1) within `reach` metres, in rings around (x, z); -1 if none."""
+    cx, cz = int(np.floor((x - g.x0) / g.cell)), int(np.floor((z - g.z0) / g.cell))
+    best, node = reach * reach, -1
+    for ring in range(int(reach / g.cell) + 2):
+        if (max(ring - 1, 0) * g.cell) ** 2 > best:
+            break
+        for jz in range(cz - ring, cz + ring + 1):
+            edge = jz in (cz - ring, cz + ring)
+            for jx in range(cx - ring, cx + ring + 1, 1 if edge else max(2 * ring, 1)):
+                if jx < 0 or jz < 0 or jx >= g.nx or jz >= g.nz:
+                    continue
+                c = jz * g.nx + jx
+                for i in range(g.start[c], g.start[c + 1]):
+                    if g.island[i] < 0 or (island >= 0 and g.island[i] != island):
+                        continue
+                    nx, ny, nz = node_position(g, i)
+                    gap = (nx - x) ** 2 + (ny - y) ** 2 + (nz - z) ** 2
+                    if gap < best:
+                        best, node = gap, i
+    return node
+
+
+@njit(cache=True)
+def snap_all(g, position, island, reach):  # type: ignore[no-untyped-def]
+    """Nearest navigable point (N, 3) float64 of each position, NaN where none is within `reach` metres."""
+    out = np.full(position.shape, np.nan)
+    for n in range(len(position)):
+        x, y, z = position[n]
+        s = stencil(g, x, y, z, LEVEL_TOLERANCE)
+        label = island_at(g, s)
+        if label >= 0 and (island < 0 or label == island):
+            out[n] = x, height_at(g, s, y), z
+            continue
+        i = nearest_node(g, x, y, z, island, reach)
+        if i < 0:
+            continue
+        px, py, pz = node_position(g, i)
+        t = 0.0  # walk from the node towards the point as far as the floor reaches within one cell
+        for k in range(1, 11):
+            q = 0.1 * k * min(1.0, g.cell / max(np.sqrt((x - px) ** 2 + (z - pz) ** 2), 1e-9))
+            if not on_island(
+                g, stencil(g, px + q * (x - px), py, pz + q * (z - pz), 2.0 * g.climb), g.island[i]
+            ):
+                break
+            t = q
+        s = stencil(g, px + t * (x - px), py, pz + t * (z - pz), 2.0 * g.climb)
+        out[n] = px + t * (x - px), height_at(g, s, py), pz + t * (z - pz)
+    return out
+
+
+def check_positions(position: object) -> NDArray[np.float64]:
+    """As (N, 3) float64, or a ValueError that says what was given."""
+    array = np.ascontiguousarray(position, np.float64)
+    if array.ndim != 2 or array.shape[1] != 3:
+        raise ValueError(f"positions have shape {array.shape}; give (N, 3): x, y, z in metres")
+    return array

@@ -1,0 +1,233 @@
+"""From triangles to floor: which grid columns an agent can stand in, and at what height.
+
+A triangle is cut along the grid, and each piece (a *fragment*) keeps its exact height range and its exact horizontal
+bounding box, so that later stages know where inside a 5 cm cell a wall stands.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int32]
+
+# Directions of the four neighbours in (x, z) cells; direction d and d ^ 1 are opposite.
+STEP_X = np.array([-1, 1, 0, 0], np.int32)
+STEP_Z = np.array([0, 0, -1, 1], np.int32)
+
+
+class Columns(NamedTuple):
+    """Fragments of all triangles, grouped by grid column.
+
+    Attributes:
+        start: (columns + 1,) int32; column c holds the fragments start[c]:start[c + 1]. c = iz * nx + ix.
+        low: (K,) float32 lowest height of each fragment, metres.
+        high: (K,) float32 highest.
+        box: (K, 4) float32 horizontal bounds x_min, x_max, z_min, z_max, metres from the grid's corner.
+        walkable: (K,) bool, True where the triangle faces up within the slope limit.
+    """
+
+    start: IntArray
+    low: FloatArray
+    high: FloatArray
+    box: FloatArray
+    walkable: NDArray[np.bool_]
+
+
+class Floor(NamedTuple):
+    """Places to stand before erosion by the agent's radius, one node per column and level, ordered by column.
+
+    Attributes:
+        start: (columns + 1,) int32; column c holds the nodes start[c]:start[c + 1].
+        column: (M,) int32 column of each node.
+        height: (M,) float32 y of the floor.
+        near: (M, 4) int32 node to the -x, +x, -z, +z within one climb, -1 where there is none.
+    """
+
+    start: IntArray
+    column: IntArray
+    height: FloatArray
+    near: IntArray
+
+
+@njit(cache=True)
+def _clip(src, count, dst, axis, limit, sign):  # type: ignore[no-untyped-def]
+    """Keep the part of polygon `src[:count]` with sign * (coordinate - limit) >= 0 in `dst`; its vertex count."""
+    kept = 0
+    for i in range(count):
+        j = i + 1 if i + 1 < count else 0
+        a = sign * (src[i, axis] - limit)
+        b = sign * (src[j, axis] - limit)
+        if a >= 0.0:
+            dst[kept] = src[i]
+            kept += 1
+        if (a < 0.0 < b) or (b < 0.0 < a):
+            t = a / (a - b)
+            for k in range(3):
+                dst[kept, k] = src[i, k] + t * (src[j, k] - src[i, k])
+            dst[kept, axis] = limit
+            kept += 1
+    return kept
+
+
+@njit(cache=True)
+def _put(record, poly, count):  # type: ignore[no-untyped-def]
+    """Write low, high, x_min, x_max, z_min, z_max of a polygon to `record`."""
+    for axis, at in ((1, 0), (0, 2), (2, 4)):
+        low = high = poly[0, axis]
+        for i in range(1, count):
+            low = min(low, poly[i, axis])
+            high = max(high, poly[i, axis])
+        record[at] = low
+        record[at + 1] = high
+
+
+@njit(cache=True)
+def _cut(triangles, cell, nx, nz):  # type: ignore[no-untyped-def]
+    """Cut triangles (F, 3, 3), in metres from the grid's corner, along the grid: column, triangle, record (K, 6)."""
+    capacity = 2 * len(triangles) + nx * nz
+    column = np.empty(capacity, np.int32)
+    owner = np.empty(capacity, np.int32)
+    record = np.empty((capacity, 6), np.float32)
+    strip_a, strip, piece_a, piece = (
+        np.empty((10, 3)),
+        np.empty((10, 3)),
+        np.empty((10, 3)),
+        np.empty((10, 3)),
+    )
+    count = 0
+    for f in range(len(triangles)):
+        tri = triangles[f]
+        z_low = max(int(np.floor(tri[:, 2].min() / cell)), 0)
+        z_high = min(int(np.floor(tri[:, 2].max() / cell)), nz - 1)
+        for iz in range(z_low, z_high + 1):
+            n_strip = _clip(tri, 3, strip_a, 2, iz * cell, 1.0)
+            n_strip = _clip(strip_a, n_strip, strip, 2, (iz + 1) * cell, -1.0)
+            if n_strip == 0:
+                continue
+            x_low = max(int(np.floor(strip[:n_strip, 0].min() / cell)), 0)
+            x_high = min(int(np.floor(strip[:n_strip, 0].max() / cell)), nx - 1)
+            if count + x_high - x_low + 1 > capacity:
+                capacity = 2 * capacity + nx
+                column = np.concatenate((column, np.empty(capacity - len(column), np.int32)))
+                owner = np.concatenate((owner, np.empty(capacity - len(owner), np.int32)))
+                record = np.concatenate((record, np.empty((capacity - len(record), 6), np.float32)))
+            for ix in range(x_low, x_high + 1):
+                n = _clip(strip, n_strip, piece_a, 0, ix * cell, 1.0)
+                n = _clip(piece_a, n, piece, 0, (ix + 1) * cell, -1.0)
+                if n > 0:
+                    _put(record[count], piece, n)
+                    column[count] = iz * nx + ix
+                    owner[count] = f
+                    count += 1
+    return column[:count], owner[:count], record[:count]
+
+
+def cut(
+    triangles: NDArray[np.float64], walkable: NDArray[np.bool_], cell: float, nx: int, nz: int
+) -> Columns:
+    """Cut triangles along the grid.
+
+    Args:
+        triangles: (F, 3, 3) float64 corners in metres, x and z from the grid's corner.
+        walkable: (F,) bool, whether one may stand on the triangle.
+        cell: Cell size in metres.
+        nx: Columns along x.
+        nz: Columns along z.
+    """
+    column, owner, record = _cut(triangles, cell, nx, nz)
+    order = np.argsort(column, kind="stable")
+    start = np.zeros(nx * nz + 1, np.int32)
+    np.cumsum(np.bincount(column, minlength=nx * nz), out=start[1:])
+    record = record[order]
+    # A piece that only touches the column along a line is no floor there.
+    broad = np.minimum(record[:, 3] - record[:, 2], record[:, 5] - record[:, 4]) > 1e-4
+    return Columns(
+        start,
+        record[:, 0].copy(),
+        record[:, 1].copy(),
+        record[:, 2:].copy(),
+        walkable[owner[order]] & broad,
+    )
+
+
+@njit(cache=True)
+def _column_floors(columns, a, b, height, climb, out):  # type: ignore[no-untyped-def]
+    """Heights to stand at in the column of fragments a:b, ascending, in `out`; how many.
+
+    As in Recast, an obstacle no higher than `climb` above a walkable surface is stepped onto.
+    """
+    count = 0
+    for i in range(a, b):
+        if not columns.walkable[i]:
+            continue
+        top = columns.high[i]
+        for j in range(a, b):
+            if columns.high[i] < columns.high[j] <= columns.high[i] + climb:
+                top = max(top, columns.high[j])
+        free = True
+        for j in range(a, b):
+            if columns.high[j] > top + 1e-4 and columns.low[j] < top + height:
+                free = False
+                break
+        if free:
+            for k in range(count):
+                free = free and abs(out[k] - top) > 1e-3
+        if free and count < len(out):
+            k = count
+            while k > 0 and out[k - 1] > top:
+                out[k] = out[k - 1]
+                k -= 1
+            out[k] = top
+            count += 1
+    return count
+
+
+@njit(cache=True)
+def find_floor(columns, nx, nz, height, climb):  # type: ignore[no-untyped-def]
+    """Find the `Floor`: columns (Columns), agent height and climb in metres."""
+    total = nx * nz
+    start = np.zeros(total + 1, np.int32)
+    capacity = total + 1024
+    column = np.empty(capacity, np.int32)
+    level = np.empty(capacity, np.float32)
+    out = np.empty(64, np.float32)
+    count = 0
+    for c in range(total):
+        n = _column_floors(columns, columns.start[c], columns.start[c + 1], height, climb, out)
+        if count + n > capacity:
+            capacity *= 2
+            column = np.concatenate((column, np.empty(capacity - len(column), np.int32)))
+            level = np.concatenate((level, np.empty(capacity - len(level), np.float32)))
+        for k in range(n):
+            column[count] = c
+            level[count] = out[k]
+            count += 1
+        start[c + 1] = count
+    return Floor(
+        start, column[:count].copy(), level[:count].copy(), link(start, column[:count], level, nx, nz, climb)
+    )
+
+
+@njit(cache=True)
+def link(start, column, level, nx, nz, climb):  # type: ignore[no-untyped-def]
+    """Neighbour table (M, 4) int32 of nodes ordered by column: the nearest level within `climb`, else -1."""
+    near = np.full((len(column), 4), -1, np.int32)
+    for i in range(len(column)):
+        ix, iz = column[i] % nx, column[i] // nx
+        for d in range(4):
+            jx, jz = ix + STEP_X[d], iz + STEP_Z[d]
+            if jx < 0 or jz < 0 or jx >= nx or jz >= nz:
+                continue
+            c = jz * nx + jx
+            best = climb + 1e-4
+            for j in range(start[c], start[c + 1]):
+                gap = abs(level[j] - level[i])
+                if gap <= best:
+                    best = gap
+                    near[i, d] = j
+    return near
