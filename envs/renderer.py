@@ -93,6 +93,11 @@ class EmbreeRenderer:
         self._faces = [_pack_faces(scene, row) for scene, row in zip(self._scenes, rows, strict=True)]
         self._trees = [_build_tree(scene) for scene in self._scenes]
 
+    @property
+    def texture_bytes(self) -> int:
+        """Memory that the textures of all scenes take."""
+        return self._texels.nbytes
+
     def render(
         self,
         scene_index: ArrayLike,

@@ -26,10 +26,10 @@ _log = logging.getLogger(__name__)
 def load_scene(path: str | Path, *, max_texture: int = 1024, up: str = "y") -> Scene:
     """Read a mesh file with its materials.
 
-    Every triangle is drawn from both sides and opaque, its texture repeats. The colour is texture x base colour
+    Every triangle is drawn from both sides and opaque; textures repeat. The colour is texture x base colour
     factor x vertex colour, each taken as stored, without conversion between linear and sRGB, as Habitat draws
-    scans; what a file leaves out counts as white. All faces are of class ``"unknown"``; each node of the file is
-    one instance.
+    scans; what a file leaves out counts as white. All faces are of class ``"unknown"``; each node of the file
+    is one instance.
 
     Args:
         path: A .glb, .gltf, .obj or .ply file; files it refers to lie beside it.
@@ -140,7 +140,7 @@ def _declared_textures(path: Path) -> int:
 def _object_node(file: trimesh.Scene, node: str) -> str:
     """Return the node of the file that a geometry node belongs to.
 
-    trimesh hangs the parts of a mesh of several materials below its node, as ``<node>_<6 random characters>``.
+    trimesh hangs the parts of a mesh of several materials below its node, as ``<node>_<6 characters>``.
     """
     parent = file.graph.transforms.parents.get(node)
     if parent is not None and node.startswith(f"{parent}_") and len(node) == len(parent) + 7:

@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import trimesh
+
+from envs.renderer import SENSORS, Camera, EmbreeRenderer, make_renderer
+from envs.scene import Scene
+
+ALL = tuple(SENSORS)
+
+
+def scene_of(triangles, *, uv=None, color=None, texture=None, textures=(), classes=None, name="test"):
+    """A scene from a triangle soup (F, 3, 3)."""
+    triangles = np.asarray(triangles, np.float32)
+    count = len(triangles)
+    return Scene(
+        name=name,
+        vertices=triangles.reshape(-1, 3),
+        faces=np.arange(3 * count, dtype=np.int32).reshape(-1, 3),
+        corner_uv=np.zeros((count, 3, 2), np.float32) if uv is None else np.asarray(uv, np.float32),
+        corner_color=np.full((count, 3, 3), 255, np.uint8) if color is None else np.asarray(color, np.uint8),
+        face_texture=np.full(count, -1, np.int32) if texture is None else np.asarray(texture, np.int32),
+        textures=tuple(textures),
+        face_class=np.zeros(count, np.int32) if classes is None else np.asarray(classes, np.int32),
+        face_instance=np.arange(count, dtype=np.int32) // 2 + 10,
+        class_names=tuple("abcdef"),
+        solid=np.ones(count, np.bool_),
+    )
+
+
+def quad(corner, across, down):
+    """The two triangles of a parallelogram, and the (s, t) in [0, 1] of their corners."""
+    corner, across, down = (np.asarray(v, np.float64) for v in (corner, across, down))
+    st = np.array([[[0, 0], [1, 0], [1, 1]], [[0, 0], [1, 1], [0, 1]]], np.float64)
+    return corner + st[..., :1] * across + st[..., 1:] * down, st
+
+
+def box(low, high):
+    """The 12 triangles of a box: faces -x, +x, -y, +y, -z, +z in that order."""
+    low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
+    triangles = []
+    for axis in range(3):
+        a, b = np.zeros(3), np.zeros(3)
+        a[(axis + 1) % 3] = (high - low)[(axis + 1) % 3]
+        b[(axis + 2) % 3] = (high - low)[(axis + 2) % 3]
+        for end in (low, high):
+            corner = low.copy()
+            corner[axis] = end[axis]
+            triangles.append(quad(corner, a, b)[0])
+    return np.concatenate(triangles)
+
+
+def pinhole(position, heading, pitch, camera):
+    """Camera centre, and a ray per pixel of length 1 along the optical axis, by rotation matrices."""
+    size = camera.size
+    focal = size / (2 * math.tan(math.radians(camera.hfov) / 2))
+    row, column = np.mgrid[0:size, 0:size] + 0.5
+    rays = np.stack([(column - size / 2) / focal, -(row - size / 2) / focal, -np.ones((size, size))], -1)
+    c, s = math.cos(heading), math.sin(heading)
+    yaw = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+    c, s = math.cos(pitch), math.sin(pitch)
+    tilt = np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
+    return np.add(position, [0, camera.height, 0]), rays @ (yaw @ tilt).T
+
+
+def bilinear(image, u, v):
+    """Texel centres at half-integers, repeating: the plain formula in double precision."""
+    height, width = image.shape[:2]
+    x, y = u * width - 0.5, v * height - 0.5
+    x0, y0 = np.floor(x).astype(int), np.floor(y).astype(int)
+    fx, fy = (x - x0)[..., None], (y - y0)[..., None]
+    texel = lambda i, j: image[i % height, j % width].astype(np.float64)  # noqa: E731
+    top = texel(y0, x0) * (1 - fx) + texel(y0, x0 + 1) * fx
+    bottom = texel(y0 + 1, x0) * (1 - fx) + texel(y0 + 1, x0 + 1) * fx
+    return top * (1 - fy) + bottom * fy
+
+
+@pytest.mark.parametrize("camera", [Camera(), Camera(size=33, hfov=60, height=0.4)])
+def test_depth_normals_and_faces_of_a_box_room_are_the_closed_form(camera):
+    low, high = np.array([-2.0, 0.0, -4.0]), np.array([3.0, 2.8, 1.5])
+    renderer = EmbreeRenderer([scene_of(box(low, high))])
+    rng = np.random.default_rng(0)
+    position = rng.uniform([-1.8, 0, -3.8], [2.8, 0.5, 1.3], (12, 3))
+    heading, pitch = rng.uniform(-7, 7, 12), rng.uniform(-1, 1, 12)
+    seen = renderer.render(np.zeros(12, int), position, heading, camera, ALL, pitch=pitch)
+    for n in range(12):
+        eye, rays = pinhole(position[n], heading[n], pitch[n], camera)
+        with np.errstate(divide="ignore"):
+            hits = np.where(rays > 0, (high - eye) / rays, (low - eye) / rays)
+        axis = hits.argmin(-1)
+        np.testing.assert_allclose(seen["depth"][n], hits.min(-1), rtol=0, atol=1e-4)
+        ordered = np.sort(hits, axis=-1)
+        inside = ordered[..., 1] - ordered[..., 0] > 1e-3
+        sign = np.sign(np.take_along_axis(rays, axis[..., None], -1))[..., 0]
+        np.testing.assert_allclose(
+            seen["normal"][n][inside], (-sign[..., None] * np.eye(3)[axis])[inside], atol=1e-6
+        )
+        side = 2 * axis + (sign > 0)
+        np.testing.assert_array_equal((seen["face"][n] // 2)[inside], side[inside])
+        np.testing.assert_array_equal(seen["instance"][n], seen["face"][n] // 2 + 10)
+
+
+def test_rgb_is_the_bilinear_texel_times_the_corner_colour():
+    rng = np.random.default_rng(1)
+    image = rng.integers(0, 256, (13, 7, 3), dtype=np.uint8)
+    other = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    corner, across, down = (
+        np.array([-1.5, 2.5, -2.0]),
+        np.array([3.0, 0.3, -0.5]),
+        np.array([0.2, -2.4, -0.4]),
+    )
+    triangles, st = quad(corner, across, down)
+    # Colours must be affine over the quad for the two triangles to agree with one formula.
+    color = np.rint(250 - 100 * st[..., :1] * [1, 0.5, 0] - 120 * st[..., 1:] * [0, 0.5, 1])
+    scale, offset = np.array([2.5, -3.25]), np.array([-1.3, 7.1])
+    scene = scene_of(triangles, uv=st * scale + offset, color=color, texture=[1, 1], textures=[other, image])
+    camera = Camera(size=96, hfov=75)
+    seen = EmbreeRenderer([scene]).render([0], [[0.1, 0, 0.2]], [0.1], camera, ("rgb", "face"), pitch=[0.05])
+
+    eye, rays = pinhole([0.1, 0, 0.2], 0.1, 0.05, camera)
+    # eye + t ray = corner + s across + r down
+    system = np.stack([rays, *np.broadcast_arrays(-across, -down, rays)[:2]], -1)
+    solution = np.linalg.solve(system, np.broadcast_to((corner - eye)[:, None], (*rays.shape, 1)))[..., 0]
+    s, t = solution[..., 1], solution[..., 2]
+    inside = (np.minimum(s, t) > 1e-4) & (np.maximum(s, t) < 1 - 1e-4)
+    outside = (np.minimum(s, t) < -1e-4) | (np.maximum(s, t) > 1 + 1e-4)
+    assert inside.sum() > 2000 and outside.sum() > 500
+    factor = 250 - 100 * s[..., None] * [1, 0.5, 0] - 120 * t[..., None] * [0, 0.5, 1]
+    expected = bilinear(image, s * scale[0] + offset[0], t * scale[1] + offset[1]) * factor / 255
+    error = np.abs(seen["rgb"][0].astype(float) - expected)[inside]
+    # Half a level is rounding; the rest is single precision.
+    assert error.max() < 0.52
+    assert not seen["rgb"][0][outside].any()
+    assert (seen["face"][0][outside] == -1).all()
+
+
+def test_texture_is_upright_and_not_mirrored():
+    red, green, blue, white = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+    image = np.array([[red, green], [blue, white]], np.uint8)
+    triangles, st = quad([-2, 3.25, -2], [4, 0, 0], [0, -4, 0])
+    scene = scene_of(triangles, uv=st, texture=[0, 0], textures=[image])
+    rgb = EmbreeRenderer([scene]).render([0], [[0, 0, 0]], [0], Camera(size=4))["rgb"][0]
+    np.testing.assert_array_equal(
+        rgb[[0, 0, 3, 3], [0, 3, 0, 3]] > 128, np.array([red, green, blue, white]) > 128
+    )
+
+
+def test_heading_turns_left_and_pitch_looks_up():
+    walls = box([-3, -1.75, -3], [3, 4.25, 3])
+    scene = scene_of(walls, classes=np.repeat([0, 1, 2, 3, 4, 5], 2))
+    renderer = EmbreeRenderer([scene])
+    heading = [0, math.pi / 2, math.pi, -math.pi / 2, 0, 0]
+    pitch = [0, 0, 0, 0, 1.5, -1.5]
+    position = np.zeros((6, 3))
+    semantic = renderer.render([0] * 6, position, heading, Camera(1), ("semantic",), pitch=pitch)["semantic"]
+    # -Z ahead, -X to the left, +Z behind, +X to the right, ceiling, floor.
+    np.testing.assert_array_equal(semantic.ravel(), [4, 0, 5, 1, 3, 2])
+    wide = renderer.render([0], [[0, 0, 0]], [0], Camera(9, hfov=120), ("semantic",))["semantic"][0]
+    assert [wide[4, 0], wide[4, 8], wide[0, 4], wide[8, 4], wide[4, 4]] == [0, 1, 3, 2, 4]
+
+
+def test_nothing_hit_is_black_zero_and_minus_one():
+    triangles, _ = quad([-1, 0, 5], [2, 0, 0], [0, 2, 0])
+    seen = EmbreeRenderer([scene_of(triangles)]).render([0], [[0, 0, 0]], [0], Camera(8), ALL)
+    for name, empty in {
+        "rgb": 0,
+        "depth": 0,
+        "normal": 0,
+        "semantic": -1,
+        "instance": -1,
+        "face": -1,
+    }.items():
+        assert (seen[name] == empty).all(), name
+    assert {name: image.dtype for name, image in seen.items()} == {
+        n: np.dtype(d) for n, (d, _) in SENSORS.items()
+    }
+
+
+def test_no_ray_slips_through_a_closed_surface():
+    sphere = trimesh.creation.icosphere(subdivisions=4, radius=3.0)
+    renderer = EmbreeRenderer([scene_of(sphere.triangles)])
+    seen = renderer.render([0] * 6, np.zeros((6, 3)), np.arange(6), Camera(96, height=0), ("depth", "face"))
+    assert (seen["face"] >= 0).all()
+    _, rays = pinhole([0, 0, 0], 0, 0, Camera(96, height=0))
+    distance = seen["depth"] * np.linalg.norm(rays, axis=-1)
+    assert distance.max() <= 3.0001 and distance.min() > 2.98
+
+
+def many_scenes(count=5):
+    rng = np.random.default_rng(3)
+    textures = [rng.integers(0, 256, (16, 16, 3), dtype=np.uint8) for _ in range(3)]
+    scenes = []
+    for n in range(count):
+        triangles = np.concatenate([box([-4, 0, -4], [4, 3 + n, 4]), rng.uniform(-3, 3, (200, 3, 3))])
+        many = len(triangles)
+        uv = rng.uniform(-2, 2, (many, 3, 2))
+        color = rng.integers(0, 256, (many, 3, 3))
+        texture = rng.integers(-1, 3, many)
+        classes = rng.integers(0, 6, many)
+        scenes.append(
+            scene_of(triangles, uv=uv, color=color, texture=texture, textures=textures, classes=classes)
+        )
+    return scenes
+
+
+def test_a_batch_equals_its_single_images_bit_for_bit():
+    scenes = many_scenes()
+    renderer = EmbreeRenderer(scenes)
+    rng = np.random.default_rng(4)
+    # More agents than one trace holds, scenes interleaved, one scene unused.
+    index = rng.choice([3, 0, 1, 4], 70)
+    position, heading = rng.uniform(-2, 2, (70, 3)), rng.uniform(-4, 4, 70)
+    batch = renderer.render(index, position, heading, Camera(64), ALL)
+    again = EmbreeRenderer(scenes).render(index, position, heading, Camera(64), ALL)
+    for name in ALL:
+        np.testing.assert_array_equal(batch[name], again[name])
+    for n in (0, 1, 33, 69):
+        alone = EmbreeRenderer([scenes[index[n]]]).render(
+            [0], position[n : n + 1], heading[n : n + 1], Camera(64), ALL
+        )
+        for name in ALL:
+            np.testing.assert_array_equal(alone[name][0], batch[name][n])
+
+
+def test_out_is_written_and_returned():
+    renderer = EmbreeRenderer(many_scenes(2))
+    pose = ([1, 0, 1], np.zeros((3, 3)), [0, 1, 2], Camera(16))
+    fresh = renderer.render(*pose)
+    out = {"rgb": np.full((3, 16, 16, 3), 77, np.uint8)}
+    seen = renderer.render(*pose, out=out)
+    assert seen["rgb"] is out["rgb"]
+    for name in ("rgb", "depth"):
+        np.testing.assert_array_equal(seen[name], fresh[name])
+
+
+def test_no_agents_give_empty_images():
+    seen = EmbreeRenderer(many_scenes(1)).render([], np.zeros((0, 3)), [], Camera(16), ALL)
+    assert {name: image.shape[:3] for name, image in seen.items()} == dict.fromkeys(ALL, (0, 16, 16))
+
+
+def test_a_texture_shared_by_scenes_is_stored_once():
+    assert EmbreeRenderer(many_scenes(4)).texture_bytes == 3 * 16 * 16 * 4
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scene_index": [0, 2]}, "scene_index must lie in 0..1"),
+        ({"scene_index": [0, -1]}, "scene_index must lie in 0..1"),
+        ({"scene_index": [0.0, 1.0]}, "scene_index must be integers"),
+        ({"position": np.zeros((3, 3))}, r"position must have shape \(2, 3\)"),
+        ({"position": [[0, 0, 0], [0, np.nan, 0]]}, "position of agent 1 is not finite"),
+        ({"heading": [0.0]}, r"heading must have shape \(2,\)"),
+        ({"pitch": [0.0, np.inf]}, "pitch of agent 1 is not finite"),
+        ({"sensors": ("rbg",)}, "unknown sensor 'rbg': did you mean 'rgb'"),
+        ({"out": {"rgb": np.zeros((2, 16, 16, 3), np.float32)}}, "must be C-contiguous uint8"),
+    ],
+)
+def test_bad_calls_say_what_is_wrong(change, message):
+    renderer = EmbreeRenderer(many_scenes(2))
+    good = {"scene_index": [0, 1], "position": np.zeros((2, 3)), "heading": [0, 0], "camera": Camera(16)}
+    with pytest.raises(ValueError, match=message):
+        renderer.render(**(good | change))
+
+
+def test_bad_scenes_cameras_and_devices_say_what_is_wrong():
+    with pytest.raises(ValueError, match="at least one scene"):
+        EmbreeRenderer([])
+    triangles, st = quad([0, 0, 0], [1, 0, 0], [0, 1, 0])
+    with pytest.raises(ValueError, match="texture 0 is float64"):
+        EmbreeRenderer([scene_of(triangles, texture=[0, 0], textures=[np.zeros((4, 4, 3))])])
+    with pytest.raises(ValueError, match="corner_uv holds NaN"):
+        EmbreeRenderer([scene_of(triangles, uv=st * np.nan)])
+    for bad in ({"size": 0}, {"hfov": 180}, {"height": math.nan}):
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            Camera(**bad)
+    scenes = [scene_of(triangles)]
+    assert isinstance(make_renderer(scenes), EmbreeRenderer)
+    with pytest.raises(ValueError, match="extra 'cuda'"):
+        make_renderer(scenes, "cuda:0")
+    with pytest.raises(ValueError, match="unknown render device 'tpu'"):
+        make_renderer(scenes, "tpu")
