@@ -1,5 +1,28 @@
-"""Adaptation of one frozen visual network to many tasks."""
+"""Adaptation of one frozen visual network to many tasks.
 
-from adapt.base import Base, list_bases, load_base, save_base
+`load_base` gives a frozen base, `wrap` puts a task on it by a method's name, `load` reads saved tasks back.
+To add a method, see `adapt.method`; to add an encoder, `adapt.encoders`.
+"""
 
-__all__ = ["Base", "list_bases", "load_base", "save_base"]
+from adapt.base import Base, BlackBoxBase, list_bases, load_base, save_base
+from adapt.budget import Budget
+from adapt.method import Incompatible, Method, MethodConfig, NotMergeable, get_method, list_methods
+from adapt.model import Adapted, load, wrap
+
+__all__ = [
+    "Adapted",
+    "Base",
+    "BlackBoxBase",
+    "Budget",
+    "Incompatible",
+    "Method",
+    "MethodConfig",
+    "NotMergeable",
+    "get_method",
+    "list_bases",
+    "list_methods",
+    "load",
+    "load_base",
+    "save_base",
+    "wrap",
+]

@@ -1,0 +1,30 @@
+"""BN-only: the task owns scale, bias and running statistics of every normalisation layer, and nothing else.
+
+The baseline "BN only" of TAPS and Residual Adapters. Group and layer normalisations have no statistics; of
+them the task owns scale and bias, which goes beyond the papers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from adapt.deltas import Delta, DeltaConfig, DeltaMethod, Layer
+
+
+@dataclass(frozen=True)
+class BNConfig(DeltaConfig):
+    """Settings; `norm` as in `DeltaConfig`, where "frozen" would leave nothing to train."""
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        self.one_of("norm", ("trained", "affine", "statistics"))
+
+
+class BN(DeltaMethod):
+    """Every weight is the base's; every normalisation layer is the task's."""
+
+    Config = BNConfig
+
+    def delta(self, name: str, layer: Layer) -> Delta | None:
+        """No weight changes."""
+        return None

@@ -1,0 +1,102 @@
+"""Fine-tuning: the task trains a copy of the base: all of it, its last layers, or all after a first stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from adapt.base import Base
+from adapt.deltas import weighted_layers
+from adapt.method import Method, MethodConfig
+from adapt.own_weights import OwnWeights
+
+
+@dataclass(frozen=True)
+class FineTuneConfig(MethodConfig):
+    """Settings.
+
+    Attributes:
+        last: train only this many last convolutions and linear layers, in the order in which the encoder
+            registers them, with the normalisations after the first of them; 0 trains everything.
+        stage_samples: stage-wise training: the copy stays frozen, and only the head trains, until this many
+            training samples were seen (Side-Tuning section 3.3: alpha = 1 first, then 0); 0 trains it from
+            the start.
+    """
+
+    last: int = 0
+    stage_samples: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        self.require(self.last >= 0, "last", "0 (all layers) or more")
+        self.require(self.stage_samples >= 0, "stage_samples", "0 (no first stage) or more")
+
+
+class FineTune(OwnWeights):
+    """y = B_task(x), where B_task starts as the base."""
+
+    Config = FineTuneConfig
+    config: FineTuneConfig
+
+    def __init__(
+        self, base: Base, config: FineTuneConfig, image_size: int, earlier: Sequence[Method] = ()
+    ) -> None:
+        self._frozen: list[str] = []
+        super().__init__(base, config, image_size, earlier)
+        layers = list(weighted_layers(self.encoder))
+        config.require(config.last <= len(layers), "last", f"at most {len(layers)}, the base's layers")
+        if config.last:
+            names = [name for name, module in self.encoder.named_modules() if _owns(module)]
+            self._frozen = names[: names.index(layers[-config.last])]
+            for name in self._frozen:
+                for parameter in self.encoder.get_submodule(name).parameters(recurse=False):
+                    parameter.requires_grad_(False)
+        self.train()
+
+    @property
+    def _first_stage(self) -> bool:
+        return int(self.samples_seen) < self.config.stage_samples
+
+    def train(self, mode: bool = True) -> FineTune:
+        """Train or evaluate; frozen layers always evaluate, so that their statistics stay."""
+        super().train(mode)
+        if self._first_stage:
+            self.encoder.eval()
+        for name in self._frozen:
+            self.encoder.get_submodule(name).eval()
+        return self
+
+    def advance(self, samples: int) -> None:
+        """Count samples; the second stage begins when there are enough."""
+        super().advance(samples)
+        self.train(self.training)
+
+    def forward(
+        self, image: Tensor | None, features: Tensor | None, layers: Mapping[str, Tensor] | None
+    ) -> Tensor:
+        """Run the copy on uint8 images (B,3,H,W); without gradients in the first stage."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self._first_stage):
+            return super().forward(image, features, layers)
+
+    def pack(self) -> dict[str, Tensor]:
+        """Only what may differ from the base."""
+        return {n: t for n, t in super().pack().items() if self._owner(n) not in self._frozen}
+
+    def unpack(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what `pack` gave; frozen layers keep the base's values."""
+        kept = {n: t for n, t in super().pack().items() if self._owner(n) in self._frozen}
+        if clash := kept.keys() & tensors.keys():
+            raise KeyError(f"unexpected tensors of frozen layers: {', '.join(sorted(clash))}")
+        super().unpack({**kept, **tensors})
+
+    @staticmethod
+    def _owner(tensor: str) -> str:
+        return tensor.removeprefix("encoder.").rpartition(".")[0]
+
+
+def _owns(module: nn.Module) -> bool:
+    """Whether the module itself, not a submodule, has parameters or statistics."""
+    return bool(list(module.parameters(recurse=False)) or list(module.buffers(recurse=False)))

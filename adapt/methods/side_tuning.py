@@ -1,0 +1,238 @@
+"""Side-Tuning: a small trained network beside the frozen base (Zhang et al., ECCV 2020).
+
+R(x) = merge(B(x), S(x)), by default alpha B(x) + (1 - alpha) S(x) (eq. 1). The base's features are a
+constant of the frame, so a caller who keeps them pays for the side network alone. The side's output is
+average-pooled to the size of the base's where the two differ.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from adapt.base import Base
+from adapt.encoders import build_encoder, list_encoders
+from adapt.merges import MERGES, Alpha, blend, build_merge, group_normalise
+from adapt.method import Incompatible, Method, MethodConfig
+from adapt.model import Adapted
+
+INITS = ("random", "base", "distill", "low_energy")
+ALPHAS = ("learned", "fixed", "curriculum")
+LOW_ENERGY = 0.01
+
+
+@dataclass(frozen=True)
+class SideTuningConfig(MethodConfig):
+    """Settings.
+
+    Attributes:
+        side: an encoder's name, or "base" for the base's own architecture.
+        width: multiplies the hidden channels of an FCN side network; 1 is the paper's.
+        init: initial side weights. "random": the encoder's default. "base": a copy of the base, which must
+            have the same architecture. "distill": random until `distill` is called, which trains the side to
+            give the base's features. "low_energy": random with the last layer scaled by 0.01, so that the
+            side's output is close to zero; the paper reaches the same by distilling towards an output
+            without effect.
+        merge: one of "alpha", "product", "sum", "mlp", "mlp2", "resmlp2", "film", "concat".
+        alpha: the base's share at the start, in (0,1), for the alpha merge.
+        alpha_mode: "learned", "fixed", or "curriculum": alpha = k / (k + N) after N samples (section 3.3).
+        k: the curriculum's k, samples.
+        normalise: standardise the merged features in 8 groups of channels before the readout, as the
+            released code.
+        seed: seed of random side weights.
+    """
+
+    side: str = "fcn5"
+    width: float = 0.5
+    init: str = "random"
+    merge: str = "alpha"
+    alpha: float = 0.5
+    alpha_mode: str = "learned"
+    k: int = 10_000
+    normalise: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if "/" not in self.side:
+            self.one_of("side", ["base", *list_encoders()])
+        self.require(self.width > 0, "width", "positive")
+        self.one_of("init", INITS)
+        self.one_of("merge", MERGES)
+        self.require(0 < self.alpha < 1, "alpha", "between 0 and 1, both excluded")
+        self.one_of("alpha_mode", ALPHAS)
+        self.require(self.k > 0, "k", "positive")
+
+
+class SideTuning(Method):
+    """y = merge(base(x), side(x)).
+
+    Attributes:
+        side: the side network, of images normalised as the base's.
+        merge_operator: the merge; None for the curriculum, which has nothing of its own.
+    """
+
+    Config = SideTuningConfig
+    reads = frozenset({"image", "features"})
+    config: SideTuningConfig
+
+    def __init__(
+        self, base: Base, config: SideTuningConfig, image_size: int, earlier: Sequence[Method] = ()
+    ) -> None:
+        super().__init__(base, config, image_size, earlier)
+        self.shape = base.feature_shape(image_size)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.side = self._build_side()
+            self.merge_operator = self._build_merge()
+        channels = self.shape[0] * (2 if config.merge == "concat" else 1)
+        self.norm = group_normalise(channels) if config.normalise else nn.Identity()
+        self._check_shape()
+
+    def _build_side(self) -> nn.Module:
+        config, spec = self.config, self.base.spec
+        if config.side == "base" and self.base.black_box:
+            raise Incompatible("a black box has no architecture to repeat; name an encoder as side")
+        if config.side != "base":
+            side = build_encoder(config.side, **self._side_settings())
+        elif config.init == "base" or not spec.encoder:
+            side = copy.deepcopy(self.base.encoder)
+        else:
+            side = build_encoder(spec.encoder, **spec.kwargs)
+        if config.init == "base":
+            self._copy_base(side)
+        if config.init == "low_energy":
+            lower_energy(side)
+        return side.requires_grad_().train()
+
+    def _side_settings(self) -> dict[str, Any]:
+        """The FCNs take the base's number of channels and a width; other encoders are what they are."""
+        if not self.config.side.startswith("fcn"):
+            return {}
+        settings: dict[str, Any] = {"out_channels": self.shape[0], "width": self.config.width}
+        if self.config.side == "fcn4":
+            settings["pool"] = len(self.shape) == 1
+        return settings
+
+    def _copy_base(self, side: nn.Module) -> None:
+        try:
+            side.load_state_dict(self.base.encoder.state_dict())
+        except RuntimeError as error:
+            reason = f"init=base needs a side of the base's architecture, and {self.config.side!r} of width "
+            raise Incompatible(f"{reason}{self.config.width} is not; use side=base") from error
+
+    def _build_merge(self) -> nn.Module | None:
+        config = self.config
+        if config.merge != "alpha":
+            return build_merge(config.merge, self.shape)
+        if config.alpha_mode == "curriculum":
+            return None
+        return Alpha(config.alpha, learned=config.alpha_mode == "learned")
+
+    def _check_shape(self) -> None:
+        """Refuse a side network whose channels are not the base's."""
+        image = torch.zeros(1, 3, self.image_size, self.image_size, dtype=torch.uint8)
+        self.side.eval()
+        with torch.no_grad():
+            parameter = next(self.side.parameters())
+            shape = tuple(self.side_features(image.to(parameter.device)).shape[1:])
+        self.side.train()
+        if shape != self.shape:
+            reason = f"side network {self.config.side!r} gives {shape} where the base gives {self.shape}"
+            raise Incompatible(f"{reason}; choose a side with as many channels")
+
+    def side_features(self, image: Tensor) -> Tensor:
+        """The side network's output for uint8 images (B,3,H,W), in the shape of the base's features."""
+        features: Tensor = self.side(self.base.normalise(image))
+        if features.ndim == 4 and len(self.shape) == 1:
+            return features.mean((2, 3))
+        if features.ndim == 4 and tuple(features.shape[2:]) != self.shape[1:]:
+            return F.adaptive_avg_pool2d(features, (self.shape[1], self.shape[2]))
+        return features
+
+    def forward(
+        self, image: Tensor | None, features: Tensor | None, layers: Mapping[str, Tensor] | None
+    ) -> Tensor:
+        """Merge the base's features (B,C,h,w) or (B,C) with the side's of uint8 images (B,3,H,W)."""
+        assert image is not None
+        assert features is not None
+        side = self.side_features(image)
+        if self.merge_operator is None:
+            merged = blend(self.config.k / (self.config.k + self.samples_seen), features, side)
+        else:
+            merged = self.merge_operator(features, side)
+        output: Tensor = self.norm(merged)
+        return output
+
+
+def lower_energy(side: nn.Module) -> None:
+    """Scale a side network's output by 0.01 through the weights of its last layers.
+
+    Zero weights would do better on paper, but behind them a ReLU passes no gradient.
+
+    Raises:
+        Incompatible: the network does not say which layers scale its output.
+    """
+    names = getattr(side, "output_layers", ())
+    if not names:
+        raise Incompatible("this side network has no low-energy initialisation; distil it towards zero")
+    with torch.no_grad():
+        for name in names:
+            for parameter in side.get_submodule(name).parameters():
+                parameter.mul_(LOW_ENERGY)
+
+
+def distill(
+    adapted: Adapted,
+    images: Tensor,
+    steps: int,
+    target: str = "base",
+    batch_size: int = 32,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+) -> list[float]:
+    """Train the active task's side network, before the task itself, to give the base's features, or nothing.
+
+    Departs from the paper, whose loss is taken behind a decoder: here it is the mean squared error of the
+    features, because most bases have no decoder.
+
+    Args:
+        adapted: its active task uses `side_tuning`.
+        images: uint8 (N,3,H,W).
+        steps: optimiser steps (Adam).
+        target: "base" for the base's features, "zero" for a side without effect (low energy).
+        batch_size: images per step.
+        learning_rate: of Adam.
+        seed: of the choice of images.
+
+    Returns:
+        The loss of each step.
+
+    Raises:
+        ValueError: the active task is no side-tuning, or the target is unknown.
+    """
+    method = adapted.method()
+    if not isinstance(method, SideTuning):
+        raise ValueError(f"distill trains a side network, and the active task uses {method.name()}")
+    if target not in ("base", "zero"):
+        raise ValueError(f"target must be base or zero, got {target!r}")
+    optimiser = torch.optim.Adam(method.side.parameters(), lr=learning_rate)
+    generator = torch.Generator().manual_seed(seed)
+    losses = []
+    for _ in range(steps):
+        batch = images[torch.randint(len(images), (batch_size,), generator=generator)]
+        wanted = method.base(batch)
+        if target == "zero":
+            wanted = torch.zeros_like(wanted)
+        loss = F.mse_loss(method.side_features(batch), wanted)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    return losses
