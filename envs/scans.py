@@ -88,9 +88,9 @@ def _read(path: Path) -> trimesh.Scene:
     """Parse the file, and warn of materials that could not be read."""
     assets = _Assets(path)
     try:
+        textures = _declared_textures(path)
         # `process` would merge vertices and drop faces.
         file = trimesh.load_scene(str(path), resolver=assets, process=False)
-        textures = _declared_textures(path)
     except Exception as error:
         # The parsers fail in any way a broken file makes them; for the user it is one thing.
         reason = " ".join(str(error).split()) or type(error).__name__
