@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +25,11 @@ class GeodesicField:
     goal: NDArray[np.float64]
     tree: _marching.Tree
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the arrays in bytes."""
+        return sum(array.nbytes for array in self.tree)
+
 
 class NavGrid:
     """Walkable floor of a scene for an upright cylinder, as a grid of columns with one node per floor level.
@@ -42,6 +48,7 @@ class NavGrid:
     SNAP_REACH = 2.0
 
     def __init__(self, ground: _ground.Ground, height: float, areas: NDArray[np.float64]) -> None:
+        """Take over a finished ground; users call `build`."""
         self.ground = ground
         self.radius, self.climb, self.cell = ground.radius, ground.climb, ground.cell
         self.height = height
@@ -98,6 +105,22 @@ class NavGrid:
             float(low[0]), float(low[2]), float(cell), nx, nz, float(radius), float(climb),
         )  # fmt: skip
         return cls(ground, float(height), areas)
+
+    @cached_property
+    def island_radii(self) -> NDArray[np.float64]:
+        """(I,) float64 greatest distance in metres from the centre of each island to a point of it."""
+        ground = self.ground
+        nodes = np.flatnonzero(ground.island >= 0)
+        label = ground.island[nodes]
+        where = (
+            np.stack([ground.column[nodes] % ground.nx, ground.column[nodes] // ground.nx], axis=1)
+            * self.cell
+        )
+        count = np.bincount(label)
+        centre = np.stack([np.bincount(label, weights=where[:, k]) / count for k in range(2)], axis=1)
+        radius = np.zeros(len(count))
+        np.maximum.at(radius, label, np.linalg.norm(where - centre[label], axis=1))
+        return radius
 
     def island(self, position: ArrayLike) -> NDArray[np.int32]:
         """Island number (N,) int32 of positions (N, 3), -1 where not navigable."""
