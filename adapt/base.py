@@ -147,7 +147,7 @@ class Base(nn.Module):
         self.calls += 1
         self.frames_evaluated += len(images)
         with torch.no_grad():
-            return self._evaluate(images)
+            return self._evaluate(images).float()
 
     def layers(self, images: Tensor, names: Sequence[str] = ()) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the features and the outputs of inner layers in one pass.
@@ -234,7 +234,7 @@ class BlackBoxBase(Base):
 
     def _evaluate(self, images: Tensor) -> Tensor:
         features: Tensor = self.encoder(images)
-        return features.float()
+        return features
 
 
 def random_base(encoder: str = "fcn5", seed: int = 42, **kwargs: Any) -> Base:
