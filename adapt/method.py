@@ -9,7 +9,7 @@ helper:
 - weight deltas (`bn`, `lora`): subclass `adapt.deltas.DeltaMethod`, give each layer a `Delta`;
 - own weights (`fine_tune`, `scratch`): subclass `adapt.own_weights.OwnWeights`.
 
-Beside it goes `configs/adapt/<name>.yaml` with `method: <name>` and the same settings and defaults.
+Beside it goes `configs/adapt/<name>.yaml` with `name: <name>` and the same settings and defaults.
 """
 
 from __future__ import annotations
@@ -172,9 +172,12 @@ class Method(nn.Module):
         raise NotMergeable(f"{self.name()} cannot be merged into one network")
 
     def pack(self) -> dict[str, Tensor]:
-        """What is stored for the task, in its compact form; `unpack` reads it."""
-        state = self.state_dict()
-        return {name: tensor.detach() for name, tensor in state.items() if name != "samples_seen"}
+        """What is stored for the task, in its compact form; `unpack` reads it.
+
+        By default all parameters and buffers but the batch counters of batch norms, which nothing reads.
+        """
+        dropped = ("samples_seen", "num_batches_tracked")
+        return {n: t.detach() for n, t in self.state_dict().items() if not n.endswith(dropped)}
 
     def unpack(self, tensors: Mapping[str, Tensor]) -> None:
         """Take back what `pack` gave.
