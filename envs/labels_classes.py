@@ -1,0 +1,179 @@
+"""Taskonomy's semantic labels, from a scene's own classes and room kinds.
+
+The originals come from teacher networks (FCIS, ResNet-152, a Places365 network) looking at photographs.
+These are substitutes that know the scene: every object is labelled, and only what the scene names can be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from envs.scene import Room
+
+# Values 0..17 of segment_semantic: uncertain, background, and 16 kinds of object of COCO.
+SEMANTIC_NAMES = (
+    "uncertain background bottle chair couch potted_plant bed dining_table toilet tv microwave oven "
+    "toaster sink refrigerator book clock vase"
+).split()
+# Scene class -> segment_semantic; every other named class is background.
+SEMANTIC_OF_CLASS = {
+    "bottle": 2,
+    "chair": 3,
+    "office_chair": 3,
+    "armchair": 3,
+    "stool": 3,
+    "couch": 4,
+    "sofa": 4,
+    "plant": 5,
+    "potted_plant": 5,
+    "bed": 6,
+    "table": 7,
+    "dining_table": 7,
+    "toilet": 8,
+    "tv": 9,
+    "monitor": 9,
+    "microwave": 10,
+    "oven": 11,
+    "stove": 11,
+    "toaster": 12,
+    "sink": 13,
+    "washbasin": 13,
+    "refrigerator": 14,
+    "fridge": 14,
+    "book": 15,
+    "books": 15,
+    "clock": 16,
+    "vase": 17,
+}
+UNKNOWN_CLASS = "unknown"
+
+# Scene class -> index in ImageNet-1k of the nearest category.
+OBJECT_OF_CLASS = {
+    "bottle": 898,
+    "chair": 559,
+    "office_chair": 423,
+    "armchair": 765,
+    "stool": 559,
+    "couch": 831,
+    "sofa": 831,
+    "plant": 738,
+    "potted_plant": 738,
+    "bed": 564,
+    "table": 532,
+    "coffee_table": 532,
+    "dining_table": 532,
+    "desk": 526,
+    "toilet": 861,
+    "tv": 851,
+    "monitor": 664,
+    "microwave": 651,
+    "oven": 827,
+    "stove": 827,
+    "toaster": 859,
+    "sink": 896,
+    "washbasin": 896,
+    "refrigerator": 760,
+    "fridge": 760,
+    "washing_machine": 897,
+    "book": 921,
+    "books": 921,
+    "bookshelf": 453,
+    "shelf": 453,
+    "bookcase": 453,
+    "wardrobe": 894,
+    "cabinet": 493,
+    "dresser": 493,
+    "nightstand": 493,
+    "clock": 892,
+    "vase": 883,
+    "bathtub": 435,
+    "shower": 794,
+    "lamp": 846,
+    "window": 904,
+    "curtain": 794,
+    "door": 799,
+    "cushion": 721,
+    "pillow": 721,
+    "piano": 881,
+}
+OBJECT_COUNT = 1000
+OBJECT_UNIFORM = 0.1  # Share of probability spread over all categories, as a classifier never rules any out.
+
+# Taskonomy's 63 of the 365 Places categories, in index order.
+SCENE_NAMES = (
+    "alcove assembly_line atrium attic auto_factory bank_vault basement bathroom bedchamber bedroom "
+    "biology_laboratory booth bow_window chemistry_lab childs_room clean_room closet computer_room "
+    "conference_room corridor dining_room dorm_room dressing_room elevator elevator_shaft engine_room "
+    "escalator garage greenhouse home_office home_theater hospital_room hotel_room kitchen laundromat "
+    "living_room lobby mezzanine nursery nursing_home office office_cubicles operating_room pantry "
+    "parking_garage physics_laboratory playroom reception recreation_room repair_shop restaurant_kitchen "
+    "server_room shower stable staircase storage_room television_room ticket_booth utility_room "
+    "veterinarians_office waiting_room wet_bar youth_hostel"
+).split()
+
+
+def segment_semantic(semantic: NDArray[np.int32], class_names: Sequence[str]) -> NDArray[np.uint8]:
+    """Semantic segmentation.
+
+    Args:
+        semantic: (S, S) int32 index into `class_names`, -1 where nothing is hit.
+        class_names: The scene's classes.
+
+    Returns:
+        (S, S) uint8 index into `SEMANTIC_NAMES`: 0 where nothing is hit or the class is unknown, 1 where the
+        class has no counterpart.
+    """
+    table = [0 if name == UNKNOWN_CLASS else SEMANTIC_OF_CLASS.get(name, 1) for name in class_names]
+    return np.array([*table, 0], np.uint8)[semantic]
+
+
+def class_object(semantic: NDArray[np.int32], class_names: Sequence[str]) -> NDArray[np.float32]:
+    """Object classification: which ImageNet category the view shows.
+
+    Args:
+        semantic: (S, S) int32 index into `class_names`, -1 where nothing is hit.
+        class_names: The scene's classes.
+
+    Returns:
+        (1000,) float32 probabilities: 0.9 shared by the visible objects by area, 0.1 by all categories;
+        uniform where no object is in view.
+    """
+    area = np.bincount(semantic[semantic >= 0], minlength=len(class_names))
+    shares = np.zeros(OBJECT_COUNT)
+    for name, pixels in zip(class_names, area, strict=True):
+        if name in OBJECT_OF_CLASS:
+            shares[OBJECT_OF_CLASS[name]] += pixels
+    total = shares.sum()
+    if total == 0:
+        return np.full(OBJECT_COUNT, 1.0 / OBJECT_COUNT, np.float32)
+    return ((1.0 - OBJECT_UNIFORM) * shares / total + OBJECT_UNIFORM / OBJECT_COUNT).astype(np.float32)
+
+
+def class_scene(position: ArrayLike, rooms: Sequence[Room]) -> NDArray[np.float32]:
+    """Scene classification: the kind of room that the camera stands in.
+
+    Args:
+        position: (3,) world position, metres.
+        rooms: The scene's rooms.
+
+    Returns:
+        (63,) float32 probabilities over `SCENE_NAMES`, one-hot; uniform outside all rooms and in rooms of
+        another kind.
+    """
+    x, _, z = np.asarray(position, float)
+    for room in rooms:
+        if _inside(x, z, room.polygon) and room.kind in SCENE_NAMES:
+            return np.eye(len(SCENE_NAMES), dtype=np.float32)[SCENE_NAMES.index(room.kind)]
+    return np.full(len(SCENE_NAMES), 1.0 / len(SCENE_NAMES), np.float32)
+
+
+def _inside(x: float, z: float, polygon: NDArray[np.float32]) -> bool:
+    """Even-odd rule."""
+    a, b = polygon.astype(float), np.roll(polygon.astype(float), -1, axis=0)
+    spans = (a[:, 1] > z) != (b[:, 1] > z)
+    rise = np.where(spans, b[:, 1] - a[:, 1], 1.0)
+    crossing = a[:, 0] + (z - a[:, 1]) / rise * (b[:, 0] - a[:, 0])
+    return bool((spans & (x < crossing)).sum() % 2)
