@@ -56,9 +56,14 @@ class Delta(nn.Module):
         """Compute the task's weight; `weight` is frozen, no gradient goes to it."""
         raise NotImplementedError
 
+    def bias(self, bias: Tensor | None) -> Tensor | None:
+        """Compute the task's bias from the frozen one, None where the layer has none; the same by default."""
+        return bias
+
     def pack(self) -> dict[str, Tensor]:
         """What is stored for the layer, in compact form; may be empty."""
-        return {name: tensor.detach() for name, tensor in self.state_dict().items()}
+        state = self.state_dict()
+        return {n: t.detach() for n, t in state.items() if not n.endswith("num_batches_tracked")}
 
     def unpack(self, tensors: Mapping[str, Tensor]) -> None:
         """Take back what `pack` gave; raises RuntimeError or KeyError if it does not fit."""
@@ -131,9 +136,7 @@ class DeltaMethod(Method):
     config: DeltaConfig
     skeleton: nn.Module
 
-    def __init__(
-        self, base: Base, config: DeltaConfig, image_size: int, earlier: Sequence[Method] = ()
-    ) -> None:
+    def __init__(self, base: Base, config: DeltaConfig, image_size: int, earlier: Sequence[Method] = ()) -> None:
         super().__init__(base, config, image_size, earlier)
         network = require_network(base, self.name())
         self.deltas = nn.ModuleDict()
@@ -170,22 +173,33 @@ class DeltaMethod(Method):
                 if isinstance(module, _BatchNorm):
                     module.eval()
 
-    def task_tensors(self) -> dict[str, Tensor]:
-        """All parameters and buffers of the encoder as this task sees them."""
+    def shared_tensors(self) -> dict[str, Tensor]:
+        """All parameters and buffers of the encoder before the task's change: those of the base."""
         network = self.base.encoder
         tensors: dict[str, Tensor] = dict(network.named_parameters(remove_duplicate=False))
         tensors.update(network.named_buffers(remove_duplicate=False))
-        for key, delta in self.deltas.items():
-            weight = f"{_name(key)}.weight"
-            tensors[weight] = delta(tensors[weight])
+        return tensors
+
+    def norm_tensors(self) -> dict[str, Tensor]:
+        """The task's own normalisation parameters and statistics, by their names in the encoder."""
+        tensors: dict[str, Tensor] = {}
         for key, norm in self.norms.items():
             assert isinstance(norm, TaskNorm)
             tensors.update(norm.tensors(_name(key)))
         return tensors
 
-    def forward(
-        self, image: Tensor | None, features: Tensor | None, layers: Mapping[str, Tensor] | None
-    ) -> Tensor:
+    def task_tensors(self) -> dict[str, Tensor]:
+        """All parameters and buffers of the encoder as this task sees them."""
+        tensors = {**self.shared_tensors(), **self.norm_tensors()}
+        for key, delta in self.deltas.items():
+            assert isinstance(delta, Delta)
+            name = _name(key)
+            tensors[f"{name}.weight"] = delta(tensors[f"{name}.weight"])
+            if (bias := delta.bias(tensors.get(f"{name}.bias"))) is not None:
+                tensors[f"{name}.bias"] = bias
+        return tensors
+
+    def forward(self, image: Tensor | None, features: Tensor | None, layers: Mapping[str, Tensor] | None) -> Tensor:
         """Run the encoder with the task's weights on uint8 images (B,3,H,W)."""
         assert image is not None
         output: Tensor = functional_call(self.skeleton, self.task_tensors(), (self.base.normalise(image),))
@@ -194,10 +208,17 @@ class DeltaMethod(Method):
     def merge(self) -> Base:
         """Evaluate f once and return the plain network."""
         encoder = copy.deepcopy(self.base.encoder)
+        spec = replace(self.base.spec, task=f"{self.base.spec.task} {self.name()}".strip())
         with torch.no_grad():
             tensors = self.task_tensors()
-            encoder.load_state_dict({name: tensors[name] for name in encoder.state_dict()})
-        return Base(encoder, replace(self.base.spec, task=f"{self.base.spec.task} {self.name()}".strip()))
+        for name in map(_name, self.deltas):
+            layer = encoder.get_submodule(name)
+            if layer.bias is None and f"{name}.bias" in tensors:
+                layer.bias = nn.Parameter(tensors[f"{name}.bias"])
+                # The encoder that the spec names has no such bias.
+                spec = replace(spec, encoder="", kwargs={})
+        encoder.load_state_dict({name: tensors[name] for name in encoder.state_dict()})
+        return Base(encoder, spec)
 
     def pack(self) -> dict[str, Tensor]:
         """What is stored: each delta's own form, and the normalisation without its batch counter."""
@@ -218,9 +239,7 @@ class DeltaMethod(Method):
             prefix = f"deltas.{key}."
             delta.unpack({n.removeprefix(prefix): rest.pop(n) for n in list(rest) if n.startswith(prefix)})
         counters = {
-            name: tensor
-            for name, tensor in self.norms.state_dict().items()
-            if name.endswith("num_batches_tracked")
+            name: tensor for name, tensor in self.norms.state_dict().items() if name.endswith("num_batches_tracked")
         }
         own = {n.removeprefix("norms."): rest.pop(n) for n in list(rest) if n.startswith("norms.")}
         self.norms.load_state_dict({**counters, **own})
