@@ -39,7 +39,9 @@ class FrameStore:
     written: NDArray[np.int64]
 
     @classmethod
-    def create(cls, folder: Path, lanes: int, length: int, frames: dict[str, tuple[tuple[int, ...], str]]) -> FrameStore:
+    def create(
+        cls, folder: Path, lanes: int, length: int, frames: dict[str, tuple[tuple[int, ...], str]]
+    ) -> FrameStore:
         """Make the files for frames of the given {key: (shape, dtype)}; sparse, so they cost disk as they fill.
 
         Raises:
@@ -75,8 +77,10 @@ class FrameStore:
                 f"{folder} holds no recorded frames; make some with python -m agents.collect out={folder}"
             ) from None
         if index.get("format") != FORMAT:
-            raise ValueError(f"{folder}: frames of format {index.get('format')}, this version reads {FORMAT}; collect them again")
-        arrays = {key: open_memmap(folder / f"{key}.npy", mode) for key in index["keys"]}
+            raise ValueError(
+                f"{folder}: frames of format {index.get('format')}, this version reads {FORMAT}; collect them again"
+            )
+        arrays: dict[str, NDArray[Any]] = {key: open_memmap(folder / f"{key}.npy", mode) for key in index["keys"]}
         return cls(folder, arrays, open_memmap(folder / "written.npy", mode))
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -47,7 +46,10 @@ class ImitationLearner:
         self.rng = np.random.default_rng([seed, 1])
         self.parameters = [p for p in policy.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(self.parameters, lr=learning_rate, weight_decay=weight_decay)
-        falling: Callable[[int], float] = lambda k: max(0.0, 1.0 - k / total_updates)
+
+        def falling(k: int) -> float:
+            return max(0.0, 1.0 - k / total_updates)
+
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, falling if schedule == "linear" else lambda k: 1.0
         )
@@ -66,7 +68,7 @@ class ImitationLearner:
         if adapted is not None:
             loss = loss + adapted.penalty()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
         self.optimizer.step()
         self.schedule.step()
@@ -88,7 +90,9 @@ class ImitationLearner:
 
         codes = None
         if extractor.adapted is not None:
-            frames = {key: torch.as_tensor(batch[key], device=device).flatten(0, 1) for key in (RGB, FEATURES) if key in batch}
+            frames = {
+                key: torch.as_tensor(batch[key], device=device).flatten(0, 1) for key in (RGB, FEATURES) if key in batch
+            }
             flat = extractor.encode(frames.get(RGB), frames.get(FEATURES))
             per_window = flat.reshape(-1, width, *flat.shape[1:])
             codes = per_window[:, torch.as_tensor(rows, device=device)].flatten(0, 1)

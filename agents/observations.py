@@ -9,6 +9,7 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecFrameStack
+from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
 from adapt import Base
 
@@ -19,6 +20,42 @@ VALID = "valid"
 _CHANNELS_FIRST = (RGB, FEATURES, MAP)
 
 Observations = dict[str, NDArray[Any]]
+
+
+def frame_space(source: spaces.Dict, base: Base | None, reads: frozenset[str]) -> spaces.Dict:
+    """Space of one frame as the policy reads it, from the simulator's observation space."""
+    made: dict[str, spaces.Space[Any]] = {GOAL: source[GOAL], VALID: spaces.Box(0.0, 1.0, (1,), np.float32)}
+    if base is not None:
+        if RGB not in source.spaces:
+            raise ValueError("the policy looks at rgb, but the task has no rgb sensor; add it to env.task.sensors")
+        height, width, channels = source[RGB].shape or ()
+        if "image" in reads:
+            made[RGB] = spaces.Box(0, 255, (channels, height, width), np.uint8)
+        if "features" in reads:
+            made[FEATURES] = spaces.Box(-np.inf, np.inf, base.feature_shape(height), np.float16)
+    if MAP in source.spaces:
+        made[MAP] = source[MAP]
+    return spaces.Dict(made)
+
+
+@torch.no_grad()
+def frozen_features(base: Base, rgb: NDArray[np.uint8]) -> NDArray[np.float16]:
+    """(N, C, h, w) float16 features of (N, 3, H, W) uint8 images, by bfloat16 autocast on the base's device."""
+    device = next(base.parameters(), torch.empty(0)).device
+    with torch.autocast(device.type, torch.bfloat16):
+        features = base(torch.as_tensor(rgb, device=device))
+    return features.to(torch.float16).cpu().numpy()
+
+
+def _stack_order(space: spaces.Dict) -> dict[str, str]:
+    return {key: "first" if key in _CHANNELS_FIRST else "last" for key in space.spaces}
+
+
+def stacked_space(space: spaces.Dict, frames: int) -> spaces.Dict:
+    """Space of a stack of `frames` frames, as `stack_frames` gives them."""
+    stacked = StackedObservations(1, frames, space, _stack_order(space)).stacked_observation_space
+    assert isinstance(stacked, spaces.Dict)
+    return stacked
 
 
 class PolicyObservations(VecEnvWrapper):
@@ -33,26 +70,14 @@ class PolicyObservations(VecEnvWrapper):
         """Wrap `venv`; `base` None for a blind policy."""
         self.base = base
         self.reads = reads if base is not None else frozenset()
-        source = venv.observation_space
-        assert isinstance(source, spaces.Dict)
-        made: dict[str, spaces.Space[Any]] = {GOAL: source[GOAL], VALID: spaces.Box(0.0, 1.0, (1,), np.float32)}
-        if base is not None:
-            if RGB not in source.spaces:
-                raise ValueError("the policy looks at rgb, but the task has no rgb sensor; add it to env.task.sensors")
-            height, width, channels = source[RGB].shape or ()
-            if "image" in self.reads:
-                made[RGB] = spaces.Box(0, 255, (channels, height, width), np.uint8)
-            if "features" in self.reads:
-                made[FEATURES] = spaces.Box(-np.inf, np.inf, base.feature_shape(height), np.float16)
-        if MAP in source.spaces:
-            made[MAP] = source[MAP]
-        super().__init__(venv, observation_space=spaces.Dict(made))
+        assert isinstance(venv.observation_space, spaces.Dict)
+        super().__init__(venv, observation_space=frame_space(venv.observation_space, base, self.reads))
 
-    def reset(self) -> Observations:  # type: ignore[override]
+    def reset(self) -> Observations:
         """Reset and convert."""
         return self._convert(self.venv.reset())  # type: ignore[arg-type]
 
-    def step_wait(  # type: ignore[override]
+    def step_wait(
         self,
     ) -> tuple[Observations, NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
         """Step and convert, the last observations of finished episodes included."""
@@ -72,23 +97,14 @@ class PolicyObservations(VecEnvWrapper):
             if "image" in self.reads:
                 out[RGB] = rgb
             if "features" in self.reads:
-                out[FEATURES] = self._features(rgb)
+                assert self.base is not None
+                out[FEATURES] = frozen_features(self.base, rgb)
         if MAP in observations:
             out[MAP] = observations[MAP]
         return out
-
-    @torch.no_grad()
-    def _features(self, rgb: NDArray[np.uint8]) -> NDArray[np.float16]:
-        """(N, C, h, w) float16 frozen features of (N, 3, H, W) uint8 images."""
-        assert self.base is not None
-        device = next(iter(self.base.buffers()), next(iter(self.base.parameters()), torch.empty(0))).device
-        with torch.autocast(device.type, torch.bfloat16):
-            features = self.base(torch.as_tensor(rgb, device=device))
-        return features.to(torch.float16).cpu().numpy()
 
 
 def stack_frames(venv: VecEnv, frames: int) -> VecFrameStack:
     """Stack the last `frames` observations along channels, oldest first, zeros before an episode's start."""
     assert isinstance(venv.observation_space, spaces.Dict)
-    order = {key: "first" if key in _CHANNELS_FIRST else "last" for key in venv.observation_space.spaces}
-    return VecFrameStack(venv, frames, channels_order=order)  # type: ignore[arg-type]
+    return VecFrameStack(venv, frames, channels_order=_stack_order(venv.observation_space))

@@ -18,7 +18,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adapt import Adapted
+from adapt import Adapted, Base
 from agents.observations import FEATURES, GOAL, MAP, RGB, VALID
 
 GOAL_CHANNELS = 3
@@ -68,7 +68,11 @@ class NavigationExtractor(BaseFeaturesExtractor):
     """
 
     def __init__(
-        self, observation_space: spaces.Dict, adapted: Adapted | None, frames: int, hidden: tuple[int, ...] = (1024, 512)
+        self,
+        observation_space: spaces.Dict,
+        adapted: Adapted | None,
+        frames: int,
+        hidden: tuple[int, ...] = (1024, 512),
     ) -> None:
         """Build for K = `frames` stacked frames; `adapted` None makes a blind policy."""
         super().__init__(observation_space, hidden[-1])
@@ -79,8 +83,9 @@ class NavigationExtractor(BaseFeaturesExtractor):
         if adapted is not None:
             channels, height, side = (*adapted.output_shape, 1, 1)[:3]
             self.groups = math.gcd(GROUPS, channels * frames)
-            kernel = {"kernel_size": 4, "stride": 2} if min(height, side) >= 8 else {"kernel_size": 3, "padding": 1}
-            self.visual = nn.Sequential(nn.Conv2d(channels * frames + goal_width, 32, **kernel), nn.ReLU(), nn.Flatten())
+            kernel, stride, padding = (4, 2, 0) if min(height, side) >= 8 else (3, 1, 1)
+            first = nn.Conv2d(channels * frames + goal_width, 32, kernel, stride, padding)
+            self.visual = nn.Sequential(first, nn.ReLU(), nn.Flatten())
             with torch.no_grad():
                 width += self.visual(torch.zeros(1, channels * frames + goal_width, height, side)).shape[1]
         self.goal = cast(nn.Sequential, _orthogonal(nn.Sequential(nn.Linear(goal_width, 64), nn.ReLU())))
@@ -102,7 +107,7 @@ class NavigationExtractor(BaseFeaturesExtractor):
         """Adapted codes of single frames: (n, 3, H, W) images and/or (n, C, h, w) base features to (n, C', h', w')."""
         assert self.adapted is not None
         image = None if rgb is None else rgb.to(torch.uint8)
-        codes = self.adapted(image=image, features=features)
+        codes = self.adapted(image=image, features=None if features is None else features.float())
         return codes if codes.ndim == 4 else codes[..., None, None]
 
     def fuse(self, codes: Tensor | None, goal: Tensor, valid: Tensor, maps: Tensor | None) -> Tensor:
@@ -145,15 +150,13 @@ class NavigationExtractor(BaseFeaturesExtractor):
 
 
 class NavigationPolicy(MultiInputActorCriticPolicy):
-    """SB3's actor-critic on `NavigationExtractor`: linear actor and critic on the extractor's output.
+    """SB3's actor-critic on `NavigationExtractor`: linear actor and critic on the extractor's output."""
 
-    The frozen base is not part of its state: `state_dict` leaves it out and `load_state_dict` does not ask for it.
-    """
-
-    def __init__(self, *args: Any, adapted: Adapted | None, frames: int, hidden: tuple[int, ...], **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, adapted: Adapted | None, frames: int, hidden: tuple[int, ...], **kwargs: Any
+    ) -> None:
         """As SB3's policy; `adapted`, `frames` and `hidden` go to the extractor."""
-        super().__init__(
-            *args,
+        kwargs.update(
             net_arch=[],
             # SB3's own initialisation would overwrite weights that the extractor brings along.
             ortho_init=False,
@@ -161,8 +164,8 @@ class NavigationPolicy(MultiInputActorCriticPolicy):
             normalize_images=False,
             features_extractor_class=NavigationExtractor,
             features_extractor_kwargs={"adapted": adapted, "frames": frames, "hidden": tuple(hidden)},
-            **kwargs,
         )
+        super().__init__(*args, **kwargs)
         _orthogonal(self.action_net, 0.01)
         _orthogonal(self.value_net, 1.0)
 
@@ -171,12 +174,39 @@ class NavigationPolicy(MultiInputActorCriticPolicy):
         """The one feature extractor that actor and critic share."""
         return cast(NavigationExtractor, self.features_extractor)
 
+    def own_state(self) -> dict[str, Tensor]:
+        """Parameters and buffers without the frozen base, each once: what a checkpoint holds."""
+        frozen = tuple(f"{name}." for name, module in self.named_modules() if isinstance(module, Base))
+        aliases = ("pi_features_extractor.", "vf_features_extractor.")
+        return {k: v for k, v in self.state_dict().items() if not k.startswith((*frozen, *aliases))}
+
+    def load_own_state(self, state: dict[str, Tensor]) -> None:
+        """Take over an `own_state`.
+
+        Raises:
+            ValueError: Its keys or shapes are those of another policy.
+        """
+        own = self.own_state()
+        differs = [
+            k for k in own.keys() | state.keys() if k not in own or k not in state or own[k].shape != state[k].shape
+        ]
+        if differs:
+            raise ValueError(
+                f"the checkpoint belongs to another policy: {min(differs)} differs ({len(differs)} tensors in all); "
+                "use the config it was trained with"
+            )
+        with torch.no_grad():
+            for key, tensor in own.items():
+                tensor.copy_(state[key])
+
     def logits(self, latent: Tensor) -> Tensor:
         """(B, features_dim) extractor output to (B, actions) unnormalised log-probabilities."""
         return cast(Tensor, self.action_net(latent))
 
     @torch.no_grad()
-    def probabilities(self, observations: dict[str, np.ndarray[Any, Any]], temperature: float = 1.0) -> np.ndarray[Any, Any]:
+    def probabilities(
+        self, observations: dict[str, np.ndarray[Any, Any]], temperature: float = 1.0
+    ) -> np.ndarray[Any, Any]:
         """(N, actions) float32 action probabilities of stacked observations, softened by `temperature`."""
         self.set_training_mode(False)
         tensors = {key: torch.as_tensor(value, device=self.device) for key, value in observations.items()}

@@ -17,21 +17,46 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from torch.utils.tensorboard import SummaryWriter
 
-PACKAGES = ("torch", "torchvision", "numpy", "stable_baselines3", "gymnasium", "embreex", "numba", "hydra-core")
+from adapt.files import write_atomically
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "stable_baselines3",
+    "gymnasium",
+    "embreex",
+    "numba",
+    "hydra-core",
+)
 KEPT_CHECKPOINTS = 2
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file in one step: after a crash or on a full disk the old content is still there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        scratch.write_text(text)
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file in one step: after a crash or on a full disk the old content is still there."""
+    write_atomically(path, text.encode())
+
+
+def progress_bar() -> Progress:
+    """The progress bar of every training."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, TextColumn("{task.fields[note]}"), refresh_per_second=2)
 
 
 def _git(*words: str) -> str:
@@ -80,8 +105,8 @@ class Run:
         elif self._config.exists():
             raise ValueError(f"{path} already holds a run; choose another run=..., add resume=true, or delete it")
         self.resumed = resume
-        write_atomically(self._config, text)
-        write_atomically(path / "versions.json", json.dumps(versions(int(cfg.seed)), indent=1))
+        write_text(self._config, text)
+        write_text(path / "versions.json", json.dumps(versions(int(cfg.seed)), indent=1))
         self._metrics = (path / "metrics.jsonl").open("a", buffering=1)
         self._board: SummaryWriter | None = None
         self._started = time.monotonic()
@@ -94,7 +119,11 @@ class Run:
 
     def log(self, step: int, values: dict[str, float]) -> None:
         """Append one line to ``metrics.jsonl`` and the same values to TensorBoard."""
-        line = {"step": step, "seconds": round(self.seconds, 2), **{k: round(float(v), 6) for k, v in values.items()}}
+        line = {
+            "step": step,
+            "seconds": round(self.seconds, 2),
+            **{k: round(float(v), 6) for k, v in values.items()},
+        }
         self._metrics.write(json.dumps(line) + "\n")
         if self._board is None:
             self._board = SummaryWriter(str(self.path / "tb"))
@@ -105,18 +134,18 @@ class Run:
         """Merge final numbers into ``result.json``."""
         file = self.path / "result.json"
         old = json.loads(file.read_text()) if file.exists() else {}
-        write_atomically(file, json.dumps({**old, **values}, indent=1, sort_keys=True))
+        write_text(file, json.dumps({**old, **values}, indent=1, sort_keys=True))
 
-    def save(self, step: int, tensors: dict[str, Any]) -> Path:
+    def save(self, step: int, base_sha256: str, tensors: dict[str, Any]) -> Path:
         """Write checkpoint `step` (nested dict of tensors and plain values) and drop the oldest ones.
 
-        A checkpoint becomes visible only when it is complete.
+        A checkpoint becomes visible only when it is complete. `base_sha256` says on which frozen base it stands.
         """
         folder = self.path / "checkpoints"
         folder.mkdir(exist_ok=True)
         final, scratch = folder / f"step_{step:010d}.pt", folder / f".step_{step:010d}.{os.getpid()}"
         try:
-            torch.save({**tensors, "step": step, "seconds": self.seconds}, scratch)
+            torch.save({**tensors, "base_sha256": base_sha256, "step": step, "seconds": self.seconds}, scratch)
             os.replace(scratch, final)
         except (OSError, RuntimeError) as error:
             raise OSError(f"could not write {final}: {error}; earlier checkpoints are untouched") from error
@@ -126,18 +155,18 @@ class Run:
             old.unlink()
         return final
 
-    def restore(self) -> dict[str, Any] | None:
+    def restore(self, base_sha256: str) -> dict[str, Any] | None:
         """The newest checkpoint of a resumed run, if there is one; metrics written after it are dropped."""
         if not self.resumed:
             return None
         files = list_checkpoints(self.path)
-        state = load_checkpoint(files[-1]) if files else None
+        state = load_checkpoint(files[-1], base_sha256) if files else None
         step = state["step"] if state else -1
         self._before = state["seconds"] if state else 0.0
         file = self.path / "metrics.jsonl"
         lines = [line for line in file.read_text().splitlines() if _logged_step(line) <= step]
         self._metrics.close()
-        write_atomically(file, "".join(f"{line}\n" for line in lines))
+        write_text(file, "".join(f"{line}\n" for line in lines))
         self._metrics = file.open("a", buffering=1)
         if state is None:
             shutil.rmtree(self.path / "tb", ignore_errors=True)
@@ -155,16 +184,23 @@ def list_checkpoints(path: Path) -> list[Path]:
     return sorted((path / "checkpoints").glob("step_*.pt"))
 
 
-def load_checkpoint(file: Path) -> dict[str, Any]:
+def load_checkpoint(file: Path, base_sha256: str) -> dict[str, Any]:
     """Read a checkpoint (tensors and plain values only).
 
     Raises:
-        ValueError: The file is damaged.
+        ValueError: The file is damaged, or was trained on another base than the one with `base_sha256`.
     """
     try:
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(f"{file} is not a readable checkpoint ({error}); delete it to fall back to the one before") from error
+        raise ValueError(
+            f"{file} is not a readable checkpoint ({error!s}); delete it to fall back to the one before"
+        ) from error
+    if state["base_sha256"] != base_sha256:
+        raise ValueError(
+            f"{file} was trained on the base {state['base_sha256'][:12] or 'none'}, this one is "
+            f"{base_sha256[:12] or 'none'} (sha256); load the base it was trained on"
+        )
     return state
 
 
@@ -202,10 +238,10 @@ def _check_same(path: Path, old: str, new: str) -> None:
 
 
 def _flatten(cfg: Any, prefix: str = "") -> dict[str, Any]:
-    plain = OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else cfg
+    plain: Any = OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else cfg
     if not isinstance(plain, dict):
         return {prefix.rstrip("."): plain}
-    return {k: v for key, value in plain.items() for k, v in _flatten(value, f"{prefix}{key}.").items()}
+    return {k: v for key, value in plain.items() for k, v in _flatten(value, f"{prefix}{key!s}.").items()}
 
 
 def _logged_step(line: str) -> float:

@@ -1,7 +1,7 @@
 """One way for every command to read its YAML: Hydra, with errors of one line.
 
-``@cli("train")`` makes ``main(cfg)`` a command that composes ``configs/train.yaml`` with overrides from the command line
-(``key=value``, ``group=choice``, ``-m group=a,b`` to sweep, ``--help``).
+``@cli("train")`` makes ``main(cfg)`` a command that composes ``configs/train.yaml`` with overrides from the command
+line (``key=value``, ``group=choice``, ``-m group=a,b`` to sweep, ``--help``).
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def cli(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]
     return decorate
 
 
-class _errors_on_one_line:  # noqa: N801 (used as a statement)
+class _errors_on_one_line:
     """Turn errors that a user can act on into one line on stderr and exit code 2."""
 
     def __enter__(self) -> None:

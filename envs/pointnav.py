@@ -24,7 +24,7 @@ from envs.visited_map import draw_visited_maps
 STOP, FORWARD, LEFT, RIGHT = range(4)
 SENSORS = ("rgb", "depth", "map")
 VARIANTS = ("habitat", "side_tuning")
-FIELD_CACHE_BYTES = 512 * 2**20
+CACHED_FIELDS = 2048
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,15 @@ class Task:
         unknown = set(self.sensors) - set(SENSORS)
         if unknown:
             raise ValueError(f"unknown sensors {sorted(unknown)}; choose from {', '.join(SENSORS)}")
-        for name in ("forward", "turn", "success_distance", "max_steps", "map_size", "map_extent", "max_depth"):
+        for name in (
+            "forward",
+            "turn",
+            "success_distance",
+            "max_steps",
+            "map_size",
+            "map_extent",
+            "max_depth",
+        ):
             if getattr(self, name) <= 0:
                 raise ValueError(f"task {name} must be positive, got {getattr(self, name)}")
 
@@ -164,7 +172,13 @@ class PointNav:
     """
 
     def __init__(
-        self, places: Sequence[Place], task: Task, camera: Camera, count: int, seed: int | None, device: str = "cpu"
+        self,
+        places: Sequence[Place],
+        task: Task,
+        camera: Camera,
+        count: int,
+        seed: int | None,
+        device: str = "cpu",
     ) -> None:
         """Prepare `count` agents; `seed` None walks each episode once, in order (see `EpisodeQueue`)."""
         self.places = list(places)
@@ -174,11 +188,8 @@ class PointNav:
         self.queue = EpisodeQueue(self.places, seed)
         self.agents = _Agents.empty(count, task.max_steps)
         self._pixels = tuple(s for s in ("rgb", "depth") if s in task.sensors)
-        self._renderer: Renderer | None = (
-            make_renderer([p.scene for p in self.places], device) if self._pixels else None
-        )
+        self.renderer: Renderer | None = make_renderer([p.scene for p in self.places], device) if self._pixels else None
         self._fields: OrderedDict[tuple[int, tuple[float, ...]], GeodesicField] = OrderedDict()
-        self._field_bytes = 0
         self._actions = np.array(task.actions)
 
     # -- episodes -----------------------------------------------------------------------------------------------
@@ -219,9 +230,8 @@ class PointNav:
             return self._fields[key]
         made = self.places[place].grid.field(np.asarray(episode.goal_position))
         self._fields[key] = made
-        self._field_bytes += made.nbytes
-        while self._field_bytes > FIELD_CACHE_BYTES and len(self._fields) > 1:
-            self._field_bytes -= self._fields.popitem(last=False)[1].nbytes
+        if len(self._fields) > CACHED_FIELDS:
+            self._fields.popitem(last=False)
         return made
 
     def _distance(self, agent: int) -> float:
@@ -271,13 +281,11 @@ class PointNav:
         a.heading = (a.heading + math.pi) % (2 * math.pi) - math.pi
         for n in np.flatnonzero(a.active & (chosen == FORWARD)):
             grid = self.places[a.place[n]].grid
-            now, collided = grid.step(
-                a.position[n : n + 1], a.heading[n : n + 1], task.forward, sliding=task.sliding
-            )
+            now, collided = grid.step(a.position[n : n + 1], a.heading[n : n + 1], task.forward, sliding=task.sliding)
             a.path_length[n] += float(np.linalg.norm(now[0] - a.position[n]))
             a.collisions[n] += int(collided[0])
             a.position[n] = now[0]
-            a.distance[n] = self._distance(n)
+            a.distance[n] = self._distance(int(n))
         live = np.flatnonzero(a.active)
         a.trail[live, a.steps[live] + 1] = a.position[live][:, [0, 2]]
 
@@ -310,8 +318,8 @@ class PointNav:
         a, task = self.agents, self.task
         rows = np.arange(self.count) if which is None else np.asarray(which)
         out: dict[str, NDArray[Any]] = {"pointgoal_with_gps_compass": self._pointgoal(rows)}
-        if self._renderer is not None:
-            frames = self._renderer.render(a.place[rows], a.position[rows], a.heading[rows], self.camera, self._pixels)
+        if self.renderer is not None:
+            frames = self.renderer.render(a.place[rows], a.position[rows], a.heading[rows], self.camera, self._pixels)
             if "rgb" in frames:
                 out["rgb"] = frames["rgb"]
             if "depth" in frames:
@@ -319,7 +327,12 @@ class PointNav:
         if "map" in task.sensors:
             out["map"] = np.empty((len(rows), 3, task.map_size, task.map_size), np.uint8)
             draw_visited_maps(
-                a.trail[rows], a.steps[rows] + 1, a.heading[rows], a.goal[rows][:, [0, 2]], task.map_extent, out["map"]
+                a.trail[rows],
+                a.steps[rows] + 1,
+                a.heading[rows],
+                a.goal[rows][:, [0, 2]],
+                task.map_extent,
+                out["map"],
             )
         return out
 

@@ -60,7 +60,7 @@ class PointNavVecEnv(VecEnv):
         """(N,) bool, False for agents that wait idly because no episode is left."""
         return self.nav.agents.active
 
-    def reset(self) -> dict[str, NDArray[Any]]:  # type: ignore[override]
+    def reset(self) -> dict[str, NDArray[Any]]:
         """Start a new episode for every agent."""
         self.nav.reset(np.arange(self.num_envs))
         self._reset_seeds()
@@ -71,7 +71,7 @@ class PointNavVecEnv(VecEnv):
         """Keep the actions for `step_wait`."""
         self._pending = np.asarray(actions)
 
-    def step_wait(  # type: ignore[override]
+    def step_wait(
         self,
     ) -> tuple[dict[str, NDArray[Any]], NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
         """Step all agents; see the class for what a finished episode leaves in its info."""
@@ -113,7 +113,9 @@ class PointNavVecEnv(VecEnv):
         answer = getattr(self, method_name)(*args, **kwargs)
         return [answer for _ in self._get_indices(indices)]
 
-    def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper[Any, Any, Any, Any]], indices: Any = None) -> list[bool]:
+    def env_is_wrapped(
+        self, wrapper_class: type[gymnasium.Wrapper[Any, Any, Any, Any]], indices: Any = None
+    ) -> list[bool]:
         """No agent is a wrapped Gymnasium environment."""
         return [False for _ in self._get_indices(indices)]
 
@@ -138,7 +140,7 @@ class PointNavEnv(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
         """Make an environment over the episodes of `places`, shuffled by the seed given to `reset`."""
         self.places, self.task, self.camera = list(places), task or Task(), camera or Camera()
         self.render_mode = render_mode
-        self.observation_space = observation_space(self.task, self.camera)
+        self.observation_space: spaces.Dict = observation_space(self.task, self.camera)  # type: ignore[assignment]
         self.action_space = spaces.Discrete(len(self.task.actions))
         self._nav: PointNav | None = None
 
@@ -153,18 +155,22 @@ class PointNavEnv(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
         self._nav.reset(np.array([0]))
         return self._observation(self._nav), {}
 
-    def step(
-        self, action: np.int64
-    ) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.int64) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
         """Act once; after the episode's end ``info["nav"]`` holds its record (`PointNav.step`)."""
         if self._nav is None:
             raise RuntimeError("call reset() before step()")
         rewards, dones, records = self._nav.step(np.array([action]))
         info = {"nav": records[0], "is_success": bool(records[0]["success"])} if dones[0] else {}
         truncated = bool(dones[0] and records[0]["truncated"])
-        return self._observation(self._nav), float(rewards[0]), bool(dones[0]) and not truncated, truncated, info
+        return (
+            self._observation(self._nav),
+            float(rewards[0]),
+            bool(dones[0]) and not truncated,
+            truncated,
+            info,
+        )
 
-    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
+    def render(self) -> NDArray[np.uint8] | None:
         """(S, S, 3) uint8, what the agent sees, when made with ``render_mode="rgb_array"``."""
         if self.render_mode != "rgb_array" or self._nav is None:
             return None

@@ -16,7 +16,7 @@ MARKED = 255
 def _mark(image: NDArray[np.uint8], channel: int, row: float, column: float) -> None:
     """Paint the 3x3 block around a cell: the original max-pools its map with a 3x3 window."""
     size = image.shape[1]
-    r, c = int(math.floor(row)), int(math.floor(column))
+    r, c = math.floor(row), math.floor(column)
     for i in range(max(r - 1, 0), min(r + 2, size)):
         for j in range(max(c - 1, 0), min(c + 2, size)):
             image[channel, i, j] = MARKED

@@ -1,0 +1,32 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN ?= runs/demo
+
+.PHONY: demo test test-all lint bench clean
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	touch $@
+
+# Train a seeing and a blind agent the same way, judge both in apartments that neither has seen, write the report.
+demo: $(VENV)/installed
+	$(BIN)/python -m agents.train algo=dagger adapt=side_tuning base=curvature env=apartments run=$(RUN)
+	$(BIN)/python -m agents.train algo=dagger blind=true env=apartments run=$(RUN)/blind
+	$(BIN)/python -m agents.evaluate run=$(RUN) blind=$(RUN)/blind env.split=val
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest -m "not slow and not gpu and not habitat"
+
+test-all: $(VENV)/installed
+	$(BIN)/python -m pytest -m "not habitat"
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+bench: $(VENV)/installed
+	$(BIN)/python -m agents.bench
+
+clean:
+	rm -rf $(VENV) build *.egg-info

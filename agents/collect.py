@@ -1,0 +1,109 @@
+"""``python -m agents.collect out=data/expert env=apartments``: recorded expert trajectories for behaviour cloning."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.format import open_memmap
+from omegaconf import DictConfig
+
+from adapt import Base
+from agents.frames import ACTION, FORMAT, STEP, FrameStore
+from agents.observations import FEATURES, GOAL, MAP, RGB, Observations, frozen_features
+from agents.run import progress_bar, versions, write_text
+from agents.setup import make_places, make_task
+from configs.compose import cli
+from envs.renderer import Camera
+from envs.vector import PointNavVecEnv
+
+
+def _frame(observations: Observations) -> Observations:
+    """One frame of every agent as the store keeps it: images with channels first."""
+    out = {GOAL: observations[GOAL], RGB: observations[RGB].transpose(0, 3, 1, 2)}
+    return {**out, MAP: observations[MAP]} if MAP in observations else out
+
+
+def record(cfg: DictConfig, folder: Path) -> dict[str, Any]:
+    """Let the shortest-path expert walk and store what it saw and did.
+
+    `folder` appears only when all frames are there. The STOP frames are kept: with four actions, stopping is learned.
+    """
+    places = make_places(cfg.env, cfg.env.split, cfg.seed)
+    env = PointNavVecEnv(places, make_task(cfg), Camera(**cfg.env.camera), cfg.env.agents, cfg.seed)
+    observations: Observations = env.reset()
+    length = max(1, cfg.frames // env.num_envs)
+    scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
+    layout = {key: (value.shape[1:], str(value.dtype)) for key, value in _frame(observations).items()}
+    try:
+        store = FrameStore.create(scratch, env.num_envs, length, layout)
+        episodes = successes = 0
+        with progress_bar() as bar:
+            task = bar.add_task("frames", total=length * env.num_envs, note="")
+            for _ in range(length):
+                actions = env.nav.expert()
+                store.push({**_frame(observations), ACTION: actions, STEP: env.nav.agents.steps})
+                observations, _, dones, infos = env.step(actions)  # type: ignore[assignment]
+                episodes += int(dones.sum())
+                successes += sum(bool(info.get("is_success")) for info in infos)
+                bar.update(task, advance=env.num_envs, note=f"{episodes} episodes")
+        numbers = {
+            "frames": store.frames_written,
+            "episodes": episodes,
+            "expert_success": successes / max(episodes, 1),
+        }
+        write_text(scratch / "versions.json", json.dumps({**versions(cfg.seed), **numbers}, indent=1))
+        scratch.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return numbers
+
+
+def prepare(folder: Path, base: Base | None, reads: frozenset[str]) -> FrameStore:
+    """Open recorded frames for a policy: only what it reads, with the base's features computed once and kept on disk.
+
+    Features lie beside the frames, named by the base's sha256.
+    """
+    store = FrameStore.open(folder)
+    if "image" not in reads:
+        rgb = store.arrays.pop(RGB)
+    else:
+        rgb = store.arrays[RGB]
+    if base is not None and "features" in reads:
+        store.arrays[FEATURES] = _cached_features(folder, base, rgb)
+    return store
+
+
+def _cached_features(folder: Path, base: Base, rgb: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    file = folder / f"features_{base.sha256[:16]}.npy"
+    if not file.exists():
+        scratch = file.with_name(f".{file.name}.{os.getpid()}")
+        shape = (*rgb.shape[:2], *base.feature_shape(rgb.shape[-1]))
+        out = open_memmap(scratch, "w+", np.dtype(np.float16), shape)
+        with progress_bar() as bar:
+            task = bar.add_task("frozen features", total=rgb.shape[0] * rgb.shape[1], note="")
+            for lane in range(rgb.shape[0]):
+                for start in range(0, rgb.shape[1], 256):
+                    out[lane, start : start + 256] = frozen_features(base, np.asarray(rgb[lane, start : start + 256]))
+                bar.update(task, advance=rgb.shape[1])
+        out.flush()
+        os.replace(scratch, file)
+    return open_memmap(file, "r")
+
+
+@cli("collect")
+def main(cfg: DictConfig) -> None:
+    """Record trajectories into a new folder."""
+    folder = Path(cfg.out)
+    if folder.exists():
+        raise ValueError(f"{folder} exists already; choose another out=... or delete it (frame format {FORMAT})")
+    numbers = record(cfg, folder)
+    print(", ".join(f"{key} {value:,}" for key, value in numbers.items()))  # noqa: T201 (the command's output)
+
+
+if __name__ == "__main__":
+    main()

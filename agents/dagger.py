@@ -1,0 +1,168 @@
+"""DAgger: one process acts and labels, the other learns, over frames on disk that both map into memory."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+
+from agents.collector import Collector, frame_layout
+from agents.frames import FrameStore
+from agents.imitation import ImitationLearner
+from agents.policy import NavigationPolicy
+from agents.setup import Vision, make_env, make_places, make_policy, make_vision
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+class CollectorDied(RuntimeError):
+    """The process that collects frames ended before training did."""
+
+
+@dataclass
+class _Link:
+    """What the two processes share besides the frames: the newest weights, training progress, and when to stop."""
+
+    weights: Any
+    version: Any
+    progress: Any
+    stop: Any
+    error: Any
+
+    @classmethod
+    def make(cls, policy: NavigationPolicy) -> _Link:
+        size = sum(t.numel() for t in policy.own_state().values())
+        return cls(
+            weights=SPAWN.Array("f", size),
+            version=SPAWN.Value("q", 0),
+            progress=SPAWN.Value("d", 0.0),
+            stop=SPAWN.Event(),
+            error=SPAWN.Array("c", 2000),
+        )
+
+    def publish(self, policy: NavigationPolicy) -> None:
+        """Hand the policy's weights to the collecting process."""
+        flat = torch.cat([t.detach().float().reshape(-1).cpu() for t in policy.own_state().values()])
+        with self.weights.get_lock():
+            np.frombuffer(self.weights.get_obj(), np.float32)[:] = flat.numpy()
+            self.version.value += 1
+
+    def fetch(self, policy: NavigationPolicy, known: int) -> int:
+        """Take over newer weights than version `known`, if there are any; returns the version now held."""
+        if self.version.value == known:
+            return known
+        with self.weights.get_lock():
+            flat = torch.from_numpy(np.frombuffer(self.weights.get_obj(), np.float32).copy())
+            now = int(self.version.value)
+        parts, start = {}, 0
+        for key, tensor in policy.own_state().items():
+            parts[key] = flat[start : start + tensor.numel()].reshape(tensor.shape).to(tensor.dtype)
+            start += tensor.numel()
+        policy.load_own_state(parts)
+        return now
+
+
+def _collect_in_child(cfg: DictConfig, folder: str, link: _Link, seed: int) -> None:
+    """Body of the collecting process: until told to stop, or until its parent is gone."""
+    try:
+        torch.set_num_threads(1)
+        parent = os.getppid()
+        vision = make_vision(cfg)
+        places = make_places(cfg.env, cfg.env.split, cfg.seed)
+        env, simulator = make_env(cfg, places, vision, cfg.env.agents, seed)
+        policy = make_policy(cfg, vision)
+        held = link.fetch(policy, -1)
+        collector = Collector(env, simulator, policy, tuple(cfg.algo.beta_floor), seed)
+        store = _open_store(cfg, Path(folder), collector, policy)
+        while not link.stop.is_set() and os.getppid() == parent:
+            held = link.fetch(policy, held)
+            collector.collect(store, 8, link.progress.value)
+    except KeyboardInterrupt:
+        pass
+    except Exception as error:
+        link.error.value = f"{error} [{traceback.format_exc(limit=-1).splitlines()[1].strip()}]".encode()[:1999]
+        raise SystemExit(1) from error
+
+
+def _open_store(cfg: DictConfig, folder: Path, collector: Collector, policy: NavigationPolicy) -> FrameStore:
+    """The run's frames: those of an earlier sitting, or new files that appear under their name once complete."""
+    if folder.exists():
+        return FrameStore.open(folder, "r+")
+    scratch = folder.with_name(f".{folder.name}")
+    shutil.rmtree(scratch, ignore_errors=True)
+    lanes = collector.env.num_envs
+    layout = frame_layout(collector.observations, policy.extractor.frames)
+    FrameStore.create(scratch, lanes, max(cfg.algo.buffer_frames // lanes, 256), layout)
+    scratch.rename(folder)
+    return FrameStore.open(folder, "r+")
+
+
+class DaggerData:
+    """Frames that keep coming while the learner learns; `parallel` false collects in turns, deterministically."""
+
+    def __init__(self, cfg: DictConfig, folder: Path, policy: NavigationPolicy, vision: Vision, start: int) -> None:
+        """Start collecting into `folder` for a policy that has made `start` updates."""
+        self.cfg, self.folder, self.policy = cfg, folder, policy
+        self.total = cfg.algo.updates
+        seed = cfg.seed + start  # a resumed run goes on with other episodes than it began with
+        self.collector: Collector | None = None
+        self.process: Any = None
+        if cfg.algo.parallel:
+            self.link = _Link.make(policy)
+            self.link.progress.value = start / self.total
+            self.link.publish(policy)
+            self.process = SPAWN.Process(
+                target=_collect_in_child,
+                args=(cfg, str(folder), self.link, seed),
+                daemon=True,
+                name="collector",
+            )
+            self.process.start()
+            self._wait_for(folder.exists)
+            self.store = FrameStore.open(folder)
+            self._wait_for(lambda: self.store.frames_written >= min(cfg.algo.warmup_frames, self.store.length))
+        else:
+            places = make_places(cfg.env, cfg.env.split, cfg.seed)
+            env, simulator = make_env(cfg, places, vision, cfg.env.agents, seed)
+            self.collector = Collector(env, simulator, policy, tuple(cfg.algo.beta_floor), seed)
+            self.store = _open_store(cfg, folder, self.collector, policy)
+            lanes = self.store.lanes
+            self.collector.collect(self.store, max(1, cfg.algo.warmup_frames // lanes), start / self.total)
+
+    def _wait_for(self, ready: Any) -> None:
+        while not ready():
+            self._check()
+            time.sleep(0.05)
+
+    def _check(self) -> None:
+        if self.process is not None and not self.process.is_alive():
+            said = self.link.error.value.decode(errors="replace") or f"exit code {self.process.exitcode}"
+            raise CollectorDied(f"the collecting process ended: {said}")
+
+    def advance(self, learner: ImitationLearner) -> None:
+        """Called after every update: share new weights, or take a turn at collecting."""
+        progress = learner.updates / self.total
+        if self.collector is not None:
+            if learner.updates % self.cfg.algo.updates_per_step == 0:
+                self.collector.collect(self.store, 1, progress)
+        elif learner.updates % 20 == 0:
+            self._check()
+            self.link.progress.value = progress
+            self.link.publish(self.policy)
+
+    def close(self) -> None:
+        """Stop collecting."""
+        if self.process is not None:
+            self.link.stop.set()
+            self.process.join(timeout=30)
+            if self.process.is_alive():
+                self.process.kill()

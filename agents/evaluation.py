@@ -1,0 +1,85 @@
+"""Running held-out episodes, each exactly once, with any way to act."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+
+from agents.observations import Observations
+from agents.policy import NavigationPolicy, sample_actions
+from agents.setup import Vision, make_env
+from envs.pointnav import Place, PointNav
+
+# (stacked observations, simulator, one uniform number per agent) -> (N,) action indices
+Act = Callable[[Observations, PointNav, NDArray[np.float64]], NDArray[np.int64]]
+
+
+def policy_actor(policy: NavigationPolicy, temperature: float) -> Act:
+    """Sample from the policy at a temperature; 0 takes the likeliest action."""
+
+    def act(observations: Observations, nav: PointNav, noise: NDArray[np.float64]) -> NDArray[np.int64]:
+        if temperature == 0:
+            return policy.probabilities(observations).argmax(1)
+        return sample_actions(policy.probabilities(observations, temperature), noise)
+
+    return act
+
+
+def random_actor(observations: Observations, nav: PointNav, noise: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Uniform actions."""
+    return (noise * len(nav.task.actions)).astype(np.int64)
+
+
+def expert_actor(observations: Observations, nav: PointNav, noise: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The shortest-path expert."""
+    return nav.expert()
+
+
+def _noise(nav: PointNav, agent: int, seed: int) -> np.random.Generator:
+    """An episode's own source of noise, so that its outcome hangs neither on the others nor on their order."""
+    episode = nav.episode(agent)
+    return np.random.default_rng([seed, zlib.crc32(f"{episode.scene_id}|{episode.episode_id}".encode())])
+
+
+def run_episodes(
+    cfg: DictConfig,
+    places: list[Place],
+    vision: Vision,
+    act: Act,
+    seed: int,
+    watch: Callable[[PointNav], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Let `act` run every episode of `places` once.
+
+    Args:
+        cfg: A training config (task, camera, frame stack).
+        places: Where, and which episodes.
+        vision: What the policy looks through; `Vision(None, None)` renders nothing.
+        act: How to act.
+        seed: Of the sampling noise; every episode draws its own, so results do not depend on how many run at once.
+        watch: Called before every step.
+
+    Returns:
+        One record per episode (`PointNav.step`), in the order of `places`.
+    """
+    total = sum(len(place.episodes) for place in places)
+    env, simulator = make_env(cfg, places, vision, min(cfg.env.agents, total), None)
+    nav = simulator.nav
+    observations: Observations = env.reset()  # type: ignore[assignment]
+    noise = [_noise(nav, n, seed) for n in range(env.num_envs)]
+    records = []
+    while simulator.active.any():
+        if watch is not None:
+            watch(nav)
+        actions = act(observations, nav, np.array([source.random() for source in noise]))
+        observations, _, dones, infos = env.step(actions)  # type: ignore[assignment]
+        for n in np.flatnonzero(dones):
+            records.append(infos[n]["nav"])
+            noise[n] = _noise(nav, int(n), seed)
+    order = {(p.scene.name, e.episode_id): i for i, (p, e) in enumerate((p, e) for p in places for e in p.episodes)}
+    return sorted(records, key=lambda r: order[(r["scene_id"], r["episode_id"])])

@@ -1,0 +1,108 @@
+"""PPO: Stable-Baselines3's, on the navigation policy, with this project's run folder around it."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import KVWriter, Logger
+
+from agents.policy import NavigationPolicy
+from agents.run import Run, progress_bar
+from agents.setup import Vision, make_env, make_places, policy_arguments
+
+REPORTED = ("success", "spl", "distance_to_goal", "nav_reward", "steps")
+
+
+class _RunWriter(KVWriter):
+    """SB3's logger into the run's ``metrics.jsonl`` and TensorBoard."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def write(self, key_values: dict[str, Any], key_excluded: Any, step: int = 0) -> None:
+        self.run.log(step, {k: float(v) for k, v in key_values.items() if isinstance(v, int | float | np.number)})
+
+    def close(self) -> None:
+        """The run closes its own files."""
+
+
+class _Watch(BaseCallback):
+    """After every rollout: success of recent episodes, progress bar, checkpoint; schedules after every step."""
+
+    def __init__(self, run: Run, cfg: DictConfig, bar: Any, task: Any, vision: Vision) -> None:
+        super().__init__()
+        self.run, self.cfg, self.bar, self.task, self.vision = run, cfg, bar, task, vision
+        self.recent: deque[dict[str, Any]] = deque(maxlen=200)
+        self.rollouts = 0
+
+    def _on_step(self) -> bool:
+        self.recent.extend(info["nav"] for info in self.locals["infos"] if "nav" in info)
+        return True
+
+    def _on_rollout_start(self) -> None:
+        """A rollout has been learned from: log, save."""
+        if self.rollouts:
+            note = ""
+            if self.recent:
+                means = {key: float(np.mean([r[key] for r in self.recent])) for key in REPORTED}
+                for key, value in means.items():
+                    self.logger.record(f"train/{key}", value)
+                note = f"success {means['success']:.3f}, SPL {means['spl']:.3f}"
+            self.logger.dump(self.num_timesteps)
+            self.bar.update(self.task, completed=self.num_timesteps, note=note)
+            if self.rollouts % self.cfg.save_every == 0:
+                save(self.run, self.model, self.vision.base_sha256)  # type: ignore[arg-type]
+        self.rollouts += 1
+
+    def _on_rollout_end(self) -> None:
+        if self.vision.adapted is not None:
+            self.vision.adapted.advance(self.cfg.algo.rollout * self.cfg.env.agents)
+
+
+def save(run: Run, model: PPO, base_sha256: str) -> Path:
+    """Checkpoint a PPO model."""
+    policy = model.policy
+    assert isinstance(policy, NavigationPolicy)
+    state = {"policy": policy.own_state(), "optimizer": policy.optimizer.state_dict()}
+    return run.save(model.num_timesteps, base_sha256, state)
+
+
+def train_ppo(cfg: DictConfig, run: Run, vision: Vision) -> dict[str, Any]:
+    """Train by PPO for ``cfg.algo.steps`` environment steps (to the end of the rollout that reaches them)."""
+    state = run.restore(vision.base_sha256)
+    done = int(state["step"]) if state is not None else 0
+    places = make_places(cfg.env, cfg.env.split, cfg.seed)
+    env, _ = make_env(cfg, places, vision, cfg.env.agents, cfg.seed + done)
+    settings: dict[str, Any] = OmegaConf.to_container(cfg.algo.learner, resolve=True)  # type: ignore[assignment]
+    rate = settings.pop("learning_rate")
+    model = PPO(
+        NavigationPolicy,
+        env,
+        n_steps=cfg.algo.rollout,
+        learning_rate=(lambda left: rate * left) if cfg.algo.anneal else rate,
+        policy_kwargs=policy_arguments(cfg, vision),
+        seed=cfg.seed + done,
+        device=next(iter(vision.base.parameters())).device if vision.base is not None else "cpu",
+        **settings,
+    )
+    policy = model.policy
+    assert isinstance(policy, NavigationPolicy)
+    if state is not None:
+        policy.load_own_state(state["policy"])
+        policy.optimizer.load_state_dict(state["optimizer"])
+        model.num_timesteps = done
+    model.set_logger(Logger(None, [_RunWriter(run)]))
+    with progress_bar() as bar:
+        task = bar.add_task("ppo", total=cfg.algo.steps, completed=done, note="")
+        if done < cfg.algo.steps:
+            watch = _Watch(run, cfg, bar, task, vision)
+            model.learn(cfg.algo.steps - done, watch, log_interval=sys.maxsize, reset_num_timesteps=done == 0)
+    save(run, model, vision.base_sha256)
+    return {"steps": model.num_timesteps}

@@ -1,0 +1,108 @@
+"""From a composed config to its objects: places, frozen base, adapted features, environment, policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from omegaconf import DictConfig, OmegaConf
+from stable_baselines3.common.vec_env import VecEnv
+
+from adapt import Adapted, Base, load_base, wrap
+from agents.observations import RGB, PolicyObservations, frame_space, stack_frames, stacked_space
+from agents.policy import NavigationPolicy
+from envs.places import Body, apartments, scans
+from envs.pointnav import Place, Task
+from envs.renderer import Camera
+from envs.vector import PointNavVecEnv, observation_space
+
+ADAPT_TASK = "pointnav"
+
+
+@dataclass
+class Vision:
+    """The frozen base and what one adaptation method makes of it; both None for a blind agent."""
+
+    base: Base | None
+    adapted: Adapted | None
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """What the method reads of a frame: ``image``, ``features``."""
+        return self.adapted.reads if self.adapted is not None else frozenset()
+
+    @property
+    def base_sha256(self) -> str:
+        """Identity of the base; empty for a blind agent."""
+        return self.base.sha256 if self.base is not None else ""
+
+
+def device_of(cfg: DictConfig) -> str:
+    """``cpu`` or ``cuda``; ``auto`` takes CUDA where there is a device.
+
+    Raises:
+        ValueError: CUDA was asked for and there is none.
+    """
+    if cfg.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if str(cfg.device).startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device={cfg.device}: there is no CUDA device here; use device=cpu or device=auto")
+    return str(cfg.device)
+
+
+def make_places(env: DictConfig, split: str, seed: int) -> list[Place]:
+    """Scenes with walkable grids and episodes of a split (``train``, ``val``, ``test``)."""
+    settings = env.splits[split] if split in env.splits else None
+    if settings is None:
+        raise ValueError(f"env.split={split}: there is no such split; choose from {', '.join(env.splits)}")
+    body = Body(**env.body)
+    if env.name == "apartments":
+        return apartments(split, settings.scenes, settings.episodes_per_scene, seed, body)
+    if env.name == "scans":
+        return scans(env.scene, env.episodes, split, settings.episodes_per_scene, seed, body, up=env.up)
+    raise ValueError(f"env.name={env.name!r} is unknown; choose apartments or scans")
+
+
+def make_task(cfg: DictConfig) -> Task:
+    """The task's rules; a blind agent gets no picture."""
+    task: dict[str, Any] = OmegaConf.to_container(cfg.env.task, resolve=True)  # type: ignore[assignment]
+    sensors = tuple(s for s in task["sensors"] if not (cfg.blind and s in (RGB, "depth")))
+    return Task(**{**task, "sensors": sensors})
+
+
+def make_vision(cfg: DictConfig) -> Vision:
+    """Load the base and wrap it with the configured method."""
+    if cfg.blind:
+        return Vision(None, None)
+    torch.manual_seed(cfg.seed)
+    base = load_base(cfg.base.name).to(device_of(cfg))
+    settings: dict[str, Any] = OmegaConf.to_container(cfg.adapt, resolve=True)  # type: ignore[assignment]
+    name = settings.pop("name")
+    adapted = wrap(base, name, task=ADAPT_TASK, image_size=cfg.env.camera.size, **settings)
+    return Vision(base, adapted.to(device_of(cfg)))
+
+
+def make_env(
+    cfg: DictConfig, places: list[Place], vision: Vision, count: int, seed: int | None
+) -> tuple[VecEnv, PointNavVecEnv]:
+    """`count` agents with stacked policy observations, and the simulator underneath (expert, records)."""
+    simulator = PointNavVecEnv(places, make_task(cfg), Camera(**cfg.env.camera), count, seed)
+    return stack_frames(PolicyObservations(simulator, vision.base, vision.reads), cfg.policy.frames), simulator
+
+
+def policy_arguments(cfg: DictConfig, vision: Vision) -> dict[str, Any]:
+    """Keyword arguments of `NavigationPolicy` beyond SB3's own."""
+    return {"adapted": vision.adapted, "frames": cfg.policy.frames, "hidden": tuple(cfg.policy.hidden)}
+
+
+def make_policy(cfg: DictConfig, vision: Vision) -> NavigationPolicy:
+    """A policy with fresh weights, drawn with the config's seed; needs no scene."""
+    task = make_task(cfg)
+    source = observation_space(task, Camera(**cfg.env.camera))
+    space = stacked_space(frame_space(source, vision.base, vision.reads), cfg.policy.frames)
+    torch.manual_seed(cfg.seed)
+    actions = spaces.Discrete(len(task.actions))
+    policy = NavigationPolicy(space, actions, lambda _: 0.0, **policy_arguments(cfg, vision))
+    return policy.to(device_of(cfg))

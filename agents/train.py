@@ -1,0 +1,126 @@
+"""``python -m agents.train algo=dagger|bc|ppo adapt=side_tuning base=curvature env=apartments run=runs/a``."""
+
+from __future__ import annotations
+
+import shutil
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+
+from agents.collect import prepare
+from agents.dagger import DaggerData
+from agents.evaluation import policy_actor, run_episodes
+from agents.frames import FrameStore
+from agents.imitation import ImitationLearner
+from agents.policy import NavigationPolicy
+from agents.ppo import train_ppo
+from agents.run import Run, progress_bar
+from agents.setup import Vision, make_places, make_policy, make_vision
+from configs.compose import cli
+
+
+class Validation:
+    """A few held-out episodes now and then while training: a learning curve, never a choice between checkpoints."""
+
+    def __init__(self, cfg: DictConfig) -> None:
+        """Build the validation scenes, if the config asks for any."""
+        self.cfg = cfg
+        self.places = []
+        if cfg.validation.episodes:
+            places = make_places(cfg.env, cfg.validation.split, cfg.seed)
+            share = max(1, cfg.validation.episodes // len(places))
+            self.places = [type(p)(p.scene, p.grid, p.episodes[:share]) for p in places][: cfg.validation.episodes]
+
+    def __call__(self, policy: NavigationPolicy, vision: Vision) -> dict[str, float]:
+        """Success and SPL of the policy now; empty if no validation was asked for."""
+        if not self.places:
+            return {}
+        act = policy_actor(policy, self.cfg.evaluation.temperature)
+        records = run_episodes(self.cfg, self.places, vision, act, self.cfg.seed)
+        return {f"val/{key}": float(np.mean([r[key] for r in records])) for key in ("success", "spl")}
+
+
+def train_imitation(cfg: DictConfig, run: Run, policy: NavigationPolicy, vision: Vision) -> dict[str, Any]:
+    """BC from recorded frames, or DAgger; returns final numbers."""
+    if cfg.algo.parallel:
+        torch.set_num_threads(1)
+    learner = ImitationLearner(policy, cfg.algo.updates, seed=cfg.seed, **cfg.algo.learner)
+    state = run.restore(vision.base_sha256)
+    if state is not None:
+        policy.load_own_state(state["policy"])
+        learner.restore(state["learner"])
+    folder = run.path / "frames"
+    data = DaggerData(cfg, folder, policy, vision, learner.updates) if cfg.algo.name == "dagger" else None
+    store = data.store if data is not None else prepare(Path(cfg.algo.data), vision.base, vision.reads)
+    try:
+        validation = Validation(cfg)
+        _updates(cfg, run, learner, store, data, vision, validation)
+    finally:
+        if data is not None:
+            data.close()
+    if data is not None and not cfg.algo.keep_frames:
+        shutil.rmtree(folder)
+    return {"updates": learner.updates, "frames": store.frames_written}
+
+
+def _updates(
+    cfg: DictConfig,
+    run: Run,
+    learner: ImitationLearner,
+    store: FrameStore,
+    data: DaggerData | None,
+    vision: Vision,
+    validation: Validation,
+) -> None:
+    """The loop over updates: learn, collect, log, validate, save."""
+    recent: deque[tuple[float, float]] = deque(maxlen=cfg.log_every)
+    total = cfg.algo.updates
+    with progress_bar() as bar:
+        task = bar.add_task(cfg.algo.name, total=total, completed=learner.updates, note="")
+        while learner.updates < total:
+            recent.append(learner.update(store))
+            if data is not None:
+                data.advance(learner)
+            now = learner.updates
+            bar.update(task, completed=now)
+            last = now == total
+            if now % cfg.log_every == 0 or last:
+                loss, accuracy = np.mean(recent, axis=0)
+                values = {
+                    "train/loss": loss,
+                    "train/accuracy": accuracy,
+                    "train/frames": store.frames_written,
+                }
+                values["train/learning_rate"] = learner.optimizer.param_groups[0]["lr"]
+                if now % (cfg.log_every * cfg.validation.every) == 0:
+                    values.update(validation(learner.policy, vision))
+                run.log(now, values)
+                bar.update(task, note=f"loss {loss:.3f}, accuracy {accuracy:.3f}, {store.frames_written:,} frames")
+            if now % cfg.save_every == 0 or last:
+                run.save(
+                    now,
+                    vision.base_sha256,
+                    {"policy": learner.policy.own_state(), "learner": learner.state()},
+                )
+
+
+@cli("train")
+def main(cfg: DictConfig) -> None:
+    """Train one agent into one run folder."""
+    run = Run(Path(cfg.run), cfg, cfg.resume)
+    np.random.seed(cfg.seed)
+    vision = make_vision(cfg)
+    if cfg.algo.name == "ppo":
+        numbers = train_ppo(cfg, run, vision)
+    else:
+        numbers = train_imitation(cfg, run, make_policy(cfg, vision), vision)
+    run.result({**numbers, "train_seconds": round(run.seconds, 1)})
+    run.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Where to navigate: scenes with their walkable grids and episodes, ready for `envs.pointnav`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from envs import apartments as generator
+from envs.episodes import check_episodes, for_scene, generate_episodes, read_episodes, write_episodes
+from envs.navigation import NavGrid
+from envs.pointnav import Place
+from envs.scans import load_scene
+
+GOALS_PER_SCENE = 10
+SPLIT_SEEDS = {"train": 0, "val": 1, "test": 2}
+
+
+@dataclass(frozen=True)
+class Body:
+    """The agent's cylinder: radius and height in metres, the highest step it climbs, steepest slope in degrees."""
+
+    radius: float = 0.1
+    height: float = 1.5
+    climb: float = 0.2
+    max_slope: float = 45.0
+
+
+def apartments(split: str, scenes: int, episodes_per_scene: int, seed: int, body: Body) -> list[Place]:
+    """The first `scenes` procedural apartments of a split, each with generated episodes.
+
+    Raises:
+        ValueError: The split does not exist or holds fewer apartments.
+    """
+    seeds = generator.split_seeds(split)
+    if not 1 <= scenes <= len(seeds):
+        raise ValueError(f"{split} holds {len(seeds)} apartments, {scenes} were asked for")
+    made = []
+    for number in seeds[:scenes]:
+        scene = generator.generate(number)
+        grid = NavGrid.build(scene, **asdict(body))
+        episodes = generate_episodes(
+            scene.name, grid, episodes_per_scene, seed=_seed(seed, split, number), goals=GOALS_PER_SCENE
+        )
+        made.append(Place(scene, grid, tuple(episodes)))
+    return made
+
+
+def scans(path: str, episodes: str | None, split: str, count: int, seed: int, body: Body, up: str = "y") -> list[Place]:
+    """One textured mesh with the episodes of a PointNav-v1 file.
+
+    `episodes` may hold ``{split}``; where the file does not exist, `count` episodes are generated and written there.
+    Without `episodes` they are generated and kept in memory.
+
+    Raises:
+        FileNotFoundError: The mesh is absent.
+        ValueError: The mesh is broken, or an episode does not fit it.
+    """
+    scene = load_scene(path, up=up)
+    grid = NavGrid.build(scene, **asdict(body))
+    file = Path(episodes.format(split=split)) if episodes else None
+    if file is not None and file.exists():
+        kept = for_scene(read_episodes(file), path)
+        check_episodes(grid, kept)
+        return [Place(scene, grid, tuple(kept))]
+    made = generate_episodes(Path(path).name, grid, count, seed=_seed(seed, split, 0), goals=GOALS_PER_SCENE)
+    if file is not None:
+        write_episodes(file, made)
+    return [Place(scene, grid, tuple(made))]
+
+
+def _seed(seed: int, split: str, scene: int) -> int:
+    """Seed of a scene's episodes: other episodes in every split, scene and run seed."""
+    return (seed * 3 + SPLIT_SEEDS[split]) * 100_003 + scene

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+from rooms import simple_place
+
+from adapt.base import Base
+from agents.collector import Collector, frame_layout
+from agents.frames import FrameStore
+from agents.imitation import ImitationLearner
+from agents.observations import FEATURES, GOAL, RGB, VALID
+from agents.policy import sample_actions
+from agents.setup import make_env, make_policy, make_vision
+from configs.compose import compose
+
+SMALL = [
+    "run=none",
+    "base=random",
+    "env.agents=4",
+    "env.camera.size=32",
+    "env.task.max_steps=30",
+    "policy.hidden=[32]",
+]
+
+
+def config(*overrides: str) -> DictConfig:
+    return compose("train", [*SMALL, *overrides])
+
+
+def collected(cfg: DictConfig, folder: Path, steps: int = 60):
+    """A policy, its environment, and frames that the half-trained policy met."""
+    vision = make_vision(cfg)
+    env, simulator = make_env(cfg, [simple_place(6)], vision, 4, 0)
+    policy = make_policy(cfg, vision)
+    collector = Collector(env, simulator, policy, (0.2, 0.5), seed=0)
+    store = FrameStore.create(folder, 4, 256, frame_layout(collector.observations, cfg.policy.frames))
+    collector.collect(store, steps, progress=1.0)
+    return vision, env, simulator, policy, store
+
+
+def test_the_frozen_base_sees_each_frame_once(tmp_path: Path) -> None:
+    vision, env, *_ = collected(config(), tmp_path / "frames", steps=0)
+    assert vision.base is not None
+    before = vision.base.frames_evaluated
+    ended = 0
+    for _ in range(40):
+        _, _, dones, _ = env.step(np.zeros(4, np.int64))  # STOP: every episode ends at once
+        ended += int(dones.sum())
+    # every step shows one frame per agent, and an episode's end its true last frame besides
+    assert vision.base.frames_evaluated - before == 40 * 4 + ended
+
+
+def test_window_logits_equal_those_of_stacked_observations(tmp_path: Path) -> None:
+    cfg = config()
+    vision = make_vision(cfg)
+    env, simulator = make_env(cfg, [simple_place(6)], vision, 4, 0)
+    policy = make_policy(cfg, vision)
+    torch.nn.init.normal_(policy.action_net.weight)
+    collector = Collector(env, simulator, policy, (1.0, 1.0), seed=0)
+    store = FrameStore.create(tmp_path / "frames", 4, 256, frame_layout(collector.observations, 4))
+    stacked = []
+    for _ in range(50):
+        stacked.append({k: v.copy() for k, v in collector.observations.items()})
+        collector.collect(store, 1, progress=0.0)
+    assert (store.arrays["step"][:, :50] == 0).sum() > 4  # some stack reaches over an episode's start
+    learner = ImitationLearner(policy, 10, batch_size=8, window=8)
+    policy.set_training_mode(False)
+    with torch.no_grad():
+        batch = {key: array[:, 10:50] for key, array in store.arrays.items()}
+        windows = learner.window_logits(batch).reshape(4, 37, -1)
+        for t in range(13, 50):
+            direct = policy.logits(policy.extractor({k: torch.as_tensor(v) for k, v in stacked[t].items()}))
+            torch.testing.assert_close(windows[:, t - 13], direct, atol=2e-5, rtol=1e-4)
+    assert windows.std() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("method", "keys"),
+    [("features", {FEATURES}), ("side_tuning", {RGB, FEATURES}), ("fine_tune", {RGB}), ("scratch", {RGB})],
+)
+def test_observations_hold_what_the_method_reads_and_no_more(method: str, keys: set[str]) -> None:
+    cfg = config(f"adapt={method}")
+    vision = make_vision(cfg)
+    env, _ = make_env(cfg, [simple_place(2)], vision, 2, 0)
+    assert set(env.reset()) == keys | {GOAL, VALID, "map"}  # type: ignore[arg-type]
+    policy = make_policy(cfg, vision)
+    assert policy.observation_space == env.observation_space
+    assert policy.probabilities(env.reset()).shape == (2, 4)  # type: ignore[arg-type]
+
+
+def test_blind_policy_has_no_picture_and_no_renderer() -> None:
+    cfg = config("blind=true")
+    vision = make_vision(cfg)
+    env, simulator = make_env(cfg, [simple_place(2)], vision, 2, 0)
+    assert set(env.reset()) == {GOAL, VALID, "map"}  # type: ignore[arg-type]
+    assert simulator.nav.renderer is None
+    assert make_policy(cfg, vision).extractor.adapted is None
+
+
+def test_policy_state_leaves_the_base_out_and_comes_back(tmp_path: Path) -> None:
+    cfg = config()
+    vision, env, _, policy, _ = collected(cfg, tmp_path / "frames", steps=1)
+    state = {k: v.clone() for k, v in policy.own_state().items()}
+    assert vision.base is not None
+    frozen = {id(p) for p in vision.base.parameters()}
+    assert not any(id(v) in frozen for v in policy.own_state().values())
+    assert len(state) == len({id(v) for v in policy.own_state().values()})
+    other = make_policy(config("seed=1"), make_vision(cfg))
+    observations = env.reset()
+    assert not np.array_equal(other.probabilities(observations), policy.probabilities(observations))  # type: ignore[arg-type]
+    other.load_own_state(state)
+    assert np.array_equal(other.probabilities(observations), policy.probabilities(observations))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="belongs to another policy"):
+        make_policy(config("policy.hidden=[16]"), make_vision(cfg)).load_own_state(state)
+
+
+def test_training_changes_the_policy_and_not_the_base(tmp_path: Path) -> None:
+    vision, _, _, policy, store = collected(config(), tmp_path / "frames")
+    assert isinstance(vision.base, Base)
+    before = {k: v.clone() for k, v in vision.base.state_dict().items()}
+    own = {k: v.clone() for k, v in policy.own_state().items()}
+    learner = ImitationLearner(policy, 10, batch_size=32, window=4)
+    for _ in range(3):
+        learner.update(store)
+    assert all(torch.equal(v, before[k]) for k, v in vision.base.state_dict().items())
+    changed = {k for k, v in policy.own_state().items() if not torch.equal(v, own[k])}
+    assert {k.split(".")[1] for k in changed if k.startswith("features_extractor")} >= {
+        "adapted",
+        "visual",
+        "goal",
+        "head",
+        "map",
+    }
+
+
+def test_sampling_follows_the_probabilities() -> None:
+    p = np.tile(np.array([[0.1, 0.0, 0.6, 0.3]], np.float32), (10_000, 1))
+    actions = sample_actions(p, np.random.default_rng(0).random(10_000))
+    np.testing.assert_allclose(np.bincount(actions, minlength=4) / 10_000, p[0], atol=0.015)
+    assert sample_actions(p[:2], np.array([0.0, 1 - 1e-12])).tolist() == [0, 3]
+
+
+def test_unknown_words_suggest_the_nearest() -> None:
+    for words, said in (
+        (["adapt=side_tunning"], "did you mean 'side_tuning'"),
+        (["base=curvatur"], "did you mean 'curvature'"),
+        (["env=apartment"], "did you mean 'apartments'"),
+        (["algo=dager"], "did you mean 'dagger'"),
+        (["policy.frame=3"], "did you mean 'policy.frames'"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            compose("train", ["run=none", *words])
+    assert OmegaConf.is_config(compose("train", ["run=none"]))

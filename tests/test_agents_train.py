@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from rooms import scene, wall
+
+from agents.run import list_checkpoints
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = [
+    "base=random",
+    "env=scans",
+    "env.agents=8",
+    "env.camera.size=32",
+    "env.task.max_steps=40",
+    "env.splits.train.episodes_per_scene=40",
+    "env.splits.val.episodes_per_scene=12",
+    "policy.hidden=[64]",
+    "policy.frames=2",
+    "adapt.width=0.25",
+    "algo.learner.batch_size=64",
+    "save_every=5",
+    "log_every=5",
+]
+DAGGER = ["algo.warmup_frames=160", "algo.buffer_frames=4096"]
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A 5 x 4 m room with a wall half across it, as a PLY file."""
+    made = scene(5.0, 4.0, [wall(0.0, 2.0, 3.2, 2.0)])
+    mesh = trimesh.Trimesh(made.vertices, made.faces, process=False)
+    mesh.visual = trimesh.visual.ColorVisuals(mesh, vertex_colors=made.corner_color.reshape(-1, 3))
+    path = tmp_path_factory.mktemp("scene") / "room.ply"
+    mesh.export(path)
+    return path
+
+
+def command(module: str, *words: str) -> list[str]:
+    return [sys.executable, "-m", f"agents.{module}", *words]
+
+
+def call(module: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(module, *words), cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def done(module: str, *words: str) -> str:
+    finished = call(module, *words)
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return torch.load(list_checkpoints(run)[-1], weights_only=True)["policy"]
+
+
+def test_dagger_in_turns_is_deterministic_and_evaluates(room: Path, tmp_path: Path) -> None:
+    words = [*TINY, *DAGGER, f"env.scene={room}", "algo=dagger", "algo.parallel=false", "algo.updates=8"]
+    for name in ("a", "b"):
+        done("train", *words, f"run={tmp_path / name}")
+    a, b = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    lines = [json.loads(line) for line in (tmp_path / "a/metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [5, 8]
+    assert not (tmp_path / "a/frames").exists()
+    episodes = tmp_path / "episodes_{split}.json.gz"
+    said = done("evaluate", f"run={tmp_path / 'a'}", f"+env.episodes={episodes}")
+    assert "expert" in said
+    result = json.loads((tmp_path / "a/result.json").read_text())
+    assert result["episodes"] == 12
+    assert result["scenes"] == 1
+    assert result["expert.success"] == 1.0
+    assert {"success", "spl", "soft_spl", "distance_to_goal", "nav_reward", "seconds", "random.success"} <= result.keys()
+    records = [json.loads(line) for line in (tmp_path / "a/eval/val/agent.jsonl").read_text().splitlines()]
+    assert len({r["episode_id"] for r in records}) == 12
+    assert np.mean([r["spl"] for r in records]) == pytest.approx(result["spl"])
+    assert (tmp_path / "a/report.html").stat().st_size > 10_000
+    assert (tmp_path / "episodes_val.json.gz").exists()
+    again = done("evaluate", f"run={tmp_path / 'a'}", f"+env.episodes={episodes}", "video=false")
+    assert "expert" in again
+    assert [json.loads(x) for x in (tmp_path / "a/eval/val/agent.jsonl").read_text().splitlines()] == records
+
+
+def test_killed_training_resumes_to_the_same_final_step(room: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = [*TINY, *DAGGER, f"env.scene={room}", "algo=dagger", "algo.updates=60", f"run={run}"]
+    process = subprocess.Popen(
+        command("train", *words), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    while not list_checkpoints(run):
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = list_checkpoints(run)
+    assert before
+    refused = call("train", *words)
+    assert refused.returncode == 2
+    assert "already holds a run" in refused.stderr
+    other = call("train", *words, "resume=true", "seed=5")
+    assert other.returncode == 2
+    assert "was started with seed=0, now it is 5" in other.stderr
+    done("train", *words, "resume=true")
+    assert torch.load(list_checkpoints(run)[-1], weights_only=True)["step"] == 60
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 60
+
+
+def test_behaviour_cloning_from_recorded_frames(room: Path, tmp_path: Path) -> None:
+    data, run = tmp_path / "data", tmp_path / "run"
+    done("collect", "env=scans", f"env.scene={room}", "env.camera.size=32", "env.agents=4", "frames=800", f"out={data}")
+    words = [*TINY, f"env.scene={room}", "algo=bc", f"algo.data={data}", "algo.updates=30", "log_every=10"]
+    done("train", *words, f"run={run}")
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["train/loss"] < 0.85 * lines[0]["train/loss"]
+    assert len(list(data.glob("features_*.npy"))) == 1
+    stamp = next(data.glob("features_*.npy")).stat().st_mtime_ns
+    done("train", *words, f"run={tmp_path / 'again'}")
+    assert next(data.glob("features_*.npy")).stat().st_mtime_ns == stamp
+    a, b = weights(run), weights(tmp_path / "again")
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_ppo_trains_resumes_and_keeps_the_base(room: Path, tmp_path: Path) -> None:
+    run = tmp_path / "ppo"
+    words = [*TINY[:-3], "log_every=1", "save_every=1", f"env.scene={room}", "algo=ppo", "algo.rollout=16"]
+    words += ["algo.learner.batch_size=64", f"run={run}"]
+    done("train", *words, "algo.steps=256")
+    first = weights(run)
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("steps: 256", "steps: 512"))
+    done("train", *words, "algo.steps=512", "resume=true")
+    assert torch.load(list_checkpoints(run)[-1], weights_only=True)["step"] == 512
+    second = weights(run)
+    assert any(not torch.equal(first[k], second[k]) for k in first)
+    assert not any(".base." in k for k in second)
+
+
+def test_bad_input_is_one_line_and_a_nonzero_exit(room: Path, tmp_path: Path) -> None:
+    run = f"run={tmp_path / 'x'}"
+    broken = tmp_path / "broken.glb"
+    broken.write_bytes(b"not a mesh")
+    cases = {
+        ("train", run, "adapt=sidetuning"): "did you mean 'side_tuning'",
+        ("train", run, "algo.updatez=3"): "did you mean 'algo.updates'",
+        ("train",): "give a value for run",
+        ("train", run, "env=scans", "env.scene=/nowhere/house.glb", "base=random", "algo.parallel=false"): "house.glb",
+        ("train", run + "2", "env=scans", f"env.scene={broken}", "base=random", "algo.parallel=false"): "broken.glb",
+        ("evaluate", f"run={tmp_path / 'none'}"): "holds no run",
+        ("train", run + "3", "algo=bc", f"algo.data={tmp_path / 'no'}", "base=random"): "holds no recorded frames",
+    }
+    for words, said in cases.items():
+        finished = call(*words)
+        assert finished.returncode == 2, (words, finished.stderr)
+        lines = [line for line in finished.stderr.splitlines() if line.strip()]
+        assert len(lines) == 1, finished.stderr
+        assert lines[0].startswith("error: ")
+        assert said in lines[0]

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import math
+import warnings
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env as gymnasium_check
+from rooms import episode, place, scene, simple_place, wall
+from stable_baselines3.common.env_checker import check_env as sb3_check
+
+from envs.pointnav import FORWARD, LEFT, RIGHT, STOP, EpisodeQueue, PointNav, Task
+from envs.renderer import Camera
+from envs.vector import PointNavEnv, PointNavVecEnv
+from envs.visited_map import EMPTY, MARKED
+
+CAMERA = Camera(size=16)
+
+
+def one(start=(2.0, 3.0), goal=(2.0, 1.0), heading=0.0, **task) -> PointNav:
+    """A single agent in an empty 4 x 4 m room."""
+    nav = PointNav([place(scene(4, 4), [episode(start, goal, heading)])], Task(**task), CAMERA, 1, seed=0)
+    nav.reset(np.array([0]))
+    return nav
+
+
+def run(nav: PointNav, *actions: int):
+    for action in actions:
+        reward, done, record = nav.step(np.array([action]))
+    return float(reward[0]), bool(done[0]), record[0]
+
+
+def test_goal_ahead_left_right_and_behind() -> None:
+    for heading, bearing in ((0.0, 0.0), (math.pi / 2, -math.pi / 2), (-math.pi / 2, math.pi / 2)):
+        rho, phi = one(heading=heading).observe()["pointgoal_with_gps_compass"][0]
+        assert rho == pytest.approx(2.0, abs=1e-6)
+        assert phi == pytest.approx(bearing, abs=1e-6)
+    assert abs(one(heading=math.pi).observe()["pointgoal_with_gps_compass"][0, 1]) == pytest.approx(math.pi, abs=1e-6)
+
+
+def test_turning_left_moves_the_goal_to_the_right() -> None:
+    nav = one()
+    run(nav, LEFT)
+    assert nav.observe()["pointgoal_with_gps_compass"][0, 1] == pytest.approx(-math.radians(10), abs=1e-6)
+    run(nav, RIGHT, RIGHT)
+    assert nav.observe()["pointgoal_with_gps_compass"][0, 1] == pytest.approx(math.radians(10), abs=1e-6)
+
+
+def test_straight_walk_has_closed_form_measures() -> None:
+    nav = one()
+    rewards = [run(nav, FORWARD)[0] for _ in range(8)]
+    np.testing.assert_allclose(rewards, 0.25 - 0.01, atol=1e-6)
+    reward, done, record = run(nav, STOP)
+    assert done
+    assert reward == pytest.approx(2.5 - 0.01, abs=1e-6)
+    assert record["success"] == 1.0
+    assert record["spl"] == pytest.approx(1.0, abs=1e-6)
+    assert record["steps"] == 9
+    assert record["nav_reward"] == pytest.approx(8 * 0.24 + 2.49, abs=1e-5)
+    assert len(record["path"]) == 10
+    assert not record["truncated"]
+
+
+def test_stopping_early_fails_with_soft_spl_of_the_way_made() -> None:
+    nav = one()
+    run(nav, FORWARD, FORWARD, FORWARD, FORWARD)
+    _, done, record = run(nav, STOP)
+    assert done
+    assert record["success"] == record["spl"] == 0.0
+    assert record["soft_spl"] == pytest.approx(0.5, abs=1e-6)
+    assert record["distance_to_goal"] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_collisions_count_and_a_blocked_agent_stays() -> None:
+    nav = one(start=(2.0, 0.4), goal=(2.0, 3.0))
+    before = nav.agents.position[0].copy()
+    run(nav, FORWARD, FORWARD, FORWARD)
+    assert nav.agents.collisions[0] >= 2
+    assert np.linalg.norm(nav.agents.position[0] - before) < 0.4
+
+
+def test_the_clock_runs_out_as_a_truncation() -> None:
+    nav = one(max_steps=3)
+    assert run(nav, LEFT, LEFT)[1] is False
+    _, done, record = run(nav, LEFT)
+    assert done
+    assert record["truncated"]
+    assert record["success"] == 0.0
+
+
+def test_side_tuning_variant_stops_by_itself_and_pays_ten() -> None:
+    nav = one(variant="side_tuning")
+    assert nav.task.actions == (FORWARD, LEFT, RIGHT)
+    for _ in range(8):
+        reward, done, _ = run(nav, 0)
+        assert not done
+    reward, done, record = run(nav, 1)
+    assert done
+    assert record["success"] == 1.0
+    assert reward == pytest.approx(10 - 0.01, abs=1e-6)
+
+
+def test_expert_solves_every_episode_around_the_wall() -> None:
+    made = simple_place(6)
+    for variant in ("habitat", "side_tuning"):
+        nav = PointNav([made], Task(variant=variant, sensors=()), CAMERA, 6, seed=None)
+        nav.reset(np.arange(6))
+        records = {}
+        while nav.agents.active.any():
+            _, dones, found = nav.step(nav.expert())
+            for n in np.flatnonzero(dones):
+                records[found[n]["episode_id"]] = found[n]
+            if dones.any():
+                nav.reset(np.flatnonzero(dones))
+        assert len(records) == 6
+        assert all(r["success"] for r in records.values())
+        assert np.mean([r["spl"] for r in records.values()]) > 0.9
+
+
+def test_episodes_come_once_each_or_in_endless_rounds() -> None:
+    made = simple_place(3)
+    queue = EpisodeQueue([made, made], None)
+    keys = [queue.next() for _ in range(7)]
+    assert keys[:6] == [(p, e) for p in range(2) for e in range(3)]
+    assert keys[6] is None
+    shuffled = EpisodeQueue([made, made], 3)
+    rounds = [[shuffled.next() for _ in range(6)] for _ in range(2)]
+    assert sorted(rounds[0]) == sorted(rounds[1]) == keys[:6]
+    assert rounds[0] != rounds[1]
+
+
+def test_visited_map_shows_trail_behind_and_goal_ahead() -> None:
+    nav = one(sensors=("map",), map_size=84)
+    run(nav, FORWARD, FORWARD, FORWARD, FORWARD)
+    image = nav.observe()["map"][0]
+    assert image.shape == (3, 84, 84)
+    assert set(np.unique(image)) == {EMPTY, MARKED}
+    assert (image[2] == EMPTY).all()
+    cell = 22.0 / 84
+    rows, columns = np.nonzero(image[0] == MARKED)
+    assert rows.min() == 41
+    assert rows.max() == math.floor(42 + 1.0 / cell) + 1
+    assert set(columns) == {41, 42, 43}
+    rows, columns = np.nonzero(image[1] == MARKED)
+    assert rows.mean() == math.floor(42 - 1.0 / cell)
+    run(nav, *[LEFT] * 9)  # the trail, behind before, is now to the left
+    rows, columns = np.nonzero(nav.observe()["map"][0, 0] == MARKED)
+    assert columns.min() < 41 - 2
+    assert set(rows) <= {41, 42, 43}
+
+
+def test_same_seed_same_rollout_bit_for_bit() -> None:
+    made = [simple_place(5), simple_place(3)]
+    actions = np.random.default_rng(0).integers(1, 4, (40, 4))
+
+    def rollout():
+        env = PointNavVecEnv(made, Task(sensors=("rgb", "depth", "map"), max_steps=15), CAMERA, 4, seed=7)
+        seen = [env.reset()]
+        for row in actions:
+            observations, rewards, _, _ = env.step(row)
+            seen.append({**observations, "rewards": rewards})
+        return seen
+
+    for a, b in zip(rollout(), rollout(), strict=True):
+        assert a.keys() == b.keys()
+        assert all(np.array_equal(a[k], b[k]) for k in a)
+
+
+def test_vec_env_gives_the_true_last_frame_and_flags_the_time_limit() -> None:
+    made = simple_place(4)
+    env = PointNavVecEnv([made], Task(sensors=("rgb",), max_steps=2), CAMERA, 1, seed=0)
+    env.reset()
+    env.step(np.array([LEFT]))
+    single = PointNav([made], env.nav.task, CAMERA, 1, seed=0)
+    single.reset(np.array([0]))
+    single.step(np.array([LEFT]))
+    single.step(np.array([LEFT]))
+    observations, _, dones, infos = env.step(np.array([LEFT]))
+    assert dones[0]
+    assert infos[0]["TimeLimit.truncated"]
+    assert not infos[0]["is_success"]
+    last = infos[0]["terminal_observation"]
+    assert np.array_equal(last["rgb"], single.observe()["rgb"][0])
+    assert not np.array_equal(last["rgb"], observations["rgb"][0])
+
+
+@pytest.mark.parametrize("variant", ["habitat", "side_tuning"])
+def test_official_environment_checks(variant: str) -> None:
+    task = Task(variant=variant, sensors=("rgb", "depth", "map"), max_steps=20)
+    env = PointNavEnv([simple_place(4)], task, Camera(size=40), render_mode="rgb_array")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # Remarks, not faults: the goal's distance has no upper bound, and depth is an image of floats.
+        warnings.filterwarnings("ignore", message=".*infinity.*")
+        warnings.filterwarnings("ignore", message=".*observation.* depth is an image.*")
+        warnings.filterwarnings("ignore", message=".*minimal resolution.*")
+        gymnasium_check(env, skip_render_check=True)
+        sb3_check(env)
+    assert isinstance(env, gymnasium.Env)
+
+
+def test_bad_task_and_bad_actions_are_refused_in_one_line() -> None:
+    with pytest.raises(ValueError, match="variant 'habit' is unknown; choose from habitat"):
+        Task(variant="habit")
+    with pytest.raises(ValueError, match="unknown sensors"):
+        Task(sensors=("sonar",))
+    with pytest.raises(ValueError, match=r"actions must be 1 integers in \[0, 4\)"):
+        one().step(np.array([4]))
+    with pytest.raises(ValueError, match="no episodes"):
+        EpisodeQueue([], 0)
+
+
+def test_unreachable_goal_is_named() -> None:
+    split = place(scene(4, 4, [wall(0, 2, 4, 2)]), [episode((2, 1), (2, 3))])
+    nav = PointNav([split], Task(sensors=()), CAMERA, 1, seed=0)
+    with pytest.raises(ValueError, match="episode 0 of scene room: the goal cannot be reached"):
+        nav.reset(np.array([0]))
