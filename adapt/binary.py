@@ -15,25 +15,28 @@ from torch import Tensor
 
 class _StraightThrough(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hard: Tensor, real: Tensor) -> Tensor:
+    def forward(ctx: Any, hard: Tensor, real: Tensor, factor: Tensor | None) -> Tensor:
+        ctx.factor = factor
         return hard.view_as(hard)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
-        return None, gradients[0]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None]:
+        gradient = gradients[0] if ctx.factor is None else gradients[0] * ctx.factor
+        return None, gradient, None
 
 
-def straight_through(hard: Tensor, real: Tensor) -> Tensor:
+def straight_through(hard: Tensor, real: Tensor, factor: Tensor | None = None) -> Tensor:
     """The value of `hard` with the gradient going to `real` as if the two were the same.
 
     Args:
         hard: a decision computed from `real`, float, of its shape.
         real: what is trained.
+        factor: multiplies the gradient if given; of a shape that broadcasts to it.
 
     Returns:
-        `hard`, with d/d(real) = identity: no clipping, no sigmoid.
+        `hard`, with d/d(real) = identity (times `factor`): no clipping, no sigmoid.
     """
-    passed: Tensor = _StraightThrough.apply(hard, real)
+    passed: Tensor = _StraightThrough.apply(hard, real, factor)
     return passed
 
 
