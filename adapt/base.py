@@ -39,16 +39,12 @@ class Normalisation:
     def __post_init__(self) -> None:
         """Check that the two fit."""
         if len(self.mean) != len(self.std) or min(self.std) <= 0:
-            raise ValueError(
-                f"normalisation needs as many positive std as mean, got {self.mean} and {self.std}"
-            )
+            raise ValueError(f"normalisation needs as many positive std as mean, got {self.mean} and {self.std}")
 
     def __call__(self, images: Tensor) -> Tensor:
         """Turn uint8 images (B,C,H,W) into normalised float32 images of the same shape."""
         if images.dtype != torch.uint8:
-            raise ValueError(
-                f"images must be uint8 in 0..255, got {images.dtype}; the base normalises them itself"
-            )
+            raise ValueError(f"images must be uint8 in 0..255, got {images.dtype}; the base normalises them itself")
         if images.ndim != 4 or images.shape[1] != len(self.mean):
             raise ValueError(f"images must have shape (B,{len(self.mean)},H,W), got {tuple(images.shape)}")
         mean = torch.tensor(self.mean, device=images.device).view(-1, 1, 1)
@@ -162,13 +158,20 @@ class Base(nn.Module):
         Raises:
             ValueError: the base is a black box, or has no layer of that name.
         """
+        chosen = self.layer_names(names)
+        self.calls += 1
+        self.frames_evaluated += len(images)
+        with torch.no_grad():
+            return self._evaluate_layers(images, chosen)
+
+    def _evaluate_layers(self, images: Tensor, names: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
         outputs: dict[str, Tensor] = {}
         with ExitStack() as stack:
-            for name in self.layer_names(names):
+            for name in names:
                 hook = partial(_keep, outputs, name)
                 handle = self.encoder.get_submodule(name).register_forward_hook(hook)
                 stack.callback(handle.remove)
-            features = self(images)
+            features = self._evaluate(images).float()
         return features, outputs
 
     def layer_names(self, names: Sequence[str] = ()) -> tuple[str, ...]:
@@ -186,13 +189,20 @@ class Base(nn.Module):
         """Shape of one image's features, (C,h,w) or (C,), for square images of `size` pixels or (H,W)."""
         height, width = (size, size) if isinstance(size, int) else size
         if (height, width) not in self._shapes:
-            device = next((p.device for p in self.encoder.parameters()), torch.device("cpu"))
-            zeros = torch.zeros(
-                1, len(self.spec.normalisation.mean), height, width, dtype=torch.uint8, device=device
-            )
             with torch.no_grad():
-                self._shapes[height, width] = tuple(self._evaluate(zeros).shape[1:])
+                self._shapes[height, width] = tuple(self._evaluate(self._black(height, width)).shape[1:])
         return self._shapes[height, width]
+
+    def layer_shapes(self, size: int, names: Sequence[str] = ()) -> dict[str, tuple[int, ...]]:
+        """Shapes of one image's inner maps, as `layers` gives them, for square images of `size` pixels."""
+        with torch.no_grad():
+            _, outputs = self._evaluate_layers(self._black(size, size), self.layer_names(names))
+        return {name: tuple(output.shape[1:]) for name, output in outputs.items()}
+
+    def _black(self, height: int, width: int) -> Tensor:
+        device = next((p.device for p in self.encoder.parameters()), None)
+        channels = len(self.spec.normalisation.mean)
+        return torch.zeros(1, channels, height, width, dtype=torch.uint8, device=device)
 
 
 def _keep(outputs: dict[str, Tensor], name: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
@@ -261,9 +271,7 @@ def save_base(base: Base, path: str | Path, dtype: torch.dtype = torch.float16) 
         OSError: the file could not be written; what was there before is undamaged.
     """
     if base.black_box or not base.spec.encoder:
-        raise ValueError(
-            "only a base whose spec names its encoder can be saved; build it with adapt.encoders"
-        )
+        raise ValueError("only a base whose spec names its encoder can be saved; build it with adapt.encoders")
     tensors = {
         name: t.detach().cpu().to(dtype if t.is_floating_point() else t.dtype).contiguous()
         for name, t in base.encoder.state_dict().items()
@@ -284,8 +292,8 @@ def load_base(name_or_path: str | Path) -> Base:
     """Load a frozen base.
 
     Args:
-        name_or_path: one of `list_bases()`; a file of `save_base`; or `timm/<model>` or
-            `torchvision/<model>`, with that library's pretrained ImageNet weights.
+        name_or_path: one of `list_bases()`; a file of `save_base`; `taskonomy/<task>` for an encoder of
+            `adapt.weights`; `timm/<model>` or `torchvision/<model>` with that library's ImageNet weights.
 
     Raises:
         FileNotFoundError: a path that does not exist.
@@ -296,15 +304,17 @@ def load_base(name_or_path: str | Path) -> Base:
         return random_base()
     if name.startswith(("timm/", "torchvision/")):
         return _library_base(name)
+    if name.startswith("taskonomy/"):
+        from adapt.weights import taskonomy_base
+
+        return taskonomy_base(name.removeprefix("taskonomy/"))
     if name.endswith(".safetensors") or isinstance(name_or_path, Path):
         if not Path(name).is_file():
             raise FileNotFoundError(f"no base at {name}: give the path of a file that save_base wrote")
         return _read_base(Path(name))
     if name not in list_bases():
         known = list_bases()
-        raise ValueError(
-            f"unknown base {name!r}{nearest(name, known)}; choose from {', '.join(known)} or a path"
-        )
+        raise ValueError(f"unknown base {name!r}{nearest(name, known)}; choose from {', '.join(known)} or a path")
     return _read_base(PRETRAINED / f"{name}.safetensors")
 
 
@@ -314,9 +324,7 @@ def _read_base(path: Path) -> Base:
             header = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}
     except SafetensorError as error:
-        raise ValueError(
-            f"{path} is not a readable safetensors file ({error}); copy or train it again"
-        ) from error
+        raise ValueError(f"{path} is not a readable safetensors file ({error}); copy or train it again") from error
     if header.get("sidestep_base") != str(FORMAT_VERSION):
         version = header.get("sidestep_base", "none")
         raise ValueError(f"{path} is not a base of format {FORMAT_VERSION} (found: {version})")

@@ -96,14 +96,10 @@ def read(directory: Path, base: str) -> tuple[dict[str, Any], list[Entry]]:
     except ValueError as error:
         raise ValueError(f"{path} is not readable JSON ({error}); save the tasks again") from error
     if header.get("format") != FORMAT_VERSION:
-        raise ValueError(
-            f"{path} has format {header.get('format')}, this version reads format {FORMAT_VERSION}"
-        )
+        raise ValueError(f"{path} has format {header.get('format')}, this version reads format {FORMAT_VERSION}")
     if header["base"] != base:
         found, given = header["base"][:12], base[:12]
-        raise ValueError(
-            f"{directory} was trained on base {found}, but the given base is {given}; load that base"
-        )
+        raise ValueError(f"{directory} was trained on base {found}, but the given base is {given}; load that base")
     return header, [_read_entry(directory, task) for task in header["tasks"]]
 
 

@@ -30,7 +30,5 @@ def write_atomically(path: Path, data: bytes) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        message = (
-            f"could not write {path} ({error.strerror}); free some space there, older files are undamaged"
-        )
+        message = f"could not write {path} ({error.strerror}); free some space there, older files are undamaged"
         raise OSError(error.errno, message) from error

@@ -43,9 +43,7 @@ class Scale(nn.Module):
         return x * self.scale
 
 
-def map_adapter(
-    inputs: int, outputs: int, kernel: int = 1, stride: int = 1, padding: int = 0
-) -> nn.Sequential:
+def map_adapter(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, padding: int = 0) -> nn.Sequential:
     """Adapter of a map: scale, convolution, GroupNorm(2), ReLU, 1x1 convolution; 145 parameters for 8."""
     return nn.Sequential(
         Scale(),
@@ -135,9 +133,7 @@ class FiLM(nn.Module):
 
     def __init__(self, channels: int, hidden: int = 64) -> None:
         super().__init__()
-        self.trunk = nn.Sequential(
-            nn.Conv2d(channels, hidden, 1, bias=False), nn.GroupNorm(2, hidden), nn.ReLU()
-        )
+        self.trunk = nn.Sequential(nn.Conv2d(channels, hidden, 1, bias=False), nn.GroupNorm(2, hidden), nn.ReLU())
         self.gamma = nn.Conv2d(hidden, channels, 1)
         self.beta = nn.Conv2d(hidden, channels, 1)
 

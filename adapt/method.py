@@ -55,9 +55,7 @@ class MethodConfig:
         for name in settings:
             if name not in known:
                 choices = ", ".join(known) or "none"
-                raise ValueError(
-                    f"unknown setting {name!r}{nearest(name, known)}; this method takes: {choices}"
-                )
+                raise ValueError(f"unknown setting {name!r}{nearest(name, known)}; this method takes: {choices}")
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
 
     def to_settings(self) -> dict[str, Any]:
@@ -98,9 +96,7 @@ class Method(nn.Module):
     base: Base
     samples_seen: Tensor
 
-    def __init__(
-        self, base: Base, config: MethodConfig, image_size: int, earlier: Sequence[Method] = ()
-    ) -> None:
+    def __init__(self, base: Base, config: MethodConfig, image_size: int, earlier: Sequence[Method] = ()) -> None:
         """Build for one task.
 
         Args:
@@ -125,9 +121,7 @@ class Method(nn.Module):
         """The name that users write: the file's name."""
         return cls.__module__.rpartition(".")[2]
 
-    def forward(
-        self, image: Tensor | None, features: Tensor | None, layers: Mapping[str, Tensor] | None
-    ) -> Tensor:
+    def forward(self, image: Tensor | None, features: Tensor | None, layers: Mapping[str, Tensor] | None) -> Tensor:
         """Compute the task's features; whatever is not in `reads` may be None.
 
         Args:

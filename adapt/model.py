@@ -57,9 +57,7 @@ class Adapted(nn.Module):
         """
         name = self.active if task is None else task
         if name not in self.methods:
-            raise ValueError(
-                f"no task {name!r}{nearest(name, self.tasks)}; there are: {', '.join(self.tasks)}"
-            )
+            raise ValueError(f"no task {name!r}{nearest(name, self.tasks)}; there are: {', '.join(self.tasks)}")
         return cast(Method, self.methods[name])
 
     def add(self, task: str, method: str, **settings: Any) -> Adapted:
@@ -132,9 +130,7 @@ class Adapted(nn.Module):
         reads = frozenset({"features"}) if self._disabled else method.reads
         if image is None and ("image" in reads or ("features" in reads and features is None)):
             needed = "image" if "image" in reads else "features or image"
-            raise ValueError(
-                f"task {task or self.active!r} ({method.name()}) reads {needed}, which is not given"
-            )
+            raise ValueError(f"task {task or self.active!r} ({method.name()}) reads {needed}, which is not given")
         if "layers" in reads and layers is None:
             assert image is not None
             features, layers = self.base.layers(image, method.layer_names)

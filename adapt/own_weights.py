@@ -25,9 +25,7 @@ class OwnWeights(Method):
         encoder: the copy, initialised by `initial`.
     """
 
-    def __init__(
-        self, base: Base, config: MethodConfig, image_size: int, earlier: Sequence[Method] = ()
-    ) -> None:
+    def __init__(self, base: Base, config: MethodConfig, image_size: int, earlier: Sequence[Method] = ()) -> None:
         super().__init__(base, config, image_size, earlier)
         self.encoder = self.initial(require_network(base, self.name())).requires_grad_()
         self.train()
@@ -36,9 +34,7 @@ class OwnWeights(Method):
         """The network to start from, given the base's; by default its copy."""
         return copy.deepcopy(network)
 
-    def forward(
-        self, image: Tensor | None, features: Tensor | None, layers: Mapping[str, Tensor] | None
-    ) -> Tensor:
+    def forward(self, image: Tensor | None, features: Tensor | None, layers: Mapping[str, Tensor] | None) -> Tensor:
         """Run the task's own encoder on uint8 images (B,3,H,W)."""
         assert image is not None
         output: Tensor = self.encoder(self.base.normalise(image))

@@ -92,6 +92,8 @@ def test_frames_are_counted_and_inner_layers_come_from_the_same_pass() -> None:
     assert (base.calls, base.frames_evaluated) == (1, 5)
     assert torch.equal(features, base(make_images(5)))
     assert layers["conv1"].shape == layers["bn1"].shape == (5, 8, 16, 16)
+    assert base.layer_shapes(SIZE, ["conv1"]) == {"conv1": (8, 16, 16)}
+    assert base.frames_evaluated == 10
     with pytest.raises(ValueError, match="did you mean 'conv2'"):
         base.layers(make_images(), ["conv9"])
     with pytest.raises(ValueError, match="shows no inner layers"):
@@ -99,9 +101,7 @@ def test_frames_are_counted_and_inner_layers_come_from_the_same_pass() -> None:
 
 
 def test_black_box_takes_fusion_methods_and_refuses_weight_deltas() -> None:
-    base = BlackBoxBase(
-        lambda images: images[:, :, ::8, ::8].float().mean(1, True).repeat(1, 8, 1, 1), "mean 1"
-    )
+    base = BlackBoxBase(lambda images: images[:, :, ::8, ::8].float().mean(1, True).repeat(1, 8, 1, 1), "mean 1")
     assert base.sha256 == BlackBoxBase(lambda images: images, "mean 1").sha256
     assert base.sha256 != BlackBoxBase(lambda images: images, "mean 2").sha256
     adapted = wrap(base, "side_tuning", image_size=SIZE)
@@ -115,12 +115,8 @@ def test_black_box_takes_fusion_methods_and_refuses_weight_deltas() -> None:
 
 
 def test_importing_changes_nothing_and_needs_no_network_library() -> None:
-    script = (
-        "import sys, adapt; print(sorted({'timm', 'torchvision', 'stable_baselines3'} & set(sys.modules)))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True
-    )
+    script = "import sys, adapt; print(sorted({'timm', 'torchvision', 'stable_baselines3'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
 
 
@@ -133,9 +129,7 @@ def full_disk(script: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 
-    path = (
-        f"import sys; sys.path[:0] = {[str(ROOT), str(ROOT / 'tests')]!r}; sys.dont_write_bytecode = True\n"
-    )
+    path = f"import sys; sys.path[:0] = {[str(ROOT), str(ROOT / 'tests')]!r}; sys.dont_write_bytecode = True\n"
     return subprocess.run(
         [sys.executable, "-c", path + script], capture_output=True, text=True, preexec_fn=limit, cwd=tmp_path
     )

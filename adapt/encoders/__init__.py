@@ -51,9 +51,7 @@ def build_encoder(name: str, **kwargs: Any) -> nn.Module:
         return module.build(library, model, **kwargs)
     if name not in _ENCODERS:
         choices = ", ".join(list_encoders())
-        raise ValueError(
-            f"unknown encoder {name!r}{nearest(name, _ENCODERS)}; choose from {choices}, timm/<model>"
-        )
+        raise ValueError(f"unknown encoder {name!r}{nearest(name, _ENCODERS)}; choose from {choices}, timm/<model>")
     path, attribute = _ENCODERS[name]
     try:
         return getattr(importlib.import_module(path), attribute)(**kwargs)

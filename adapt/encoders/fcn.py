@@ -18,9 +18,7 @@ def _scaled(channels: int, width: float) -> int:
     return max(2, 2 * round(channels * width / 2))
 
 
-def _block(
-    inputs: int, outputs: int, kernel: int, stride: int, padding: int, norm: bool = True
-) -> nn.Sequential:
+def _block(inputs: int, outputs: int, kernel: int, stride: int, padding: int, norm: bool = True) -> nn.Sequential:
     layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False)]
     if norm:
         layers.append(nn.GroupNorm(2, outputs))
@@ -91,9 +89,7 @@ class FCN4(_FCN):
     layer_names: ClassVar[tuple[str, ...]] = ("conv1", "conv2", "conv3", "conv5")
     _last = ("conv5",)
 
-    def __init__(
-        self, width: float = 1.0, out_channels: int = 64, final_act: bool = True, pool: bool = True
-    ) -> None:
+    def __init__(self, width: float = 1.0, out_channels: int = 64, final_act: bool = True, pool: bool = True) -> None:
         super().__init__(width, out_channels, final_act, normalize_outputs=False)
         c1, c3 = _scaled(16, width), _scaled(32, width)
         self.pool = pool

@@ -46,9 +46,7 @@ class WideResNet28x4(nn.Module):
 
     @staticmethod
     def _stage(inputs: int, outputs: int) -> nn.Sequential:
-        return nn.Sequential(
-            _BasicBlock(inputs, outputs, 2), *(_BasicBlock(outputs, outputs, 1) for _ in range(3))
-        )
+        return nn.Sequential(_BasicBlock(inputs, outputs, 2), *(_BasicBlock(outputs, outputs, 1) for _ in range(3)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (B,3,H,W) to vectors (B,256)."""

@@ -32,16 +32,12 @@ class Features(Method):
     reads = frozenset({"features"})
     config: FeaturesConfig
 
-    def __init__(
-        self, base: Base, config: FeaturesConfig, image_size: int, earlier: Sequence[Method] = ()
-    ) -> None:
+    def __init__(self, base: Base, config: FeaturesConfig, image_size: int, earlier: Sequence[Method] = ()) -> None:
         super().__init__(base, config, image_size, earlier)
         channels = base.feature_shape(image_size)[0]
         self.norm = group_normalise(channels) if config.normalise else nn.Identity()
 
-    def forward(
-        self, image: Tensor | None, features: Tensor | None, layers: Mapping[str, Tensor] | None
-    ) -> Tensor:
+    def forward(self, image: Tensor | None, features: Tensor | None, layers: Mapping[str, Tensor] | None) -> Tensor:
         """Return the base's features (B,C,h,w) or (B,C), standardised if so set."""
         output: Tensor = self.norm(features)
         return output

@@ -41,9 +41,7 @@ class FineTune(OwnWeights):
     Config = FineTuneConfig
     config: FineTuneConfig
 
-    def __init__(
-        self, base: Base, config: FineTuneConfig, image_size: int, earlier: Sequence[Method] = ()
-    ) -> None:
+    def __init__(self, base: Base, config: FineTuneConfig, image_size: int, earlier: Sequence[Method] = ()) -> None:
         self._frozen: list[str] = []
         super().__init__(base, config, image_size, earlier)
         layers = list(weighted_layers(self.encoder))
@@ -74,9 +72,7 @@ class FineTune(OwnWeights):
         super().advance(samples)
         self.train(self.training)
 
-    def forward(
-        self, image: Tensor | None, features: Tensor | None, layers: Mapping[str, Tensor] | None
-    ) -> Tensor:
+    def forward(self, image: Tensor | None, features: Tensor | None, layers: Mapping[str, Tensor] | None) -> Tensor:
         """Run the copy on uint8 images (B,3,H,W); without gradients in the first stage."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self._first_stage):
             return super().forward(image, features, layers)

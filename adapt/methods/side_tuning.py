@@ -82,9 +82,7 @@ class SideTuning(Method):
     reads = frozenset({"image", "features"})
     config: SideTuningConfig
 
-    def __init__(
-        self, base: Base, config: SideTuningConfig, image_size: int, earlier: Sequence[Method] = ()
-    ) -> None:
+    def __init__(self, base: Base, config: SideTuningConfig, image_size: int, earlier: Sequence[Method] = ()) -> None:
         super().__init__(base, config, image_size, earlier)
         self.shape = base.feature_shape(image_size)
         with torch.random.fork_rng(devices=[]):
@@ -156,9 +154,7 @@ class SideTuning(Method):
             return F.adaptive_avg_pool2d(features, (self.shape[1], self.shape[2]))
         return features
 
-    def forward(
-        self, image: Tensor | None, features: Tensor | None, layers: Mapping[str, Tensor] | None
-    ) -> Tensor:
+    def forward(self, image: Tensor | None, features: Tensor | None, layers: Mapping[str, Tensor] | None) -> Tensor:
         """Merge the base's features (B,C,h,w) or (B,C) with the side's of uint8 images (B,3,H,W)."""
         assert image is not None
         assert features is not None

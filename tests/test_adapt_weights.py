@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+
+from adapt import load_base
+from adapt.base import IMAGENET
+from adapt.encoders import build_encoder
+from adapt.weights import DECODERS, ENCODERS, fetch, read_released, released_base, taskonomy_decoder
+
+CONTENT = bytes(range(256)) * 40
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Server(BaseHTTPRequestHandler):
+    """Serves CONTENT from the requested byte on; notes where each request started."""
+
+    starts: list[int]
+
+    def do_GET(self) -> None:
+        start = int(self.headers.get("Range", "bytes=0-")[6:-1])
+        self.starts.append(start)
+        if start >= len(CONTENT):
+            self.send_error(416)
+            return
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(CONTENT) - start))
+        self.end_headers()
+        self.wfile.write(CONTENT[start:])
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    monkeypatch.setenv("SIDESTEP_CACHE", str(tmp_path))
+    Server.starts = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_file_is_fetched_once_and_checked(address: str, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert fetch("a.pth", SHA256, address).read_bytes() == CONTENT
+    assert Server.starts == [0]
+    (tmp_path / "a.pth").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="delete it"):
+        fetch("a.pth", SHA256, address)
+
+
+@pytest.mark.parametrize("have", [1000, len(CONTENT)])
+def test_a_broken_download_goes_on_where_it_broke(address: str, tmp_path: Path, have: int) -> None:
+    (tmp_path / "a.pth.part").write_bytes(CONTENT[:have])
+    assert fetch("a.pth", SHA256, address).read_bytes() == CONTENT
+    assert Server.starts == [have]
+    assert [file.name for file in tmp_path.iterdir()] == ["a.pth"]
+
+
+def test_wrong_content_is_not_kept(address: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="another sha256 than published"):
+        fetch("a.pth", "0" * 64, address)
+    assert not list(tmp_path.iterdir())
+
+
+def test_offline_error_names_file_and_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SIDESTEP_CACHE", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=rf"a\.pth is not cached.*put it at {tmp_path}/a\.pth"):
+        fetch("a.pth", SHA256, "http://127.0.0.1:9")
+
+
+def test_taskonomy_names() -> None:
+    assert len(ENCODERS) == 25
+    assert set(DECODERS) < set(ENCODERS)
+    with pytest.raises(ValueError, match="did you mean 'curvature'"):
+        load_base("taskonomy/curvatur")
+    with pytest.raises(ValueError, match="no Taskonomy decoder 'egomotion'"):
+        taskonomy_decoder("egomotion")
+
+
+def test_a_published_encoder_in_the_cache_is_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = build_encoder("taskonomy", normalize_outputs=False)
+    path = tmp_path / f"curvature_encoder-{ENCODERS['curvature']}.pth"
+    torch.save({"state_dict": network.state_dict(), "epoch": 1}, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    path.rename(tmp_path / f"curvature_encoder-{digest}.pth")
+    monkeypatch.setenv("SIDESTEP_CACHE", str(tmp_path))
+    monkeypatch.setitem(ENCODERS, "curvature", digest)
+    base = load_base("taskonomy/curvature")
+    images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.equal(base(images), network.eval()(images.float() / 255 * 2 - 1))
+
+
+def test_released_cifar_file_becomes_a_base(shared: Path) -> None:
+    base = released_base(shared / "weights" / "resnet44-cifar.pth", "resnet44", IMAGENET, task="cifar10")
+    assert base.feature_shape(32) == (64,)
+    with pytest.raises(ValueError, match="could run code"):
+        read_released(shared / "weights" / "fcn4-cifar.pth")
+    with pytest.raises(ValueError, match="does not hold the weights of a FCN4"):
+        released_base(shared / "weights" / "resnet44-cifar.pth", "fcn4")
+    with pytest.raises(FileNotFoundError, match="no weights at"):
+        read_released(shared / "weights" / "absent.pth")
