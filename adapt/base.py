@@ -49,7 +49,8 @@ class Normalisation:
             raise ValueError(f"images must have shape (B,{len(self.mean)},H,W), got {tuple(images.shape)}")
         mean = torch.tensor(self.mean, device=images.device).view(-1, 1, 1)
         std = torch.tensor(self.std, device=images.device).view(-1, 1, 1)
-        return (images.float() / 255 - mean) / std
+        # In place: normalising is a tenth of a small side network's training step.
+        return images.float().sub_(255 * mean).mul_(1 / (255 * std))
 
 
 IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
