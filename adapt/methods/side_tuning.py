@@ -195,8 +195,8 @@ def distill(
 ) -> list[float]:
     """Train the active task's side network, before the task itself, to give the base's features, or nothing.
 
-    Departs from the paper, whose loss is taken behind a decoder: here it is the mean squared error of the
-    features, because most bases have no decoder.
+    Departs: the paper takes the loss behind a decoder; here it is the mean squared error of the features, because
+    most bases have no decoder.
 
     Args:
         adapted: its active task uses `side_tuning`.
@@ -222,7 +222,7 @@ def distill(
     generator = torch.Generator().manual_seed(seed)
     losses = []
     for _ in range(steps):
-        batch = images[torch.randint(len(images), (batch_size,), generator=generator)]
+        batch = images[torch.randint(len(images), (batch_size,), generator=generator)].to(method.samples_seen.device)
         wanted = method.base(batch)
         if target == "zero":
             wanted = torch.zeros_like(wanted)
