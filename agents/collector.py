@@ -10,7 +10,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from agents.frames import ACTION, STEP, FrameStore
 from agents.observations import FEATURES, GOAL, MAP, RGB, Observations
-from agents.policy import NavigationPolicy, sample_actions
+from agents.policy import FrameStack, NavigationPolicy, sample_actions
 from envs.pointnav import STOP
 from envs.vector import PointNavVecEnv
 
@@ -21,20 +21,14 @@ PROGRESS, PATIENCE = 0.2, 25
 LED_STEPS = (5, 20)
 
 
-def newest(observations: Observations, frames: int) -> Observations:
-    """The newest frame out of stacks of K = `frames`."""
-    out = {}
-    for key in STORED:
-        if key in observations:
-            value = observations[key]
-            axis = -1 if key == GOAL else 1
-            out[key] = np.split(value, frames, axis)[-1]
-    return out
+def stored(observations: Observations) -> Observations:
+    """What the store keeps of a frame."""
+    return {key: observations[key] for key in STORED if key in observations}
 
 
-def frame_layout(observations: Observations, frames: int) -> dict[str, tuple[tuple[int, ...], str]]:
+def frame_layout(observations: Observations) -> dict[str, tuple[tuple[int, ...], str]]:
     """{key: (shape, dtype)} of one stored frame."""
-    return {key: (value.shape[1:], str(value.dtype)) for key, value in newest(observations, frames).items()}
+    return {key: (value.shape[1:], str(value.dtype)) for key, value in stored(observations).items()}
 
 
 class Collector:
@@ -54,7 +48,7 @@ class Collector:
         seed: int,
     ) -> None:
         """Reset the environment and get ready to collect."""
-        self.env, self.simulator, self.policy = env, simulator, policy
+        self.env, self.simulator, self.stack = env, simulator, FrameStack(policy)
         count = env.num_envs
         self.rng = np.random.default_rng([seed, 2])
         self.floor = np.linspace(*beta_floor, count)
@@ -70,8 +64,7 @@ class Collector:
         """Take `steps` steps with every agent at training progress in [0, 1] and append the frames to `store`."""
         for _ in range(steps):
             labels = self.simulator.nav.expert()
-            frame = newest(self.observations, self.policy.extractor.frames)
-            store.push({**frame, ACTION: labels, STEP: self.simulator.nav.agents.steps})
+            store.push({**stored(self.observations), ACTION: labels, STEP: self.simulator.nav.agents.steps})
             actions = self._act(labels, progress)
             self.observations, _, dones, infos = self.env.step(actions)  # type: ignore[assignment]
             self.records += [info["nav"] for info in infos if "nav" in info]
@@ -81,9 +74,7 @@ class Collector:
         beta = 1.0 - (1.0 - self.floor) * min(1.0, 3.0 * progress)
         follows = (self.rng.random(len(labels)) < beta) | (self.led > 0)
         noise = self.rng.random(len(labels))
-        if follows.all():
-            return labels
-        probabilities = self.policy.probabilities(self.observations)
+        probabilities = self.stack.probabilities(self.observations, self.simulator.nav.agents.steps)
         own = np.where(self.greedy, probabilities.argmax(1), sample_actions(probabilities, noise))
         own = np.where((own == self.stop) & (labels != self.stop), labels, own)
         return np.where(follows, labels, own)

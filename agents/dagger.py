@@ -82,7 +82,7 @@ def _collect_in_child(cfg: DictConfig, folder: str, link: _Link, seed: int) -> N
         policy = make_policy(cfg, vision)
         held = link.fetch(policy, -1)
         collector = Collector(env, simulator, policy, tuple(cfg.algo.beta_floor), seed)
-        store = _open_store(cfg, Path(folder), collector, policy)
+        store = _open_store(cfg, Path(folder), collector)
         while not link.stop.is_set() and os.getppid() == parent:
             held = link.fetch(policy, held)
             collector.collect(store, 8, link.progress.value)
@@ -93,14 +93,14 @@ def _collect_in_child(cfg: DictConfig, folder: str, link: _Link, seed: int) -> N
         raise SystemExit(1) from error
 
 
-def _open_store(cfg: DictConfig, folder: Path, collector: Collector, policy: NavigationPolicy) -> FrameStore:
+def _open_store(cfg: DictConfig, folder: Path, collector: Collector) -> FrameStore:
     """The run's frames: those of an earlier sitting, or new files that appear under their name once complete."""
     if folder.exists():
         return FrameStore.open(folder, "r+")
     scratch = folder.with_name(f".{folder.name}")
     shutil.rmtree(scratch, ignore_errors=True)
     lanes = collector.env.num_envs
-    layout = frame_layout(collector.observations, policy.extractor.frames)
+    layout = frame_layout(collector.observations)
     FrameStore.create(scratch, lanes, max(cfg.algo.buffer_frames // lanes, 256), layout)
     scratch.rename(folder)
     return FrameStore.open(folder, "r+")
@@ -134,7 +134,7 @@ class DaggerData:
             places = make_places(cfg.env, cfg.env.split, cfg.seed)
             env, simulator = make_env(cfg, places, vision, cfg.env.agents, seed)
             self.collector = Collector(env, simulator, policy, tuple(cfg.algo.beta_floor), seed)
-            self.store = _open_store(cfg, folder, self.collector, policy)
+            self.store = _open_store(cfg, folder, self.collector)
             lanes = self.store.lanes
             self.collector.collect(self.store, max(1, cfg.algo.warmup_frames // lanes), start / self.total)
 

@@ -90,7 +90,7 @@ def _film(
     folder: Path,
     places: list[Place],
     vision: Vision,
-    act: Act,
+    actor: Callable[[], Act],
     records: list[dict[str, Any]],
 ) -> None:
     """Replay a few episodes and keep what the agent saw, drawn at a size that a person can see."""
@@ -104,7 +104,7 @@ def _film(
             a = nav.agents
             frames.append(nav.renderer.render(a.place, a.position, a.heading, camera, ("rgb",))["rgb"][0])
 
-        record = run_episodes(cfg, [_episode(places, records[index])], vision, act, cfg.seed, look)[0]
+        record = run_episodes(cfg, [_episode(places, records[index])], vision, actor(), cfg.seed, look)[0]
         outcome = "reached" if record["success"] else "missed"
         clips.append((np.stack(frames), f"{record['scene_id']}: goal {outcome} in {record['steps']} steps"))
     write_video(folder / "video.gif", clips, scale=2)
@@ -130,8 +130,8 @@ def main(cfg: DictConfig) -> None:
     folder = run_path / "eval" / split
     folder.mkdir(parents=True, exist_ok=True)
     unseen = Vision(None, None)
-    act = policy_actor(policy, temperature)
-    rows: dict[str, list[dict[str, Any]]] = {"agent": run_episodes(trained, places, vision, act, cfg.seed)}
+    agent = run_episodes(trained, places, vision, policy_actor(policy, temperature), cfg.seed)
+    rows: dict[str, list[dict[str, Any]]] = {"agent": agent}
     blind_cfg = _merged(trained, {"blind": True})
     if cfg.blind is not None:
         other, blind_policy, _ = load_policy(Path(cfg.blind))
@@ -146,7 +146,7 @@ def main(cfg: DictConfig) -> None:
     write_text(folder / "versions.json", json.dumps({**versions(cfg.seed), "temperature": temperature}, indent=1))
     _write_top_downs(folder, places, rows["agent"])
     if not trained.blind and cfg.video:
-        _film(trained, folder, places, vision, act, rows["agent"])
+        _film(trained, folder, places, vision, lambda: policy_actor(policy, temperature), rows["agent"])
     _write_numbers(run_path, rows, places, round(time.monotonic() - started, 1))
     print(terminal_table(rows))  # noqa: T201 (the command's output)
     print(f"report: {write_report(run_path, split)}")  # noqa: T201

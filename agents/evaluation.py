@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from agents.observations import Observations
-from agents.policy import NavigationPolicy, sample_actions
+from agents.policy import FrameStack, NavigationPolicy, sample_actions
 from agents.setup import Vision, make_env
 from envs.pointnav import Place, PointNav
 
@@ -20,12 +20,12 @@ Act = Callable[[Observations, PointNav, NDArray[np.float64]], NDArray[np.int64]]
 
 
 def policy_actor(policy: NavigationPolicy, temperature: float) -> Act:
-    """Sample from the policy at a temperature; 0 takes the likeliest action."""
+    """Sample from the policy at a temperature; 0 takes the likeliest action. Good for one `run_episodes`."""
+    stack = FrameStack(policy)
 
     def act(observations: Observations, nav: PointNav, noise: NDArray[np.float64]) -> NDArray[np.int64]:
-        if temperature == 0:
-            return policy.probabilities(observations).argmax(1)
-        return sample_actions(policy.probabilities(observations, temperature), noise)
+        probabilities = stack.probabilities(observations, nav.agents.steps, temperature or 1.0)
+        return sample_actions(probabilities, noise) if temperature else probabilities.argmax(1)
 
     return act
 

@@ -13,14 +13,16 @@ from typing import Any, cast
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from stable_baselines3.common.policies import MultiInputActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adapt import Adapted, Base
-from agents.observations import FEATURES, GOAL, MAP, RGB, VALID
+from agents.observations import FEATURES, GOAL, MAP, RGB, VALID, Observations
 
+CODES = "codes"
 GOAL_CHANNELS = 3
 GROUPS = 8
 
@@ -203,19 +205,58 @@ class NavigationPolicy(MultiInputActorCriticPolicy):
         """(B, features_dim) extractor output to (B, actions) unnormalised log-probabilities."""
         return cast(Tensor, self.action_net(latent))
 
+
+class FrameStack:
+    """The last K frames of N agents as adapted codes, so that acting encodes each frame once.
+
+    While the weights are fixed this is exactly the policy on stacked observations (`agents.observations.stack_frames`).
+    """
+
+    def __init__(self, policy: NavigationPolicy) -> None:
+        """Start without history."""
+        self.policy = policy
+        self._history: dict[str, Tensor] = {}
+
     @torch.no_grad()
     def probabilities(
-        self, observations: dict[str, np.ndarray[Any, Any]], temperature: float = 1.0
-    ) -> np.ndarray[Any, Any]:
-        """(N, actions) float32 action probabilities of stacked observations, softened by `temperature`."""
-        self.set_training_mode(False)
-        tensors = {key: torch.as_tensor(value, device=self.device) for key, value in observations.items()}
-        with torch.autocast(self.device.type, torch.bfloat16):
-            logits = self.logits(self.extractor(tensors))
-        return cast("np.ndarray[Any, Any]", (logits.float() / temperature).softmax(-1).cpu().numpy())
+        self, observations: Observations, steps: NDArray[np.int64], temperature: float = 1.0
+    ) -> NDArray[np.float32]:
+        """Action probabilities for the next frame of every agent; call it once per step.
+
+        Args:
+            observations: Single frames (`agents.observations.PolicyObservations`), (N, ...).
+            steps: (N,) each frame's place in its episode; earlier frames of other episodes do not count.
+            temperature: Divides the logits.
+
+        Returns:
+            (N, actions) float32.
+        """
+        policy, extractor = self.policy, self.policy.extractor
+        policy.set_training_mode(False)
+        k = extractor.frames
+        frame = {key: torch.as_tensor(value, device=policy.device) for key, value in observations.items()}
+        with torch.autocast(policy.device.type, torch.bfloat16):
+            if extractor.adapted is not None:
+                frame[CODES] = extractor.encode(frame.get(RGB), frame.get(FEATURES))
+            stacks = {key: self._append(key, frame[key], k) for key in (CODES, GOAL, MAP) if key in frame}
+            age = torch.arange(k - 1, -1, -1, device=policy.device)
+            valid = torch.as_tensor(steps, device=policy.device)[:, None] >= age
+            maps = stacks.get(MAP)
+            if maps is not None:
+                maps = (maps * valid[:, :, None, None, None].to(torch.uint8)).flatten(1, 2)
+            logits = policy.logits(extractor.fuse(stacks.get(CODES), stacks[GOAL], valid.float(), maps))
+        return cast("NDArray[np.float32]", (logits.float() / temperature).softmax(-1).cpu().numpy())
+
+    def _append(self, key: str, frame: Tensor, k: int) -> Tensor:
+        """(N, K, ...) newest frames of one kind, oldest first."""
+        old = self._history.get(key)
+        if old is None:
+            old = torch.zeros((len(frame), k, *frame.shape[1:]), dtype=frame.dtype, device=frame.device)
+        self._history[key] = torch.cat([old[:, 1:], frame[:, None]], dim=1)
+        return self._history[key]
 
 
-def sample_actions(probabilities: np.ndarray[Any, Any], noise: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def sample_actions(probabilities: NDArray[Any], noise: NDArray[Any]) -> NDArray[Any]:
     """Actions (N,) int64 by inverse transform of `noise` (N,) uniform in [0, 1) through `probabilities` (N, A)."""
     cumulative = probabilities.cumsum(1)
     chosen = (noise[:, None] * cumulative[:, -1:] >= cumulative).sum(1)

@@ -13,6 +13,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 
+from agents.observations import stack_frames
 from agents.policy import NavigationPolicy
 from agents.run import Run, progress_bar
 from agents.setup import Vision, make_env, make_places, policy_arguments
@@ -79,7 +80,8 @@ def train_ppo(cfg: DictConfig, run: Run, vision: Vision) -> dict[str, Any]:
     state = run.restore(vision.base_sha256)
     done = int(state["step"]) if state is not None else 0
     places = make_places(cfg.env, cfg.env.split, cfg.seed)
-    env, _ = make_env(cfg, places, vision, cfg.env.agents, cfg.seed + done)
+    frames, _ = make_env(cfg, places, vision, cfg.env.agents, cfg.seed + done)
+    env = stack_frames(frames, cfg.policy.frames)
     settings: dict[str, Any] = OmegaConf.to_container(cfg.algo.learner, resolve=True)  # type: ignore[assignment]
     rate = settings.pop("learning_rate")
     model = PPO(

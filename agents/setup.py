@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from stable_baselines3.common.vec_env import VecEnv
 
 from adapt import Adapted, Base, load_base, wrap
-from agents.observations import RGB, PolicyObservations, frame_space, stack_frames, stacked_space
+from agents.observations import RGB, PolicyObservations, frame_space, stacked_space
 from agents.policy import NavigationPolicy
 from envs.places import Body, apartments, scans
 from envs.pointnav import Place, Task
@@ -87,9 +87,9 @@ def make_vision(cfg: DictConfig) -> Vision:
 def make_env(
     cfg: DictConfig, places: list[Place], vision: Vision, count: int, seed: int | None
 ) -> tuple[VecEnv, PointNavVecEnv]:
-    """`count` agents with stacked policy observations, and the simulator underneath (expert, records)."""
+    """`count` agents with what the policy reads of single frames, and the simulator underneath (expert, records)."""
     simulator = PointNavVecEnv(places, make_task(cfg), Camera(**cfg.env.camera), count, seed)
-    return stack_frames(PolicyObservations(simulator, vision.base, vision.reads), cfg.policy.frames), simulator
+    return PolicyObservations(simulator, vision.base, vision.reads), simulator
 
 
 def policy_arguments(cfg: DictConfig, vision: Vision) -> dict[str, Any]:

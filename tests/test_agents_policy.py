@@ -9,11 +9,11 @@ from omegaconf import DictConfig, OmegaConf
 from rooms import simple_place
 
 from adapt.base import Base
-from agents.collector import Collector, frame_layout
-from agents.frames import FrameStore
+from agents.collector import Collector, frame_layout, stored
+from agents.frames import ACTION, STEP, FrameStore
 from agents.imitation import ImitationLearner
-from agents.observations import FEATURES, GOAL, RGB, VALID
-from agents.policy import sample_actions
+from agents.observations import FEATURES, GOAL, RGB, VALID, stack_frames
+from agents.policy import FrameStack, sample_actions
 from agents.setup import make_env, make_policy, make_vision
 from configs.compose import compose
 
@@ -37,9 +37,13 @@ def collected(cfg: DictConfig, folder: Path, steps: int = 60):
     env, simulator = make_env(cfg, [simple_place(6)], vision, 4, 0)
     policy = make_policy(cfg, vision)
     collector = Collector(env, simulator, policy, (0.2, 0.5), seed=0)
-    store = FrameStore.create(folder, 4, 256, frame_layout(collector.observations, cfg.policy.frames))
+    store = FrameStore.create(folder, 4, 256, frame_layout(collector.observations))
     collector.collect(store, steps, progress=1.0)
     return vision, env, simulator, policy, store
+
+
+def act(policy, observations) -> np.ndarray:
+    return FrameStack(policy).probabilities(observations, np.zeros(len(observations[GOAL]), np.int64))
 
 
 def test_the_frozen_base_sees_each_frame_once(tmp_path: Path) -> None:
@@ -57,15 +61,22 @@ def test_the_frozen_base_sees_each_frame_once(tmp_path: Path) -> None:
 def test_window_logits_equal_those_of_stacked_observations(tmp_path: Path) -> None:
     cfg = config()
     vision = make_vision(cfg)
-    env, simulator = make_env(cfg, [simple_place(6)], vision, 4, 0)
+    frames, simulator = make_env(cfg, [simple_place(6)], vision, 4, 0)
+    env = stack_frames(frames, 4)
     policy = make_policy(cfg, vision)
     torch.nn.init.normal_(policy.action_net.weight)
-    collector = Collector(env, simulator, policy, (1.0, 1.0), seed=0)
-    store = FrameStore.create(tmp_path / "frames", 4, 256, frame_layout(collector.observations, 4))
-    stacked = []
+    acting = FrameStack(policy)
+    observations = env.reset()
+    newest = {k: v[:, -s.shape[0] :] for k, s in frames.observation_space.items() for v in [observations[k]]}
+    store = FrameStore.create(tmp_path / "frames", 4, 256, frame_layout(newest))
+    stacked, rolled = [], []
     for _ in range(50):
-        stacked.append({k: v.copy() for k, v in collector.observations.items()})
-        collector.collect(store, 1, progress=0.0)
+        newest = {k: observations[k][:, -s.shape[0] :] for k, s in frames.observation_space.items()}
+        steps, labels = simulator.nav.agents.steps.copy(), simulator.nav.expert()
+        store.push({**stored(newest), ACTION: labels, STEP: steps})
+        stacked.append({k: v.copy() for k, v in observations.items()})
+        rolled.append(acting.probabilities(newest, steps))
+        observations = env.step(labels)[0]
     assert (store.arrays["step"][:, :50] == 0).sum() > 4  # some stack reaches over an episode's start
     learner = ImitationLearner(policy, 10, batch_size=8, window=8)
     policy.set_training_mode(False)
@@ -75,6 +86,8 @@ def test_window_logits_equal_those_of_stacked_observations(tmp_path: Path) -> No
         for t in range(13, 50):
             direct = policy.logits(policy.extractor({k: torch.as_tensor(v) for k, v in stacked[t].items()}))
             torch.testing.assert_close(windows[:, t - 13], direct, atol=2e-5, rtol=1e-4)
+            # acting runs in bfloat16
+            np.testing.assert_allclose(rolled[t], direct.softmax(-1), atol=0.03)
     assert windows.std() > 0.01
 
 
@@ -88,8 +101,8 @@ def test_observations_hold_what_the_method_reads_and_no_more(method: str, keys: 
     env, _ = make_env(cfg, [simple_place(2)], vision, 2, 0)
     assert set(env.reset()) == keys | {GOAL, VALID, "map"}  # type: ignore[arg-type]
     policy = make_policy(cfg, vision)
-    assert policy.observation_space == env.observation_space
-    assert policy.probabilities(env.reset()).shape == (2, 4)  # type: ignore[arg-type]
+    assert policy.observation_space == stack_frames(env, cfg.policy.frames).observation_space
+    assert act(policy, env.reset()).shape == (2, 4)
 
 
 def test_blind_policy_has_no_picture_and_no_renderer() -> None:
@@ -111,9 +124,9 @@ def test_policy_state_leaves_the_base_out_and_comes_back(tmp_path: Path) -> None
     assert len(state) == len({id(v) for v in policy.own_state().values()})
     other = make_policy(config("seed=1"), make_vision(cfg))
     observations = env.reset()
-    assert not np.array_equal(other.probabilities(observations), policy.probabilities(observations))  # type: ignore[arg-type]
+    assert not np.array_equal(act(other, observations), act(policy, observations))
     other.load_own_state(state)
-    assert np.array_equal(other.probabilities(observations), policy.probabilities(observations))  # type: ignore[arg-type]
+    assert np.array_equal(act(other, observations), act(policy, observations))
     with pytest.raises(ValueError, match="belongs to another policy"):
         make_policy(config("policy.hidden=[16]"), make_vision(cfg)).load_own_state(state)
 
