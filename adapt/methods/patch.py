@@ -1,0 +1,120 @@
+"""Model patches: a small part of the network is the task's own (Mudrakarta et al., "K for the price of 1",
+ICLR 2019).
+
+- scale and bias: the batch norms' scale, bias and statistics, `norm="trained"`; only re-estimated statistics
+  is `norm="statistics"`; without this patch, `norm="frozen"`, the base's are used as they are.
+- `depthwise`: all depthwise kernels.
+- `last_layer`: "trained", or "random": fixed at a random initialisation, which scale and bias must make up
+  for. The paper's last layer is the classifier, which here is the head outside and always trained; this
+  setting is about the encoder's own last layer.
+
+With `joint` all tasks train all other weights together, each with its patch private (section 5.3).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from adapt.base import Base
+from adapt.deltas import Delta, DeltaConfig, Layer, norm_layers, require_network, weighted_layers
+from adapt.joint import JointDeltaMethod
+from adapt.method import Incompatible, Method
+
+
+@dataclass(frozen=True)
+class PatchConfig(DeltaConfig):
+    """Settings.
+
+    Attributes:
+        norm: the scale-and-bias patch: "trained", "affine" (the base's statistics), "statistics", "frozen".
+        depthwise: whether the depthwise kernels are the task's own.
+        last_layer: "base", "trained" or "random".
+        joint: whether all else is trained by all tasks together.
+        seed: of a random last layer.
+    """
+
+    depthwise: bool = False
+    last_layer: str = "base"
+    joint: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        super().__post_init__()
+        self.one_of("last_layer", ("base", "trained", "random"))
+
+
+class Replacement(Delta):
+    """A weight and bias of the task's own, that start as the base's."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.w = nn.Parameter(layer.weight.detach().clone())
+        self.b = None if layer.bias is None else nn.Parameter(layer.bias.detach().clone())
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The task's weight, of the shape of the frozen one, which is not used."""
+        return self.w
+
+    def bias(self, bias: Tensor | None) -> Tensor | None:
+        """The task's bias, if the layer has one."""
+        return self.b
+
+
+class FixedRandom(Delta):
+    """A layer at its default random initialisation under a seed: nothing to train or store."""
+
+    def __init__(self, layer: Layer, seed: int) -> None:
+        super().__init__()
+        fresh = copy.deepcopy(layer)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            fresh.reset_parameters()
+        self.register_buffer("w", fresh.weight.detach(), persistent=False)
+        self.register_buffer("b", None if fresh.bias is None else fresh.bias.detach(), persistent=False)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The random weight, of the shape of the frozen one."""
+        return self.w
+
+    def bias(self, bias: Tensor | None) -> Tensor | None:
+        """The random bias, if the layer has one."""
+        return self.b
+
+
+class Patch(JointDeltaMethod):
+    """The base with the task's own patch, by default scales and biases."""
+
+    Config = PatchConfig
+    config: PatchConfig
+
+    def __init__(self, base: Base, config: PatchConfig, image_size: int, earlier: Sequence[Method] = ()) -> None:
+        layers = weighted_layers(require_network(base, self.name()))
+        self._depthwise = [name for name, layer in layers.items() if _is_depthwise(layer)]
+        self._last = list(layers)[-1]
+        if config.depthwise and not self._depthwise:
+            raise Incompatible("a depthwise patch needs depthwise convolutions, and this base has none")
+        if config.norm != "frozen" and not norm_layers(base.encoder):
+            raise Incompatible("a scale-and-bias patch needs normalisation layers, and this base has none")
+        super().__init__(base, config, image_size, earlier)
+        if config.joint:
+            replaced = [f"{key.replace('/', '.')}.{leaf}" for key in self.deltas for leaf in ("weight", "bias")]
+            self.join(earlier, [*self.norm_tensors(), *replaced])
+
+    def delta(self, name: str, layer: Layer) -> Delta | None:
+        """The task's own layer, if a patch is there."""
+        if name == self._last and self.config.last_layer == "random":
+            return FixedRandom(layer, self.config.seed)
+        last = name == self._last and self.config.last_layer == "trained"
+        own = last or (self.config.depthwise and name in self._depthwise)
+        return Replacement(layer) if own else None
+
+
+def _is_depthwise(layer: Layer) -> bool:
+    return isinstance(layer, _ConvNd) and layer.groups == layer.in_channels > 1
