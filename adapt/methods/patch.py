@@ -70,6 +70,9 @@ class Replacement(Delta):
 class FixedRandom(Delta):
     """A layer at its default random initialisation under a seed: nothing to train or store."""
 
+    w: Tensor
+    b: Tensor | None
+
     def __init__(self, layer: Layer, seed: int) -> None:
         super().__init__()
         fresh = copy.deepcopy(layer)
