@@ -91,7 +91,7 @@ class EmbreeRenderer:
         self._scenes = tuple(scenes)
         self._texels, self._textures, rows = _pack_textures(self._scenes)
         self._faces = [_pack_faces(scene, row) for scene, row in zip(self._scenes, rows, strict=True)]
-        self._trees = [_build_tree(scene) for scene in self._scenes]
+        self._trees = [build_tree(scene) for scene in self._scenes]
 
     @property
     def texture_bytes(self) -> int:
@@ -318,7 +318,7 @@ def _pack_faces(scene: Scene, texture_row: NDArray[np.int32]) -> NDArray[np.floa
     return floats
 
 
-def _build_tree(scene: Scene) -> EmbreeScene:
+def build_tree(scene: Scene) -> EmbreeScene:
     """Return the scene's bounding volume hierarchy, built."""
     # Without `robust`, rays can slip between two triangles that share an edge; it costs nothing measurable.
     tree = EmbreeScene(robust=True)
