@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -46,12 +47,12 @@ def renderer(scene: Scene, grid: NavGrid) -> dict[str, float]:
         camera, agents = Camera(size=size), slice(0, max(4, AGENTS * 64 * 64 // size**2))
         frames = len(which[agents])
         args = which[agents], positions[agents], headings[agents], camera
-        out[f"rgb_depth_{size}"] = rate(lambda args=args: drawer.render(*args, ("rgb", "depth")), frames)
+        out[f"rgb_depth_{size}"] = rate(partial(drawer.render, *args, sensors=("rgb", "depth")), frames)
         rays = np.empty((2, frames * size**2, 3), np.float32)
         half_width, height = math.tan(math.radians(camera.hfov) / 2), camera.height
         poses = np.ascontiguousarray(positions[agents]), headings[agents], np.zeros(frames)
         _shading.make_rays(*poses, size, half_width, height, rays[0], rays[1])
-        out[f"rays_{size}"] = rate(lambda rays=rays: tree.run(rays[0], rays[1], output=1), frames)
+        out[f"rays_{size}"] = rate(partial(tree.run, rays[0], rays[1], output=1), frames)
         out[f"rgb_depth_{size}_over_rays"] = out[f"rays_{size}"] / out[f"rgb_depth_{size}"]
     return out
 
