@@ -9,12 +9,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+class _Shortcut(nn.Module):
+    """Average 2x2 and append as many zero channels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.avg_pool2d(x, 2, ceil_mode=True)
+        return torch.cat([x, torch.zeros_like(x)], 1)
+
+
 class _BasicBlock(nn.Module):
     """conv - BN - ReLU - conv - BN, plus the input; a strided block averages 2x2 and appends zeros."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
-        self.stride = stride
+        self.downsample = _Shortcut() if stride > 1 else nn.Identity()
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
@@ -22,10 +30,7 @@ class _BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        if self.stride > 1:
-            x = F.avg_pool2d(x, 2, ceil_mode=True)
-            x = torch.cat([x, torch.zeros_like(x)], 1)
-        return F.relu(y + x)
+        return F.relu(y + self.downsample(x))
 
 
 class ResNet26(nn.Module):

@@ -8,13 +8,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+class _Shortcut(nn.Module):
+    """Subsample and pad channels with zeros on both sides (option A)."""
+
+    def __init__(self, stride: int, pad: int) -> None:
+        super().__init__()
+        self.stride, self.pad = stride, pad
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.pad, self.pad))
+
+
 class _BasicBlock(nn.Module):
     """Two 3x3 convolutions; where the size changes, the shortcut subsamples and pads channels (option A)."""
 
     def __init__(self, inputs: int, planes: int, stride: int, final_act: bool = True) -> None:
         super().__init__()
-        self.stride = stride
-        self.pad = (planes - inputs) // 2
+        self.downsample = nn.Identity() if stride == 1 else _Shortcut(stride, (planes - inputs) // 2)
         self.final_act = final_act
         self.conv1 = nn.Conv2d(inputs, planes, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(planes)
@@ -23,7 +33,7 @@ class _BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.conv2(F.relu(self.bn1(self.conv1(x))))
-        shortcut = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.pad, self.pad))
+        shortcut = self.downsample(x)
         if not self.final_act:
             return y + shortcut
         return F.relu(self.bn2(y) + shortcut)

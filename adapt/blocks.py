@@ -1,0 +1,46 @@
+"""Residual blocks, found by their structure, for the methods that route around them or skip them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+
+def residual_blocks(network: nn.Module) -> dict[str, nn.Module | None]:
+    """All residual blocks by name, from input to output, each with its shortcut.
+
+    Known are the blocks of `adapt.encoders`, the ResNets, MobileNets and vision transformers of torchvision and timm,
+    and any module with the members `norm1` and `norm2` of a transformer block.
+
+    Returns:
+        The module that maps a block's input to its output if the block's body is left out (parameter-free or a
+        projection, part of the block); None for a block that cannot be left out because it has no shortcut.
+    """
+    found: dict[str, nn.Module | None] = {}
+    for name, module in network.named_modules():
+        inside = any(name.startswith(f"{outer}.") for outer in found)
+        if not inside and (known := _shortcut(module)) is not None:
+            found[name] = known[0]
+    return found
+
+
+def _shortcut(module: nn.Module) -> tuple[nn.Module | None] | None:
+    """The shortcut in a tuple; None if the module is no residual block."""
+    if hasattr(module, "downsample") and hasattr(module, "conv1"):
+        projection = module.downsample
+        return (projection if isinstance(projection, nn.Module) else nn.Identity(),)
+    for flag in ("use_res_connect", "has_skip"):
+        if hasattr(module, flag):
+            return (nn.Identity() if getattr(module, flag) else None,)
+    transformer = any(hasattr(module, f"{norm}1") and hasattr(module, f"{norm}2") for norm in ("norm", "ln_"))
+    if transformer and not hasattr(module, "conv1"):
+        return (nn.Identity(),)
+    return None
+
+
+def replace_blocks(network: nn.Module, build: Callable[[str, nn.Module], nn.Module], names: list[str]) -> None:
+    """Replace the named submodules of a network in place by what `build(name, module)` gives."""
+    for name in names:
+        parent, _, leaf = name.rpartition(".")
+        setattr(network.get_submodule(parent), leaf, build(name, network.get_submodule(name)))
