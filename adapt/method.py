@@ -82,6 +82,7 @@ class Method(nn.Module):
         Config: the dataclass of settings.
         reads: what `forward` needs: any of "image", "features" (of the base), "layers" (inner maps of the
             base).
+        one_network: whether all tasks with this method compute the same features, so that only heads tell them apart.
         layer_names: which submodules of the base "layers" means; empty means those that its encoder names.
         base: the frozen base; shared by all tasks and no part of this module, so its weights are in no state
             dict.
@@ -91,6 +92,7 @@ class Method(nn.Module):
     """
 
     Config: ClassVar[type[MethodConfig]] = MethodConfig
+    one_network: ClassVar[bool] = False
     reads: frozenset[str] = frozenset({"image"})
     layer_names: tuple[str, ...] = ()
     base: Base

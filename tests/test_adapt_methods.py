@@ -114,7 +114,7 @@ def test_switching_tasks_is_bitwise_reversible(method: str, kind: str) -> None:
         first = adapted(image=images)
         adapted.activate("second")
         second = adapted(image=images)
-        if adapted.trainable():
+        if adapted.trainable() and not adapted.method().one_network:
             assert not torch.equal(first, second)
         adapted.activate("first")
         assert torch.equal(adapted(image=images), first)

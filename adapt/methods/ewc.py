@@ -1,0 +1,125 @@
+"""Elastic weight consolidation: one network for all tasks, whose important weights are held where they are
+(Kirkpatrick et al., PNAS 2017; as the baseline of Side-Tuning, tlkit/models/ewc.py).
+
+Loss of the task + coef * sum_i F_i (theta*_i - theta_i)^2, without a factor 1/2. The tasks' readouts stay their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+from adapt.base import Base
+from adapt.method import Loss, Method, MethodConfig
+from adapt.shared_weights import SharedWeights
+
+
+@dataclass(frozen=True)
+class EWCConfig(MethodConfig):
+    """Settings.
+
+    Attributes:
+        coef: weight of the penalty; the paper's Table 2 has 1 on Taskonomy and 1e5 on iCIFAR.
+        average: one anchor and one Fisher information, the equal-weight means over the tasks so far, as released;
+            `False` keeps one pair per task and sums their penalties.
+        fisher_batches: batches that the Fisher information is measured on; 0 takes all that `end_task` is given.
+            The released limit of 5000 counts the members of a batch, so that it means 2,500 batches or fewer.
+    """
+
+    coef: float = 1e5
+    average: bool = True
+    fisher_batches: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        self.require(self.coef >= 0, "coef", "0 or more")
+        self.require(self.fisher_batches >= 0, "fisher_batches", "0 (all) or more")
+
+
+class _Memory(nn.Module):
+    """What a finished task remembers: per parameter the anchor theta* and the Fisher information, same shapes."""
+
+    def __init__(self, anchor: Mapping[str, Tensor], fisher: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.anchor, self.fisher = nn.Module(), nn.Module()
+        for holder, tensors in ((self.anchor, anchor), (self.fisher, fisher)):
+            for name, tensor in tensors.items():
+                holder.register_buffer(name.replace(".", "/"), tensor.detach().clone())
+
+    def distance(self, parameters: Mapping[str, Tensor]) -> Tensor:
+        """The sum over all parameters of F_i (theta*_i - theta_i)^2, a scalar."""
+        terms = []
+        for name, parameter in parameters.items():
+            key = name.replace(".", "/")
+            terms.append((getattr(self.fisher, key) * (getattr(self.anchor, key) - parameter) ** 2).sum())
+        return torch.stack(terms).sum()
+
+    def towards(self, other: _Memory, share: float) -> None:
+        """Move anchor and Fisher information by `share` towards another memory's."""
+        for mine, theirs in zip(self.buffers(), other.buffers(), strict=True):
+            mine.lerp_(theirs, share)
+
+
+class EWC(SharedWeights):
+    """y = B(x) with one trained B for all tasks.
+
+    Departs: the released network under the penalty is base plus side network; here it is the base's copy alone.
+    """
+
+    Config = EWCConfig
+    one_network = True
+    config: EWCConfig
+
+    def __init__(self, base: Base, config: EWCConfig, image_size: int, earlier: Sequence[Method] = ()) -> None:
+        super().__init__(base, config, image_size, earlier)
+        self._earlier = [m for m in earlier if isinstance(m, EWC)]
+        self.memory: _Memory | None = None
+
+    def penalty(self) -> Tensor:
+        """The sum over what earlier tasks remember of coef * F_i (theta*_i - theta_i)^2, a scalar."""
+        memories = [m.memory for m in self._earlier if m.memory is not None]
+        parameters = dict(self.encoder.named_parameters())
+        distances = [memory.distance(parameters) for memory in memories]
+        return self.config.coef * torch.stack(distances).sum() if distances else super().penalty()
+
+    def end_task(self, batches: Iterable[tuple[Tensor, Tensor]], loss: Loss) -> None:
+        """Measure the Fisher information, in eval mode: the mean over batches of the squared gradient of the
+        batch's mean loss with the true labels.
+
+        Raises:
+            ValueError: there is no batch.
+        """
+        parameters = dict(self.encoder.named_parameters())
+        fisher = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+        training, count = self.training, 0
+        self.eval()
+        for images, targets in islice(batches, self.config.fisher_batches or None):
+            gradients = torch.autograd.grad(loss(self(images, None, None), targets), list(parameters.values()))
+            for total, gradient in zip(fisher.values(), gradients, strict=True):
+                total += gradient**2
+            count += 1
+        self.train(training)
+        if not count:
+            raise ValueError("ewc measures the Fisher information at the end of a task and was given no batch")
+        self._remember(_Memory(parameters, {name: total / count for name, total in fisher.items()}))
+
+    def _remember(self, new: _Memory) -> None:
+        """Keep a memory; where means are kept, the last finished task holds them for all before it."""
+        finished = [m for m in self._earlier if m.memory is not None]
+        if self.config.average and finished:
+            last = finished[-1]
+            assert last.memory is not None
+            last.memory.towards(new, 1 / (self.position + 1))
+            new, last.memory = last.memory, None
+        self.memory = new
+
+    def unpack(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what `pack` gave; raises RuntimeError or KeyError if it does not fit."""
+        if any(name.startswith("memory.") for name in tensors) and self.memory is None:
+            parameters = dict(self.encoder.named_parameters())
+            self.memory = _Memory(parameters, parameters)
+        super().unpack(tensors)
