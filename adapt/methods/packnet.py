@@ -1,0 +1,204 @@
+"""PackNet: tasks share one set of weights, each owning the ones that the tasks before it did not need (Mallya and
+Lazebnik, CVPR 2018; repository arunmallya/packnet).
+
+Every weight has an owner: 0 free, 1 the base, 2 the first task, and so on. Task k computes with the weights of owners
+1..k and zero elsewhere; it trains its own only. When it ends, the smallest of its weights are freed for the next task
+and the others re-trained. Biases and normalisation stay the base's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from adapt.base import Base
+from adapt.binary import pack_levels, unpack_levels
+from adapt.deltas import Delta, DeltaConfig, DeltaMethod, Layer
+from adapt.method import Loss, Method
+
+FREE, BASE, FIRST = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class PackNetConfig(DeltaConfig):
+    """Settings.
+
+    Attributes:
+        base_prune: share of the base's weights, per layer, that are freed for tasks; the smallest go first.
+        prune: share of its own weights, per layer, that a task frees when it ends; 0 for the last task.
+        retrain_epochs: passes over the batches given to `end_task`, with which the kept weights are re-trained.
+        retrain_rate: learning rate of that, by SGD with momentum 0.9.
+    """
+
+    norm: str = "frozen"
+    base_prune: float = 0.5
+    prune: float = 0.75
+    retrain_epochs: int = 10
+    retrain_rate: float = 1e-4
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        super().__post_init__()
+        self.require(0 < self.base_prune < 1, "base_prune", "between 0 and 1, both excluded")
+        self.require(0 <= self.prune < 1, "prune", "0 or more and less than 1")
+        self.require(self.retrain_epochs >= 0, "retrain_epochs", "0 (none) or more")
+        self.require(self.retrain_rate > 0, "retrain_rate", "positive")
+
+
+def smallest(values: Tensor, share: float) -> Tensor:
+    """Indices of the round(share * n) entries of smallest magnitude of a flat tensor (n,).
+
+    Departs: the release also drops all weights that tie with the last of them.
+    """
+    return values.detach().abs().topk(round(share * values.numel()), largest=False).indices
+
+
+class Owned(Delta):
+    """The weights of one layer that a task owns.
+
+    Attributes:
+        values: the weights claimed when the task was added, in the order of their positions; what is trained.
+        claimed: where those are, bool of the weight's shape.
+        kept: which of them the task still owns, bool of the shape of `values`.
+        family: this layer's `Owned` of all tasks, in the order of the tasks.
+    """
+
+    values: nn.Parameter
+    claimed: Tensor
+    kept: Tensor
+
+    def __init__(self, weight: Tensor, config: PackNetConfig, earlier: Owned | None) -> None:
+        super().__init__()
+        self.family: list[Owned] = earlier.family if earlier else []
+        self.identity = FIRST + len(self.family)
+        self.family.append(self)
+        if not earlier:
+            owner = torch.full(weight.shape, BASE, dtype=torch.uint8, device=weight.device)
+            owner.view(-1)[smallest(weight.reshape(-1), config.base_prune)] = FREE
+            self.register_buffer("first_owner", owner, persistent=False)
+        if not (self.owner == self.identity).any():
+            self.owner[self.owner == FREE] = self.identity
+        self._cache: tuple[tuple[int, ...], Tensor] | None = None
+        self._hold(weight)
+
+    @property
+    def owner(self) -> Tensor:
+        """Owner of each weight, uint8 of the weight's shape; one tensor for all tasks."""
+        owner = self.family[0].first_owner
+        assert isinstance(owner, Tensor)
+        return owner
+
+    def _hold(self, like: Tensor) -> None:
+        """Make room for the weights that the owners give to the task."""
+        claimed = self.owner == self.identity
+        self.register_buffer("claimed", claimed, persistent=False)
+        self.register_buffer("kept", claimed[claimed], persistent=False)
+        self.values = nn.Parameter(torch.zeros(len(self.kept), dtype=like.dtype, device=like.device))
+
+    def earlier(self, weight: Tensor) -> Tensor:
+        """The weights of the base and of earlier tasks, zero elsewhere; kept until one of them changes."""
+        before = self.family[: self.identity - FIRST]
+        state = (id(weight), weight._version, self.owner._version, *(o.values._version for o in before))
+        if self._cache is None or self._cache[0] != state:
+            with torch.no_grad():
+                total = torch.where(self.owner == BASE, weight, torch.zeros_like(weight))
+                for owned in before:
+                    total.masked_scatter_(self.owner == owned.identity, owned.values[owned.kept])
+            self._cache = (state, total)
+        return self._cache[1]
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Put the owned weights between the earlier ones."""
+        return self.earlier(weight).masked_scatter(self.claimed, self.values * self.kept)
+
+    def prune(self, share: float) -> None:
+        """Free the share of smallest owned weights."""
+        dropped = smallest(self.values, share)
+        self.kept[dropped] = False
+        self.owner.view(-1)[self.claimed.view(-1).nonzero().squeeze(1)[dropped]] = FREE
+
+    def pack(self) -> dict[str, Tensor]:
+        """The weights that the task still owns."""
+        return {"values": self.values.detach()[self.kept]}
+
+    def unpack(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what `pack` gave, after the owners are back."""
+        self._hold(self.values)
+        self.load_state_dict(dict(tensors))
+
+
+class PackNet(DeltaMethod):
+    """y = B(x; the weights of owners 1..k).
+
+    Adding a task claims all free weights; an earlier task that has not ended is pruned then, without re-training. The
+    weights that a task freed stay in its `trainable` without effect or gradient until it is loaded from its file.
+
+    Departs: the base is pruned without re-training, which would need the base's own training data.
+    """
+
+    Config = PackNetConfig
+    config: PackNetConfig
+    pruned: Tensor
+
+    def __init__(self, base: Base, config: PackNetConfig, image_size: int, earlier: Sequence[Method] = ()) -> None:
+        self._before = [m for m in earlier if isinstance(m, PackNet)]
+        if self._before:
+            self._before[-1].prune()
+        super().__init__(base, config, image_size, earlier)
+        self.register_buffer("pruned", torch.zeros((), dtype=torch.uint8))
+
+    def delta(self, name: str, layer: Layer) -> Delta | None:
+        """The owned weights of the layer."""
+        earlier = self._before[-1].deltas[name.replace(".", "/")] if self._before else None
+        assert earlier is None or isinstance(earlier, Owned)
+        return Owned(layer.weight.detach(), self.config, earlier)
+
+    def _owned(self) -> dict[str, Owned]:
+        return {key: delta for key, delta in self.deltas.items() if isinstance(delta, Owned)}
+
+    def prune(self) -> None:
+        """Free the smallest of the task's weights; nothing the second time."""
+        if not self.pruned:
+            for owned in self._owned().values():
+                owned.prune(self.config.prune)
+            self.pruned.fill_(1)
+
+    def end_task(self, batches: Iterable[tuple[Tensor, Tensor]], loss: Loss) -> None:
+        """Prune, then re-train the kept weights on the batches; an iterator serves for one epoch only."""
+        self.prune()
+        training = self.training
+        self.train()
+        optimiser = torch.optim.SGD(self.trainable(), lr=self.config.retrain_rate, momentum=0.9)
+        for _ in range(self.config.retrain_epochs):
+            for images, targets in batches:
+                optimiser.zero_grad()
+                value = loss(self(images, None, None), targets)
+                gradients = torch.autograd.grad(value, self.trainable())
+                for parameter, gradient in zip(self.trainable(), gradients, strict=True):
+                    parameter.grad = gradient
+                optimiser.step()
+        optimiser.zero_grad()
+        self.train(training)
+
+    def pack(self) -> dict[str, Tensor]:
+        """The task's values; with the first task also all owners, ceil(log2(T+1)) bits each for T tasks and base."""
+        packed = {**super().pack(), "pruned": self.pruned}
+        if not self._before:
+            tasks = 1 + len(next(iter(self._owned().values())).family)
+            packed["tasks"] = torch.tensor(tasks, dtype=torch.uint8)
+            for key, owned in self._owned().items():
+                packed[f"owners.{key}"] = pack_levels(owned.owner, tasks.bit_length())
+        return packed
+
+    def unpack(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what `pack` gave; raises RuntimeError or KeyError if it does not fit."""
+        rest = dict(tensors)
+        self.pruned.copy_(rest.pop("pruned"))
+        if not self._before:
+            bits = int(rest.pop("tasks")).bit_length()
+            for key, owned in self._owned().items():
+                owned.owner.copy_(unpack_levels(rest.pop(f"owners.{key}"), bits, owned.owner.shape))
+        super().unpack(rest)
