@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from envs._heightfield import kernel
 
 
-@njit(cache=True)
+@kernel
 def _gap(x, z, columns, site, cell, nx):  # type: ignore[no-untyped-def]
     """Distance from (x, z) to a site: the box of fragment `site`, or for site < 0 the whole column -site - 1."""
     if site >= 0:
@@ -21,7 +22,7 @@ def _gap(x, z, columns, site, cell, nx):  # type: ignore[no-untyped-def]
     return np.sqrt(dx * dx + dz * dz)
 
 
-@njit(cache=True)
+@kernel
 def _seed(i, columns, floor, cell, nx, nz, height, climb):  # type: ignore[no-untyped-def]
     """Nearest wall or drop in the 5 x 5 columns around node i: distance and site."""
     ix, iz = floor.column[i] % nx, floor.column[i] // nx
@@ -52,7 +53,7 @@ def _seed(i, columns, floor, cell, nx, nz, height, climb):  # type: ignore[no-un
     return best, site
 
 
-@njit(cache=True)
+@kernel
 def _sweep(order, columns, floor, distance, site, cell, nx):  # type: ignore[no-untyped-def]
     """One pass of the vector distance transform: take over the site of an earlier neighbour where it is nearer."""
     for step in range(len(distance)):
@@ -74,7 +75,7 @@ def _sweep(order, columns, floor, distance, site, cell, nx):  # type: ignore[no-
                         site[i] = site[k]
 
 
-@njit(cache=True)
+@kernel
 def clearance(columns, floor, cell, nx, nz, height, climb):  # type: ignore[no-untyped-def]
     """Distance in metres, (M,) float32, from each node of `floor` to the nearest wall or drop.
 
@@ -97,7 +98,7 @@ def clearance(columns, floor, cell, nx, nz, height, climb):  # type: ignore[no-u
     return distance.astype(np.float32)
 
 
-@njit(cache=True)
+@kernel
 def islands(free, near):  # type: ignore[no-untyped-def]
     """Connected components of the nodes where `free`: (M,) int32 labels from 0 by first node, -1 elsewhere."""
     label = np.full(len(free), -1, np.int32)
@@ -122,7 +123,7 @@ def islands(free, near):  # type: ignore[no-untyped-def]
     return label
 
 
-@njit(cache=True)
+@kernel
 def fringe(label, near):  # type: ignore[no-untyped-def]
     """(M,) bool: nodes of an island and their eight neighbours, all that interpolation on the island needs."""
     keep = label >= 0

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from envs._heightfield import FloatArray, IntArray
+from envs._heightfield import FloatArray, IntArray, kernel
 
 # Height difference between a query and the floor below it that still counts, as habitat-sim's is_navigable (0.5 m).
 LEVEL_TOLERANCE = 0.5
@@ -52,7 +51,7 @@ class Ground(NamedTuple):
     climb: float
 
 
-@njit(cache=True)
+@kernel
 def level(g, ix, iz, y, tolerance):  # type: ignore[no-untyped-def]
     """Node of column (ix, iz) nearest in height to y within `tolerance`, or -1."""
     if ix < 0 or iz < 0 or ix >= g.nx or iz >= g.nz:
@@ -67,7 +66,7 @@ def level(g, ix, iz, y, tolerance):  # type: ignore[no-untyped-def]
     return best
 
 
-@njit(cache=True)
+@kernel
 def stencil(g, x, y, z, tolerance):  # type: ignore[no-untyped-def]
     """The four nodes around (x, z) at the floor level nearest to y: four nodes (-1 if none), fractions in x and z."""
     u = (x - g.x0) / g.cell - 0.5
@@ -91,7 +90,7 @@ def stencil(g, x, y, z, tolerance):  # type: ignore[no-untyped-def]
     return a, b, c, d, u - ix, v - iz
 
 
-@njit(cache=True)
+@kernel
 def clear_at(g, s):  # type: ignore[no-untyped-def]
     """Interpolated clearance of a stencil; nodes that are missing lie inside obstacles and count 0."""
     a, b, c, d, fx, fz = s
@@ -107,7 +106,7 @@ def clear_at(g, s):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(cache=True)
+@kernel
 def slope_at(g, s):  # type: ignore[no-untyped-def]
     """Gradient (x, z) of the interpolated clearance."""
     a, b, c, d, fx, fz = s
@@ -120,7 +119,7 @@ def slope_at(g, s):  # type: ignore[no-untyped-def]
     return dx, dz
 
 
-@njit(cache=True)
+@kernel
 def height_at(g, s, y):  # type: ignore[no-untyped-def]
     """Interpolated floor height of a stencil, y where it is empty."""
     a, b, c, d, fx, fz = s
@@ -140,7 +139,7 @@ def height_at(g, s, y):  # type: ignore[no-untyped-def]
     return total / weight if weight > 0.0 else y
 
 
-@njit(cache=True)
+@kernel
 def island_at(g, s):  # type: ignore[no-untyped-def]
     """Island of the nearest island node of a stencil, -1 if the point is not navigable."""
     if clear_at(g, s) < g.radius:
@@ -153,7 +152,7 @@ def island_at(g, s):  # type: ignore[no-untyped-def]
     return label
 
 
-@njit(cache=True)
+@kernel
 def on_island(g, s, island):  # type: ignore[no-untyped-def]
     """Whether a stencil is navigable and beside a node of `island`."""
     if clear_at(g, s) < g.radius:
@@ -165,26 +164,51 @@ def on_island(g, s, island):  # type: ignore[no-untyped-def]
     return False
 
 
-@njit(cache=True)
+@kernel
+def sight(g, x, y, z, x1, y1, z1):  # type: ignore[no-untyped-def]
+    """Walk straight from (x, z) at floor height y to (x1, z1) at y1: share of the way that is free, floor y there.
+
+    The share is 1 where the whole way is navigable. This is the innermost loop of all: it interpolates by itself,
+    because calls that pass the whole ground cost more than that.
+    """
+    start, height, clear, nx, nz = g.start, g.height, g.clear, g.nx, g.nz
+    du, dv = (x1 - x) / g.cell, (z1 - z) / g.cell
+    u0, v0 = (x - g.x0) / g.cell - 0.5, (z - g.z0) / g.cell - 0.5
+    length = np.sqrt(du * du + dv * dv)
+    least = g.radius / g.cell - SIGHT_SLACK
+    reach = 2.0 * g.climb + 1e-3
+    along = 0.0
+    while along < length:
+        u, v = u0 + du * along / length, v0 + dv * along / length
+        ix, iz = int(np.floor(u)), int(np.floor(v))
+        if ix < 0 or iz < 0 or ix + 1 >= nx or iz + 1 >= nz:
+            return along / length, y
+        total = level = weight = 0.0
+        for k in range(4):
+            i, j = k & 1, k >> 1
+            c = (iz + j) * nx + ix + i
+            w = (u - ix if i else 1.0 - u + ix) * (v - iz if j else 1.0 - v + iz)
+            for node in range(start[c], start[c + 1]):
+                if abs(height[node] - y) <= reach:
+                    total += w * clear[node]
+                    level += w * height[node]
+                    weight += w
+        room = total / g.cell - least
+        if room < 0.0:
+            return along / length, y
+        y = level / weight
+        # The interpolated clearance changes by at most sqrt 2 per metre.
+        along += max(0.7 * room, 0.5)
+    return (1.0 if abs(y - y1) <= reach else 0.0), y
+
+
+@kernel
 def sees(g, x, y, z, x1, y1, z1):  # type: ignore[no-untyped-def]
     """Whether the straight walk from (x, z) at floor height y to (x1, z1) at y1 stays on navigable floor."""
-    length = np.sqrt((x1 - x) ** 2 + (z1 - z) ** 2)
-    least = g.radius - SIGHT_SLACK * g.cell
-    along = 0.0
-    tolerance = 2.0 * g.climb
-    while along < length:
-        t = along / length
-        s = stencil(g, x + t * (x1 - x), y, z + t * (z1 - z), tolerance)
-        room = clear_at(g, s) - least
-        if room < 0.0:
-            return False
-        y = height_at(g, s, y)
-        # The interpolated clearance changes by at most sqrt 2 per metre.
-        along += max(0.7 * room, 0.5 * g.cell)
-    return abs(y - y1) <= 2.0 * g.climb + 1e-3
+    return sight(g, x, y, z, x1, y1, z1)[0] == 1.0
 
 
-@njit(cache=True)
+@kernel
 def _slide(g, x, y, z, island):  # type: ignore[no-untyped-def]
     """Push (x, z) out of the margin of obstacles along the clearance gradient: found, x, z."""
     for _ in range(4):
@@ -202,7 +226,7 @@ def _slide(g, x, y, z, island):  # type: ignore[no-untyped-def]
     return on_island(g, s, island), x, z
 
 
-@njit(cache=True)
+@kernel
 def move(g, x, y, z, dx, dz, sliding):  # type: ignore[no-untyped-def]
     """Walk from a navigable point by (dx, dz), sliding along obstacles: x, y, z, whether it was held back.
 
@@ -216,20 +240,23 @@ def move(g, x, y, z, dx, dz, sliding):  # type: ignore[no-untyped-def]
         return x, y, z, length > 0.0
     start_x, start_z = x, z
     y = height_at(g, s, y)
-    count = int(np.ceil(length / (0.4 * g.cell)))
+    ux, uz = dx / length, dz / length
+    done = 0.0
     free = True
-    for k in range(count):
-        px, pz = x + dx / count, z + dz / count
+    while done < length:
+        # The interpolated clearance changes by at most sqrt 2 per metre.
+        stride = min(max(0.7 * (clear_at(g, s) - g.radius), 0.4 * g.cell), length - done)
+        done = done + stride if done + stride < length - 1e-9 else length
+        px, pz = x + ux * stride, z + uz * stride
         if free:  # without rounding errors piling up
-            px, pz = start_x + dx * (k + 1) / count, start_z + dz * (k + 1) / count
+            px, pz = start_x + ux * done, start_z + uz * done
         s = stencil(g, px, y, pz, 2.0 * g.climb)
         if not on_island(g, s, island):
             free = False
             if not sliding:
                 break
             found, px, pz = _slide(g, px, y, pz, island)
-            ahead = (px - x) * dx + (pz - z) * dz
-            if not found or ahead <= 1e-3 * length * length / count:
+            if not found or (px - x) * ux + (pz - z) * uz <= 1e-3 * stride:
                 break
             s = stencil(g, px, y, pz, 2.0 * g.climb)
         x, z = px, pz
@@ -238,7 +265,7 @@ def move(g, x, y, z, dx, dz, sliding):  # type: ignore[no-untyped-def]
     return x, y, z, moved + 1e-5 < length * length
 
 
-@njit(cache=True)
+@kernel
 def step_all(g, position, heading, distance, sliding):  # type: ignore[no-untyped-def]
     """`move` of N agents along their headings: positions (N, 3) float64, held back (N,) bool."""
     out = np.empty_like(position)
@@ -250,7 +277,7 @@ def step_all(g, position, heading, distance, sliding):  # type: ignore[no-untype
     return out, hit
 
 
-@njit(cache=True)
+@kernel
 def island_all(g, position):  # type: ignore[no-untyped-def]
     """Island (N,) int32 of each position, -1 off the floor."""
     out = np.empty(len(position), np.int32)
@@ -260,7 +287,7 @@ def island_all(g, position):  # type: ignore[no-untyped-def]
     return out
 
 
-@njit(cache=True)
+@kernel
 def node_position(g, i):  # type: ignore[no-untyped-def]
     """World position x, y, z of a node."""
     x = g.x0 + (g.column[i] % g.nx + 0.5) * g.cell
@@ -268,7 +295,7 @@ def node_position(g, i):  # type: ignore[no-untyped-def]
     return x, g.height[i], z
 
 
-@njit(cache=True)
+@kernel
 def nearest_node(g, x, y, z, island, reach):  # type: ignore[no-untyped-def]
     """Nearest node of `island` (any if -1) within `reach` metres, in rings around (x, z); -1 if none."""
     cx, cz = int(np.floor((x - g.x0) / g.cell)), int(np.floor((z - g.z0) / g.cell))
@@ -292,7 +319,7 @@ def nearest_node(g, x, y, z, island, reach):  # type: ignore[no-untyped-def]
     return node
 
 
-@njit(cache=True)
+@kernel
 def snap_all(g, position, island, reach):  # type: ignore[no-untyped-def]
     """Nearest navigable point (N, 3) float64 of each position, NaN where none is within `reach` metres."""
     out = np.full(position.shape, np.nan)
@@ -310,9 +337,7 @@ def snap_all(g, position, island, reach):  # type: ignore[no-untyped-def]
         t = 0.0  # walk from the node towards the point as far as the floor reaches within one cell
         for k in range(1, 11):
             q = 0.1 * k * min(1.0, g.cell / max(np.sqrt((x - px) ** 2 + (z - pz) ** 2), 1e-9))
-            if not on_island(
-                g, stencil(g, px + q * (x - px), py, pz + q * (z - pz), 2.0 * g.climb), g.island[i]
-            ):
+            if not on_island(g, stencil(g, px + q * (x - px), py, pz + q * (z - pz), 2.0 * g.climb), g.island[i]):
                 break
             t = q
         s = stencil(g, px + t * (x - px), py, pz + t * (z - pz), 2.0 * g.climb)

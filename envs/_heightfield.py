@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int32]
 
+kernel = njit(cache=True, error_model="numpy", nogil=True)
+
 # Directions of the four neighbours in (x, z) cells; direction d and d ^ 1 are opposite.
 STEP_X = np.array([-1, 1, 0, 0], np.int32)
 STEP_Z = np.array([0, 0, -1, 1], np.int32)
@@ -54,7 +56,7 @@ class Floor(NamedTuple):
     near: IntArray
 
 
-@njit(cache=True)
+@kernel
 def _clip(src, count, dst, axis, limit, sign):  # type: ignore[no-untyped-def]
     """Keep the part of polygon `src[:count]` with sign * (coordinate - limit) >= 0 in `dst`; its vertex count."""
     kept = 0
@@ -74,7 +76,7 @@ def _clip(src, count, dst, axis, limit, sign):  # type: ignore[no-untyped-def]
     return kept
 
 
-@njit(cache=True)
+@kernel
 def _put(record, poly, count):  # type: ignore[no-untyped-def]
     """Write low, high, x_min, x_max, z_min, z_max of a polygon to `record`."""
     for axis, at in ((1, 0), (0, 2), (2, 4)):
@@ -86,7 +88,7 @@ def _put(record, poly, count):  # type: ignore[no-untyped-def]
         record[at + 1] = high
 
 
-@njit(cache=True)
+@kernel
 def _cut(triangles, cell, nx, nz):  # type: ignore[no-untyped-def]
     """Cut triangles (F, 3, 3), in metres from the grid's corner, along the grid: column, triangle, record (K, 6)."""
     capacity = 2 * len(triangles) + nx * nz
@@ -127,9 +129,7 @@ def _cut(triangles, cell, nx, nz):  # type: ignore[no-untyped-def]
     return column[:count], owner[:count], record[:count]
 
 
-def cut(
-    triangles: NDArray[np.float64], walkable: NDArray[np.bool_], cell: float, nx: int, nz: int
-) -> Columns:
+def cut(triangles: NDArray[np.float64], walkable: NDArray[np.bool_], cell: float, nx: int, nz: int) -> Columns:
     """Cut triangles along the grid.
 
     Args:
@@ -155,7 +155,7 @@ def cut(
     )
 
 
-@njit(cache=True)
+@kernel
 def _column_floors(columns, a, b, height, climb, out):  # type: ignore[no-untyped-def]
     """Heights to stand at in the column of fragments a:b, ascending, in `out`; how many.
 
@@ -187,7 +187,7 @@ def _column_floors(columns, a, b, height, climb, out):  # type: ignore[no-untype
     return count
 
 
-@njit(cache=True)
+@kernel
 def find_floor(columns, nx, nz, height, climb):  # type: ignore[no-untyped-def]
     """Find the `Floor`: columns (Columns), agent height and climb in metres."""
     total = nx * nz
@@ -208,12 +208,10 @@ def find_floor(columns, nx, nz, height, climb):  # type: ignore[no-untyped-def]
             level[count] = out[k]
             count += 1
         start[c + 1] = count
-    return Floor(
-        start, column[:count].copy(), level[:count].copy(), link(start, column[:count], level, nx, nz, climb)
-    )
+    return Floor(start, column[:count].copy(), level[:count].copy(), link(start, column[:count], level, nx, nz, climb))
 
 
-@njit(cache=True)
+@kernel
 def link(start, column, level, nx, nz, climb):  # type: ignore[no-untyped-def]
     """Neighbour table (M, 4) int32 of nodes ordered by column: the nearest level within `climb`, else -1."""
     near = np.full((len(column), 4), -1, np.int32)

@@ -8,17 +8,32 @@ error of finite differences, and a node needs only the number of its vertex.
 
 from __future__ import annotations
 
-import heapq
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from envs._ground import LEVEL_TOLERANCE, move, node_position, sees, stencil
-from envs._heightfield import FloatArray, IntArray
+from envs._ground import (
+    LEVEL_TOLERANCE,
+    clear_at,
+    height_at,
+    move,
+    nearest_node,
+    node_position,
+    sees,
+    sight,
+    slope_at,
+    stencil,
+)
+from envs._heightfield import IntArray, kernel
 
 NO_VERTEX = 65535
+# How far a sight line may cut into an obstacle's margin to be bent around it there, in cells.
+GRAZE = 0.6
+# States of a node: proposed, known to see its vertex, final.
+OPEN, CHECKED, ACCEPTED = 0, 1, 2
+# Cells from a node to its neighbours: the four of `Ground.near`, then the diagonals.
+OFFSETS = np.array([[-1, 0], [1, 0], [0, -1], [0, 1], [-1, -1], [1, -1], [-1, 1], [1, 1]], np.float64)
 
 
 class Tree(NamedTuple):
@@ -37,35 +52,59 @@ class Tree(NamedTuple):
     after: IntArray
 
 
-@njit(cache=True)
-def _length(x, y, z, p):  # type: ignore[no-untyped-def]
-    return np.sqrt((p[0] - x) ** 2 + (p[1] - y) ** 2 + (p[2] - z) ** 2)
+@kernel
+def _hypot3(x, y, z):  # type: ignore[no-untyped-def]
+    return np.sqrt(x * x + y * y + z * z)
 
 
-@njit(cache=True)
+@kernel
 def _around(g, i, out):  # type: ignore[no-untyped-def]
-    """The up to eight island neighbours of node i in `out`; diagonal ones only past a navigable node. Count."""
-    count = 0
+    """The eight island neighbours of node i in `out`, by `OFFSETS`; -1 where none, diagonals only past another."""
+    own = g.island[i]
     for d in range(4):
         j = g.near[i, d]
-        if j < 0 or g.island[j] != g.island[i]:
-            continue
-        out[count] = j
-        count += 1
-        for e in range(2):
-            k = g.near[j, e + 2 if d < 2 else e]
-            if k < 0 or g.island[k] != g.island[i]:
-                continue
-            known = False
-            for m in range(count):
-                known = known or out[m] == k
-            if not known:
-                out[count] = k
-                count += 1
-    return count
+        out[d] = j if j >= 0 and g.island[j] == own else -1
+    for d in range(4, 8):
+        across, along = d & 1, 2 + (d - 4) // 2
+        k = -1
+        if out[across] >= 0:
+            k = g.near[out[across], along]
+        elif out[along] >= 0:
+            k = g.near[out[along], across]
+        out[d] = k if k >= 0 and g.island[k] == own else -1
 
 
-@njit(cache=True)
+@kernel
+def _push(keys, items, size, key, item):  # type: ignore[no-untyped-def]
+    """Add to a binary heap in arrays that are long enough; the new size."""
+    k = size
+    while k > 0 and keys[(k - 1) // 2] > key:
+        keys[k], items[k] = keys[(k - 1) // 2], items[(k - 1) // 2]
+        k = (k - 1) // 2
+    keys[k], items[k] = key, item
+    return size + 1
+
+
+@kernel
+def _pop(keys, items, size):  # type: ignore[no-untyped-def]
+    """Take the least from a binary heap: key, item, new size."""
+    key, item = keys[0], items[0]
+    size -= 1
+    last, moved = keys[size], items[size]
+    k = 0
+    while 2 * k + 1 < size:
+        child = 2 * k + 1
+        if child + 1 < size and keys[child + 1] < keys[child]:
+            child += 1
+        if keys[child] >= last:
+            break
+        keys[k], items[k] = keys[child], items[child]
+        k = child
+    keys[k], items[k] = last, moved
+    return key, item, size
+
+
+@kernel
 def _add_vertex(position, cost, after, count, p, value, parent):  # type: ignore[no-untyped-def]
     if count == len(cost):
         position = np.concatenate((position, np.empty_like(position)))
@@ -77,75 +116,162 @@ def _add_vertex(position, cost, after, count, p, value, parent):  # type: ignore
     return position, cost, after
 
 
-@njit(cache=True)
+@kernel
+def _corner(g, x, z, p, share, y):  # type: ignore[no-untyped-def]
+    """The corner that hides vertex p from (x, z), free up to `share` of the way and at floor y: found, x, y, z.
+
+    Only where the sight line grazes: the deepest point of the cut is then pushed out to the obstacle's margin.
+    """
+    dx, dz = p[0] - x, p[2] - z
+    stride = 0.25 * g.cell / np.sqrt(dx * dx + dz * dz)
+    deepest = 0.0
+    cx, cz = x, z
+    for k in range(int((1.0 - share) / stride) + 1):
+        px, pz = x + (share + k * stride) * dx, z + (share + k * stride) * dz
+        room = clear_at(g, stencil(g, px, y, pz, 2.0 * g.climb)) - g.radius
+        if room < -GRAZE * g.cell:
+            return False, x, y, z
+        if room > deepest + 0.25 * g.cell:
+            break
+        if room < deepest:
+            deepest, cx, cz = room, px, pz
+    for _ in range(2):
+        s = stencil(g, cx, y, cz, 2.0 * g.climb)
+        gx, gz = slope_at(g, s)
+        steep = gx * gx + gz * gz
+        if steep < 0.1:
+            return False, x, y, z
+        lack = g.radius - clear_at(g, s)
+        cx += lack * gx / steep
+        cz += lack * gz / steep
+        y = height_at(g, s, y)
+    return sees(g, cx, y, cz, p[0], p[1], p[2]), cx, y, cz
+
+
+@kernel
+def _inherits(g, i, v, x, z, px, pz, vertex, state):  # type: ignore[no-untyped-def]
+    """Whether node i at (x, z) surely sees vertex v at (px, pz): both neighbours that straddle the ray to v do.
+
+    Between their two rays, at most 1.5 cells apart, no obstacle grown by the agent's radius finds room.
+    """
+    dx, dz = px - x, pz - z
+    if max(abs(dx), abs(dz)) < 1.5 * g.cell or g.radius < g.cell:
+        return False
+    toward_x, toward_z = (1 if dx > 0 else 0), (3 if dz > 0 else 2)
+    a = g.near[i, toward_x if abs(dx) >= abs(dz) else toward_z]
+    if a < 0 or state[a] != ACCEPTED or vertex[a] != v:
+        return False
+    b = g.near[a, toward_z if abs(dx) >= abs(dz) else toward_x]
+    return b >= 0 and state[b] == ACCEPTED and vertex[b] == v
+
+
+@kernel
+def _reroute(g, x, y, z, around, front, tree):  # type: ignore[no-untyped-def]
+    """Best way of a node that is not in sight of its vertex: by an accepted neighbour, or to what that one sees.
+
+    Returns:
+        Length, vertex (-1: the neighbour itself becomes one), neighbour.
+    """
+    value, vertex, state = front
+    position, cost = tree
+    best, v, bend, denied = np.inf, -1, -1, -1
+    for m in range(8):
+        j = around[m]
+        if j < 0 or state[j] != ACCEPTED:
+            continue
+        through = value[j] + _hypot3(OFFSETS[m, 0] * g.cell, g.height[j] - y, OFFSETS[m, 1] * g.cell)
+        if through < best:
+            best, v, bend = through, -1, j
+        w = vertex[j]
+        p = position[w]
+        straight = cost[w] + _hypot3(p[0] - x, p[1] - y, p[2] - z)
+        if straight < best and w != denied:
+            if sees(g, x, y, z, p[0], p[1], p[2]):
+                best, v, bend = straight, w, -1
+            else:
+                denied = w
+    return best, v, bend
+
+
+@kernel
 def march(g, goal):  # type: ignore[no-untyped-def]
-    """Grow the `Tree` of a navigable goal (3,) float64 over its island."""
+    """Grow the `Tree` of a navigable goal (3,) float64 over its island, as its four arrays."""
     nodes = len(g.column)
     value = np.full(nodes, np.inf)
     vertex = np.full(nodes, NO_VERTEX, np.int32)
-    own = np.full(nodes, -1, np.int32)  # vertex number of nodes that became one
-    state = np.zeros(nodes, np.uint8)  # 1: line of sight to the vertex is checked, 2: accepted
+    own = np.full(nodes, -1, np.int32)  # vertex number of the nodes that became one
+    state = np.zeros(nodes, np.uint8)
     position, cost, after = np.empty((64, 3)), np.empty(64), np.empty(64, np.int32)
     position, cost, after = _add_vertex(position, cost, after, 0, (goal[0], goal[1], goal[2]), 0.0, 0)
     count = 1
-    around = np.empty(12, np.int32)
-    heap = [(0.0, np.int32(-1))]
-    a, b, c, d, _, _ = stencil(g, goal[0], goal[1], goal[2], LEVEL_TOLERANCE)
-    for i in (a, b, c, d):
+    around = np.empty(8, np.int32)
+    # Every node is proposed by at most eight others and rerouted at most as often.
+    keys, items, size = np.empty(16 * nodes + 4), np.empty(16 * nodes + 4, np.int32), 0
+    for i in stencil(g, goal[0], goal[1], goal[2], LEVEL_TOLERANCE)[:4]:
         if i >= 0 and g.island[i] >= 0:
             x, y, z = node_position(g, i)
-            value[i], vertex[i], state[i] = _length(x, y, z, goal), 0, 1
-            heapq.heappush(heap, (value[i], np.int32(i)))
-    while len(heap) > 0:
-        key, i = heapq.heappop(heap)
-        if i < 0 or state[i] == 2 or key > value[i]:
+            value[i], vertex[i], state[i] = _hypot3(x - goal[0], y - goal[1], z - goal[2]), 0, CHECKED
+            size = _push(keys, items, size, value[i], i)
+    while size > 0:
+        key, i, size = _pop(keys, items, size)
+        if state[i] == ACCEPTED or key > value[i]:
             continue
         x, y, z = node_position(g, i)
-        n = _around(g, i, around)
+        _around(g, i, around)
         v = vertex[i]
-        if state[i] == 0:
-            state[i] = 1
-            if not sees(g, x, y, z, position[v, 0], position[v, 1], position[v, 2]):
-                # Turn at an accepted neighbour, or go straight to what that neighbour sees.
-                best, bend = np.inf, -1
-                for m in range(n):
-                    j = around[m]
-                    if state[j] != 2:
-                        continue
-                    jx, jy, jz = node_position(g, j)
-                    through = value[j] + np.sqrt((jx - x) ** 2 + (jy - y) ** 2 + (jz - z) ** 2)
-                    if through < best:
-                        best, bend, v = through, j, -1
-                    w = vertex[j]
-                    straight = cost[w] + _length(x, y, z, position[w])
-                    if straight < best and sees(g, x, y, z, position[w, 0], position[w, 1], position[w, 2]):
-                        best, bend, v = straight, -1, w
-                if bend >= 0:
-                    v = own[bend]
-                    if v < 0:
-                        position, cost, after = _add_vertex(
-                            position, cost, after, count, node_position(g, bend), value[bend], vertex[bend]
-                        )
-                        own[bend] = v = count
+        px, py, pz = position[v]
+        seen = state[i] == CHECKED or _inherits(g, i, v, x, z, px, pz, vertex, state)
+        share, floor_y = (1.0, y) if seen else sight(g, x, y, z, px, py, pz)
+        if share < 1.0:
+            best, w, bend = _reroute(g, x, y, z, around, (value, vertex, state), (position, cost))
+            found, cx, cy, cz = _corner(g, x, z, position[v], share, floor_y)
+            if found:
+                far = cost[v] + _hypot3(cx - px, cy - py, cz - pz)
+                straight = far + _hypot3(cx - x, cy - y, cz - z)
+                if straight < best and sees(g, x, y, z, cx, cy, cz):
+                    best = straight
+                    near = nearest_node(g, cx, cy, cz, g.island[i], 2.0 * g.cell)
+                    w = own[near]
+                    if (
+                        w < 0
+                        or cost[w] + _hypot3(x - position[w, 0], y - position[w, 1], z - position[w, 2])
+                        > best + 0.05 * g.cell
+                        or not sees(g, x, y, z, position[w, 0], position[w, 1], position[w, 2])
+                    ):
+                        w = own[near] = count
+                        position, cost, after = _add_vertex(position, cost, after, count, (cx, cy, cz), far, v)
                         count += 1
-                value[i], vertex[i] = best, v
-                if len(heap) > 0 and best > heap[0][0]:
-                    heapq.heappush(heap, (best, np.int32(i)))
-                    continue
-        state[i] = 2
-        for m in range(n):
+                    else:
+                        best = cost[w] + _hypot3(x - position[w, 0], y - position[w, 1], z - position[w, 2])
+            if w < 0:
+                w = own[bend]
+                if w < 0:
+                    position, cost, after = _add_vertex(
+                        position, cost, after, count, node_position(g, bend), value[bend], vertex[bend]
+                    )
+                    own[bend] = w = count
+                    count += 1
+            value[i] = best
+            v = w
+            vertex[i] = v
+            state[i] = CHECKED
+            size = _push(keys, items, size, value[i], i)
+            continue
+        state[i] = ACCEPTED
+        for m in range(8):
             j = around[m]
-            if state[j] == 2:
+            if j < 0 or state[j] == ACCEPTED:
                 continue
-            jx, jy, jz = node_position(g, j)
-            straight = cost[v] + _length(jx, jy, jz, position[v])
+            straight = cost[v] + _hypot3(
+                x + OFFSETS[m, 0] * g.cell - px, g.height[j] - py, z + OFFSETS[m, 1] * g.cell - pz
+            )
             if straight < value[j] - 1e-9:
-                value[j], vertex[j], state[j] = straight, v, 0
-                heapq.heappush(heap, (straight, np.int32(j)))
+                value[j], vertex[j], state[j] = straight, v, OPEN
+                size = _push(keys, items, size, straight, j)
     return vertex, position[:count].copy(), cost[:count].copy(), after[:count].copy()
 
 
-@njit(cache=True)
+@kernel
 def toward(g, t, x, y, z):  # type: ignore[no-untyped-def]
     """Distance to the goal from (x, y, z) and the next vertex on the way, (inf, -1) if unreachable.
 
@@ -161,7 +287,7 @@ def toward(g, t, x, y, z):  # type: ignore[no-untyped-def]
         if v == found:
             continue
         p = t.position[v]
-        value = t.cost[v] + _length(x, y, z, p)
+        value = t.cost[v] + _hypot3(p[0] - x, p[1] - y, p[2] - z)
         if value < best and sees(g, x, y, z, p[0], p[1], p[2]):
             best, found = value, v
     if found >= 0:
@@ -172,14 +298,14 @@ def toward(g, t, x, y, z):  # type: ignore[no-untyped-def]
             continue
         v = np.int64(t.vertex[i])
         nx, ny, nz = node_position(g, i)
-        value = t.cost[v] + _length(nx, ny, nz, t.position[v])
-        value += np.sqrt((nx - x) ** 2 + (ny - y) ** 2 + (nz - z) ** 2)
+        p = t.position[v]
+        value = t.cost[v] + _hypot3(p[0] - nx, p[1] - ny, p[2] - nz) + _hypot3(nx - x, ny - y, nz - z)
         if value < best:
             best, found, bend = value, v, i
     return best, found, bend
 
 
-@njit(cache=True)
+@kernel
 def distance_all(g, t, position):  # type: ignore[no-untyped-def]
     """Geodesic distance (N,) float64 of each position, inf where there is no way."""
     out = np.empty(len(position))
@@ -188,7 +314,7 @@ def distance_all(g, t, position):  # type: ignore[no-untyped-def]
     return out
 
 
-@njit(cache=True)
+@kernel
 def _aim(g, t, x, y, z, reach):  # type: ignore[no-untyped-def]
     """Point to walk towards: `reach` metres along the shortest path, or nearer where that is out of sight."""
     _, v, bend = toward(g, t, x, y, z)
@@ -216,14 +342,14 @@ def _aim(g, t, x, y, z, reach):  # type: ignore[no-untyped-def]
     return px, py, pz, first_x, first_z, moved
 
 
-@njit(cache=True)
+@kernel
 def _after_forward(g, t, x, y, z, h, forward):  # type: ignore[no-untyped-def]
     """Distance to the goal after one step forward at heading h."""
     nx, ny, nz, _ = move(g, x, y, z, -np.sin(h) * forward, -np.cos(h) * forward, True)
     return toward(g, t, nx, ny, nz)[0]
 
 
-@njit(cache=True)
+@kernel
 def _best_turn(g, t, x, y, z, h, turn, forward):  # type: ignore[no-untyped-def]
     """Signed number of turns to the heading, of those reachable, whose step forward ends nearest to the goal."""
     count = int(np.round(np.pi / turn))
@@ -236,7 +362,7 @@ def _best_turn(g, t, x, y, z, h, turn, forward):  # type: ignore[no-untyped-def]
     return turns
 
 
-@njit(cache=True)
+@kernel
 def act(g, t, x, y, z, h, turn, forward, success):  # type: ignore[no-untyped-def]
     """Best action of one agent: 0 stop, 1 forward, 2 left, 3 right."""
     here, _, _ = toward(g, t, x, y, z)
@@ -253,7 +379,7 @@ def act(g, t, x, y, z, h, turn, forward, success):  # type: ignore[no-untyped-de
     return 1 if turns == 0 else (2 if turns > 0 else 3)
 
 
-@njit(cache=True)
+@kernel
 def act_all(g, t, position, heading, turn, forward, success):  # type: ignore[no-untyped-def]
     """`act` for N agents that share a goal: (N,) int32."""
     out = np.empty(len(position), np.int32)

@@ -302,9 +302,7 @@ def _from_dict(raw: Any, where: str) -> Episode:
     if not isinstance(raw, dict):
         raise ValueError(f"{where} is not an object")
     fields = dict(raw)
-    missing = [
-        k for k in ("episode_id", "scene_id", "start_position", "start_rotation", "goals") if k not in raw
-    ]
+    missing = [k for k in ("episode_id", "scene_id", "start_position", "start_rotation", "goals") if k not in raw]
     if missing:
         raise ValueError(f"{where} lacks {', '.join(missing)}")
     goals = fields.pop("goals")

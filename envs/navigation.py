@@ -112,10 +112,7 @@ class NavGrid:
         ground = self.ground
         nodes = np.flatnonzero(ground.island >= 0)
         label = ground.island[nodes]
-        where = (
-            np.stack([ground.column[nodes] % ground.nx, ground.column[nodes] // ground.nx], axis=1)
-            * self.cell
-        )
+        where = np.stack([ground.column[nodes] % ground.nx, ground.column[nodes] // ground.nx], axis=1) * self.cell
         count = np.bincount(label)
         centre = np.stack([np.bincount(label, weights=where[:, k]) / count for k in range(2)], axis=1)
         radius = np.zeros(len(count))
@@ -140,9 +137,7 @@ class NavGrid:
         ground = self.ground
         nodes = np.flatnonzero(ground.island >= 0 if island is None else ground.island == island)
         if len(nodes) == 0:
-            raise ValueError(
-                f"island {island} does not exist; there are {len(self.island_areas)}, numbered from 0"
-            )
+            raise ValueError(f"island {island} does not exist; there are {len(self.island_areas)}, numbered from 0")
         node = rng.choice(nodes, n)
         jitter = (rng.random((n, 2)) - 0.5) * self.cell
         point = np.empty((n, 3))
@@ -170,9 +165,7 @@ class NavGrid:
             that is not navigable stays and counts as held back.
         """
         turn = np.ascontiguousarray(heading, np.float64)
-        return _ground.step_all(
-            self.ground, _ground.check_positions(position), turn, float(distance), sliding
-        )
+        return _ground.step_all(self.ground, _ground.check_positions(position), turn, float(distance), sliding)
 
     def field(self, goal: ArrayLike) -> GeodesicField:
         """Shortest paths to a goal (3,), snapped to the floor.
@@ -182,9 +175,7 @@ class NavGrid:
         """
         point = self.snap(np.asarray(goal, np.float64)[None])[0]
         if np.isnan(point).any():
-            raise ValueError(
-                f"goal {np.asarray(goal).tolist()} is more than {self.SNAP_REACH} m from any floor"
-            )
+            raise ValueError(f"goal {np.asarray(goal).tolist()} is more than {self.SNAP_REACH} m from any floor")
         vertex, position, cost, after = _marching.march(self.ground, point)
         return GeodesicField(point, _marching.Tree(vertex.astype(np.uint16), position, cost, after))
 
@@ -216,9 +207,7 @@ class NavGrid:
         """
         angle = np.ascontiguousarray(heading, np.float64)
         points = _ground.check_positions(position)
-        return _marching.act_all(
-            self.ground, field.tree, points, angle, float(turn), float(forward), float(success)
-        )
+        return _marching.act_all(self.ground, field.tree, points, angle, float(turn), float(forward), float(success))
 
     def path(self, field: GeodesicField, position: ArrayLike) -> NDArray[np.float64]:
         """Corners (K, 3) of the shortest path from a position (3,) to the goal, both included.
@@ -247,9 +236,7 @@ class NavGrid:
         return free.reshape(ground.nz, ground.nx), np.array([ground.x0, ground.z0]), self.cell
 
 
-def _rank(
-    label: NDArray[np.int32], cell_area: float, least: float
-) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+def _rank(label: NDArray[np.int32], cell_area: float, least: float) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """Renumber components by falling size and drop those under `least` m2: labels and areas."""
     size = np.bincount(label[label >= 0]) * cell_area
     order = np.argsort(-size, kind="stable")
