@@ -306,7 +306,7 @@ def test_keypoints3d_uses_coarser_levels_for_near_surfaces():
 
 
 def test_semantic_labels_are_0_to_17_and_0_where_unknown():
-    names = ("wall", "chair", "unknown", "sofa")
+    names = ("wall", "chair", "unknown", "couch")
     label = classes.segment_semantic(np.array([[0, 1], [2, 3], [-1, 0]], np.int32), names)
     assert label.tolist() == [[1, 3], [0, 4], [0, 1]] and label.dtype == np.uint8
     assert set(classes.SEMANTIC_OF_CLASS.values()) <= set(range(2, 18)) and len(classes.SEMANTIC_NAMES) == 18
