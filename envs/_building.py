@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,9 +87,9 @@ def draw_style(rng: np.random.Generator, kind: str) -> RoomStyle:
     """Draw the surfaces of a room of a kind."""
     wet = kind in ("bathroom", "utility_room", "kitchen", "pantry")
     wall_group = str(rng.choice(["tiles", "plaster"] if kind == "bathroom" else ["plaster", "plaster", "wallpaper"]))
-    wall = material(rng, wall_group, hue(rng, 0.35, 1.0) if wall_group == "plaster" else (0.97, 0.96, 0.95))
+    wall = material(rng, wall_group, hue(rng, 0.3, 1.0, 0.82) if wall_group == "plaster" else (0.97, 0.96, 0.95))
     accent_group = str(rng.choice(["brick", "wallpaper", "plaster", "wood"]))
-    accent = material(rng, accent_group, hue(rng, 0.5, 1.0)) if rng.random() < 0.3 else wall
+    accent = material(rng, accent_group, hue(rng, 0.45, 1.0, 0.8)) if rng.random() < 0.3 else wall
     floors = ["tiles", "tiles", "marble", "stone"] if wet else ["planks", "planks", "planks", "carpet", "tiles"]
     warm = rng.uniform(0.0, 1.0)
     return RoomStyle(
@@ -98,7 +99,7 @@ def draw_style(rng: np.random.Generator, kind: str) -> RoomStyle:
         accent=accent,
         accent_axis=int(rng.integers(2)),
         floor=material(rng, str(rng.choice(floors)), (0.92, 0.91, 0.9), 0.08),
-        ceiling=material(rng, "plaster", (0.97, 0.97, 0.97), 0.02),
+        ceiling=material(rng, "ceiling", (0.97, 0.97, 0.97), 0.02),
         base=material(rng, "wood", (0.95, 0.95, 0.95)),
         lamp=np.array([1.0, 0.93 - 0.17 * warm, 0.88 - 0.4 * warm]) * rng.uniform(2.0, 3.2),
     )
@@ -117,7 +118,7 @@ def find_walls(plan: Plan) -> list[Wall]:
             owner = np.where((front >= 0) & (behind < 0), front, -1)
             for line in np.flatnonzero((owner >= 0).any(1)):
                 edges = np.flatnonzero(np.diff(owner[line], prepend=-1, append=-1))
-                for start, stop in zip(edges[:-1], edges[1:], strict=True):
+                for start, stop in pairwise(edges):
                     room = int(owner[line, start])
                     if room >= 0:
                         jamb = room >= DOOR_MARK
@@ -149,17 +150,17 @@ def cut_windows(rng: np.random.Generator, plan: Plan, walls: list[Wall], kinds: 
 
 def lines(start: float, stop: float, more: list[float]) -> Floats:
     """Return sorted grid lines from `start` to `stop`, at most about `STEP` apart, that include `more`."""
-    knots = np.unique(np.round([start, stop, *more], 9))
-    pieces = [
-        np.linspace(low, high, max(1, round((high - low) / STEP)) + 1)[:-1]
-        for low, high in zip(knots[:-1], knots[1:], strict=True)
-    ]
-    return np.append(np.concatenate(pieces), stop)
+    knots = sorted({start, stop, *more})
+    found = []
+    for low, high in pairwise(knots):
+        parts = max(1, round((high - low) / STEP))
+        found += [low + (high - low) * index / parts for index in range(parts)]
+    return np.array([*found, stop])
 
 
 def grid(first: Floats, second: Floats, keep: NDArray[np.bool_], flip: bool) -> tuple[Floats, NDArray[np.int32]]:
     """Return (V, 2) points of a grid and the (F, 3) faces of its kept fields; `flip` reverses the winding."""
-    points = np.stack(np.meshgrid(first, second, indexing="ij"), -1).reshape(-1, 2)
+    points = np.column_stack([np.repeat(first, len(second)), np.tile(second, len(first))])
     row, column = np.nonzero(keep)
     at = row * len(second) + column
     below = at + len(second)
@@ -191,16 +192,15 @@ def build_walls(
     shell = [mesh.new_instance() for _ in styles]
     skirting = [mesh.new_instance() for _ in styles]
     under_lintel = {
-        (door.axis, edge, door.across)
-        for door in plan.doorways
-        if door.lintel
-        for edge in (door.start, door.stop)
+        (door.axis, edge, door.across) for door in plan.doorways if door.lintel for edge in (door.start, door.stop)
     }
     for wall in walls:
         style = styles[wall.room]
         low_jamb = wall.jamb and (1 - wall.axis, wall.at, wall.start) in under_lintel
         top = LINTEL if low_jamb else ceiling
-        along = lines(wall.start * plan.cell, wall.stop * plan.cell, [s for w in wall.windows for s in (w.start, w.stop)])
+        along = lines(
+            wall.start * plan.cell, wall.stop * plan.cell, [s for w in wall.windows for s in (w.start, w.stop)]
+        )
         up = lines(0.0, top, [y for w in wall.windows for y in (w.sill, w.head)])
         keep = np.ones((len(along) - 1, len(up) - 1), bool)
         middle_along, middle_up = (along[1:] + along[:-1]) / 2, (up[1:] + up[:-1]) / 2

@@ -141,7 +141,7 @@ class Site:
         return (off, along) if wall.axis == 0 else (along, off)
 
     def in_middle(self, rng: np.random.Generator, piece: Piece, room: int, margin: float, solid: bool = True) -> bool:
-        """Put a piece away from walls by `margin`, turned by a multiple of 90 degrees; return whether there was room."""
+        """Put a piece away from walls by `margin`, turned by quarter turns; return whether there was room."""
         cell = self.plan.cell
         quarter = int(rng.integers(4))
         size = (piece.depth, piece.width) if quarter % 2 == 0 else (piece.width, piece.depth)
@@ -227,14 +227,15 @@ def _hang_doors(rng: np.random.Generator, site: Site) -> None:
 
 
 def _hang_lamps(rng: np.random.Generator, site: Site, room: int) -> None:
-    """Hang a lamp per 14 m2, far from walls and from each other."""
+    """Hang a lamp per 14 m2 (7 m2 in corridors), far from walls and from each other."""
     cell = site.plan.cell
     inside = np.pad(site.plan.cells == room, 1)
     score = ndimage.distance_transform_edt(inside)[1:-1, 1:-1]
     style = site.styles[room]
     piece = pendant(rng, style.look, site.ceiling)
     rows, columns = np.indices(score.shape)
-    for _ in range(max(1, round(float(inside.sum()) * cell**2 / 14.0))):
+    each = 7.0 if style.kind == "corridor" else 14.0
+    for _ in range(max(1, round(float(inside.sum()) * cell**2 / each))):
         row, column = np.unravel_index(int(score.argmax()), score.shape)
         site.put(piece, (column + 0.5) * cell, (row + 0.5) * cell - 0.2, 0.0, room)
         score = np.minimum(score, np.hypot(rows - row, columns - column) / 2.0)
@@ -252,11 +253,16 @@ def _hang_curtains(rng: np.random.Generator, site: Site, room: int) -> None:
             ends = window.start - 0.25, window.stop + 0.25
             if ends[0] < wall.start * cell or ends[1] > wall.stop * cell:
                 continue
-            sides = [(int(ends[0] / cell), int(window.start / cell) + 2), (int(window.stop / cell) - 1, int(ends[1] / cell) + 1)]
+            sides = [
+                (int(ends[0] / cell), int(window.start / cell) + 2),
+                (int(window.stop / cell) - 1, int(ends[1] / cell) + 1),
+            ]
             strips = [site._strip(Wall(room, wall.axis, wall.at, a, b, wall.sign, False), 1) for a, b in sides]
             if all(site.free[strip].all() and not site.keep[strip].any() for strip in strips):
                 x, z = wall.point(cell, (window.start + window.stop) / 2)
-                site.put(curtain(width, min(window.head + 0.15, site.ceiling - 0.05), style.look), x, z, wall.angle, room)
+                site.put(
+                    curtain(width, min(window.head + 0.15, site.ceiling - 0.05), style.look), x, z, wall.angle, room
+                )
                 for strip in strips:
                     site.block(strip, room)
 
@@ -282,7 +288,15 @@ def _seat_table(rng: np.random.Generator, site: Site, room: int) -> None:
 def _lay_rug(rng: np.random.Generator, site: Site, room: int) -> None:
     """Lay a rug in dry rooms, and raise a pillar in some large ones."""
     style = site.styles[room]
-    if style.kind in ("living_room", "bedroom", "home_office", "childs_room", "playroom", "television_room", "dining_room"):
+    if style.kind in (
+        "living_room",
+        "bedroom",
+        "home_office",
+        "childs_room",
+        "playroom",
+        "television_room",
+        "dining_room",
+    ):
         if rng.random() < 0.7:
             width = rng.uniform(1.2, 2.2)
             depth = width if rng.random() < 0.3 else width * rng.uniform(0.6, 0.75)

@@ -57,6 +57,12 @@ def checks(count: int, diagonal: bool = False) -> Field:
     return _soft(4.0 * np.sin(2.0 * np.pi * count * first) * np.sin(2.0 * np.pi * count * second))
 
 
+def tile_joints(count: int) -> Field:
+    """Return the joints of square panels, soft and about 2 % of a panel wide."""
+    edge = np.minimum(0.5 - np.abs(_ROW * count % 1.0 - 0.5), 0.5 - np.abs(_COLUMN * count % 1.0 - 0.5))
+    return np.exp(-((edge / 0.03) ** 2))
+
+
 def zigzag(count: int, share: float) -> Field:
     """Return chevrons."""
     fold = np.abs((_COLUMN * count) % 1.0 - 0.5)
@@ -165,7 +171,9 @@ def book_spines(rng: np.random.Generator) -> Field:
         spine = np.clip(rng.uniform(0.12, 0.85) + rng.uniform(-0.3, 0.3, 3), 0.05, 0.95)
         color[top:, left : right - 1] = spine
         band = top + int(rng.integers(10, 40))
-        color[band : band + int(rng.integers(6, 20)), left : right - 1] = np.clip(spine + rng.choice([-0.35, 0.35]), 0, 1)
+        color[band : band + int(rng.integers(6, 20)), left : right - 1] = np.clip(
+            spine + rng.choice([-0.35, 0.35]), 0, 1
+        )
         left = right
     return color
 
@@ -200,7 +208,9 @@ def landscape(rng: np.random.Generator) -> Field:
 def sky(rng: np.random.Generator, buildings: bool) -> Field:
     """Return the view out of a window: bright sky with clouds over roofs or trees."""
     clouds = np.clip(0.5 + 0.4 * lattice_noise(rng, 1.8), 0.0, 1.0)
-    color = _blend(_blend(np.asarray([0.55, 0.74, 0.96]), np.asarray([0.90, 0.95, 1.0]), _ROW), np.ones(3), clouds * 0.8)
+    color = _blend(
+        _blend(np.asarray([0.55, 0.74, 0.96]), np.asarray([0.90, 0.95, 1.0]), _ROW), np.ones(3), clouds * 0.8
+    )
     if buildings:
         for left in range(0, SIZE, 18):
             height = int(rng.integers(50, 100))

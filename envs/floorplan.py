@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ MIN_SIDE = 1.9
 MIN_AREA = 3.6
 NARROW = 1.0
 BODY = 0.25
+PASSAGE = 1.15
 ROOM_COUNT = (3, 8)
 FLOOR_AREA = (50.0, 150.0)
 
@@ -66,7 +68,7 @@ class Plan:
     def areas(self) -> NDArray[np.float64]:
         """Return the floor area of each room in square metres."""
         inside = self.cells[self.cells >= 0]
-        return np.bincount(inside, minlength=self.count) * self.cell**2
+        return np.bincount(inside, minlength=self.count).astype(np.float64) * self.cell**2
 
     def walkable(self) -> NDArray[np.bool_]:
         """Return (R, C) bool, True in rooms and doorways."""
@@ -93,8 +95,8 @@ def draw_plan(rng: np.random.Generator) -> Plan:
 def _try_plan(rng: np.random.Generator) -> Plan | None:
     """Draw one plan; None if it breaks a limit."""
     cell = rng.uniform(0.1, 0.14)
-    rooms = int(rng.integers(3, 9))
-    area = np.clip(rng.normal(22.0 + 14.0 * rooms, 14.0), 58.0, 165.0)
+    rooms = int(rng.integers(4, 10))
+    area = np.clip(rng.normal(28.0 + 11.0 * rooms, 14.0), 58.0, 160.0)
     aspect = np.exp(rng.uniform(-0.55, 0.55))
     shape = round(np.sqrt(area * aspect) / cell), round(np.sqrt(area / aspect) / cell)
     outline = _draw_outline(rng, shape)
@@ -230,23 +232,27 @@ def _raise_walls(owner: Cells) -> Cells:
 
 
 def _add_partitions(rng: np.random.Generator, cells: Cells, cell: float) -> None:
-    """Let walls jut into large rooms, leaving at least 1.2 m to pass."""
+    """Let walls jut into large rooms, leaving `PASSAGE` to pass on all sides."""
     for room in range(int(cells.max()) + 1):
-        mask = cells == room
-        if mask.sum() * cell**2 < 16.0 or rng.random() < 0.45:
-            continue
-        # A turned view of the lattice, so that the wall always juts downwards from above.
-        view, inside = cells, mask
-        for _ in range(int(rng.integers(4))):
-            view, inside = np.rot90(view), np.rot90(inside)
-        columns = np.flatnonzero(inside.any(0))
-        column = int(rng.choice(columns[len(columns) // 4 : -(len(columns) // 4)]))
-        rows = np.flatnonzero(inside[:, column])
-        room_left = len(rows) * cell - 1.3
-        if room_left < 0.8:
-            continue
-        length = round(rng.uniform(0.7, min(room_left, 2.2)) / cell)
-        view[rows[0] : rows[0] + length, column][inside[rows[0] : rows[0] + length, column]] = WALL
+        area = (cells == room).sum() * cell**2
+        for _ in range(2 * int(rng.random() < area / 12.0) + 2 * int(rng.random() < (area - 14.0) / 15.0)):
+            _add_partition(rng, cells, room, cell)
+
+
+def _add_partition(rng: np.random.Generator, cells: Cells, room: int, cell: float) -> None:
+    """Let one wall jut into a room."""
+    # A turned view of the lattice, so that the wall always juts downwards from above.
+    view = np.rot90(cells, int(rng.integers(4)))
+    inside = view == room
+    columns = np.flatnonzero(inside.any(0))
+    column = int(rng.choice(columns[len(columns) // 4 : -(len(columns) // 4)]))
+    rows = np.flatnonzero(inside[:, column])
+    free = len(rows) * cell - PASSAGE
+    if free > 0.8:
+        stretch = slice(rows[0], rows[0] + round(free * rng.uniform(0.5, 1.0) / cell))
+        beside = round(PASSAGE / cell)
+        if inside[stretch, max(0, column - beside) : column + beside + 1].all():
+            view[stretch, column] = WALL
 
 
 def connected(free: NDArray[np.bool_], cell: float, cells: Cells) -> bool:
@@ -262,9 +268,12 @@ def connected(free: NDArray[np.bool_], cell: float, cells: Cells) -> bool:
     if count == 0:
         return False
     size = np.bincount(labels.ravel())[1:]
-    reached = np.unique(cells[labels == 1 + size.argmax()])
-    everywhere = np.isin(np.unique(cells[cells >= 0]), reached).all()
-    return bool(everywhere) and (size.sum() - size.max()) * cell**2 < 0.1
+    if (size.sum() - size.max()) * cell**2 > 0.1:
+        return False
+    reached = cells[labels == 1 + size.argmax()]
+    rooms = int(cells.max()) + 1
+    present = np.bincount(cells[cells >= 0], minlength=rooms) > 0
+    return not (present & (np.bincount(reached[reached >= 0], minlength=rooms) == 0)).any()
 
 
 @dataclass(frozen=True)
@@ -288,7 +297,7 @@ def _borders(cells: Cells) -> list[_Border]:
         key = np.where(both, low.astype(np.int32) * 64 + high, -1)
         for across in np.flatnonzero(both.any(1)):
             change = np.flatnonzero(np.diff(key[across], prepend=-1, append=-1))
-            for start, stop in zip(change[:-1], change[1:], strict=True):
+            for start, stop in pairwise(change):
                 pair = int(key[across, start])
                 if pair >= 0:
                     found.append(_Border(divmod(pair, 64), axis, int(across) + 1, int(start), int(stop)))
@@ -309,7 +318,7 @@ def _open_doors(
         border = fitting[index]
         pair = tuple(sorted(border.rooms))
         first, second = group[pair[0]], group[pair[1]]
-        if first == second and (pair in linked or rng.random() > 0.16):
+        if first == second and (pair in linked or rng.random() > 0.12):
             continue
         linked.add(pair)
         group = [first if g == second else g for g in group]
@@ -317,16 +326,14 @@ def _open_doors(
     return tuple(doors) if len(set(group)) == 1 else None
 
 
-def _place_door(
-    rng: np.random.Generator, border: _Border, cell: float, margin: int, corridor: bool
-) -> Doorway:
+def _place_door(rng: np.random.Generator, border: _Border, cell: float, margin: int, corridor: bool) -> Doorway:
     """Choose width and position of a doorway, often near an end of the wall."""
     room = border.stop - border.start - 2 * margin
-    arch = not corridor and rng.random() < 0.25
+    arch = not corridor and rng.random() < 0.18
     width = rng.uniform(*(ARCH_WIDTH if arch else DOOR_WIDTH))
     width = min(int(np.ceil(width / cell)), room)
     slack = room - width
-    offset = round(slack * rng.beta(0.6, 0.6))
+    offset = round(slack * rng.beta(0.35, 0.35))
     start = border.start + margin + offset
     return Doorway(border.rooms, border.axis, border.across, start, start + width, not arch or rng.random() < 0.5)
 

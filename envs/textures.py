@@ -30,6 +30,7 @@ from envs._patterns import (
     sky,
     smooth_noise,
     stripes,
+    tile_joints,
     tiles,
     veins,
     zigzag,
@@ -72,9 +73,12 @@ def _grain(rng: np.random.Generator, along: float = 14.0) -> NDArray[np.float64]
 
 
 _RECIPES: tuple[tuple[str, float, Recipe], ...] = (
-    ("plaster", 2.0, _mix((0.86, 0.86, 0.85), (1.0, 1.0, 1.0), lambda r: 0.5 + 0.25 * smooth_noise(r, (5, 5)))),
-    ("plaster", 1.6, _mix((0.82, 0.82, 0.80), (1.0, 1.0, 0.98), lambda r: 0.5 + 0.3 * smooth_noise(r, (12, 12)))),
-    ("plaster", 2.4, _mix((0.75, 0.75, 0.76), (1.0, 0.99, 0.97), lambda r: 0.5 + 0.3 * lattice_noise(r, 2.0))),
+    ("plaster", 2.0, _mix((0.90, 0.90, 0.89), (1.0, 1.0, 1.0), lambda r: 0.5 + 0.22 * smooth_noise(r, (5, 5)))),
+    ("plaster", 1.6, _mix((0.88, 0.88, 0.86), (1.0, 1.0, 0.98), lambda r: 0.5 + 0.25 * smooth_noise(r, (12, 12)))),
+    ("plaster", 2.4, _mix((0.84, 0.84, 0.85), (1.0, 0.99, 0.97), lambda r: 0.5 + 0.25 * lattice_noise(r, 2.0))),
+    ("plaster", 1.8, _mix((0.86, 0.86, 0.86), (1.0, 1.0, 1.0), lambda r: 0.6 + 0.3 * stripes(9, 0.6))),
+    ("ceiling", 2.0, _mix((0.93, 0.93, 0.93), (1.0, 1.0, 1.0), lambda r: 0.5 + 0.2 * smooth_noise(r, (7, 7)))),
+    ("ceiling", 1.8, _mix((0.82, 0.82, 0.82), (1.0, 1.0, 1.0), lambda r: 1.0 - tile_joints(3))),
     ("wallpaper", 0.9, _mix((0.78, 0.74, 0.66), (0.98, 0.96, 0.90), lambda r: stripes(6, 0.5))),
     ("wallpaper", 0.8, _mix((0.97, 0.96, 0.93), (0.62, 0.70, 0.74), lambda r: dots(5, 0.27))),
     ("wallpaper", 1.0, _mix((0.95, 0.92, 0.86), (0.66, 0.52, 0.42), lambda r: floral(r, 7))),

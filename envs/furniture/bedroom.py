@@ -28,7 +28,7 @@ def bed(rng: np.random.Generator, look: Look) -> Piece:
     count = 2 if double else 1
     for index in range(count):
         x = (index - (count - 1) / 2) * width * 0.48
-        pillow = cushion(min(0.66, width * 0.44 if double else 0.6), 0.15, 0.4, 10)
+        pillow = cushion(min(0.66, width * 0.44 if double else 0.6), 0.15, 0.4)
         piece.add(pillow, sheet_cloth, "pillow", x=x, y=base + mattress - 0.01, z=0.34)
     return piece
 
@@ -56,7 +56,7 @@ def cot(rng: np.random.Generator, look: Look) -> Piece:
     piece = Piece(width, depth, height)
     cloth = material(rng, "fabric", hue(rng, 0.6, 1.0))
     piece.add(box(width, 0.08, depth), look.white, "bed", y=0.22, z=depth / 2)
-    piece.add(cushion(width - 0.04, 0.14, depth - 0.04, 12), cloth, "bed", y=0.3, z=depth / 2)
+    piece.add(cushion(width - 0.04, 0.14, depth - 0.04), cloth, "bed", y=0.3, z=depth / 2)
     for z in (0.02, depth - 0.02):
         piece.add(box(width, height - 0.1, 0.035), look.white, "bed", y=0.1, z=z)
     for sign in (-1.0, 1.0):

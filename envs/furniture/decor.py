@@ -15,10 +15,10 @@ def vase(rng: np.random.Generator, look: Look) -> Piece:
     height, radius = rng.uniform(0.18, 0.34), rng.uniform(0.05, 0.1)
     neck = rng.uniform(0.3, 0.75)
     belly = rng.uniform(0.3, 0.65) * height
-    rings = [(0.0, 0.0), (radius * 0.6, 0.0), (radius, belly), (radius * neck, height * 0.88), (radius * neck * 1.25, height)]
+    rings = [(radius * 0.6, 0.0), (radius, belly), (radius * neck, height * 0.88), (radius * neck * 1.25, height)]
     piece = Piece(2 * radius, 2 * radius, height)
     made_of = material(rng, "ceramic" if rng.random() < 0.7 else "marble", hue(rng, 0.9, 1.0))
-    piece.add(lathe(rings, 12), made_of, "vase", z=radius)
+    piece.add(lathe(rings, 9), made_of, "vase", z=radius)
     if rng.random() < 0.5:
         foliage = material(rng, "foliage", (0.95, 1.0, 0.9), 0.1)
         for _ in range(5):
@@ -31,17 +31,23 @@ def bowl(rng: np.random.Generator, look: Look) -> Piece:
     """Return a bowl."""
     radius, height = rng.uniform(0.08, 0.14), rng.uniform(0.05, 0.09)
     piece = Piece(2 * radius, 2 * radius, height)
-    rings = [(0.0, 0.0), (radius * 0.45, 0.0), (radius, height), (radius * 0.85, height), (0.0, height * 0.4)]
-    piece.add(lathe(rings, 12), material(rng, "ceramic", hue(rng, 0.6, 1.0)), "vase", z=radius)
+    rings = [(radius * 0.45, 0.0), (radius, height), (radius * 0.85, height), (0.0, height * 0.4)]
+    piece.add(lathe(rings, 9), material(rng, "ceramic", hue(rng, 0.6, 1.0)), "vase", z=radius)
     return piece
 
 
 def bottle(rng: np.random.Generator) -> Piece:
     """Return a bottle."""
     height, radius = rng.uniform(0.22, 0.33), rng.uniform(0.032, 0.042)
-    rings = [(0.0, 0.0), (radius, 0.0), (radius, height * 0.6), (radius * 0.35, height * 0.78), (radius * 0.35, height), (0.0, height)]
+    rings = [
+        (radius, 0.0),
+        (radius, height * 0.6),
+        (radius * 0.35, height * 0.78),
+        (radius * 0.35, height),
+        (0.0, height),
+    ]
     piece = Piece(2 * radius, 2 * radius, height)
-    piece.add(lathe(rings, 8), material(rng, "ceramic", hue(rng, 1.0, 0.7)), "bottle", z=radius)
+    piece.add(lathe(rings, 7), material(rng, "ceramic", hue(rng, 1.0, 0.7)), "bottle", z=radius)
     return piece
 
 
@@ -102,10 +108,10 @@ def table_lamp(rng: np.random.Generator, look: Look) -> Piece:
     foot, radius = rng.uniform(0.16, 0.26), rng.uniform(0.1, 0.15)
     piece = Piece(2 * radius, 2 * radius, foot + 0.2)
     belly = rng.uniform(0.04, 0.08)
-    rings = [(0.0, 0.0), (0.06, 0.0), (belly, foot * 0.4), (0.015, foot * 0.9), (0.015, foot + 0.06)]
-    piece.add(lathe(rings, 10), material(rng, "ceramic", hue(rng, 0.8, 1.0)), "lamp", z=radius)
+    rings = [(0.06, 0.0), (belly, foot * 0.4), (0.015, foot * 0.9), (0.015, foot + 0.06)]
+    piece.add(lathe(rings, 8), material(rng, "ceramic", hue(rng, 0.8, 1.0)), "lamp", z=radius)
     profile, cloth = _shade(rng, radius, rng.uniform(0.14, 0.2))
-    piece.add(lathe(profile, 12), cloth, "lamp", y=foot, z=radius)
+    piece.add(lathe(profile, 10), cloth, "lamp", y=foot, z=radius)
     piece.lights.append(((0.0, foot + 0.1, radius), 0.22))
     return piece
 
@@ -122,7 +128,7 @@ def floor_lamp(rng: np.random.Generator, look: Look) -> Piece:
             foot = (0.18 * float(np.sin(angle)), 0.0, radius + 0.18 * float(np.cos(angle)))
             piece.add(rod(foot, (0.0, height, radius), 0.016, 5), look.wood, "lamp")
     profile, cloth = _shade(rng, radius, rng.uniform(0.22, 0.32))
-    piece.add(lathe(profile, 14), cloth, "lamp", y=height, z=radius)
+    piece.add(lathe(profile, 12), cloth, "lamp", y=height, z=radius)
     piece.lights.append(((0.0, height + 0.1, radius), 0.45))
     return piece
 
@@ -135,19 +141,18 @@ def pendant(rng: np.random.Generator, look: Look, ceiling: float) -> Piece:
     glass = material(rng, "ceramic", WARM, 0.03, glow=1.0)
     low = ceiling - drop
     if style == 0:
-        piece.add(ball(0.13, 12), glass, "lamp", y=low)
+        piece.add(ball(0.13, 10), glass, "lamp", y=low)
     elif style == 1:
         piece.add(lathe([(0.22, 0.0), (0.05, 0.2), (0.0, 0.2)], 14), look.accent, "lamp", y=low)
-        piece.add(ball(0.05, 8), glass, "lamp", y=low + 0.02)
+        piece.add(ball(0.05, 6), glass, "lamp", y=low + 0.02)
     else:
         piece.add(lathe([(0.0, 0.0), (0.17, 0.02), (0.2, 0.08)], 16), glass, "lamp", y=low)
     if style < 2:
-        piece.add(cylinder(0.008, drop - 0.18, 5), look.metal, "lamp", y=low + 0.18)
-    for part in list(piece.parts):
-        piece.parts.remove(part)
-        piece.add(part.shape, part.material, part.label, part.at[0], part.at[1], part.at[2] + 0.2)
-    piece.lights.append(((0.0, min(low, ceiling - 0.25), 0.2), 1.0))
-    return piece
+        piece.add(rod((0.0, low + 0.18, 0.0), (0.0, ceiling, 0.0), 0.008, 4), look.metal, "lamp")
+    piece.lights.append(((0.0, min(low, ceiling - 0.25), 0.0), 1.0))
+    centred = Piece(0.4, 0.4, ceiling)
+    centred.put(piece, z=0.2)
+    return centred
 
 
 def plant(rng: np.random.Generator, look: Look) -> Piece:
@@ -158,7 +163,7 @@ def plant(rng: np.random.Generator, look: Look) -> Piece:
     piece = Piece(2 * reach * 0.8, 2 * reach * 0.8, pot + (1.0 if tall else reach))
     middle = piece.depth / 2.0
     clay = material(rng, str(rng.choice(["ceramic", "stone", "wicker"])), hue(rng, 0.5, 0.95))
-    piece.add(lathe([(0.0, 0.0), (radius * 0.7, 0.0), (radius, pot), (radius * 0.88, pot)], 12), clay, "potted plant", z=middle)
+    piece.add(lathe([(radius * 0.7, 0.0), (radius, pot), (radius * 0.88, pot)], 10), clay, "potted plant", z=middle)
     soil = material(rng, "soil")
     piece.add(lathe([(radius * 0.9, pot - 0.04), (0.0, pot - 0.03)], 10), soil, "potted plant", z=middle)
     foliage = material(rng, "foliage", (0.92, 1.0, 0.85), 0.14)
@@ -171,7 +176,9 @@ def plant(rng: np.random.Generator, look: Look) -> Piece:
     for index in range(int(rng.integers(9, 15))):
         lift, droop = rng.uniform(0.7, 1.5), rng.uniform(0.5, 1.6)
         blade = leaf(reach * rng.uniform(0.8, 1.2), rng.uniform(0.06, 0.14), lift, droop)
-        piece.add(turned(blade, "y", index * 2.4 + rng.uniform(-0.3, 0.3)), foliage, "potted plant", y=stem - 0.05, z=middle)
+        piece.add(
+            turned(blade, "y", index * 2.4 + rng.uniform(-0.3, 0.3)), foliage, "potted plant", y=stem - 0.05, z=middle
+        )
     return piece
 
 
@@ -224,7 +231,9 @@ def picture(rng: np.random.Generator, look: Look) -> Piece:
     height = width * rng.uniform(0.6, 1.4) if width < 0.65 else width * rng.uniform(0.55, 0.8)
     piece = Piece(width, 0.03, height)
     piece.add(box(width, height, 0.025), look.dark if rng.random() < 0.6 else look.metal, "picture", z=0.014)
-    piece.add(sheet(width * 0.9, height - width * 0.1), material(rng, "picture", vary=0.0), "picture", y=width * 0.05, z=0.029)
+    piece.add(
+        sheet(width * 0.9, height - width * 0.1), material(rng, "picture", vary=0.0), "picture", y=width * 0.05, z=0.029
+    )
     return piece
 
 
@@ -232,10 +241,10 @@ def clock(rng: np.random.Generator, look: Look) -> Piece:
     """Return a round wall clock."""
     radius = rng.uniform(0.13, 0.2)
     piece = Piece(2 * radius, 0.05, 2 * radius)
-    rim = turned(cylinder(radius, 0.035, 16), "x", np.pi / 2.0)
+    rim = turned(cylinder(radius, 0.035, 12), "x", np.pi / 2.0)
     piece.add(rim, look.dark, "clock", y=radius)
-    dial = flat(cylinder(radius * 0.93, 0.006, 16), 2 * radius, 2 * radius)
-    piece.add(turned(dial, "x", np.pi / 2.0), material(rng, "clock", vary=0.0), "clock", y=radius, z=0.034)
+    dial = flat(lathe([(radius * 0.93, 0.001), (0.0, 0.001)], 12), 2 * radius, 2 * radius)
+    piece.add(turned(dial, "x", np.pi / 2.0), material(rng, "clock", vary=0.0), "clock", y=radius, z=0.036)
     return piece
 
 
@@ -244,5 +253,7 @@ def mirror(rng: np.random.Generator, look: Look) -> Piece:
     width, height = rng.uniform(0.45, 0.8), rng.uniform(0.6, 0.9)
     piece = Piece(width, 0.03, height)
     piece.add(box(width, height, 0.02), look.wood, "mirror", z=0.011)
-    piece.add(sheet(width - 0.06, height - 0.06), material(rng, "ceramic", (0.72, 0.8, 0.86)), "mirror", y=0.03, z=0.024)
+    piece.add(
+        sheet(width - 0.06, height - 0.06), material(rng, "ceramic", (0.72, 0.8, 0.86)), "mirror", y=0.03, z=0.024
+    )
     return piece

@@ -77,13 +77,13 @@ def _oven(rng: np.random.Generator, look: Look) -> Piece:
     piece.add(sheet(0.46, 0.34), glass, "oven", y=0.24, z=0.592)
     piece.add(rod((-0.22, 0.64, 0.62), (0.22, 0.64, 0.62), 0.012), look.metal, "oven")
     for x in (-0.2, -0.07, 0.07, 0.2):
-        piece.add(turned(cylinder(0.022, 0.03, 8), "x", np.pi / 2), glass, "oven", x=x, y=0.76, z=0.59)
+        piece.add(turned(cylinder(0.022, 0.03, 6), "x", np.pi / 2), glass, "oven", x=x, y=0.76, z=0.59)
     for x in (-0.14, 0.14):
         for z in (0.17, 0.43):
-            piece.add(cylinder(0.085, 0.012, 12), glass, "oven", x=x, y=WORKTOP, z=z)
+            piece.add(lathe([(0.085, 0.012), (0.0, 0.012)], 10), glass, "oven", x=x, y=WORKTOP, z=z)
     if rng.random() < 0.6:
-        pot = [(0.0, 0.0), (0.1, 0.0), (0.1, 0.14), (0.03, 0.17), (0.0, 0.2)]
-        piece.add(lathe(pot, 12), look.metal, "oven", x=0.14, y=WORKTOP + 0.012, z=0.17)
+        pot = [(0.1, 0.0), (0.1, 0.14), (0.03, 0.17), (0.0, 0.2)]
+        piece.add(lathe(pot, 10), look.metal, "oven", x=0.14, y=WORKTOP + 0.012, z=0.17)
     return piece
 
 
@@ -100,7 +100,7 @@ def _toaster(rng: np.random.Generator, look: Look) -> Piece:
     """Return a rounded toaster."""
     piece = Piece(0.3, 0.2, 0.2)
     body = material(rng, "metal", hue(rng, 0.8, 1.0))
-    piece.add(cushion(0.3, 0.19, 0.18, 12), body, "toaster", z=0.12)
+    piece.add(cushion(0.3, 0.19, 0.18), body, "toaster", z=0.12)
     for z in (0.09, 0.15):
         piece.add(box(0.2, 0.006, 0.025), look.dark, "toaster", y=0.188, z=z)
     return piece
@@ -109,8 +109,8 @@ def _toaster(rng: np.random.Generator, look: Look) -> Piece:
 def _kettle(rng: np.random.Generator, look: Look) -> Piece:
     """Return a jug."""
     piece = Piece(0.2, 0.2, 0.24)
-    rings = [(0.0, 0.0), (0.08, 0.0), (0.085, 0.05), (0.055, 0.2), (0.02, 0.23), (0.0, 0.24)]
-    piece.add(lathe(rings, 12), material(rng, "ceramic", hue(rng, 0.7, 1.0)), "vase", z=0.12)
+    rings = [(0.08, 0.0), (0.085, 0.05), (0.055, 0.2), (0.02, 0.23), (0.0, 0.24)]
+    piece.add(lathe(rings, 10), material(rng, "ceramic", hue(rng, 0.7, 1.0)), "vase", z=0.12)
     piece.add(rod((0.06, 0.2, 0.12), (0.13, 0.08, 0.12), 0.012, 5), look.dark, "vase")
     return piece
 
@@ -118,14 +118,12 @@ def _kettle(rng: np.random.Generator, look: Look) -> Piece:
 def _bottles(rng: np.random.Generator, look: Look) -> Piece:
     """Return a group of bottles."""
     piece = Piece(0.3, 0.2, 0.3)
-    for x in (-0.1, 0.0, 0.1):
+    for x in (-0.08, 0.05):
         piece.put(bottle(rng), x, 0.0, rng.uniform(0.0, 0.12))
     return piece
 
 
-def _wall_units(
-    rng: np.random.Generator, look: Look, piece: Piece, front: Material, units: int, oven_at: int
-) -> None:
+def _wall_units(rng: np.random.Generator, look: Look, piece: Piece, front: Material, units: int, oven_at: int) -> None:
     """Add wall cabinets above the worktop; a hood hangs over the oven."""
     height, y = rng.uniform(0.55, 0.7), 1.5
     for unit in range(units):

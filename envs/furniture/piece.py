@@ -71,7 +71,9 @@ class Material:
     glow: float = 0.0
 
 
-def material(rng: np.random.Generator, group: str, tint: Rgb = (1.0, 1.0, 1.0), vary: float = 0.06, glow: float = 0.0) -> Material:
+def material(
+    rng: np.random.Generator, group: str, tint: Rgb = (1.0, 1.0, 1.0), vary: float = 0.06, glow: float = 0.0
+) -> Material:
     """Return a random texture of a group, its tint varied by up to `vary` per channel."""
     bank = texture_bank()
     choices = bank.groups[group]
@@ -151,9 +153,9 @@ class Look:
         )
 
 
-def hue(rng: np.random.Generator, saturation: float, value: float) -> Rgb:
-    """Return a colour of random hue, and of up to the given saturation and value."""
+def hue(rng: np.random.Generator, saturation: float, value: float, least: float = 0.6) -> Rgb:
+    """Return a colour of random hue, of up to the given saturation, and of at least `least` of the given value."""
     strength = saturation * rng.random()
     wheel = 0.5 + 0.5 * np.cos(2.0 * np.pi * (rng.random() + np.array([0.0, 1 / 3, 2 / 3])))
-    red, green, blue = value * rng.uniform(0.6, 1.0) * (1.0 - strength * (1.0 - wheel))
+    red, green, blue = value * rng.uniform(least, 1.0) * (1.0 - strength * (1.0 - wheel))
     return float(red), float(green), float(blue)

@@ -29,7 +29,7 @@ def chair(rng: np.random.Generator, look: Look) -> Piece:
     else:
         piece.add(box(width, 0.04, width), look.wood, "chair", y=seat - 0.04, z=piece.depth / 2.0)
     if style == 1:
-        piece.add(cushion(width * 0.92, 0.06, width * 0.92, 10), look.accent, "chair", y=seat, z=piece.depth / 2.0)
+        piece.add(cushion(width * 0.92, 0.06, width * 0.92), look.accent, "chair", y=seat, z=piece.depth / 2.0)
     lean = -rng.uniform(0.05, 0.2)
     if style == 2:
         for offset in np.linspace(-0.4, 0.4, 4) * width:
@@ -49,9 +49,11 @@ def office_chair(rng: np.random.Generator, look: Look) -> Piece:
         end = (0.26 * float(np.sin(angle)), 0.05, 0.29 + 0.26 * float(np.cos(angle)))
         piece.add(rod((0.0, 0.1, 0.29), end, 0.025, 5), look.metal, "chair")
     piece.add(cylinder(0.03, 0.36, 6), look.metal, "chair", y=0.08, z=0.29)
-    piece.add(cushion(0.48, 0.09, 0.46, 10), look.fabric, "chair", y=0.42, z=0.29)
+    piece.add(cushion(0.48, 0.09, 0.46), look.fabric, "chair", y=0.42, z=0.29)
     back = rng.uniform(0.42, 0.55)
-    piece.add(turned(cushion(0.44, 0.07, back, 10), "x", np.pi / 2.0 - 0.15), look.fabric, "chair", y=0.55 + back / 2.0, z=0.06)
+    piece.add(
+        turned(cushion(0.44, 0.07, back), "x", np.pi / 2.0 - 0.15), look.fabric, "chair", y=0.55 + back / 2.0, z=0.06
+    )
     return piece
 
 
@@ -81,14 +83,14 @@ def sofa(rng: np.random.Generator, look: Look, seats: int | None = None) -> Piec
     for sign in (-1.0, 1.0):
         x = sign * (width - arm) / 2.0
         if look.fabric.side > 0.55:
-            piece.add(cushion(arm, side - 0.06, depth, 12), look.fabric, "couch", x=x, y=0.06, z=depth / 2.0)
+            piece.add(cushion(arm, side - 0.06, depth), look.fabric, "couch", x=x, y=0.06, z=depth / 2.0)
         else:
             piece.add(box(arm, side - 0.06, depth), look.fabric, "couch", x=x, y=0.06, z=depth / 2.0)
     for index in range(seats):
         x = (index - (seats - 1) / 2.0) * each
-        piece.add(cushion(each - 0.02, 0.17, depth - 0.3, 12), look.fabric, "couch", x=x, y=seat - 0.14, z=depth / 2 + 0.13)
+        piece.add(cushion(each - 0.02, 0.17, depth - 0.3), look.fabric, "couch", x=x, y=seat - 0.14, z=depth / 2 + 0.13)
         if rng.random() < 0.6:
-            pillow = turned(cushion(0.4, 0.14, 0.38, 8), "x", np.pi / 2.0 - 0.35)
+            pillow = turned(cushion(0.4, 0.14, 0.38), "x", np.pi / 2.0 - 0.35)
             piece.add(pillow, look.accent, "pillow", x=x + rng.uniform(-0.08, 0.08), y=seat + 0.2, z=0.3)
     for sign in (-1.0, 1.0):
         for end in (0.08, depth - 0.08):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,12 +60,13 @@ def _unit_box() -> tuple[Floats, NDArray[np.int32], Floats, NDArray[np.int64], F
 
 
 _BOX, _BOX_FACES, _BOX_NORMALS, _BOX_AXES, _BOX_SIGNS = _unit_box()
+_BOX_ROWS = np.arange(len(_BOX))[:, None]
 
 
 def box(width: float, height: float, depth: float) -> Shape:
     """Return a box of the given extents along x, y and z."""
     vertices = _BOX * (width, height, depth)
-    uv = np.take_along_axis(vertices, _BOX_AXES, 1) * _BOX_SIGNS
+    uv = vertices[_BOX_ROWS, _BOX_AXES] * _BOX_SIGNS
     vertices[:, 1] += height / 2.0
     return Shape(vertices, _BOX_FACES, _BOX_NORMALS, uv[_BOX_FACES])
 
@@ -87,60 +90,92 @@ def lathe(
         power: Exponent of the rings as superellipses: 2 is round, larger is squarer.
         stretch: Extent along z relative to x.
     """
+    across, along, outward = _ring(segments, power)
+    if stretch != 1.0:
+        along = along * stretch
+        outward = outward * (1.0, 1.0 / stretch)
+        outward /= np.hypot(outward[:, :1], outward[:, 1:])
+    points = np.array(profile, np.float64)
+    radius, height = points[:, 0], points[:, 1]
+    vertices = np.empty((len(points), segments + 1, 3))
+    np.multiply.outer(radius, across, out=vertices[..., 0])
+    vertices[..., 1] = height[:, None]
+    np.multiply.outer(radius, along, out=vertices[..., 2])
+    step = points[1:] - points[:-1]
+    length = np.hypot(step[:, 0], step[:, 1])
+    # Outward slope of each band of the profile: its component away from the axis, and up.
+    away, up = step[:, 1] / length, -step[:, 0] / length
+    ring, side, band, faces = _bands(tuple(r > 0.0 for r, _ in profile), segments)
+    normals = np.empty((*ring.shape, 3))
+    direction = outward[side]
+    normals[..., 0] = direction[..., 0] * away[band, None]
+    normals[..., 1] = up[band, None]
+    normals[..., 2] = direction[..., 1] * away[band, None]
+    travelled = np.concatenate([[0.0], np.cumsum(length)])
+    uv = np.empty((*ring.shape, 2))
+    np.multiply(side, -2.0 * np.pi * radius.max() / segments, out=uv[..., 0])
+    np.negative(travelled[ring], out=uv[..., 1])
+    return Shape(vertices.reshape(-1, 3), faces, normals, uv)
+
+
+@lru_cache(maxsize=256)
+def _ring(segments: int, power: float) -> tuple[Floats, Floats, Floats]:
+    """Return x and z of the points of a unit ring, (S + 1,) each with the first repeated, and (S + 1, 2) normals."""
     angle = (np.arange(segments + 1) % segments) * (2.0 * np.pi / segments) + np.pi / segments
     cosine, sine = np.cos(angle), np.sin(angle)
     across = np.sign(cosine) * np.abs(cosine) ** (2.0 / power)
-    along = np.sign(sine) * np.abs(sine) ** (2.0 / power) * stretch
-    radius, height = np.array(profile, np.float64).T
-    rings = len(radius)
-    ring = np.stack([across, np.ones(segments + 1), along], -1)
-    scale = np.stack([radius, height, radius], -1)
-    vertices = (scale[:, None] * ring).reshape(-1, 3)
-    # Outward slope of each band of the profile, and outward direction of each ring vertex.
-    steps = np.stack([np.diff(height), -np.diff(radius)], -1)
-    length = np.hypot(*steps.T)
-    slope = steps / length[:, None]
-    outward = np.stack([np.sign(cosine) * np.abs(cosine) ** (2 - 2 / power), np.sign(sine) * np.abs(sine) ** (2 - 2 / power) / stretch], -1)
-    outward /= np.hypot(*outward.T)[:, None]
-    band, side = (index.ravel() for index in np.meshgrid(np.arange(rings - 1), np.arange(segments), indexing="ij"))
-    corners = np.stack([(band, side), (band + 1, side), (band + 1, side + 1), (band, side + 1)], -1)  # (2, B, 4)
-    keep_first = radius[band + 1] > 0.0
-    keep_second = radius[band] > 0.0
-    triangles = np.concatenate(
-        [corners[:, keep_first][:, :, [0, 1, 2]], corners[:, keep_second][:, :, [0, 2, 3]]], axis=1
-    )
-    bands = np.concatenate([band[keep_first], band[keep_second]])
-    direction = outward[triangles[1]]
-    normals = np.empty((*triangles.shape[1:], 3))
-    normals[..., [0, 2]] = direction * slope[bands, None, :1]
-    normals[..., 1] = slope[bands, None, 1]
-    travelled = np.concatenate([[0.0], np.cumsum(length)])
-    around = np.arange(segments + 1) * (2.0 * np.pi * radius.max() / segments)
-    uv = np.stack([-around[triangles[1]], -travelled[triangles[0]]], -1)
-    faces = (triangles[0] * (segments + 1) + triangles[1]).astype(np.int32)
-    return Shape(vertices, faces, normals, uv)
+    along = np.sign(sine) * np.abs(sine) ** (2.0 / power)
+    steep = 2.0 - 2.0 / power
+    outward = np.stack([np.sign(cosine) * np.abs(cosine) ** steep, np.sign(sine) * np.abs(sine) ** steep], -1)
+    return across, along, outward / np.hypot(outward[:, :1], outward[:, 1:])
+
+
+@lru_cache(maxsize=256)
+def _bands(
+    open_rings: tuple[bool, ...], segments: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]:
+    """Return the triangles between consecutive rings, without those that a closed ring makes degenerate.
+
+    Returns:
+        Ring and position along it of each corner, (F, 3) each; band (F,); vertex indices (F, 3).
+    """
+    wide = np.array(open_rings)
+    band, side = (index.ravel() for index in np.indices((len(wide) - 1, segments)))
+    upper, lower = wide[band + 1], wide[band]
+    ring = np.stack([band, band + 1, band + 1, band], -1)
+    at = np.stack([side, side, side + 1, side + 1], -1)
+    ring = np.concatenate([ring[upper][:, :3], ring[lower][:, [0, 2, 3]]])
+    at = np.concatenate([at[upper][:, :3], at[lower][:, [0, 2, 3]]])
+    return ring, at, np.concatenate([band[upper], band[lower]]), (ring * (segments + 1) + at).astype(np.int32)
 
 
 def cylinder(radius: float, height: float, segments: int = 10, top: float | None = None) -> Shape:
-    """Return an upright closed cylinder, or a truncated cone of radius `top` at its upper end."""
+    """Return an upright cylinder, open below, or a truncated cone of radius `top` at its upper end."""
     top = radius if top is None else top
-    return lathe([(0.0, 0.0), (radius, 0.0), (top, height), (0.0, height)], segments)
+    return lathe([(radius, 0.0), (top, height), (0.0, height)], segments)
 
 
 def ball(radius: float, segments: int = 10, flatten: float = 1.0) -> Shape:
     """Return a sphere standing on y = 0, or an ellipsoid of height 2 `radius` `flatten`."""
     angle = np.linspace(-np.pi / 2.0, np.pi / 2.0, segments // 2 + 1)
-    ring = np.cos(angle) * radius
-    ring[[0, -1]] = 0.0
-    return lathe(list(zip(ring, (np.sin(angle) + 1.0) * radius * flatten, strict=True)), segments)
+    height = (np.sin(angle) + 1.0) * radius * flatten
+    between = zip(np.cos(angle[1:-1]) * radius, height[1:-1], strict=True)
+    return lathe([(0.0, 0.0), *between, (0.0, float(height[-1]))], segments)
 
 
-def cushion(width: float, height: float, depth: float, segments: int = 16) -> Shape:
+def cushion(width: float, height: float, depth: float) -> Shape:
     """Return a box with rounded edges, as upholstery and mattresses are."""
     soft = min(0.35 * height, 0.08)
     half = width / 2.0
-    rings = [(0.0, 0.0), (half - soft / 2, 0.0), (half, soft), (half, height - soft), (half - soft, height), (0.0, height)]
-    return lathe(rings, segments, power=7.0, stretch=depth / width)
+    rings = [
+        (0.0, 0.0),
+        (half - soft / 2, 0.0),
+        (half, soft),
+        (half, height - soft),
+        (half - soft, height),
+        (0.0, height),
+    ]
+    return lathe(rings, 8, power=12.0, stretch=depth / width)
 
 
 def leaf(length: float, width: float, lift: float, droop: float) -> Shape:
@@ -182,21 +217,27 @@ def drape(width: float, height: float, folds: int, depth: float) -> Shape:
 
 def turned(shape: Shape, axis: str, angle: float) -> Shape:
     """Return the shape rotated about "x", "y" or "z" by `angle` radians."""
-    cosine, sine = np.cos(angle), np.sin(angle)
-    first, second = {"x": (1, 2), "y": (2, 0), "z": (0, 1)}[axis]
-    matrix = np.eye(3)
-    matrix[first, first] = matrix[second, second] = cosine
-    matrix[first, second], matrix[second, first] = -sine, sine
-    return replace(shape, vertices=shape.vertices @ matrix.T, normals=shape.normals @ matrix.T)
+    cosine, sine = math.cos(angle), math.sin(angle)
+    matrix = {
+        "x": ((1.0, 0.0, 0.0), (0.0, cosine, sine), (0.0, -sine, cosine)),
+        "y": ((cosine, 0.0, -sine), (0.0, 1.0, 0.0), (sine, 0.0, cosine)),
+        "z": ((cosine, sine, 0.0), (-sine, cosine, 0.0), (0.0, 0.0, 1.0)),
+    }[axis]
+    transposed = np.array(matrix)
+    return replace(shape, vertices=shape.vertices @ transposed, normals=shape.normals @ transposed)
 
 
 def rod(start: Sequence[float], end: Sequence[float], radius: float, segments: int = 6) -> Shape:
-    """Return a round bar between two points."""
+    """Return a round bar between two points, open at its ends."""
     low, high = np.asarray(start, np.float64), np.asarray(end, np.float64)
     along = high - low
     length = float(np.linalg.norm(along))
     lean = float(np.arccos(np.clip(along[1] / length, -1.0, 1.0)))
-    shape = turned(turned(cylinder(radius, length, segments), "x", lean), "y", float(np.arctan2(along[0], along[2])))
+    shape = turned(
+        turned(lathe([(radius, 0.0), (radius, length)], segments), "x", lean),
+        "y",
+        float(np.arctan2(along[0], along[2])),
+    )
     return replace(shape, vertices=shape.vertices + low)
 
 

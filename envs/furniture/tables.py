@@ -23,7 +23,9 @@ def dining_table(rng: np.random.Generator, look: Look) -> Piece:
     if rng.random() < 0.6:
         piece.put(vase(rng, look), rng.uniform(-0.15, 0.15), height, piece.depth / 2.0 - 0.1)
     for _ in range(int(rng.integers(0, 3))):
-        piece.put(bowl(rng, look), rng.uniform(-0.4, 0.4) * (piece.width - 0.3), height, rng.uniform(0.2, 0.6) * piece.depth)
+        piece.put(
+            bowl(rng, look), rng.uniform(-0.4, 0.4) * (piece.width - 0.3), height, rng.uniform(0.2, 0.6) * piece.depth
+        )
     if rng.random() < 0.35:
         piece.put(bottle(rng), rng.uniform(-0.3, 0.3) * piece.width, height, piece.depth * rng.uniform(0.3, 0.6))
     return piece
@@ -44,7 +46,11 @@ def _plank_table(rng: np.random.Generator, look: Look, size: tuple[float, float,
             elif style == 1:
                 piece.add(cylinder(thick * 0.35, height - 0.035, 8, thick * 0.6), made_of, label, x=x, z=z)
             else:
-                piece.add(rod((x, 0.0, z), (x * 0.82, height - 0.035, depth / 2 + (z - depth / 2) * 0.7), 0.025), made_of, label)
+                piece.add(
+                    rod((x, 0.0, z), (x * 0.82, height - 0.035, depth / 2 + (z - depth / 2) * 0.7), 0.025),
+                    made_of,
+                    label,
+                )
     if style < 2:
         piece.add(box(width - 0.16, 0.08, depth - 0.16), look.wood, label, y=height - 0.115, z=depth / 2.0)
     return piece
@@ -76,7 +82,9 @@ def side_table(rng: np.random.Generator, look: Look) -> Piece:
     piece.add(cylinder(radius, 0.03, 14), look.dark, "table", y=height - 0.03, z=radius)
     for angle in (0.5, 2.6, 4.7):
         foot = (radius * 0.9 * float(np.sin(angle)), 0.0, radius + radius * 0.9 * float(np.cos(angle)))
-        piece.add(rod(foot, (foot[0] * 0.3, height - 0.02, radius + (foot[2] - radius) * 0.3), 0.018, 5), look.dark, "table")
+        piece.add(
+            rod(foot, (foot[0] * 0.3, height - 0.02, radius + (foot[2] - radius) * 0.3), 0.018, 5), look.dark, "table"
+        )
     piece.put(table_lamp(rng, look) if rng.random() < 0.6 else vase(rng, look), 0.0, height, radius - 0.12)
     return piece
 
