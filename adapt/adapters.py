@@ -49,7 +49,7 @@ class Adapter(Delta):
         matrix = self.matrix().detach()
         b, g = factor(matrix, self.rank(rank))
         if owner is not None:
-            g = (torch.linalg.pinv(owner.b) @ matrix).T
+            g = (torch.linalg.pinv(owner.b) @ matrix.to(owner.b.device)).T
         self.set_factors(b, g, shared, owner)
 
     def rank(self, share: float) -> int:

@@ -75,7 +75,8 @@ class FixedRandom(Delta):
 
     def __init__(self, layer: Layer, seed: int) -> None:
         super().__init__()
-        fresh = copy.deepcopy(layer)
+        # On the CPU, so that a seed means the same weights on every device.
+        fresh = copy.deepcopy(layer).cpu()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             fresh.reset_parameters()
