@@ -132,8 +132,12 @@ class Base(nn.Module):
         return self
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Turn uint8 images (B,3,H,W) into what the encoder expects, float32 of the same shape."""
-        return self.spec.normalisation(images)
+        """Turn uint8 images (B,3,H,W) into what the encoder expects, float32 of the same shape.
+
+        An encoder of something else than images checks its input in a method `prepare`.
+        """
+        prepare = getattr(self.encoder, "prepare", None)
+        return prepare(images) if prepare else self.spec.normalisation(images)
 
     def _evaluate(self, images: Tensor) -> Tensor:
         features: Tensor = self.encoder(self.normalise(images))
@@ -191,17 +195,21 @@ class Base(nn.Module):
         height, width = (size, size) if isinstance(size, int) else size
         if (height, width) not in self._shapes:
             with torch.no_grad():
-                self._shapes[height, width] = tuple(self._evaluate(self._black(height, width)).shape[1:])
+                self._shapes[height, width] = tuple(self._evaluate(self.example(height, width)).shape[1:])
         return self._shapes[height, width]
 
     def layer_shapes(self, size: int, names: Sequence[str] = ()) -> dict[str, tuple[int, ...]]:
         """Shapes of one image's inner maps, as `layers` gives them, for square images of `size` pixels."""
         with torch.no_grad():
-            _, outputs = self._evaluate_layers(self._black(size, size), self.layer_names(names))
+            _, outputs = self._evaluate_layers(self.example(size, size), self.layer_names(names))
         return {name: tuple(output.shape[1:]) for name, output in outputs.items()}
 
-    def _black(self, height: int, width: int) -> Tensor:
+    def example(self, height: int, width: int) -> Tensor:
+        """A black image, uint8 (1,C,height,width), or what the encoder's own method `example` gives in its place."""
         device = next((p.device for p in self.encoder.parameters()), None)
+        if own := getattr(self.encoder, "example", None):
+            tokens: Tensor = own(height, width)
+            return tokens.to(device)
         channels = len(self.spec.normalisation.mean)
         return torch.zeros(1, channels, height, width, dtype=torch.uint8, device=device)
 

@@ -174,8 +174,7 @@ class Adapted(nn.Module):
         method, base = self.method(), self.base
         counters = base.calls, base.frames_evaluated
         modes = {module: module.training for module in method.modules()}
-        image = torch.zeros(1, 3, self.image_size, self.image_size, dtype=torch.uint8)
-        image = image.to(method.samples_seen.device)
+        image = base.example(self.image_size, self.image_size).to(method.samples_seen.device)
         features: Tensor | None = None
         layers: Mapping[str, Tensor] | None = None
         method.eval()

@@ -97,7 +97,7 @@ def test_frames_are_counted_and_inner_layers_come_from_the_same_pass() -> None:
     with pytest.raises(ValueError, match="did you mean 'conv2'"):
         base.layers(make_images(), ["conv9"])
     with pytest.raises(ValueError, match="shows no inner layers"):
-        base.layers(make_images())
+        Base(nn.Flatten()).layers(make_images())
 
 
 def test_black_box_takes_fusion_methods_and_refuses_weight_deltas() -> None:

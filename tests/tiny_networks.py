@@ -12,6 +12,8 @@ from adapt import Base
 class ConvNet(nn.Module):
     """Convolutions with bias and batch norm; gives maps (B,8,8,8) of 32x32 images."""
 
+    layer_names = ("bn1", "bn2")
+
     def __init__(self) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 8, 3, 2, 1, bias=False)
@@ -25,6 +27,8 @@ class ConvNet(nn.Module):
 
 class DepthwiseNet(nn.Module):
     """A depthwise-separable block as in MobileNet; gives vectors (B,16)."""
+
+    layer_names = ("stem", "depthwise", "pointwise")
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,6 +55,8 @@ class TransformerBlock(nn.Module):
 
 class TransformerNet(nn.Module):
     """A patch embedding, a position embedding and two blocks; gives vectors (B,16)."""
+
+    layer_names = ("blocks.0", "blocks.1")
 
     def __init__(self) -> None:
         super().__init__()

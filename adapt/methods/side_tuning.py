@@ -135,7 +135,7 @@ class SideTuning(Method):
 
     def _check_shape(self) -> None:
         """Refuse a side network whose channels are not the base's."""
-        image = torch.zeros(1, 3, self.image_size, self.image_size, dtype=torch.uint8)
+        image = self.base.example(self.image_size, self.image_size)
         self.side.eval()
         with torch.no_grad():
             parameter = next(self.side.parameters())
