@@ -86,7 +86,12 @@ def _check_missing(cfg: DictConfig) -> None:
 
 def _check_choices(overrides: list[str]) -> None:
     """Unknown choices of a group (``adapt=sidetuning``) get the nearest names before Hydra sees them."""
-    for override in OverridesParser.create().parse_overrides([o for o in overrides if "=" in o]):
+    try:
+        parsed = OverridesParser.create().parse_overrides([o for o in overrides if "=" in o])
+    except HydraException as error:
+        said = str(error).split("\n")[0]
+        raise ConfigError(f"cannot read the words {' '.join(overrides)}: {said}; quote special characters") from error
+    for override in parsed:
         group = FOLDER / override.key_or_group
         if "." in override.key_or_group or not group.is_dir():
             continue

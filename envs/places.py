@@ -48,8 +48,8 @@ def apartments(split: str, scenes: int, episodes_per_scene: int, seed: int, body
 def scans(path: str, episodes: str | None, split: str, count: int, seed: int, body: Body, up: str = "y") -> list[Place]:
     """One textured mesh with the episodes of a PointNav-v1 file.
 
-    `episodes` may hold ``{split}``; where the file does not exist, `count` episodes are generated and written there.
-    Without `episodes` they are generated and kept in memory.
+    `episodes` is a ``.json.gz`` file, or a folder laid out as Habitat's: ``<split>/<split>.json.gz``. Where the file
+    does not exist, `count` episodes are generated and written there; without `episodes` they are kept in memory.
 
     Raises:
         FileNotFoundError: The mesh is absent.
@@ -57,7 +57,9 @@ def scans(path: str, episodes: str | None, split: str, count: int, seed: int, bo
     """
     scene = load_scene(path, up=up)
     grid = NavGrid.build(scene, **asdict(body))
-    file = Path(episodes.format(split=split)) if episodes else None
+    file = Path(episodes) if episodes else None
+    if file is not None and file.suffix != ".gz":
+        file = file / split / f"{split}.json.gz"
     if file is not None and file.exists():
         kept = for_scene(read_episodes(file), path)
         check_episodes(grid, kept)
