@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,16 +10,17 @@ from scipy import ndimage
 
 from envs._building import RoomStyle, Wall, door_leaf, leaf_pose
 from envs._mesh import Mesh
-from envs._programs import PROGRAMS, dining_set
+from envs._programs import PROGRAMS, Item, dining_set
 from envs.floorplan import Plan, connected, door_cells
 from envs.furniture.decor import column, pendant, rug
-from envs.furniture.kitchen import UNIT, counter
+from envs.furniture.kitchen import counter
 from envs.furniture.piece import Piece
 from envs.furniture.seating import curtain
 
 DOOR_ZONE = 0.85
 TALL = 0.9
 GAP = 0.02
+SPACE_AROUND = {"middle": 0.45, "free": 0.05}
 
 
 @dataclass
@@ -65,8 +65,8 @@ class Site:
         """Return the cells along a wall that windows take."""
         taken = np.zeros(wall.stop - wall.start, bool)
         for window in wall.windows:
-            first = int((window.start - 0.1) / self.plan.cell) - wall.start
-            taken[max(0, first) : int(np.ceil((window.stop + 0.1) / self.plan.cell)) - wall.start] = True
+            first = int((window.start - 0.3) / self.plan.cell) - wall.start
+            taken[max(0, first) : int(np.ceil((window.stop + 0.3) / self.plan.cell)) - wall.start] = True
         return taken
 
     def put(self, piece: Piece, x: float, z: float, angle: float, room: int, y: float = 0.0) -> None:
@@ -113,8 +113,8 @@ class Site:
         for index, wall in enumerate(self.walls[room]):
             clear = np.ones(wall.stop - wall.start, bool)
             if stands:
-                strip = (self.free & ~self.keep & (self.plan.cells == room))[self._strip(wall, deep)]
-                clear = strip.all(0 if wall.axis == 0 else 1)
+                ahead = (self.free & ~self.keep & (self.plan.cells == room))[self.strip(wall, deep)]
+                clear = ahead.all(0 if wall.axis == 0 else 1)
             if not stands or piece.height > TALL:
                 clear &= ~self.hung[room][index]
             starts = np.flatnonzero(np.convolve(clear, np.ones(wide), "valid") > wide - 0.5)
@@ -125,7 +125,7 @@ class Site:
             wall = self.walls[room][index]
             at = int(starts[0 if rng.random() < 0.5 else -1] if corner else rng.choice(starts))
             section = Wall(room, wall.axis, wall.at, wall.start + at, wall.start + at + wide, wall.sign, False)
-            if stands and not self.block(self._strip(section, deep), room):
+            if stands and not self.block(self.strip(section, deep), room):
                 continue
             if not stands or piece.height > TALL:
                 self.hung[room][index][at : at + wide] = True
@@ -134,7 +134,7 @@ class Site:
             return True
         return False
 
-    def _strip(self, wall: Wall, deep: int) -> tuple[slice, slice]:
+    def strip(self, wall: Wall, deep: int) -> tuple[slice, slice]:
         """Return the cells in front of a wall."""
         off = slice(wall.at, wall.at + deep) if wall.sign > 0 else slice(max(0, wall.at - deep), wall.at)
         along = slice(wall.start, wall.stop)
@@ -184,23 +184,20 @@ def furnish(rng: np.random.Generator, site: Site) -> None:
             _seat_table(rng, site, room)
         _lay_rug(rng, site, room)
         for item in PROGRAMS[style.kind]:
-            _follow(rng, site, room, item.maker, item.where, item.chance)
+            _follow(rng, site, room, item)
 
 
-def _follow(
-    rng: np.random.Generator, site: Site, room: int, maker: Callable[..., Piece], where: str, chance: float
-) -> None:
-    """Place one line of a program: as many pieces as `chance` and the size of the room allow."""
+def _follow(rng: np.random.Generator, site: Site, room: int, item: Item) -> None:
+    """Place as many pieces of one kind as its chance and the size of the room allow."""
     area = float((site.plan.cells == room).sum()) * site.plan.cell**2
-    expected = chance * (min(area / 14.0, 2.0) if chance >= 1.0 and where != "corner" else 1.0)
+    grows = item.chance >= 1.0 and item.where != "corner"
+    expected = item.chance * (min(area / 14.0, 2.0) if grows else 1.0)
     for _ in range(int(expected) + int(rng.random() < expected % 1.0)):
-        piece = maker(rng, site.styles[room].look)
-        if where == "middle":
-            site.in_middle(rng, piece, room, 0.45)
-        elif where == "free":
-            site.in_middle(rng, piece, room, 0.05)
+        piece = item.maker(rng, site.styles[room].look)
+        if item.where in SPACE_AROUND:
+            site.in_middle(rng, piece, room, SPACE_AROUND[item.where])
         else:
-            site.against_wall(rng, piece, room, corner=where == "corner", stands=where != "hang")
+            site.against_wall(rng, piece, room, corner=item.where == "corner", stands=item.where != "hang")
 
 
 def _hang_doors(rng: np.random.Generator, site: Site) -> None:
@@ -257,7 +254,7 @@ def _hang_curtains(rng: np.random.Generator, site: Site, room: int) -> None:
                 (int(ends[0] / cell), int(window.start / cell) + 2),
                 (int(window.stop / cell) - 1, int(ends[1] / cell) + 1),
             ]
-            strips = [site._strip(Wall(room, wall.axis, wall.at, a, b, wall.sign, False), 1) for a, b in sides]
+            strips = [site.strip(Wall(room, wall.axis, wall.at, a, b, wall.sign, False), 1) for a, b in sides]
             if all(site.free[strip].all() and not site.keep[strip].any() for strip in strips):
                 x, z = wall.point(cell, (window.start + window.stop) / 2)
                 site.put(
@@ -273,7 +270,6 @@ def _fit_kitchen(rng: np.random.Generator, site: Site, room: int) -> None:
     for longest in (int(rng.integers(4, 7)), int(rng.integers(0, 4))):
         for units in range(longest, 1, -1):
             piece = counter(rng, look, units)
-            piece.width = units * UNIT
             if site.against_wall(rng, piece, room, corner=True):
                 break
 

@@ -41,7 +41,7 @@ def _ambient(lights: list[Light], plan: Plan) -> Floats:
     total = np.full((plan.count, 3), 0.6)
     for lamp in lights:
         total[lamp.room] += lamp.color
-    return 0.10 + 0.55 * total / (plan.areas()[:, None] + 6.0)
+    return 0.13 + 0.55 * total / (plan.areas()[:, None] + 6.0)
 
 
 def _direct(lamp: Light, corners: Floats, normals: Floats) -> Floats:
