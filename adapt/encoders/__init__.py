@@ -19,6 +19,7 @@ from torch import nn
 from adapt.files import nearest
 
 _ENCODERS = {
+    "bert": ("adapt.encoders.bert", "BertEncoder"),
     "fcn3": ("adapt.encoders.fcn", "FCN3"),
     "fcn4": ("adapt.encoders.fcn", "FCN4"),
     "fcn5": ("adapt.encoders.fcn", "FCN5"),

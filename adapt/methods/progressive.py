@@ -199,6 +199,8 @@ class Progressive(Method):
         read = [name for m in (*self._earlier, self) for name in m._own_layers]
         self.layer_names = tuple(dict.fromkeys(read))
         self.shape = base.feature_shape(image_size)
+        if hasattr(base.encoder, "prepare"):
+            raise Incompatible("the side network of progressive reads images, and this base does not")
         if self.shape[0] % 2:
             raise Incompatible(f"progressive forms two groups of channels, and this base has {self.shape[0]}")
         self._check_sides()
@@ -208,6 +210,8 @@ class Progressive(Method):
             self.merge_operator = ProgressiveMerge(config.merge, self.shape, len(self._earlier))
 
     def _choose_layers(self) -> tuple[str, ...]:
+        if self.base.black_box:
+            raise Incompatible("progressive reads inner maps, and a black box has none; use features or side_tuning")
         try:
             names = self.base.layer_names(self.config.layers)
         except ValueError as error:

@@ -97,6 +97,8 @@ class SideTuning(Method):
         config, spec = self.config, self.base.spec
         if config.side == "base" and self.base.black_box:
             raise Incompatible("a black box has no architecture to repeat; name an encoder as side")
+        if config.side != "base" and hasattr(self.base.encoder, "prepare"):
+            raise Incompatible(f"side network {config.side!r} reads images, and this base does not; use side=base")
         if config.side != "base":
             side = build_encoder(config.side, **self._side_settings())
         elif config.init == "base" or not spec.encoder:

@@ -94,6 +94,8 @@ class SpotTune(OwnWeights):
 
     def __init__(self, base: Base, config: SpotTuneConfig, image_size: int, earlier: Sequence[Method] = ()) -> None:
         super().__init__(base, config, image_size, earlier)
+        if hasattr(base.encoder, "prepare"):
+            raise Incompatible("the policy network of spottune reads images, and this base does not")
         names = list(residual_blocks(self.encoder))
         if not names:
             raise Incompatible("spottune routes around residual blocks, and this base has none")
