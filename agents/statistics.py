@@ -1,9 +1,9 @@
 """What evaluation records say, and how sure one can be: means with confidence intervals that respect scenes.
 
-Episodes of one scene resemble each other, so they are no independent sample of "apartments the agent has never
-seen". All intervals are 95% percentile intervals of a two-stage bootstrap: scenes are drawn with replacement, then
-as many episodes within every drawn scene as it has (Davison and Hinkley 1997, section 3.8). With a single scene only
-episodes are drawn, and an interval then speaks of that scene alone.
+Episodes of one scene resemble each other, so they are no independent sample of "apartments the agent has
+never seen". All intervals are 95% percentile intervals of a two-stage bootstrap: scenes are drawn with
+replacement, then as many episodes within every drawn scene as it has (Davison and Hinkley 1997, section
+3.8). With a single scene only episodes are drawn, and an interval then speaks of that scene alone.
 """
 
 from __future__ import annotations
@@ -52,9 +52,7 @@ class Band:
     spl: Summary
 
 
-def bootstrap_weights(
-    scenes: Sequence[str], resamples: int = RESAMPLES, seed: int = SEED
-) -> NDArray[np.float64]:
+def bootstrap_weights(scenes: Sequence[str], resamples: int = RESAMPLES, seed: int = SEED) -> NDArray[np.float64]:
     """How often every episode was drawn in every bootstrap sample.
 
     Args:
@@ -88,19 +86,14 @@ def _summaries(values: NDArray[np.float64], scenes: Sequence[str], seed: int) ->
     means = weights @ values / weights.sum(axis=1, keepdims=True)
     low, high = np.percentile(means, [2.5, 97.5], axis=0)
     mean, count = values.mean(axis=0), len(set(scenes))
-    return [
-        Summary(float(mean[m]), float(low[m]), float(high[m]), len(values), count)
-        for m in range(values.shape[1])
-    ]
+    return [Summary(float(mean[m]), float(low[m]), float(high[m]), len(values), count) for m in range(values.shape[1])]
 
 
 def _scenes(records: Sequence[Record]) -> list[str]:
     return [str(record["scene_id"]) for record in records]
 
 
-def summarise(
-    records: Sequence[Record], measures: Sequence[str] = MEASURES, seed: int = SEED
-) -> dict[str, Summary]:
+def summarise(records: Sequence[Record], measures: Sequence[str] = MEASURES, seed: int = SEED) -> dict[str, Summary]:
     """Mean and 95% confidence interval of each measure.
 
     Args:
@@ -115,13 +108,11 @@ def summarise(
     return dict(zip(measures, _summaries(values, _scenes(records), seed), strict=True))
 
 
-def difference(
-    records: Sequence[Record], other: Sequence[Record], measure: str, seed: int = SEED
-) -> Summary | None:
+def difference(records: Sequence[Record], other: Sequence[Record], measure: str, seed: int = SEED) -> Summary | None:
     """Mean of ``records - other`` over the episodes that both ran, with its 95% confidence interval.
 
-    Pairing by episode takes out how hard the episodes are, so the interval is narrower than what the two single
-    ones suggest.
+    Pairing by episode takes out how hard the episodes are, so the interval is narrower than what the two
+    single ones suggest.
 
     Returns:
         The summary; None if they have no episode in common.

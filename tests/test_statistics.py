@@ -16,9 +16,7 @@ from agents.statistics import (
 )
 
 
-def record(
-    scene: str, episode: int, success: float, geodesic: float = 5.0, euclidean: float = 4.0
-) -> dict[str, Any]:
+def record(scene: str, episode: int, success: float, geodesic: float = 5.0, euclidean: float = 4.0) -> dict[str, Any]:
     measures = dict.fromkeys(MEASURES, 0.0) | {"success": success, "spl": 0.5 * success}
     return measures | {
         "scene_id": scene,
@@ -109,10 +107,7 @@ def test_by_scene_counts_and_averages() -> None:
 
 
 def test_detour_bands_split_at_1_1_and_1_4_and_leave_out_empty_ones() -> None:
-    rows = [
-        record("a", i, float(i % 2), geodesic=g, euclidean=1.0)
-        for i, g in enumerate([1.0, 1.1, 1.39, 1.4, 9.0])
-    ]
+    rows = [record("a", i, float(i % 2), geodesic=g, euclidean=1.0) for i, g in enumerate([1.0, 1.1, 1.39, 1.4, 9.0])]
     bands = by_detour(rows)
     assert [(b.lower, b.success.episodes) for b in bands] == [(1.0, 1), (1.1, 2), (1.4, 2)]
     assert [b.success.mean for b in bands] == [0.0, 0.5, 0.5]
