@@ -108,7 +108,8 @@ def _try_plan(rng: np.random.Generator) -> Plan | None:
     cells = _raise_walls(owner)
     _add_partitions(rng, cells, cell)
     inside = (cells >= 0).sum() * cell**2
-    if not FLOOR_AREA[0] <= inside <= FLOOR_AREA[1]:
+    whole = all(ndimage.label(cells == room)[1] == 1 for room in range(count))
+    if not whole or not FLOOR_AREA[0] <= inside <= FLOOR_AREA[1]:
         return None
     doorways = _open_doors(rng, cells, cell, count, corridors)
     if doorways is None:
@@ -356,7 +357,9 @@ def outline_of(plan: Plan, room: int) -> NDArray[np.float32]:
     start = min(following)
     point, corners, step = start, [], (0, 0)
     while True:
-        ahead = following[point].pop()
+        # Where the room touches itself at a corner, a right turn stays on its own side.
+        right = point[0] + step[1], point[1] - step[0]
+        ahead = right if right in following[point] else following[point][0]
         turn = ahead[0] - point[0], ahead[1] - point[1]
         if turn != step:
             corners.append(point)

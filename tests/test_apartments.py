@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from envs import apartments
 from envs.apartments import CLASS_NAMES, ROOM_KINDS, split_seeds
+from envs.floorplan import draw_plan, outline_of
 from envs.furniture import shapes
 from envs.scene import Scene
 from envs.textures import texture_bank
@@ -153,6 +154,14 @@ def test_triangles_are_proper_and_not_all_boxes(seed: int) -> None:
     assert len(np.unique(scene.face_class[slanted & furniture])) >= 6
 
 
+def test_outlines_agree_with_the_cells_of_the_plan() -> None:
+    for seed in range(60):
+        plan = draw_plan(np.random.Generator(np.random.PCG64(seed)))
+        outlines = [room_area(outline_of(plan, room)) for room in range(plan.count)]
+        whole = [ndimage.binary_fill_holes(plan.cells == room).sum() * plan.cell**2 for room in range(plan.count)]
+        np.testing.assert_allclose(outlines, whole, rtol=1e-4, err_msg=f"seed {seed}")
+
+
 def test_objects_are_of_one_class() -> None:
     scene = generate(3)
     pairs = np.unique(np.column_stack([scene.face_instance, scene.face_class]), axis=0)
@@ -203,6 +212,7 @@ def test_light_falls_off_with_distance_and_stays_in_range() -> None:
         shapes.cylinder(0.5, 1.0, 8, top=0.2),
         shapes.ball(0.5),
         shapes.cushion(1.0, 0.3, 0.6),
+        shapes.cushion(0.12, 0.5, 0.9),
         shapes.rod((0.0, 0.0, 0.0), (1.0, 2.0, 0.5), 0.05),
         shapes.turned(shapes.box(1.0, 1.0, 1.0), "z", 0.7),
     ],

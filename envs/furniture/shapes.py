@@ -165,7 +165,7 @@ def ball(radius: float, segments: int = 10, flatten: float = 1.0) -> Shape:
 
 def cushion(width: float, height: float, depth: float) -> Shape:
     """Return a box with rounded edges, as upholstery and mattresses are."""
-    soft = min(0.35 * height, 0.08)
+    soft = min(0.35 * height, 0.3 * min(width, depth), 0.08)
     half = width / 2.0
     rings = [
         (0.0, 0.0),
