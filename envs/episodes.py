@@ -21,6 +21,7 @@ CONTENT = "{data_path}/content/{scene}.json.gz"
 # As in Habitat-Lab's PointNav generator: start and goal on one storey, islands of at least this radius.
 MAX_RISE = 0.5
 MIN_ISLAND_RADIUS = 1.5
+MIN_ISLAND_SHARE = 0.1
 CANDIDATES = 256
 
 
@@ -185,7 +186,9 @@ def generate_episodes(
     attempts = 5 * goals + 20
     while len(per_goal) < goals and attempts > 0:
         need = n // goals + (len(per_goal) < n % goals)
-        curved = need - math.floor(straight * need)
+        before = sum(map(len, per_goal))
+        # Rounded over all goals, so that the share holds however few starts each of them has.
+        curved = need - (math.floor(straight * (before + need)) - math.floor(straight * before))
         attempts -= 1
         goal = grid.sample(rng, 1, int(rng.choice(islands, p=_shares(grid, islands))))[0]
         starts, lengths, ratios = _candidates(grid, goal, rng, min_distance, max_distance, need)
@@ -211,8 +214,12 @@ def _rest(episode: Episode) -> tuple[Any, ...]:
 
 
 def _wide_islands(grid: NavGrid) -> NDArray[np.int64]:
-    """Islands of at least Habitat-Lab's least radius; the largest alone where none is."""
-    wide = np.flatnonzero(grid.island_radii >= MIN_ISLAND_RADIUS)
+    """Islands of at least Habitat-Lab's least radius and a tenth of the largest's area, else the largest alone.
+
+    The share keeps episodes off the tops of walls and long furniture, which are wide but hold next to no floor.
+    """
+    areas = grid.island_areas
+    wide = np.flatnonzero((grid.island_radii >= MIN_ISLAND_RADIUS) & (areas >= MIN_ISLAND_SHARE * areas[0]))
     return wide if len(wide) else np.zeros(1, np.int64)
 
 
