@@ -5,20 +5,24 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from envs._heightfield import FloatArray, IntArray, kernel
+from envs._heightfield import DoubleArray, FloatArray, IntArray, fused_kernel, kernel
 
-# Height difference between a query and the floor below it that still counts, as habitat-sim's is_navigable (0.5 m).
+# Height between a query and the floor that still counts, metres (habitat-sim's is_navigable).
 LEVEL_TOLERANCE = 0.5
 # How far a line of sight may cut into the margin around obstacles, in cells.
 SIGHT_SLACK = 0.2
 
 
-class Ground(NamedTuple):
-    """The navigable floor: nodes at column centres, and what holds between them by bilinear interpolation.
+Stencil = tuple[int, int, int, int, float, float]
 
-    A point is navigable where the interpolated clearance is at least `radius` and a node of an island is beside it.
+
+class Ground(NamedTuple):
+    """The navigable floor: nodes at column centres, bilinear interpolation between them.
+
+    A point is navigable where the interpolated clearance is at least `radius` and a node of an island is beside
+    it.
 
     Attributes:
         start: (columns + 1,) int32; column c = iz * nx + ix holds the nodes start[c]:start[c + 1].
@@ -52,7 +56,7 @@ class Ground(NamedTuple):
 
 
 @kernel
-def level(g, ix, iz, y, tolerance):  # type: ignore[no-untyped-def]
+def level(g: Ground, ix: int, iz: int, y: float, tolerance: float) -> int:
     """Node of column (ix, iz) nearest in height to y within `tolerance`, or -1."""
     if ix < 0 or iz < 0 or ix >= g.nx or iz >= g.nz:
         return -1
@@ -67,8 +71,8 @@ def level(g, ix, iz, y, tolerance):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def stencil(g, x, y, z, tolerance):  # type: ignore[no-untyped-def]
-    """The four nodes around (x, z) at the floor level nearest to y: four nodes (-1 if none), fractions in x and z."""
+def stencil(g: Ground, x: float, y: float, z: float, tolerance: float) -> Stencil:
+    """The four nodes (-1 if none) around (x, z) at the floor level nearest to y, the fractions in x and z."""
     u = (x - g.x0) / g.cell - 0.5
     v = (z - g.z0) / g.cell - 0.5
     ix, iz = int(np.floor(u)), int(np.floor(v))
@@ -91,7 +95,7 @@ def stencil(g, x, y, z, tolerance):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def clear_at(g, s):  # type: ignore[no-untyped-def]
+def clear_at(g: Ground, s: Stencil) -> float:
     """Interpolated clearance of a stencil; nodes that are missing lie inside obstacles and count 0."""
     a, b, c, d, fx, fz = s
     total = 0.0
@@ -107,7 +111,7 @@ def clear_at(g, s):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def slope_at(g, s):  # type: ignore[no-untyped-def]
+def slope_at(g: Ground, s: Stencil) -> tuple[float, float]:
     """Gradient (x, z) of the interpolated clearance."""
     a, b, c, d, fx, fz = s
     ca = g.clear[a] if a >= 0 else 0.0
@@ -120,7 +124,7 @@ def slope_at(g, s):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def height_at(g, s, y):  # type: ignore[no-untyped-def]
+def height_at(g: Ground, s: Stencil, y: float) -> float:
     """Interpolated floor height of a stencil, y where it is empty."""
     a, b, c, d, fx, fz = s
     total = weight = 0.0
@@ -140,7 +144,7 @@ def height_at(g, s, y):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def island_at(g, s):  # type: ignore[no-untyped-def]
+def island_at(g: Ground, s: Stencil) -> int:
     """Island of the nearest island node of a stencil, -1 if the point is not navigable."""
     if clear_at(g, s) < g.radius:
         return -1
@@ -153,7 +157,7 @@ def island_at(g, s):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def on_island(g, s, island):  # type: ignore[no-untyped-def]
+def on_island(g: Ground, s: Stencil, island: int) -> bool:
     """Whether a stencil is navigable and beside a node of `island`."""
     if clear_at(g, s) < g.radius:
         return False
@@ -164,14 +168,44 @@ def on_island(g, s, island):  # type: ignore[no-untyped-def]
     return False
 
 
+@fused_kernel
+def _interpolate(
+    start: IntArray,
+    height: FloatArray,
+    clear: FloatArray,
+    nx: int,
+    nz: int,
+    u: float,
+    v: float,
+    y: float,
+    reach: float,
+) -> tuple[float, float]:
+    """Clearance and floor height at (u, v) in cells, as `clear_at` and `height_at` of a stencil, but fast.
+
+    It is the innermost loop of all and takes plain arrays, because passing the whole ground costs more than the sum.
+    """
+    ix, iz = int(np.floor(u)), int(np.floor(v))
+    if ix < 0 or iz < 0 or ix + 1 >= nx or iz + 1 >= nz:
+        return 0.0, y
+    total = level = weight = 0.0
+    for k in range(4):
+        i, j = k & 1, k >> 1
+        c = (iz + j) * nx + ix + i
+        w = (u - ix if i else 1.0 - u + ix) * (v - iz if j else 1.0 - v + iz)
+        for node in range(start[c], start[c + 1]):
+            if abs(height[node] - y) <= reach:
+                total += w * clear[node]
+                level += w * height[node]
+                weight += w
+    return total, (level / weight if weight > 0.0 else y)
+
+
 @kernel
-def sight(g, x, y, z, x1, y1, z1):  # type: ignore[no-untyped-def]
+def sight(g: Ground, x: float, y: float, z: float, x1: float, y1: float, z1: float) -> tuple[float, float]:
     """Walk straight from (x, z) at floor height y to (x1, z1) at y1: share of the way that is free, floor y there.
 
-    The share is 1 where the whole way is navigable. This is the innermost loop of all: it interpolates by itself,
-    because calls that pass the whole ground cost more than that.
+    The share is 1 where the whole way is navigable and y1 is the floor's height at its end.
     """
-    start, height, clear, nx, nz = g.start, g.height, g.clear, g.nx, g.nz
     du, dv = (x1 - x) / g.cell, (z1 - z) / g.cell
     u0, v0 = (x - g.x0) / g.cell - 0.5, (z - g.z0) / g.cell - 0.5
     length = np.sqrt(du * du + dv * dv)
@@ -180,36 +214,24 @@ def sight(g, x, y, z, x1, y1, z1):  # type: ignore[no-untyped-def]
     along = 0.0
     while along < length:
         u, v = u0 + du * along / length, v0 + dv * along / length
-        ix, iz = int(np.floor(u)), int(np.floor(v))
-        if ix < 0 or iz < 0 or ix + 1 >= nx or iz + 1 >= nz:
-            return along / length, y
-        total = level = weight = 0.0
-        for k in range(4):
-            i, j = k & 1, k >> 1
-            c = (iz + j) * nx + ix + i
-            w = (u - ix if i else 1.0 - u + ix) * (v - iz if j else 1.0 - v + iz)
-            for node in range(start[c], start[c + 1]):
-                if abs(height[node] - y) <= reach:
-                    total += w * clear[node]
-                    level += w * height[node]
-                    weight += w
+        total, at = _interpolate(g.start, g.height, g.clear, g.nx, g.nz, u, v, y, reach)
         room = total / g.cell - least
         if room < 0.0:
             return along / length, y
-        y = level / weight
+        y = at
         # The interpolated clearance changes by at most sqrt 2 per metre.
         along += max(0.7 * room, 0.5)
     return (1.0 if abs(y - y1) <= reach else 0.0), y
 
 
 @kernel
-def sees(g, x, y, z, x1, y1, z1):  # type: ignore[no-untyped-def]
+def sees(g: Ground, x: float, y: float, z: float, x1: float, y1: float, z1: float) -> bool:
     """Whether the straight walk from (x, z) at floor height y to (x1, z1) at y1 stays on navigable floor."""
     return sight(g, x, y, z, x1, y1, z1)[0] == 1.0
 
 
 @kernel
-def _slide(g, x, y, z, island):  # type: ignore[no-untyped-def]
+def _slide(g: Ground, x: float, y: float, z: float, island: int) -> tuple[bool, float, float]:
     """Push (x, z) out of the margin of obstacles along the clearance gradient: found, x, z."""
     for _ in range(4):
         s = stencil(g, x, y, z, 2.0 * g.climb)
@@ -227,11 +249,13 @@ def _slide(g, x, y, z, island):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def move(g, x, y, z, dx, dz, sliding):  # type: ignore[no-untyped-def]
+def move(
+    g: Ground, x: float, y: float, z: float, dx: float, dz: float, sliding: bool
+) -> tuple[float, float, float, bool]:
     """Walk from a navigable point by (dx, dz), sliding along obstacles: x, y, z, whether it was held back.
 
-    Small steps; where one leaves the navigable floor it is replaced by its projection on the boundary, so the part of
-    the motion along a wall remains. Held back as in habitat-sim: squared distance moved + 1e-5 < distance asked.
+    Where a small step would leave the navigable floor it ends at its projection on the boundary, so that the part
+    of the motion along a wall remains. Held back as in habitat-sim: moved^2 + 1e-5 < asked^2.
     """
     s = stencil(g, x, y, z, LEVEL_TOLERANCE)
     island = island_at(g, s)
@@ -242,21 +266,19 @@ def move(g, x, y, z, dx, dz, sliding):  # type: ignore[no-untyped-def]
     y = height_at(g, s, y)
     ux, uz = dx / length, dz / length
     done = 0.0
-    free = True
+    straight = True
     while done < length:
         # The interpolated clearance changes by at most sqrt 2 per metre.
         stride = min(max(0.7 * (clear_at(g, s) - g.radius), 0.4 * g.cell), length - done)
         done = done + stride if done + stride < length - 1e-9 else length
         px, pz = x + ux * stride, z + uz * stride
-        if free:  # without rounding errors piling up
+        if straight:  # without rounding errors piling up
             px, pz = start_x + ux * done, start_z + uz * done
         s = stencil(g, px, y, pz, 2.0 * g.climb)
         if not on_island(g, s, island):
-            free = False
-            if not sliding:
-                break
+            straight = False
             found, px, pz = _slide(g, px, y, pz, island)
-            if not found or (px - x) * ux + (pz - z) * uz <= 1e-3 * stride:
+            if not sliding or not found or (px - x) * ux + (pz - z) * uz <= 1e-3 * stride:
                 break
             s = stencil(g, px, y, pz, 2.0 * g.climb)
         x, z = px, pz
@@ -266,7 +288,9 @@ def move(g, x, y, z, dx, dz, sliding):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def step_all(g, position, heading, distance, sliding):  # type: ignore[no-untyped-def]
+def step_all(
+    g: Ground, position: DoubleArray, heading: DoubleArray, distance: float, sliding: bool
+) -> tuple[DoubleArray, NDArray[np.bool_]]:
     """`move` of N agents along their headings: positions (N, 3) float64, held back (N,) bool."""
     out = np.empty_like(position)
     hit = np.empty(len(position), np.bool_)
@@ -278,7 +302,7 @@ def step_all(g, position, heading, distance, sliding):  # type: ignore[no-untype
 
 
 @kernel
-def island_all(g, position):  # type: ignore[no-untyped-def]
+def island_all(g: Ground, position: DoubleArray) -> IntArray:
     """Island (N,) int32 of each position, -1 off the floor."""
     out = np.empty(len(position), np.int32)
     for i in range(len(position)):
@@ -288,7 +312,7 @@ def island_all(g, position):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def node_position(g, i):  # type: ignore[no-untyped-def]
+def node_position(g: Ground, i: int) -> tuple[float, float, float]:
     """World position x, y, z of a node."""
     x = g.x0 + (g.column[i] % g.nx + 0.5) * g.cell
     z = g.z0 + (g.column[i] // g.nx + 0.5) * g.cell
@@ -296,56 +320,67 @@ def node_position(g, i):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def nearest_node(g, x, y, z, island, reach):  # type: ignore[no-untyped-def]
+def _nearest_in_column(g: Ground, c: int, x: float, y: float, z: float, island: int, least: float) -> tuple[float, int]:
+    """Node of `island` (any if -1) in column c nearer than `least` (squared): squared distance, node or -1."""
+    node = -1
+    for i in range(g.start[c], g.start[c + 1]):
+        if g.island[i] >= 0 and (island < 0 or g.island[i] == island):
+            nx, ny, nz = node_position(g, i)
+            gap = (nx - x) ** 2 + (ny - y) ** 2 + (nz - z) ** 2
+            if gap < least:
+                least, node = gap, i
+    return least, node
+
+
+@kernel
+def nearest_node(g: Ground, x: float, y: float, z: float, island: int, reach: float) -> int:
     """Nearest node of `island` (any if -1) within `reach` metres, in rings around (x, z); -1 if none."""
     cx, cz = int(np.floor((x - g.x0) / g.cell)), int(np.floor((z - g.z0) / g.cell))
     best, node = reach * reach, -1
     for ring in range(int(reach / g.cell) + 2):
-        if (max(ring - 1, 0) * g.cell) ** 2 > best:
+        if ring > 1 and ((ring - 1) * g.cell) ** 2 > best:
             break
-        for jz in range(cz - ring, cz + ring + 1):
-            edge = jz in (cz - ring, cz + ring)
-            for jx in range(cx - ring, cx + ring + 1, 1 if edge else max(2 * ring, 1)):
-                if jx < 0 or jz < 0 or jx >= g.nx or jz >= g.nz:
-                    continue
-                c = jz * g.nx + jx
-                for i in range(g.start[c], g.start[c + 1]):
-                    if g.island[i] < 0 or (island >= 0 and g.island[i] != island):
-                        continue
-                    nx, ny, nz = node_position(g, i)
-                    gap = (nx - x) ** 2 + (ny - y) ** 2 + (nz - z) ** 2
-                    if gap < best:
-                        best, node = gap, i
+        for jz in range(max(cz - ring, 0), min(cz + ring + 1, g.nz)):
+            stride = 1 if abs(jz - cz) == ring else 2 * ring
+            for jx in range(cx - ring, cx + ring + 1, max(stride, 1)):
+                if 0 <= jx < g.nx:
+                    gap, found = _nearest_in_column(g, jz * g.nx + jx, x, y, z, island, best)
+                    if found >= 0:
+                        best, node = gap, found
     return node
 
 
 @kernel
-def snap_all(g, position, island, reach):  # type: ignore[no-untyped-def]
-    """Nearest navigable point (N, 3) float64 of each position, NaN where none is within `reach` metres."""
-    out = np.full(position.shape, np.nan)
+def snap(g: Ground, x: float, y: float, z: float, island: int, reach: float) -> tuple[float, float, float]:
+    """Nearest navigable point to (x, y, z) on `island` (any if -1), NaN where none is within `reach` metres."""
+    s = stencil(g, x, y, z, LEVEL_TOLERANCE)
+    label = island_at(g, s)
+    if label >= 0 and (island < 0 or label == island):
+        return x, height_at(g, s, y), z
+    i = nearest_node(g, x, y, z, island, reach)
+    if i < 0:
+        return np.nan, np.nan, np.nan
+    # From the nearest node towards the point for as long as there is floor, at most one cell.
+    px, py, pz = node_position(g, i)
+    share = min(1.0, g.cell / max(np.sqrt((x - px) ** 2 + (z - pz) ** 2), 1e-9))
+    for k in range(10, -1, -1):
+        qx, qz = px + 0.1 * k * share * (x - px), pz + 0.1 * k * share * (z - pz)
+        s = stencil(g, qx, py, qz, 2.0 * g.climb)
+        if on_island(g, s, g.island[i]):
+            break
+    return qx, height_at(g, s, py), qz
+
+
+@kernel
+def snap_all(g: Ground, position: DoubleArray, island: int, reach: float) -> DoubleArray:
+    """`snap` for positions (N, 3)."""
+    out = np.empty(position.shape)
     for n in range(len(position)):
-        x, y, z = position[n]
-        s = stencil(g, x, y, z, LEVEL_TOLERANCE)
-        label = island_at(g, s)
-        if label >= 0 and (island < 0 or label == island):
-            out[n] = x, height_at(g, s, y), z
-            continue
-        i = nearest_node(g, x, y, z, island, reach)
-        if i < 0:
-            continue
-        px, py, pz = node_position(g, i)
-        t = 0.0  # walk from the node towards the point as far as the floor reaches within one cell
-        for k in range(1, 11):
-            q = 0.1 * k * min(1.0, g.cell / max(np.sqrt((x - px) ** 2 + (z - pz) ** 2), 1e-9))
-            if not on_island(g, stencil(g, px + q * (x - px), py, pz + q * (z - pz), 2.0 * g.climb), g.island[i]):
-                break
-            t = q
-        s = stencil(g, px + t * (x - px), py, pz + t * (z - pz), 2.0 * g.climb)
-        out[n] = px + t * (x - px), height_at(g, s, py), pz + t * (z - pz)
+        out[n] = snap(g, position[n, 0], position[n, 1], position[n, 2], island, reach)
     return out
 
 
-def check_positions(position: object) -> NDArray[np.float64]:
+def check_positions(position: ArrayLike) -> DoubleArray:
     """As (N, 3) float64, or a ValueError that says what was given."""
     array = np.ascontiguousarray(position, np.float64)
     if array.ndim != 2 or array.shape[1] != 3:

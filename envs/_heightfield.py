@@ -1,7 +1,7 @@
 """From triangles to floor: which grid columns an agent can stand in, and at what height.
 
-A triangle is cut along the grid, and each piece (a *fragment*) keeps its exact height range and its exact horizontal
-bounding box, so that later stages know where inside a 5 cm cell a wall stands.
+A triangle is cut along the grid, and each piece (a *fragment*) keeps its exact height range and its exact
+horizontal bounding box, so that later stages know where inside a 5 cm cell a wall stands.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
+DoubleArray = NDArray[np.float64]
 IntArray = NDArray[np.int32]
 
 kernel = njit(cache=True, error_model="numpy", nogil=True)
+fused_kernel = njit(cache=True, error_model="numpy", nogil=True, inline="always")
 
 # Directions of the four neighbours in (x, z) cells; direction d and d ^ 1 are opposite.
 STEP_X = np.array([-1, 1, 0, 0], np.int32)
@@ -57,8 +59,8 @@ class Floor(NamedTuple):
 
 
 @kernel
-def _clip(src, count, dst, axis, limit, sign):  # type: ignore[no-untyped-def]
-    """Keep the part of polygon `src[:count]` with sign * (coordinate - limit) >= 0 in `dst`; its vertex count."""
+def _clip(src: DoubleArray, count: int, dst: DoubleArray, axis: int, limit: float, sign: float) -> int:
+    """Keep in `dst` the part of polygon `src[:count]` with sign * (coordinate - limit) >= 0: its vertex count."""
     kept = 0
     for i in range(count):
         j = i + 1 if i + 1 < count else 0
@@ -77,7 +79,7 @@ def _clip(src, count, dst, axis, limit, sign):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _put(record, poly, count):  # type: ignore[no-untyped-def]
+def _put(record: FloatArray, poly: DoubleArray, count: int) -> None:
     """Write low, high, x_min, x_max, z_min, z_max of a polygon to `record`."""
     for axis, at in ((1, 0), (0, 2), (2, 4)):
         low = high = poly[0, axis]
@@ -89,8 +91,8 @@ def _put(record, poly, count):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _cut(triangles, cell, nx, nz):  # type: ignore[no-untyped-def]
-    """Cut triangles (F, 3, 3), in metres from the grid's corner, along the grid: column, triangle, record (K, 6)."""
+def _cut(triangles: DoubleArray, cell: float, nx: int, nz: int) -> tuple[IntArray, IntArray, FloatArray]:
+    """Cut triangles (F, 3, 3), in metres from the grid's corner: column, triangle and record (K, 6) of each piece."""
     capacity = 2 * len(triangles) + nx * nz
     column = np.empty(capacity, np.int32)
     owner = np.empty(capacity, np.int32)
@@ -129,7 +131,7 @@ def _cut(triangles, cell, nx, nz):  # type: ignore[no-untyped-def]
     return column[:count], owner[:count], record[:count]
 
 
-def cut(triangles: NDArray[np.float64], walkable: NDArray[np.bool_], cell: float, nx: int, nz: int) -> Columns:
+def cut(triangles: DoubleArray, walkable: NDArray[np.bool_], cell: float, nx: int, nz: int) -> Columns:
     """Cut triangles along the grid.
 
     Args:
@@ -156,40 +158,49 @@ def cut(triangles: NDArray[np.float64], walkable: NDArray[np.bool_], cell: float
 
 
 @kernel
-def _column_floors(columns, a, b, height, climb, out):  # type: ignore[no-untyped-def]
-    """Heights to stand at in the column of fragments a:b, ascending, in `out`; how many.
+def _top(columns: Columns, a: int, b: int, i: int, climb: float) -> float:
+    """Height one stands at on fragment i of the column a:b: an obstacle up to `climb` above it is stepped onto."""
+    top = columns.high[i]
+    for j in range(a, b):
+        if columns.high[i] < columns.high[j] <= columns.high[i] + climb:
+            top = max(top, columns.high[j])
+    return top
 
-    As in Recast, an obstacle no higher than `climb` above a walkable surface is stepped onto.
-    """
+
+@kernel
+def _fits(columns: Columns, a: int, b: int, top: float, height: float) -> bool:
+    """Whether nothing in the column a:b is between `top` and `height` above it."""
+    for j in range(a, b):
+        if columns.high[j] > top + 1e-4 and columns.low[j] < top + height:
+            return False
+    return True
+
+
+@kernel
+def _column_floors(columns: Columns, a: int, b: int, height: float, climb: float, out: FloatArray) -> int:
+    """Heights to stand at in the column of fragments a:b, ascending, in `out`; how many."""
     count = 0
     for i in range(a, b):
-        if not columns.walkable[i]:
+        if not columns.walkable[i] or count == len(out):
             continue
-        top = columns.high[i]
-        for j in range(a, b):
-            if columns.high[i] < columns.high[j] <= columns.high[i] + climb:
-                top = max(top, columns.high[j])
-        free = True
-        for j in range(a, b):
-            if columns.high[j] > top + 1e-4 and columns.low[j] < top + height:
-                free = False
-                break
-        if free:
-            for k in range(count):
-                free = free and abs(out[k] - top) > 1e-3
-        if free and count < len(out):
-            k = count
-            while k > 0 and out[k - 1] > top:
-                out[k] = out[k - 1]
-                k -= 1
-            out[k] = top
-            count += 1
+        top = _top(columns, a, b, i, climb)
+        if not _fits(columns, a, b, top, height):
+            continue
+        k = count
+        while k > 0 and out[k - 1] > top + 1e-3:
+            k -= 1
+        if k > 0 and out[k - 1] >= top - 1e-3:
+            continue  # this level is known
+        for m in range(count, k, -1):
+            out[m] = out[m - 1]
+        out[k] = top
+        count += 1
     return count
 
 
 @kernel
-def find_floor(columns, nx, nz, height, climb):  # type: ignore[no-untyped-def]
-    """Find the `Floor`: columns (Columns), agent height and climb in metres."""
+def find_floor(columns: Columns, nx: int, nz: int, height: float, climb: float) -> Floor:
+    """Find the floor for an agent of `height` that climbs steps of `climb` metres, as Recast does."""
     total = nx * nz
     start = np.zeros(total + 1, np.int32)
     capacity = total + 1024
@@ -208,11 +219,12 @@ def find_floor(columns, nx, nz, height, climb):  # type: ignore[no-untyped-def]
             level[count] = out[k]
             count += 1
         start[c + 1] = count
-    return Floor(start, column[:count].copy(), level[:count].copy(), link(start, column[:count], level, nx, nz, climb))
+    column, level = column[:count].copy(), level[:count].copy()
+    return Floor(start, column, level, link(start, column, level, nx, nz, climb))
 
 
 @kernel
-def link(start, column, level, nx, nz, climb):  # type: ignore[no-untyped-def]
+def link(start: IntArray, column: IntArray, level: FloatArray, nx: int, nz: int, climb: float) -> IntArray:
     """Neighbour table (M, 4) int32 of nodes ordered by column: the nearest level within `climb`, else -1."""
     near = np.full((len(column), 4), -1, np.int32)
     for i in range(len(column)):

@@ -21,6 +21,7 @@ CONTENT = "{data_path}/content/{scene}.json.gz"
 # As in Habitat-Lab's PointNav generator: start and goal on one storey, islands of at least this radius.
 MAX_RISE = 0.5
 MIN_ISLAND_RADIUS = 1.5
+# Storeys are of similar size; the tops of walls and long furniture are not.
 MIN_ISLAND_SHARE = 0.1
 CANDIDATES = 256
 
@@ -214,10 +215,7 @@ def _rest(episode: Episode) -> tuple[Any, ...]:
 
 
 def _wide_islands(grid: NavGrid) -> NDArray[np.int64]:
-    """Islands of at least Habitat-Lab's least radius and a tenth of the largest's area, else the largest alone.
-
-    The share keeps episodes off the tops of walls and long furniture, which are wide but hold next to no floor.
-    """
+    """Islands of at least Habitat-Lab's least radius that are no mere wall tops; the largest alone where none is."""
     areas = grid.island_areas
     wide = np.flatnonzero((grid.island_radii >= MIN_ISLAND_RADIUS) & (areas >= MIN_ISLAND_SHARE * areas[0]))
     return wide if len(wide) else np.zeros(1, np.int64)

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from envs import _clearance, _ground, _heightfield, _marching
+from envs import _clearance, _follower, _ground, _heightfield, _marching
 from envs.scene import Scene
 
 
@@ -41,7 +41,7 @@ class NavGrid:
         height: Agent height, metres.
         climb: Largest step in height, metres.
         cell: Grid spacing, metres.
-        island_areas: (I,) float64 walkable area of each island in m2 (where the agent's centre can be), largest first.
+        island_areas: (I,) float64 area of each island in m2 (where the agent's centre can be), largest first.
     """
 
     MIN_ISLAND = 1.0
@@ -124,7 +124,7 @@ class NavGrid:
         return _ground.island_all(self.ground, _ground.check_positions(position))
 
     def is_navigable(self, position: ArrayLike) -> NDArray[np.bool_]:
-        """Whether the agent's centre can be at positions (N, 3); y within 0.5 m of the floor, as habitat-sim."""
+        """Whether the agent's centre can be at positions (N, 3); y within 0.5 m of the floor."""
         return self.island(position) >= 0
 
     def snap(self, position: ArrayLike, island: int | None = None) -> NDArray[np.float64]:
@@ -181,7 +181,7 @@ class NavGrid:
 
     def distance(self, field: GeodesicField, position: ArrayLike) -> NDArray[np.float64]:
         """Geodesic distance (N,) float64 in metres from positions (N, 3), inf where the goal cannot be reached."""
-        return _marching.distance_all(self.ground, field.tree, _ground.check_positions(position))
+        return _follower.distance_all(self.ground, field.tree, _ground.check_positions(position))
 
     def expert(
         self,
@@ -207,7 +207,7 @@ class NavGrid:
         """
         angle = np.ascontiguousarray(heading, np.float64)
         points = _ground.check_positions(position)
-        return _marching.act_all(self.ground, field.tree, points, angle, float(turn), float(forward), float(success))
+        return _follower.act_all(self.ground, field.tree, points, angle, float(turn), float(forward), float(success))
 
     def path(self, field: GeodesicField, position: ArrayLike) -> NDArray[np.float64]:
         """Corners (K, 3) of the shortest path from a position (3,) to the goal, both included.
@@ -216,7 +216,7 @@ class NavGrid:
             ValueError: If the goal cannot be reached from there.
         """
         point = np.asarray(position, np.float64)
-        distance, vertex, bend = _marching.toward(self.ground, field.tree, *point)
+        distance, vertex, bend = _follower.toward(self.ground, field.tree, *point)
         if not np.isfinite(distance):
             raise ValueError(f"no way from {point.tolist()} to the goal {field.goal.tolist()}")
         corners = [point]
@@ -228,7 +228,12 @@ class NavGrid:
         return np.array([*corners, field.tree.position[0]])
 
     def top_down(self, island: int | None = None) -> tuple[NDArray[np.bool_], NDArray[np.float64], float]:
-        """Map for drawing: (nz, nx) bool navigable on any level (or one island), (2,) world x, z of its corner, cell size in m."""
+        """Map for drawing.
+
+        Returns:
+            (nz, nx) bool, navigable on any level (or on one island); (2,) float64 world x and z of the map's corner;
+            cell size in metres.
+        """
         ground = self.ground
         chosen = ground.island >= 0 if island is None else ground.island == island
         free = np.zeros(ground.nx * ground.nz, np.bool_)
@@ -238,7 +243,7 @@ class NavGrid:
 
 def _rank(label: NDArray[np.int32], cell_area: float, least: float) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """Renumber components by falling size and drop those under `least` m2: labels and areas."""
-    size = np.bincount(label[label >= 0]) * cell_area
+    size = np.bincount(label[label >= 0]).astype(np.float64) * cell_area
     order = np.argsort(-size, kind="stable")
     areas = size[order]
     areas = areas[areas >= least]
