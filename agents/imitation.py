@@ -32,7 +32,6 @@ class ImitationLearner:
         max_grad_norm: float = 1.0,
         weight_decay: float = 0.0,
         schedule: str = "linear",
-        bfloat16: bool = True,
         seed: int = 0,
     ) -> None:
         """Prepare to make `total_updates` updates; the learning rate falls linearly to 0 or is constant."""
@@ -42,7 +41,7 @@ class ImitationLearner:
             raise ValueError(f"algo.schedule={schedule!r} is unknown; choose linear or constant")
         self.policy = policy
         self.window, self.windows = window, batch_size // window
-        self.max_grad_norm, self.bfloat16 = max_grad_norm, bfloat16
+        self.max_grad_norm = max_grad_norm
         self.rng = np.random.default_rng([seed, 1])
         self.parameters = [p for p in policy.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(self.parameters, lr=learning_rate, weight_decay=weight_decay)
@@ -60,7 +59,7 @@ class ImitationLearner:
         batch = store.sample(self.rng, self.windows, self.window + self.policy.extractor.frames - 1)
         self.policy.set_training_mode(True)
         device = self.policy.device
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.policy.extractor.use_bfloat16):
             logits = self.window_logits(batch)
         labels = torch.as_tensor(batch[ACTION][:, -self.window :].reshape(-1), device=device).long()
         loss = F.cross_entropy(logits.float(), labels)
@@ -78,7 +77,7 @@ class ImitationLearner:
         return float(loss.detach()), float((logits.detach().argmax(1) == labels).float().mean())
 
     def window_logits(self, batch: dict[str, NDArray[Any]]) -> Tensor:
-        """Action logits (windows * window, A) for the last `window` frames of each (windows, window + K - 1, ...) row."""
+        """Action logits (windows * window, A) for the last `window` frames of each (windows, window + K - 1, ...)."""
         extractor, device = self.policy.extractor, self.policy.device
         k, width = extractor.frames, batch[STEP].shape[1]
         rows = np.arange(width - k + 1)[:, None] + np.arange(k)  # (window, K) frames of each stack, oldest first

@@ -75,10 +75,11 @@ class NavigationExtractor(BaseFeaturesExtractor):
         adapted: Adapted | None,
         frames: int,
         hidden: tuple[int, ...] = (1024, 512),
+        bfloat16: bool = True,
     ) -> None:
-        """Build for K = `frames` stacked frames; `adapted` None makes a blind policy."""
+        """Build for K = `frames` stacked frames; `adapted` None makes a blind policy; `bfloat16` asks for autocast."""
         super().__init__(observation_space, hidden[-1])
-        self.frames = frames
+        self.frames, self.use_bfloat16 = frames, bfloat16
         self.adapted = adapted
         goal_width = frames * GOAL_CHANNELS
         width = 0
@@ -137,27 +138,28 @@ class NavigationExtractor(BaseFeaturesExtractor):
         return cast(Tensor, self.head(torch.cat([p.to(parts[0].dtype) for p in parts], dim=1)))
 
     def forward(self, observations: dict[str, Tensor]) -> Tensor:
-        """Stacked observations of `agents.observations.make_env` to (B, features_dim)."""
+        """Stacked observations (`agents.observations.stack_frames`) to (B, features_dim) float32."""
         count, k = observations[GOAL].shape[0], self.frames
-        codes = None
-        if self.adapted is not None:
-            rgb, features = observations.get(RGB), observations.get(FEATURES)
-            flat = self.encode(
-                None if rgb is None else rgb.reshape(count * k, -1, *rgb.shape[2:]),
-                None if features is None else features.reshape(count * k, -1, *features.shape[2:]),
-            )
-            codes = flat.reshape(count, k, *flat.shape[1:])
         goal = observations[GOAL].reshape(count, k, 2)
-        return self.fuse(codes, goal, observations[VALID], observations.get(MAP))
+        with torch.autocast(goal.device.type, torch.bfloat16, enabled=self.use_bfloat16):
+            codes = None
+            if self.adapted is not None:
+                rgb, features = observations.get(RGB), observations.get(FEATURES)
+                flat = self.encode(
+                    None if rgb is None else rgb.reshape(count * k, -1, *rgb.shape[2:]),
+                    None if features is None else features.reshape(count * k, -1, *features.shape[2:]),
+                )
+                codes = flat.reshape(count, k, *flat.shape[1:])
+            return self.fuse(codes, goal, observations[VALID], observations.get(MAP)).float()
 
 
 class NavigationPolicy(MultiInputActorCriticPolicy):
     """SB3's actor-critic on `NavigationExtractor`: linear actor and critic on the extractor's output."""
 
     def __init__(
-        self, *args: Any, adapted: Adapted | None, frames: int, hidden: tuple[int, ...], **kwargs: Any
+        self, *args: Any, adapted: Adapted | None, frames: int, hidden: tuple[int, ...], bfloat16: bool, **kwargs: Any
     ) -> None:
-        """As SB3's policy; `adapted`, `frames` and `hidden` go to the extractor."""
+        """As SB3's policy; `adapted`, `frames`, `hidden` and `bfloat16` go to the extractor."""
         kwargs.update(
             net_arch=[],
             # SB3's own initialisation would overwrite weights that the extractor brings along.
@@ -165,7 +167,12 @@ class NavigationPolicy(MultiInputActorCriticPolicy):
             # The base owns all normalisation of images.
             normalize_images=False,
             features_extractor_class=NavigationExtractor,
-            features_extractor_kwargs={"adapted": adapted, "frames": frames, "hidden": tuple(hidden)},
+            features_extractor_kwargs={
+                "adapted": adapted,
+                "frames": frames,
+                "hidden": tuple(hidden),
+                "bfloat16": bfloat16,
+            },
         )
         super().__init__(*args, **kwargs)
         _orthogonal(self.action_net, 0.01)
@@ -235,7 +242,7 @@ class FrameStack:
         policy.set_training_mode(False)
         k = extractor.frames
         frame = {key: torch.as_tensor(value, device=policy.device) for key, value in observations.items()}
-        with torch.autocast(policy.device.type, torch.bfloat16):
+        with torch.autocast(policy.device.type, torch.bfloat16, enabled=extractor.use_bfloat16):
             if extractor.adapted is not None:
                 frame[CODES] = extractor.encode(frame.get(RGB), frame.get(FEATURES))
             stacks = {key: self._append(key, frame[key], k) for key in (CODES, GOAL, MAP) if key in frame}

@@ -94,7 +94,7 @@ def make_env(
 
 def policy_arguments(cfg: DictConfig, vision: Vision) -> dict[str, Any]:
     """Keyword arguments of `NavigationPolicy` beyond SB3's own."""
-    return {"adapted": vision.adapted, "frames": cfg.policy.frames, "hidden": tuple(cfg.policy.hidden)}
+    return {"adapted": vision.adapted, **cfg.policy, "hidden": tuple(cfg.policy.hidden)}
 
 
 def make_policy(cfg: DictConfig, vision: Vision) -> NavigationPolicy:

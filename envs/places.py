@@ -11,7 +11,7 @@ from envs.navigation import NavGrid
 from envs.pointnav import Place
 from envs.scans import load_scene
 
-GOALS_PER_SCENE = 10
+GOALS_PER_SCENE = 6
 SPLIT_SEEDS = {"train": 0, "val": 1, "test": 2}
 
 

@@ -80,6 +80,7 @@ def test_window_logits_equal_those_of_stacked_observations(tmp_path: Path) -> No
     assert (store.arrays["step"][:, :50] == 0).sum() > 4  # some stack reaches over an episode's start
     learner = ImitationLearner(policy, 10, batch_size=8, window=8)
     policy.set_training_mode(False)
+    policy.extractor.use_bfloat16 = False
     with torch.no_grad():
         batch = {key: array[:, 10:50] for key, array in store.arrays.items()}
         windows = learner.window_logits(batch).reshape(4, 37, -1)
