@@ -13,9 +13,7 @@ SIDE_TUNING_SUCCESS_REWARD = 10.0
 SLACK_REWARD = -0.01
 
 
-def success(
-    stopped: ArrayLike, distance_to_goal: ArrayLike, success_distance: float = 0.2
-) -> NDArray[np.bool_]:
+def success(stopped: ArrayLike, distance_to_goal: ArrayLike, success_distance: float = 0.2) -> NDArray[np.bool_]:
     """Whether STOP was called closer to the goal than `success_distance` (strictly), as Habitat-Lab's `Success`."""
     return np.logical_and(stopped, np.less(distance_to_goal, success_distance))
 
@@ -34,9 +32,7 @@ def spl(succeeded: ArrayLike, start_distance: ArrayLike, path_length: ArrayLike)
     return np.asarray(succeeded, np.float64) * _efficiency(start_distance, path_length)
 
 
-def soft_spl(
-    distance_to_goal: ArrayLike, start_distance: ArrayLike, path_length: ArrayLike
-) -> NDArray[np.float64]:
+def soft_spl(distance_to_goal: ArrayLike, start_distance: ArrayLike, path_length: ArrayLike) -> NDArray[np.float64]:
     """Habitat-Lab's `SoftSPL`: progress max(0, 1 - distance / start) in place of success.
 
     Returns:
