@@ -83,7 +83,7 @@ def _sweep(
             if m >= 4 and j >= 0:  # a diagonal neighbour through j
                 j = floor.near[j, (m // 4 - 1) + (2 if d < 2 else 0)]
             if j >= 0 and distance[j] < distance[i] + 2.0 * cell:
-                gap = _gap(x, z, columns, site[j], cell, nx)
+                gap = _gap(x, z, columns, np.int64(site[j]), cell, nx)
                 if gap < distance[i]:
                     distance[i] = gap
                     site[i] = site[j]
@@ -113,9 +113,8 @@ def clearance(columns: Columns, floor: Floor, cell: float, nx: int, nz: int, hei
     for i in range(count):
         if _on_rim(i, floor.near):
             distance[i], site[i] = _seed(i, columns, floor, cell, nx, nz, height, climb)
-    for _ in range(2):
-        _sweep(True, columns, floor, distance, site, cell, nx)
-        _sweep(False, columns, floor, distance, site, cell, nx)
+    for k in range(4):
+        _sweep(k % 2 == 0, columns, floor, distance, site, cell, nx)
     return distance.astype(np.float32)
 
 

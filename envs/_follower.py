@@ -98,7 +98,7 @@ def _aim(g: Ground, t: Tree, x: float, y: float, z: float, reach: float) -> tupl
 @kernel
 def _after_forward(g: Ground, t: Tree, x: float, y: float, z: float, heading: float, forward: float) -> float:
     """Distance to the goal after one step forward."""
-    nx, ny, nz, _ = move(g, x, y, z, -np.sin(heading) * forward, -np.cos(heading) * forward, True)
+    nx, ny, nz, _ = move(g, x, y, z, -np.sin(heading) * forward, -np.cos(heading) * forward, np.bool_(True))
     return toward(g, t, nx, ny, nz)[0]
 
 

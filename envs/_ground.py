@@ -85,7 +85,7 @@ def stencil(g: Ground, x: float, y: float, z: float, tolerance: float) -> Stenci
     for i in (a, b, c, d):
         if i >= 0 and abs(g.height[i] - y) < best:
             best = abs(g.height[i] - y)
-            ref = g.height[i]
+            ref = np.float64(g.height[i])
     reach = 2.0 * g.climb + 1e-3
     a = a if a >= 0 and abs(g.height[a] - ref) <= reach else -1
     b = b if b >= 0 and abs(g.height[b] - ref) <= reach else -1
@@ -316,7 +316,7 @@ def node_position(g: Ground, i: int) -> tuple[float, float, float]:
     """World position x, y, z of a node."""
     x = g.x0 + (g.column[i] % g.nx + 0.5) * g.cell
     z = g.z0 + (g.column[i] // g.nx + 0.5) * g.cell
-    return x, g.height[i], z
+    return x, np.float64(g.height[i]), z
 
 
 @kernel
@@ -366,7 +366,7 @@ def snap(g: Ground, x: float, y: float, z: float, island: int, reach: float) -> 
     for k in range(10, -1, -1):
         qx, qz = px + 0.1 * k * share * (x - px), pz + 0.1 * k * share * (z - pz)
         s = stencil(g, qx, py, qz, 2.0 * g.climb)
-        if on_island(g, s, g.island[i]):
+        if on_island(g, s, np.int64(g.island[i])):
             break
     return qx, height_at(g, s, py), qz
 

@@ -6,7 +6,7 @@ horizontal bounding box, so that later stages know where inside a 5 cm cell a wa
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -16,8 +16,8 @@ FloatArray = NDArray[np.float32]
 DoubleArray = NDArray[np.float64]
 IntArray = NDArray[np.int32]
 
-kernel = njit(cache=True, error_model="numpy", nogil=True)
-fused_kernel = njit(cache=True, error_model="numpy", nogil=True, inline="always")
+kernel: Any = njit(cache=True, error_model="numpy", nogil=True)
+fused_kernel: Any = njit(cache=True, error_model="numpy", nogil=True, inline="always")
 
 # Directions of the four neighbours in (x, z) cells; direction d and d ^ 1 are opposite.
 STEP_X = np.array([-1, 1, 0, 0], np.int32)
@@ -104,13 +104,15 @@ def _cut(triangles: DoubleArray, cell: float, nx: int, nz: int) -> tuple[IntArra
         np.empty((10, 3)),
     )
     count = 0
+    # Typed constants: numba would compile `_clip` anew for every literal.
+    along_x, along_z, corners = np.int64(0), np.int64(2), np.int64(3)
     for f in range(len(triangles)):
         tri = triangles[f]
         z_low = max(int(np.floor(tri[:, 2].min() / cell)), 0)
         z_high = min(int(np.floor(tri[:, 2].max() / cell)), nz - 1)
         for iz in range(z_low, z_high + 1):
-            n_strip = _clip(tri, 3, strip_a, 2, iz * cell, 1.0)
-            n_strip = _clip(strip_a, n_strip, strip, 2, (iz + 1) * cell, -1.0)
+            n_strip = _clip(tri, corners, strip_a, along_z, iz * cell, 1.0)
+            n_strip = _clip(strip_a, n_strip, strip, along_z, (iz + 1) * cell, -1.0)
             if n_strip == 0:
                 continue
             x_low = max(int(np.floor(strip[:n_strip, 0].min() / cell)), 0)
@@ -121,8 +123,8 @@ def _cut(triangles: DoubleArray, cell: float, nx: int, nz: int) -> tuple[IntArra
                 owner = np.concatenate((owner, np.empty(capacity - len(owner), np.int32)))
                 record = np.concatenate((record, np.empty((capacity - len(record), 6), np.float32)))
             for ix in range(x_low, x_high + 1):
-                n = _clip(strip, n_strip, piece_a, 0, ix * cell, 1.0)
-                n = _clip(piece_a, n, piece, 0, (ix + 1) * cell, -1.0)
+                n = _clip(strip, n_strip, piece_a, along_x, ix * cell, 1.0)
+                n = _clip(piece_a, n, piece, along_x, (ix + 1) * cell, -1.0)
                 if n > 0:
                     _put(record[count], piece, n)
                     column[count] = iz * nx + ix

@@ -26,7 +26,9 @@ from envs._ground import (
     slope_at,
     stencil,
 )
-from envs._heightfield import DoubleArray, IntArray, kernel
+from envs._heightfield import DoubleArray, kernel
+
+LongArray = NDArray[np.int64]
 
 NO_VERTEX = 65535
 # States of a node: proposed, known to see its vertex, final.
@@ -46,13 +48,13 @@ class Tree(NamedTuple):
         vertex: (M,) uint16 next vertex of each node's path, 65535 where the goal cannot be reached.
         position: (V, 3) float64 vertices; 0 is the goal.
         cost: (V,) float64 metres from the vertex to the goal.
-        after: (V,) int32 next vertex on the way; the goal's own is 0.
+        after: (V,) int64 next vertex on the way; the goal's own is 0.
     """
 
     vertex: NDArray[np.uint16]
     position: DoubleArray
     cost: DoubleArray
-    after: IntArray
+    after: LongArray
 
 
 class Front(NamedTuple):
@@ -60,15 +62,15 @@ class Front(NamedTuple):
 
     Attributes:
         value: (M,) float64 distance to the goal, inf before the first proposal.
-        vertex: (M,) int32 next vertex.
+        vertex: (M,) int64 next vertex.
         state: (M,) uint8 OPEN, CHECKED or ACCEPTED.
-        own: (M,) int32 vertex at or beside the node, -1 if none.
+        own: (M,) int64 vertex at or beside the node, -1 if none.
     """
 
     value: DoubleArray
-    vertex: IntArray
+    vertex: LongArray
     state: NDArray[np.uint8]
-    own: IntArray
+    own: LongArray
 
 
 class Vertices(NamedTuple):
@@ -76,7 +78,7 @@ class Vertices(NamedTuple):
 
     position: DoubleArray
     cost: DoubleArray
-    after: IntArray
+    after: LongArray
 
 
 @kernel
@@ -119,7 +121,7 @@ def _grown(vertices: Vertices, count: int) -> Vertices:
 
 
 @kernel
-def _around(g: Ground, i: int, out: IntArray) -> None:
+def _around(g: Ground, i: int, out: LongArray) -> None:
     """The eight island neighbours of node i in `out`, by `OFFSETS`; -1 where none, diagonals only past another."""
     own = g.island[i]
     for d in range(4):
@@ -136,7 +138,7 @@ def _around(g: Ground, i: int, out: IntArray) -> None:
 
 
 @kernel
-def _push(keys: DoubleArray, items: IntArray, size: int, key: float, item: int) -> int:
+def _push(keys: DoubleArray, items: LongArray, size: int, key: float, item: int) -> int:
     """Add to a binary heap in arrays that are long enough: the new size."""
     k = size
     while k > 0 and keys[(k - 1) // 2] > key:
@@ -147,7 +149,7 @@ def _push(keys: DoubleArray, items: IntArray, size: int, key: float, item: int) 
 
 
 @kernel
-def _pop(keys: DoubleArray, items: IntArray, size: int) -> tuple[float, int, int]:
+def _pop(keys: DoubleArray, items: LongArray, size: int) -> tuple[float, int, int]:
     """Take the least from a binary heap: key, item, new size."""
     key, item = keys[0], items[0]
     size -= 1
@@ -218,7 +220,7 @@ def _corner(
 
 @kernel
 def _next_vertex(
-    front: Front, vertices: Vertices, around: IntArray, x: float, y: float, z: float, denied: int, bar: float
+    front: Front, vertices: Vertices, around: LongArray, x: float, y: float, z: float, denied: int, bar: float
 ) -> tuple[float, int]:
     """Of the vertices of accepted neighbours, other than `denied`, the one with the least way above `bar`."""
     best, v = np.inf, -1
@@ -232,7 +234,15 @@ def _next_vertex(
 
 @kernel
 def _by_neighbour(
-    g: Ground, front: Front, vertices: Vertices, count: int, around: IntArray, x: float, y: float, z: float, denied: int
+    g: Ground,
+    front: Front,
+    vertices: Vertices,
+    count: int,
+    around: LongArray,
+    x: float,
+    y: float,
+    z: float,
+    denied: int,
 ) -> tuple[float, int, int]:
     """Best way straight to what an accepted neighbour sees, or by that neighbour: length, vertex, vertex count."""
     best, v = _next_vertex(front, vertices, around, x, y, z, denied, -np.inf)
@@ -272,7 +282,7 @@ def _by_corner(
     """Way by the corner that hides vertex `hidden`: length (inf if none is found), vertex, vertex count."""
     px, py, pz = vertices.position[hidden]
     found, cx, cy, cz = _corner(g, x, z, px, pz, share, floor_y)
-    node = nearest_node(g, cx, cy, cz, -1, 2.0 * g.cell) if found else -1
+    node = nearest_node(g, cx, cy, cz, np.int64(-1), 2.0 * g.cell) if found else -1
     if node < 0:
         return np.inf, -1, count
     far = vertices.cost[hidden] + norm(cx - px, cy - py, cz - pz)
@@ -295,7 +305,7 @@ def _reroute(
     front: Front,
     vertices: Vertices,
     count: int,
-    around: IntArray,
+    around: LongArray,
     i: int,
     share: float,
     floor_y: float,
@@ -317,12 +327,12 @@ def _propose(
     g: Ground,
     front: Front,
     vertices: Vertices,
-    around: IntArray,
+    around: LongArray,
     i: int,
     x: float,
     z: float,
     keys: DoubleArray,
-    items: IntArray,
+    items: LongArray,
     size: int,
 ) -> int:
     """Offer the vertex of node i at (x, z) to its neighbours: the new size of the heap."""
@@ -331,7 +341,7 @@ def _propose(
         j = around[m]
         if j < 0 or front.state[j] == ACCEPTED:
             continue
-        straight = _via(vertices, v, x + OFFSETS[m, 0] * g.cell, g.height[j], z + OFFSETS[m, 1] * g.cell)
+        straight = _via(vertices, v, x + OFFSETS[m, 0] * g.cell, np.float64(g.height[j]), z + OFFSETS[m, 1] * g.cell)
         if straight < front.value[j] - 1e-9:
             front.value[j], front.vertex[j], front.state[j] = straight, v, OPEN
             size = _push(keys, items, size, straight, j)
@@ -339,25 +349,26 @@ def _propose(
 
 
 @kernel
-def march(g: Ground, goal: DoubleArray) -> tuple[IntArray, DoubleArray, DoubleArray, IntArray]:
+def march(g: Ground, goal: DoubleArray) -> tuple[LongArray, DoubleArray, DoubleArray, LongArray]:
     """Find the paths to a navigable goal (3,) from all over its island: the arrays of a `Tree`."""
     nodes = len(g.column)
     front = Front(
         np.full(nodes, np.inf),
-        np.full(nodes, NO_VERTEX, np.int32),
+        np.full(nodes, NO_VERTEX, np.int64),
         np.zeros(nodes, np.uint8),
-        np.full(nodes, -1, np.int32),
+        np.full(nodes, -1, np.int64),
     )
-    vertices = Vertices(np.empty((64, 3)), np.empty(64), np.empty(64, np.int32))
-    _put_vertex(vertices, 0, goal[0], goal[1], goal[2], 0.0, 0)
-    count = 1
-    around = np.empty(8, np.int32)
+    vertices = Vertices(np.empty((64, 3)), np.empty(64), np.empty(64, np.int64))
+    # Typed constants: numba would compile the functions called anew for literals.
+    zero, count = np.int64(0), np.int64(1)
+    _put_vertex(vertices, zero, goal[0], goal[1], goal[2], 0.0, zero)
+    around = np.empty(8, np.int64)
     # Every node is proposed by at most eight others and rerouted at most as often.
-    keys, items, size = np.empty(16 * nodes + 4), np.empty(16 * nodes + 4, np.int32), 0
+    keys, items, size = np.empty(16 * nodes + 4), np.empty(16 * nodes + 4, np.int64), zero
     for i in stencil(g, goal[0], goal[1], goal[2], LEVEL_TOLERANCE)[:4]:
         if i >= 0 and g.island[i] >= 0:
             x, y, z = node_position(g, i)
-            front.value[i], front.vertex[i], front.state[i] = _via(vertices, 0, x, y, z), 0, CHECKED
+            front.value[i], front.vertex[i], front.state[i] = _via(vertices, zero, x, y, z), 0, CHECKED
             size = _push(keys, items, size, front.value[i], i)
     while size > 0:
         key, i, size = _pop(keys, items, size)
