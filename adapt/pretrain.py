@@ -41,6 +41,8 @@ class Settings:
         encoder: A name of `adapt.encoders.build_encoder`.
         decoder: A name of `adapt.decoders.build_decoder`.
         scaling: How label values become targets, out of `adapt.tasks.SCALINGS`.
+        label_size: Pixels per side of the decoded labels; image labels are averaged down to it. The image's size if
+            None.
         steps: Updates.
         batch: Views per update.
         lr: Highest learning rate of Adam; it rises and falls once.
@@ -51,6 +53,7 @@ class Settings:
     encoder: str = "fcn5"
     decoder: str = "light"
     scaling: str = "side_tuning"
+    label_size: int | None = None
     steps: int = 3000
     batch: int = 64
     lr: float = 2e-3
@@ -70,15 +73,20 @@ class Settings:
 class Pretraining(nn.Module):
     """An encoder with one decoder per task.
 
+    Outputs are decoded relative to the constant prediction, in units of the labels' spread.
+
     Args:
         tasks: Names of tasks.
-        size: Pixels per side.
+        views: Training views, for the size of images and the statistics of labels.
         settings: How to train.
     """
 
-    def __init__(self, tasks: Sequence[str], size: int, settings: Settings) -> None:
+    def __init__(self, tasks: Sequence[str], views: TaskonomyViews, settings: Settings) -> None:
         super().__init__()
         self.tasks: dict[str, Task] = {name: find_task(name) for name in tasks}
+        size = settings.label_size or views.size
+        if size != views.size and any(task.kind == "segmentation" for task in self.tasks.values()):
+            raise ValueError("label_size: classes cannot be averaged; leave it out for segment_semantic")
         if len({task.noisy for task in self.tasks.values()}) > 1:
             raise ValueError("denoising sees noisy images; train it apart from the other tasks")
         self.settings = settings
@@ -86,7 +94,7 @@ class Pretraining(nn.Module):
         # The light decoders learn the scale of the code; TaskonomyEncoder must not normalise it away first.
         self.kwargs = {"normalize_outputs": False} if settings.encoder == "taskonomy" else {}
         self.encoder = build_encoder(settings.encoder, **self.kwargs)
-        code = Base(self.encoder).feature_shape(size)
+        code = Base(self.encoder).feature_shape(views.size)
         self.encoder.requires_grad_(True)
         self.decoders = nn.ModuleDict(
             {
@@ -100,12 +108,20 @@ class Pretraining(nn.Module):
                 for name, task in self.tasks.items()
             }
         )
+        for name, task in self.tasks.items():
+            best, spread = label_statistics(task, views, settings.scaling, size)
+            self.register_buffer(f"constant_{name}", best)
+            self.register_buffer(f"spread_{name}", spread)
+
+    def constant(self, name: str) -> Tensor:
+        """The best constant output of a task, (1,C,1,1) or (1,C)."""
+        return self.get_buffer(f"constant_{name}")
 
     def forward(self, rgb: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Decoded float32 outputs of each task, for uint8 images (B,3,H,W)."""
         if next(iter(self.tasks.values())).noisy:
             noisy = add_noise(rgb.float() / 255.0, generator)
-            mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in self.normalisation_values())
+            mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (self.normalisation.mean, self.normalisation.std))
             images = (noisy - mean) / std
         else:
             images = self.normalisation(rgb)
@@ -113,11 +129,8 @@ class Pretraining(nn.Module):
         images = images.to(device, memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.training and _has_bfloat16(device)):
             code = self.encoder(images)
-            return {name: decoder(code).float() for name, decoder in self.decoders.items()}
-
-    def normalisation_values(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation of the input normalisation."""
-        return self.normalisation.mean, self.normalisation.std
+            raw = {name: decoder(code).float() for name, decoder in self.decoders.items()}
+        return {name: self.constant(name) + self.get_buffer(f"spread_{name}") * output for name, output in raw.items()}
 
 
 def _has_bfloat16(device: torch.device) -> bool:
@@ -129,40 +142,46 @@ def wanted_domains(tasks: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(["rgb", *(d for name in tasks for d in find_task(name).domains())]))
 
 
-def constant_output(task: Task, views: TaskonomyViews, scaling: str, seed: int = 0) -> Tensor:
-    """The best prediction that ignores the image.
+def label_statistics(
+    task: Task, views: TaskonomyViews, scaling: str, size: int, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """The best prediction that ignores the image, and how far labels spread about it.
 
     Args:
         task: The task.
         views: Training views; 512 of them are read.
         scaling: Out of `adapt.tasks.SCALINGS`.
+        size: Pixels per side of the labels.
         seed: Chooses those views.
 
     Returns:
-        For images (1,C,1,1): per channel the median (L1) or mean (L2) over valid pixels. For segmentation (1,C,1,1) and
-        classification (1,C): the logarithm of the mean probabilities.
+        For images (1,C,1,1) each: per channel the median (L1) or mean (L2) over valid pixels, and the standard
+        deviation. For segmentation (1,C,1,1) and classification (1,C): the logarithm of the mean probabilities, and
+        ones.
     """
     rng = np.random.default_rng(seed)
     labels = views.batch(rng.permutation(len(views))[:CONSTANT_SAMPLE])
-    target = task.target(labels, scaling)
     if task.kind == "classification":
-        return target.mean(0, keepdim=True).clamp(min=1e-9).log()
+        best = task.target(labels, scaling).mean(0, keepdim=True).clamp(min=1e-9).log()
+        return best, torch.ones_like(best)
     if task.kind == "segmentation":
+        target = task.target(labels, scaling)
         counts = torch.bincount(target[target >= 0], minlength=task.classes(scaling)).float()
-        return (counts / counts.sum()).clamp(min=1e-9).log().view(1, -1, 1, 1)
-    pixels = target.movedim(1, -1)[task.mask(labels, scaling)[:, 0] > 0]
+        best = (counts / counts.sum()).clamp(min=1e-9).log().view(1, -1, 1, 1)
+        return best, torch.ones_like(best)
+    target, mask = task.image_target(labels, scaling, size)
+    pixels = target.movedim(1, -1)[mask[:, 0] > 0]
     best = pixels.median(0).values if task.kind == "l1" else pixels.mean(0)
-    return best.view(1, -1, 1, 1)
+    return best.view(1, -1, 1, 1), pixels.std(0).clamp(min=1e-3).view(1, -1, 1, 1)
 
 
 @torch.no_grad()
-def evaluate(model: Pretraining, views: TaskonomyViews, constants: dict[str, Tensor]) -> dict[str, dict[str, float]]:
+def evaluate(model: Pretraining, views: TaskonomyViews) -> dict[str, dict[str, float]]:
     """Compare the model with the constant predictions.
 
     Args:
         model: The model; it is left in eval mode.
         views: Validation views.
-        constants: `constant_output` of each task.
 
     Returns:
         Per task ``loss``, ``constant`` (the constant prediction's loss) and ``ratio`` = constant / loss; for classes
@@ -175,7 +194,7 @@ def evaluate(model: Pretraining, views: TaskonomyViews, constants: dict[str, Ten
         labels = views.batch(indices)
         outputs = model(labels["rgb"], generator)
         for name, task in model.tasks.items():
-            for key, value in _scores(task, outputs[name].cpu(), constants[name], labels, model.settings.scaling):
+            for key, value in _scores(task, outputs[name].cpu(), model.constant(name), labels, model.settings.scaling):
                 sums[name][key] = sums[name].get(key, 0.0) + value * len(indices) / len(views)
     for score in sums.values():
         score["ratio"] = score["constant"] / score["loss"]
@@ -207,7 +226,7 @@ def flip(labels: Labels) -> dict[str, Tensor]:
     return flipped
 
 
-def fit(model: Pretraining, views: TaskonomyViews, constants: dict[str, Tensor]) -> None:
+def fit(model: Pretraining, views: TaskonomyViews) -> None:
     """Train encoder and decoders; each task's loss counts relative to its constant prediction's."""
     settings = model.settings
     device = torch.device(
@@ -227,7 +246,7 @@ def fit(model: Pretraining, views: TaskonomyViews, constants: dict[str, Tensor])
             labels: Labels = views.batch(rng.integers(0, len(views), settings.batch))
             if rng.random() < 0.5:
                 labels = flip(labels)
-            loss = _relative_loss(model, labels, constants, generator)
+            loss = _relative_loss(model, labels, generator)
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), CLIP)
@@ -235,19 +254,17 @@ def fit(model: Pretraining, views: TaskonomyViews, constants: dict[str, Tensor])
             schedule.step()
             progress.advance(bar)
             if step % 50 == 0:
-                progress.update(bar, loss=f"loss / constant {float(loss):.3f}")
+                progress.update(bar, loss=f"loss / constant {float(loss.detach()):.3f}")
 
 
-def _relative_loss(
-    model: Pretraining, labels: Labels, constants: dict[str, Tensor], generator: torch.Generator
-) -> Tensor:
+def _relative_loss(model: Pretraining, labels: Labels, generator: torch.Generator) -> Tensor:
     """Mean over tasks of the loss divided by the constant prediction's on the same batch."""
     outputs = model(labels["rgb"], generator)
     device = next(model.parameters()).device
     moved = {domain: label.to(device) for domain, label in labels.items()}
     terms = []
     for name, task in model.tasks.items():
-        fixed = constants[name].to(device).expand_as(outputs[name])
+        fixed = model.constant(name).expand_as(outputs[name])
         scale = task.loss(fixed, moved, model.settings.scaling).clamp(min=1e-6)
         terms.append(task.loss(outputs[name], moved, model.settings.scaling) / scale)
     return torch.stack(terms).mean()
@@ -282,21 +299,21 @@ def pretrain(
     views = TaskonomyViews(data, domains, size)
     held_out = TaskonomyViews(val, domains, views.size)
     torch.manual_seed(settings.seed)
-    model = Pretraining(tasks, views.size, settings)
-    constants = {name: constant_output(task, views, settings.scaling) for name, task in model.tasks.items()}
+    model = Pretraining(tasks, views, settings)
     start = time.perf_counter()
-    fit(model, views, constants)
+    fit(model, views)
     seconds = time.perf_counter() - start
     # Judge what will be stored: half-precision weights.
     model.to("cpu")
     model.encoder.half().float()
     training = {
-        "tasks": evaluate(model, held_out, constants),
+        "tasks": evaluate(model, held_out),
         "data": list(data),
         "val": list(val),
         "views": len(views),
         "val_views": len(held_out),
         "size": views.size,
+        "label_size": settings.label_size or views.size,
         "scaling": settings.scaling,
         "steps": settings.steps,
         "batch": settings.batch,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from adapt import losses
 from adapt.files import nearest
@@ -62,7 +63,7 @@ def _blurred(label: Tensor) -> Tensor:
     kernel = (kernel / kernel.sum()).view(1, 1, 1, -1)
     image = label.float() / 65535.0 / EDGE_OCCLUSION_UNIT
     for weights, padding in ((kernel, (radius, radius, 0, 0)), (kernel.mT, (0, 0, radius, radius))):
-        image = torch.nn.functional.conv2d(torch.nn.functional.pad(image, padding, "replicate"), weights)
+        image = functional.conv2d(functional.pad(image, padding, "replicate"), weights)
     return image
 
 
@@ -109,17 +110,34 @@ class Task:
         return mask
 
     def loss(self, output: Tensor, labels: Labels, scaling: str) -> Tensor:
-        """The task's loss, a scalar; `output` is the decoder's, (B,channels,H,W) or (B,channels)."""
-        target = self.target(labels, scaling)
+        """The task's loss, a scalar.
+
+        Args:
+            output: The decoder's (B,channels,h,w) or (B,channels). Image labels larger than that are averaged over
+                the valid pixels of blocks.
+            labels: A batch of stored labels by domain.
+            scaling: Out of `SCALINGS`.
+        """
         if self.kind == "classification":
-            return losses.dense_cross_entropy(output, target)
+            return losses.dense_cross_entropy(output, self.target(labels, scaling))
         if self.kind == "segmentation":
+            target = self.target(labels, scaling)
             if scaling == "side_tuning":
                 return losses.segmentation_cross_entropy(output, target)
             weight = torch.tensor(SEMANTIC_WEIGHTS, device=output.device)
             return losses.segmentation_cross_entropy(output, target, weight, ignore=-1)
         masked = losses.masked_l1 if self.kind == "l1" else losses.masked_l2
-        return masked(output, target, self.mask(labels, scaling))
+        return masked(output, *self.image_target(labels, scaling, output.shape[-1]))
+
+    def image_target(self, labels: Labels, scaling: str, size: int) -> tuple[Tensor, Tensor]:
+        """Target (B,C,size,size) and mask (B,1,size,size) of an image task, averaged over blocks if smaller."""
+        target, mask = self.target(labels, scaling), self.mask(labels, scaling)
+        block = target.shape[-1] // size
+        if block > 1:
+            share = functional.avg_pool2d(mask, block)
+            target = functional.avg_pool2d(target * mask, block) / share.clamp(min=1e-6)
+            mask = (share >= 0.5).float()
+        return target, mask
 
     def domains(self) -> tuple[str, ...]:
         """Folders that training reads, besides ``rgb``."""

@@ -142,18 +142,22 @@ def file_path(root: Path, domain: str, building: str, point: int, view: int) -> 
 
 
 def write_view(root: Path, building: str, view: RenderedView, domains: Sequence[str]) -> None:
-    """Write the labels of a view, each file atomically, and its ``point_info`` last.
+    """Write the labels of a view that are missing, each file atomically, and its ``point_info`` last.
 
     Raises:
+        ValueError: The view that is there was taken by another camera, so that the labels would not fit together.
         OSError: A file could not be written; whole files stay.
     """
     at = (building, view.viewpoint.point, view.viewpoint.view)
+    text = json.dumps(point_info(view.viewpoint, len(view.rgb), building), indent=1).encode()
+    camera = file_path(root, POINT_INFO, *at)
+    if camera.exists() and camera.read_bytes() != text:
+        raise ValueError(f"{camera} is of another camera: the scene has changed since; choose another out=")
     for domain in domains:
         path = file_path(root, domain, *at)
         if not path.exists():
             write_file(path, encode(view.label(domain)))
-    text = json.dumps(point_info(view.viewpoint, len(view.rgb), building), indent=1)
-    write_file(file_path(root, POINT_INFO, *at), text.encode())
+    write_file(camera, text)
 
 
 def is_written(root: Path, building: str, point: int, view: int, domains: Sequence[str]) -> bool:

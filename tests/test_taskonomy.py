@@ -18,6 +18,7 @@ from PIL import Image
 from envs import labels_classes as classes
 from envs import labels_geometry as geometry
 from envs import labels_image as image
+from envs.apartments import CLASS_NAMES, ROOM_KINDS
 from envs.labels_narf import keypoints3d
 from envs.navigation import NavGrid
 from envs.render import Building, Settings, find_buildings, render_building, render_dataset
@@ -322,6 +323,12 @@ def test_object_class_shares_probability_by_area():
     assert np.ptp(classes.class_object(seen, ("wall", "floor", "ceiling"))) == 0.0
 
 
+def test_apartments_name_all_classes_and_rooms_that_labels_know():
+    assert set(classes.SEMANTIC_OF_CLASS) <= set(CLASS_NAMES)
+    assert set(classes.OBJECT_OF_CLASS) <= set(CLASS_NAMES)
+    assert set(ROOM_KINDS) <= set(classes.SCENE_NAMES) and len(classes.SCENE_NAMES) == 63
+
+
 def test_scene_class_is_the_room_that_the_camera_is_in():
     square = np.array([[0, 0], [2, 0], [2, 3], [0, 3]], np.float32)
     rooms = (Room("bedroom", square), Room("kitchen", square + np.float32([2, 0])), Room("cave", square - 9))
@@ -428,6 +435,13 @@ def test_dataset_has_all_labels_with_their_encodings_and_is_reused(mesh, tmp_pat
     assert lost.read_bytes() == before
     del kept[lost]
     assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
+    camera = file_path(tmp_path, "point_info", "room", 0, 0)
+    camera.write_text(camera.read_text().replace("camera_location", "elsewhere"))
+    lost = file_path(tmp_path, "normal", "room", 0, 0)
+    lost.unlink()
+    with pytest.raises(ValueError, match="another camera"):
+        render_building(building, tmp_path, settings, tuple(DOMAINS))
+    assert not lost.exists()
     with pytest.raises(ValueError, match="size=64"):
         list(render_dataset([building], tmp_path, Settings(size=32, views_per_scene=4), ("rgb",), 1))
 
