@@ -47,8 +47,8 @@ def _interest(depth: NDArray[np.float32], focal: float) -> NDArray[np.float32]:
     nearest = 2.0 * SUPPORT * focal / LARGEST_SUPPORT
     links, far_side, directions = _jumps(depth)
     clear = _clear(links)
-    normals = _fit_normals(depth, links, clear, focal)
-    change, bins = _surface_change(depth, normals, links, clear, directions)
+    normals = _fit_normals(depth, links, clear, focal, nearest - 2.0 * SUPPORT)
+    change, bins = _surface_change(depth, normals, links, clear, directions, nearest - SUPPORT)
     interest = _combine(depth, change, bins, focal, nearest)
     near = (depth > 0.0) & (depth < nearest)
     if near.any() and len(depth) >= 2 * SMALLEST_LEVEL:
@@ -163,18 +163,20 @@ def _connected(links: Any, i: int, j: int, k: int, m: int) -> bool:
 
 
 @numba.njit(cache=True)
-def _fit_normals(depth: NDArray[np.float32], links: Any, clear: Any, focal: float) -> NDArray[np.float32]:
+def _fit_normals(
+    depth: NDArray[np.float32], links: Any, clear: Any, focal: float, nearest: float
+) -> NDArray[np.float32]:
     """(S, S, 3) float32 unit normals (x right, y down, z forward) of planes fitted to 5x5 pixels of one
     surface.
 
-    The fit is linear least squares in inverse depth, w = a dj + b di + c.
+    The fit is linear least squares in inverse depth, w = a dj + b di + c. Pixels nearer than `nearest` get 0.
     """
     size = len(depth)
     out = np.zeros((size, size, 3), np.float32)
     centre = 0.5 * size - 0.5
     for i in range(size):
         for j in range(size):
-            if depth[i, j] <= 0.0:
+            if depth[i, j] <= 0.0 or depth[i, j] < nearest:
                 continue
             n = x = y = xx = xy = yy = w = xw = yw = 0.0
             for k in range(max(0, i - PATCH), min(size, i + PATCH + 1)):
@@ -240,7 +242,7 @@ def _main_axis(c: tuple[float, float, float, float, float, float]) -> tuple[floa
 
 @numba.njit(cache=True)
 def _surface_change(
-    depth: NDArray[np.float32], normals: Any, links: Any, clear: Any, directions: Any
+    depth: NDArray[np.float32], normals: Any, links: Any, clear: Any, directions: Any, nearest: float
 ) -> tuple[Any, Any]:
     """Score of surface change in [0, 1] (0 below MINIMUM_CHANGE) and its direction's bin, (S, S) each."""
     size = len(depth)
@@ -248,7 +250,7 @@ def _surface_change(
     bins = np.zeros((size, size), np.int64)
     for i in range(size):
         for j in range(size):
-            if depth[i, j] <= 0.0:
+            if depth[i, j] <= 0.0 or depth[i, j] < nearest:
                 continue
             x, y = float(directions[i, j, 0]), float(directions[i, j, 1])
             value = 1.0
@@ -306,9 +308,12 @@ def _combine(depth: NDArray[np.float32], change: Any, bins: Any, focal: float, n
     for i in range(size):
         for j in range(size):
             best = 0.0
+            largest = 0.0
+            for a in range(BINS):
+                largest = max(largest, histogram[i, j, a])
             for a in range(BINS):
                 first = histogram[i, j, a]
-                if first <= best:  # No product with it can be larger.
+                if first * largest <= best:  # No product with it can be larger.
                     continue
                 for b in range(BINS):
                     apart = abs(a - b) * 2.0 / BINS

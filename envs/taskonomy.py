@@ -183,9 +183,11 @@ def write_file(path: Path, data: bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        if not path.parent.is_dir():
+        try:
+            temporary.write_bytes(data)
+        except FileNotFoundError:
             path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
+            temporary.write_bytes(data)
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
