@@ -10,7 +10,7 @@ from tiny_networks import SIZE, make_base, make_images
 from torch import Tensor
 from training import output, residual_base, train
 
-from adapt import Adapted, Incompatible, load, wrap
+from adapt import Adapted, Incompatible, NotMergeable, load, wrap
 from adapt.blocks import residual_blocks
 from adapt.deltas import weighted_layers
 from adapt.encoders import build_encoder
@@ -88,18 +88,22 @@ def adashare(**settings: object) -> tuple[Adapted, AdaShare]:
     return adapted, method
 
 
-def test_adashare_starts_as_the_base_and_skips_blocks() -> None:
+def test_adashare_fixed_is_the_base_without_the_skipped_blocks() -> None:
     adapted, method = adashare()
     adapted.eval()
-    assert torch.equal(output(adapted, "a"), method.base(make_images()))
+    with pytest.raises(NotMergeable, match="search_samples"):
+        adapted.merge()
     with torch.no_grad():
-        method.logits[[1, 2, 5], 1] = 1.0
+        method.logits[:, 0] = 1000.0
+    assert torch.equal(output(adapted, "a"), method.base(make_images()))
+    method.fix(seed=0)
+    assert torch.equal(output(adapted, "a"), method.base(make_images()))
+    method.choice[[1, 2, 5]] = 1
     skipping = output(adapted, "a")
     merged = adapted.merge()
     assert torch.allclose(merged(make_images()), skipping, atol=1e-6)
     assert len(weighted_layers(merged.encoder)) == 25 - 2 * 3
-    with torch.no_grad():
-        method.logits[:, 1] = 1.0
+    method.choice.fill_(1)
     images = method.base.normalise(make_images())
     network = method.base.encoder
     with torch.no_grad():

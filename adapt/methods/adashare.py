@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from adapt.base import Base
 from adapt.blocks import replace_blocks, residual_blocks
 from adapt.deltas import TaskNorm, norm_layers
-from adapt.method import Incompatible, Method, MethodConfig
+from adapt.method import Incompatible, Method, MethodConfig, NotMergeable
 from adapt.shared_weights import SharedWeights
 
 EXECUTE, SKIP = 0, 1
@@ -64,9 +64,10 @@ class AdaShareConfig(MethodConfig):
 
 
 class _Selected(nn.Module):
-    """A residual block and its shortcut; `weights` (2,), set before each pass, weighs the two."""
+    """A residual block and its shortcut; `weights` (2,) or `choice`, set before each pass, say which is computed."""
 
     weights: Tensor
+    choice: int | None
 
     def __init__(self, block: nn.Module, shortcut: nn.Module) -> None:
         super().__init__()
@@ -79,6 +80,9 @@ class _Selected(nn.Module):
         return self._shortcut[0]
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.choice is not None:
+            chosen: Tensor = self.shortcut(x) if self.choice == SKIP else self.block(x)
+            return chosen
         y: Tensor = self.weights[EXECUTE] * self.block(x) + self.weights[SKIP] * self.shortcut(x)
         return y
 
@@ -87,7 +91,8 @@ class AdaShare(SharedWeights):
     """y = B(x; the blocks that the task selected), with one B for all tasks.
 
     Departs: weights and policy are trained in the same steps, not in alternating phases on two halves of the data, and
-    without a sample the likelier choice is taken at test, where the release draws.
+    until the policy is fixed it is soft at test too, where the release draws: so the network that is tested is the mean
+    of those that were trained.
 
     Attributes:
         logits: (blocks,2); column 0 executes, 1 skips.
@@ -124,16 +129,13 @@ class AdaShare(SharedWeights):
         return network
 
     def policy(self) -> Tensor:
-        """Weights of block and shortcut, (blocks,2): soft samples in training, else of 0 and 1."""
+        """Weights of block and shortcut, (blocks,2): once fixed of 0 and 1, before soft, with noise in training."""
         if self.fixed:
             return F.one_hot(self.choice.long(), 2).to(self.logits.dtype)
-        likely = F.one_hot((self.logits[:, SKIP] > self.logits[:, EXECUTE]).long(), 2).to(self.logits.dtype)
-        if not self.training:
-            return likely
-        searched = self._searched()
-        soft = F.gumbel_softmax(self.logits, self.config.temperature * self.config.decay ** self._phase())
-        execute = F.one_hot(torch.full_like(self.choice, EXECUTE, dtype=torch.int64), 2)
-        return torch.where(searched[:, None], soft, execute.to(soft.dtype))
+        temperature = self.config.temperature * self.config.decay ** self._phase()
+        noisy = F.gumbel_softmax(self.logits, temperature) if self.training else (self.logits / temperature).softmax(1)
+        execute = F.one_hot(torch.full_like(self.choice, EXECUTE, dtype=torch.int64), 2).to(noisy.dtype)
+        return torch.where(self._searched()[:, None], noisy, execute)
 
     def _phase(self) -> int:
         seen = int(self.samples_seen) - self.config.warmup_samples
@@ -207,21 +209,23 @@ class AdaShare(SharedWeights):
     def forward(self, image: Tensor | None, features: Tensor | None, layers: Mapping[str, Tensor] | None) -> Tensor:
         """Run the selected blocks on uint8 images (B,3,H,W)."""
         assert image is not None
-        for name, weights in zip(self._blocks, self.policy(), strict=True):
-            self.encoder.get_submodule(name).weights = weights
+        policy = self.policy()
+        hard = self.choice.tolist() if self.fixed else [None] * len(policy)
+        for name, weights, choice in zip(self._blocks, policy, hard, strict=True):
+            block = self.encoder.get_submodule(name)
+            block.weights, block.choice = weights, choice
         output: Tensor = functional_call(self.encoder, self._norm_tensors(), (self.base.normalise(image),))
         return output
 
     def merge(self) -> Base:
-        """The shared network without the blocks that the task skips."""
+        """The shared network without the blocks that the task skips; raises `NotMergeable` until they are fixed."""
+        if not self.fixed:
+            raise NotMergeable("adashare weighs blocks softly until its policy is fixed; set search_samples")
         encoder = copy.deepcopy(self.base.encoder)
         values = {**self.encoder.state_dict(), **self._norm_tensors()}
         encoder.load_state_dict({self._plain(name): tensor.detach() for name, tensor in values.items()})
-        training = self.training
-        skipped = self.eval().policy()[:, SKIP].bool().tolist()
-        self.train(training)
         shortcuts = residual_blocks(encoder)
-        names = [name for name, skip in zip(self._blocks, skipped, strict=True) if skip]
+        names = [name for name, choice in zip(self._blocks, self.choice.tolist(), strict=True) if choice == SKIP]
         replace_blocks(encoder, lambda name, block: shortcuts[name] or block, names)
         spec = replace(self.base.spec, task=f"{self.base.spec.task} adashare".strip())
         return Base(encoder, replace(spec, encoder="", kwargs={}) if names else spec)
