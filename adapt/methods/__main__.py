@@ -1,0 +1,63 @@
+"""`python -m adapt.methods`: what every method costs on every backbone, or what it learns on one small task.
+
+Examples:
+    python -m adapt.methods --base resnet50 mobilenet_v2 --method patch taps
+    python -m adapt.methods --json > methods.json
+    python -m adapt.methods --train omniglot.npz --weights resnet44-cifar.pth
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+
+from adapt import methods_table, methods_train
+from adapt.base import IMAGENET, random_base
+from adapt.method import get_method
+from adapt.weights import released_base
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m adapt.methods", description="What every method costs on a base.")
+    parser.add_argument("--method", nargs="+", default=[], help="only these methods")
+    parser.add_argument("--base", nargs="+", default=[], help=f"only these of {', '.join(methods_table.BACKBONES)}")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON array of all rows")
+    form.add_argument("--markdown", action="store_true", help="the table of the docs")
+    parser.add_argument("--train", metavar="NPZ", help="train each method on ten characters of this Omniglot file")
+    parser.add_argument("--weights", metavar="FILE", help="released CIFAR ResNet-44 to train on; else it is random")
+    return parser
+
+
+def _lines(options: argparse.Namespace) -> Iterable[str]:
+    for method in options.method:
+        get_method(method)
+    if options.train:
+        base = released_base(options.weights, "resnet44", IMAGENET) if options.weights else random_base("resnet44")
+        rows = methods_train.results(base, methods_train.omniglot(options.train), options.method)
+        return [json.dumps(list(rows), indent=1)] if options.json else methods_train.as_markdown(rows)
+    for base_name in options.base:
+        methods_table.check_backbone(base_name)
+    costs = methods_table.records(options.method, options.base)
+    if options.json:
+        return [json.dumps(list(costs), indent=1)]
+    return methods_table.as_markdown(list(costs)) if options.markdown else methods_table.as_text(costs)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table; returns the exit code, 2 for a wrong name or file."""
+    options = _parser().parse_args(arguments)
+    try:
+        for line in _lines(options):
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+    except (ValueError, ImportError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,158 @@
+"""The table of methods and backbones, its docs, its command, and that each method learns a small real task."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from adapt import bench, list_methods
+from adapt.base import IMAGENET
+from adapt.methods.__main__ import main
+from adapt.methods_table import BACKBONES, as_markdown, describe, label, make_backbone, records
+from adapt.methods_train import Task, omniglot, results, train
+from adapt.model import wrap
+from adapt.weights import released_base
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs" / "methods.md"
+
+
+def count(base: str, method: str, key: str, **settings: object) -> int:
+    value = describe(make_backbone(base), base, method, settings)[key]
+    assert isinstance(value, int)
+    return value
+
+
+def test_counts_of_the_papers_are_in_the_table() -> None:
+    full = count("resnet26", "residual_adapter", "trainable_weights")
+    assert full == 645_216
+    assert count("resnet26", "residual_adapter", "trainable_weights", kind="series") == 689_152
+    for placement, share in (("early", 4.8), ("mid", 19.0), ("late", 76.2), ("half", 53.3)):
+        part = count("resnet26", "residual_adapter", "trainable_weights", placement=placement)
+        assert round(100 * part / full, 1) == share
+    assert count("mobilenet_v2", "patch", "trainable_parameters") == 34_112
+    assert count("mobilenet_v2", "patch", "trainable_parameters", norm="frozen", depthwise=True) == 64_224
+    for base, layers in (("resnet26", 25), ("resnet34", 36), ("vit_small", 48), ("densenet121", 120)):
+        assert count(base, "taps", "layers") == layers
+    assert count("fcn4", "fine_tune", "base_parameters") == 25_904
+    assert count("resnet44", "progressive", "trainable_parameters", side="fcn4", merge="alpha", dense=False) == 37_430
+
+
+def test_refusals_are_rows_and_variants_follow_their_method() -> None:
+    rows = {label(row): row for row in records(["patch", "lora"], ["mobilenet_v2", "black_box"])}
+    assert "black box" in rows["lora"]["refused"]
+    rows = {label(row): row for row in records(["patch"], ["resnet44"])}
+    assert set(rows) == {"patch", "patch norm=frozen depthwise=true"}
+    assert "needs depthwise" in rows["patch norm=frozen depthwise=true"]["refused"]
+    assert rows["patch"]["extra_multiply_adds"] == 0
+    assert rows["patch"]["stored_bytes"] == 4 * 2 * 3_168, "two parameters and two statistics per channel"
+
+
+def test_command_prints_tables_and_names_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--method", "bn", "features", "--base", "fcn4", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["method"] for row in rows] == ["bn", "features"]
+    assert main(["--method", "bn", "--base", "fcn4", "black_box"]) == 0
+    text = capsys.readouterr().out
+    assert "fcn4: 25,904 parameters" in text
+    assert "refused: bn changes weights" in text
+    for arguments, message in (
+        (["--method", "bm"], "did you mean 'bn'"),
+        (["--base", "fcn9"], "unknown backbone 'fcn9'"),
+        (["--train", "absent.npz"], "no file absent.npz"),
+    ):
+        assert main(arguments) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_docs_hold_the_current_table() -> None:
+    table = DOCS.read_text().split("<!-- python -m adapt.methods --markdown -->")[1].split("<!-- end -->")[0]
+    header, _, *lines = [line for line in table.splitlines() if line.startswith("|")]
+    columns = [cell.strip() for cell in header.split("|")[2:-1]]
+    assert columns == list(BACKBONES)
+    written = {}
+    for line in lines:
+        name, *cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        written[name] = dict(zip(columns, cells, strict=True))
+    assert {name.split()[0] for name in written} == set(list_methods())
+    for base in ("fcn4", "resnet44", "black_box"):
+        for row in records(bases=[base]):
+            cell = written[label(row)][base]
+            if "refused" in row:
+                number = cell.removeprefix("no [").removesuffix("]")
+                assert f"\n{number}. {row['refused']}\n" in table
+            else:
+                assert cell == f"{row['trainable_parameters']:,}"
+
+
+def test_markdown_numbers_each_reason_once() -> None:
+    rows = [{"base": base, "method": m, "settings": {}, "refused": "why"} for base in "ab" for m in ("x", "y")]
+    lines = list(as_markdown(rows))
+    assert lines[2] == "| x | no [1] | no [1] |"
+    assert lines[-1] == "1. why"
+
+
+def test_fusion_tasks_share_one_pass_of_the_base() -> None:
+    assert bench.fusion_passes(tasks=3, image_size=32) == {"tasks": 3, "base_passes": 1, "side_passes": 3}
+    ratios = bench.inference(make_backbone("fcn4"), 32, batch=2, rounds=1, methods=["lora", "bn"])
+    assert set(ratios) == {"lora_unmerged", "lora_merged", "bn_unmerged", "bn_merged", "base_seconds"}
+
+
+def test_training_reads_omniglot_and_learns(shared: Path) -> None:
+    task = omniglot(shared / "data" / "omniglot_small.npz")
+    assert (len(task.labels), len(task.test_labels), task.classes) == (150, 50, 10)
+    assert torch.equal(task.labels.bincount(), torch.full((10,), 15))
+    adapted = wrap(make_backbone("fcn4"), "fine_tune", image_size=32)
+    assert train(adapted, task, epochs=12) > 0.3
+    few = Task(task.images[:32], task.labels[:32], task.test_images, task.test_labels)
+    again = [train(wrap(make_backbone("fcn4"), "bn", image_size=32), few, epochs=1) for _ in range(2)]
+    assert again[0] == again[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", list_methods())
+def test_every_method_trains_above_chance(shared: Path, method: str) -> None:
+    base = released_base(shared / "weights" / "resnet44-cifar.pth", "resnet44", IMAGENET)
+    (row,) = results(base, omniglot(shared / "data" / "omniglot_small.npz"), [method])
+    assert row["accuracy"] > 2 * row["chance"]
+
+
+@pytest.mark.slow
+def test_script_of_the_docs_runs(tmp_path: Path) -> None:
+    script = ROOT / "docs" / "three_tasks.py"
+    assert len(script.read_text().splitlines()) < 60
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "", "HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"^\w+: \d+ of 16 right$", done.stdout, re.MULTILINE)) == 3
+
+
+@pytest.mark.slow
+def test_method_of_the_docs_is_picked_up_by_tests_and_command(tmp_path: Path) -> None:
+    for folder in ("adapt", "configs", "tests"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", "pretrained"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    text = DOCS.read_text()
+    for language, path in (("python", "adapt/methods/gain.py"), ("yaml", "configs/adapt/gain.yaml")):
+        found = re.search(rf"`{path}`:\n\n```{language}\n(.*?)```", text, re.DOTALL)
+        assert found is not None
+        (tmp_path / path).write_text(found[1])
+    environment = {"PYTHONPATH": str(tmp_path), "PATH": "", "HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, "-m", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert re.search(r"gain +3,168|gain +4,752", run("adapt.methods", "--method", "gain", "--base", "resnet44"))
+    # The fixture of the saved tasks runs all methods; the other tests are of this one.
+    chosen = "gain and not saved"
+    assert "passed" in run("pytest", "tests/test_adapt_methods.py", "-k", chosen, "-p", "no:cacheprovider", "-rN", "-v")
