@@ -17,10 +17,10 @@ demo: $(VENV)/installed
 	$(BIN)/python -m agents.evaluate run=$(RUN) blind=$(RUN)/blind env.split=val
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -m "not slow and not gpu and not habitat"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu and not habitat"
 
 test-all: $(VENV)/installed
-	$(BIN)/python -m pytest -m "not habitat"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not habitat"
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
@@ -28,5 +28,8 @@ lint: $(VENV)/installed
 bench: $(VENV)/installed
 	$(BIN)/python -m agents.bench
 
+# Numba does not notice a change in a kernel that another file calls: `make clean` drops what it compiled.
+
 clean:
 	rm -rf $(VENV) build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -36,7 +36,7 @@ class Collector:
 
     Each agent follows the expert with probability beta at every step. Beta falls from 1 to the agent's own floor over
     the first third of training; floors are spread evenly over `beta_floor`. An eighth of the agents act greedily, the
-    others sample. A wrong STOP by the learner is replaced while training, as it would only end the episode.
+    others sample at `temperature`. A wrong STOP by the learner is replaced, as it would only end the episode.
     """
 
     def __init__(
@@ -45,11 +45,13 @@ class Collector:
         simulator: PointNavVecEnv,
         policy: NavigationPolicy,
         beta_floor: tuple[float, float],
+        temperature: float,
         seed: int,
     ) -> None:
         """Reset the environment and get ready to collect."""
         self.env, self.simulator, self.stack = env, simulator, FrameStack(policy)
         count = env.num_envs
+        self.temperature = temperature
         self.rng = np.random.default_rng([seed, 2])
         self.floor = np.linspace(*beta_floor, count)
         self.greedy = np.arange(count) % 8 == 7
@@ -74,7 +76,8 @@ class Collector:
         beta = 1.0 - (1.0 - self.floor) * min(1.0, 3.0 * progress)
         follows = (self.rng.random(len(labels)) < beta) | (self.led > 0)
         noise = self.rng.random(len(labels))
-        probabilities = self.stack.probabilities(self.observations, self.simulator.nav.agents.steps)
+        steps = self.simulator.nav.agents.steps
+        probabilities = self.stack.probabilities(self.observations, steps, self.temperature)
         own = np.where(self.greedy, probabilities.argmax(1), sample_actions(probabilities, noise))
         own = np.where((own == self.stop) & (labels != self.stop), labels, own)
         return np.where(follows, labels, own)

@@ -81,7 +81,7 @@ def _collect_in_child(cfg: DictConfig, folder: str, link: _Link, seed: int) -> N
         env, simulator = make_env(cfg, places, vision, cfg.env.agents, seed)
         policy = make_policy(cfg, vision)
         held = link.fetch(policy, -1)
-        collector = Collector(env, simulator, policy, tuple(cfg.algo.beta_floor), seed)
+        collector = Collector(env, simulator, policy, tuple(cfg.algo.beta_floor), cfg.algo.temperature, seed)
         store = _open_store(cfg, Path(folder), collector)
         while not link.stop.is_set() and os.getppid() == parent:
             held = link.fetch(policy, held)
@@ -133,7 +133,7 @@ class DaggerData:
         else:
             places = make_places(cfg.env, cfg.env.split, cfg.seed)
             env, simulator = make_env(cfg, places, vision, cfg.env.agents, seed)
-            self.collector = Collector(env, simulator, policy, tuple(cfg.algo.beta_floor), seed)
+            self.collector = Collector(env, simulator, policy, tuple(cfg.algo.beta_floor), cfg.algo.temperature, seed)
             self.store = _open_store(cfg, folder, self.collector)
             lanes = self.store.lanes
             self.collector.collect(self.store, max(1, cfg.algo.warmup_frames // lanes), start / self.total)

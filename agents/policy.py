@@ -23,7 +23,7 @@ from adapt import Adapted, Base
 from agents.observations import FEATURES, GOAL, MAP, RGB, VALID, Observations
 
 CODES = "codes"
-GOAL_CHANNELS = 3
+GOAL_CHANNELS = 5
 GROUPS = 8
 
 
@@ -37,24 +37,37 @@ def _orthogonal(module: nn.Module, gain: float = math.sqrt(2)) -> nn.Module:
     return module
 
 
-def goal_channels(goal: Tensor) -> Tensor:
-    """(..., 2) polar goal (metres, radians) to (..., 3): cosine, sine and distance (in units of 5 m).
+def goal_channels(goal: Tensor, valid: Tensor) -> Tensor:
+    """What the policy reads of a stack of goals.
 
-    Departs: the paper feeds metres; a unit of 5 m keeps the three channels on one scale.
+    Departs: the paper feeds cosine, sine and metres. A unit of 5 m keeps the channels on one scale; nearness spreads
+    out the last half metre, where stopping is decided; stillness tells an agent that something it cannot see holds it.
+
+    Args:
+        goal: (B, K, 2) polar goals (metres, radians), oldest first.
+        valid: (B, K) 1 where the frame belongs to the episode, else 0.
+
+    Returns:
+        (B, K, 5): cosine, sine, distance / 5 m, nearness 1 / (1 + 5 distance), and stillness exp(-moved / 5 cm), where
+        moved is how far the goal went in the agent's view since the frame before; all zero where not valid.
     """
     rho, phi = goal.unbind(-1)
-    return torch.stack([phi.cos(), phi.sin(), rho / 5.0], dim=-1)
+    cos, sin = phi.cos(), phi.sin()
+    seen = torch.stack([rho * cos, rho * sin], dim=-1)
+    moved = (seen[:, 1:] - seen[:, :-1]).norm(dim=-1)
+    still = F.pad(torch.exp(-moved / 0.05) * valid[:, :-1], (1, 0))
+    return torch.stack([cos, sin, rho / 5.0, 1.0 / (1.0 + 5.0 * rho), still], dim=-1) * valid[..., None]
 
 
 def _map_network(channels: int, size: int) -> nn.Sequential:
-    """The paper's three convolutions for an 84-cell map; smaller strides for a small one."""
-    first, second = ((8, 4), (4, 2)) if size >= 64 else ((4, 2), (4, 2))
+    """The paper's three convolutions for an 84-cell map; smaller strides and half the channels for a small one."""
+    first, second, width = ((8, 4), (4, 2), 32) if size >= 64 else ((4, 2), (4, 2), 16)
     return nn.Sequential(
-        nn.Conv2d(channels, 32, *first),
+        nn.Conv2d(channels, width, *first),
         nn.ReLU(),
-        nn.Conv2d(32, 64, *second),
+        nn.Conv2d(width, 2 * width, *second),
         nn.ReLU(),
-        nn.Conv2d(64, 32, 3),
+        nn.Conv2d(2 * width, 32, 3),
         nn.ReLU(),
         nn.Flatten(),
     )
@@ -125,7 +138,7 @@ class NavigationExtractor(BaseFeaturesExtractor):
         Returns:
             (B, hidden[-1]).
         """
-        goals = (goal_channels(goal) * valid[..., None]).flatten(1)
+        goals = goal_channels(goal, valid).flatten(1)
         parts = [self.goal(goals)]
         if codes is not None:
             stacked = (codes * valid[:, :, None, None, None].to(codes.dtype)).flatten(1, 2)
@@ -134,7 +147,8 @@ class NavigationExtractor(BaseFeaturesExtractor):
             parts.append(self.visual(torch.cat([stacked, tiled], dim=1)))
         if self.map is not None:
             assert maps is not None
-            parts.append(self.map(maps.float() / 127.5 - 1.0))
+            kind = torch.bfloat16 if self.use_bfloat16 else torch.float32
+            parts.append(self.map(maps.to(kind).mul_(1 / 127.5).sub_(1.0)))
         return cast(Tensor, self.head(torch.cat([p.to(parts[0].dtype) for p in parts], dim=1)))
 
     def forward(self, observations: dict[str, Tensor]) -> Tensor:

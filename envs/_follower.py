@@ -13,6 +13,9 @@ STOP, FORWARD, LEFT, RIGHT = 0, 1, 2, 3
 LOOKAHEAD = 2.0
 # Below this share of the possible progress a step counts as blocked.
 PROGRESS = 0.5
+# A step that gains at least this share of its length is taken without turning first. A stricter follower saves 2% of the
+# way, but its choice between a step and a turn hangs on angles too fine to be seen, and so is harder to imitate.
+ENOUGH = 0.94
 
 
 @kernel
@@ -120,13 +123,15 @@ def act(
 ) -> int:
     """Best action of one agent.
 
-    Turn to the heading nearest to a point ahead on the shortest path, then go forward. Where a step at that heading
-    would be blocked, turn to the heading whose step gains most. Both depend on the position alone and not on which
-    way the agent looks, so it never turns to and fro.
+    Go forward where that gains enough. Else turn to the heading nearest to a point ahead on the shortest path or,
+    where a step at that heading would be blocked, to the heading whose step gains most. Both headings depend on the
+    position alone and not on which way the agent looks, so it never turns to and fro.
     """
     here = toward(g, t, x, y, z)[0]
     if here < success or here == np.inf:
         return STOP
+    if here - _after_forward(g, t, x, y, z, heading, forward) >= ENOUGH * min(forward, here):
+        return FORWARD
     ax, az = _aim(g, t, x, y, z, LOOKAHEAD * forward)
     off = np.arctan2(x - ax, z - az) - heading
     off -= 2.0 * np.pi * np.round(off / (2.0 * np.pi))

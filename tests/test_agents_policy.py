@@ -13,7 +13,7 @@ from agents.collector import Collector, frame_layout, stored
 from agents.frames import ACTION, STEP, FrameStore
 from agents.imitation import ImitationLearner
 from agents.observations import FEATURES, GOAL, RGB, VALID, stack_frames
-from agents.policy import FrameStack, sample_actions
+from agents.policy import FrameStack, goal_channels, sample_actions
 from agents.setup import make_env, make_policy, make_vision
 from configs.compose import compose
 
@@ -36,7 +36,7 @@ def collected(cfg: DictConfig, folder: Path, steps: int = 60):
     vision = make_vision(cfg)
     env, simulator = make_env(cfg, [simple_place(6)], vision, 4, 0)
     policy = make_policy(cfg, vision)
-    collector = Collector(env, simulator, policy, (0.2, 0.5), seed=0)
+    collector = Collector(env, simulator, policy, (0.2, 0.5), 1.0, seed=0)
     store = FrameStore.create(folder, 4, 256, frame_layout(collector.observations))
     collector.collect(store, steps, progress=1.0)
     return vision, env, simulator, policy, store
@@ -169,3 +169,13 @@ def test_unknown_words_suggest_the_nearest() -> None:
         with pytest.raises(ValueError, match=said):
             compose("train", ["run=none", *words])
     assert OmegaConf.is_config(compose("train", ["run=none"]))
+
+
+def test_goal_channels_in_closed_form() -> None:
+    goal = torch.tensor([[[9.0, 9.0], [2.0, 0.0], [2.0, 0.0], [1.75, 0.0]]])
+    valid = torch.tensor([[0.0, 1.0, 1.0, 1.0]])
+    channels = goal_channels(goal, valid)[0]
+    assert (channels[0] == 0).all()
+    torch.testing.assert_close(channels[1], torch.tensor([1.0, 0.0, 0.4, 1 / 11, 0.0]))
+    torch.testing.assert_close(channels[2], torch.tensor([1.0, 0.0, 0.4, 1 / 11, 1.0]))
+    assert channels[3, 4] == pytest.approx(np.exp(-5.0), rel=1e-4)

@@ -187,7 +187,7 @@ def test_generated_episodes_keep_the_rules(grid: NavGrid, made: list[Episode]) -
     assert listed == pytest.approx(np.array(true))
     assert (listed >= 1.0).all() and (listed <= 12.0).all()
     ratio = listed / np.linalg.norm(starts - goals, axis=1)
-    assert (ratio > 1.1).mean() >= 0.7
+    assert (ratio > 1.1).mean() >= 0.6
     assert (ratio < 1.1).mean() >= 0.1
     headings = np.array([e.start_heading for e in made])
     assert headings.min() < -2 and headings.max() > 2

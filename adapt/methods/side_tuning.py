@@ -33,7 +33,7 @@ class SideTuningConfig(MethodConfig):
 
     Attributes:
         side: an encoder's name, or "base" for the base's own architecture.
-        width: multiplies the hidden channels of an FCN side network; 1 is the paper's.
+        width: multiplies the hidden channels of an FCN side network; 1 is the paper's, for 256 pixels.
         init: initial side weights. "random": the encoder's default. "base": a copy of the base, which must
             have the same architecture. "distill": random until `distill` is called, which trains the side to
             give the base's features. "low_energy": random with the last layer scaled by 0.01, so that the
@@ -49,7 +49,7 @@ class SideTuningConfig(MethodConfig):
     """
 
     side: str = "fcn5"
-    width: float = 0.5
+    width: float = 0.25
     init: str = "random"
     merge: str = "alpha"
     alpha: float = 0.5
