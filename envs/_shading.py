@@ -123,9 +123,7 @@ def shade(
             if f < 0:
                 rgb[k, 0] = rgb[k, 1] = rgb[k, 2] = 0
             else:
-                _shade_pixel(
-                    barycentric_u[k], barycentric_v[k], face_floats[f], face_ints[f], texels, textures, rgb[k]
-                )
+                _shade_pixel(barycentric_u[k], barycentric_v[k], face_floats[f], face_ints[f], texels, textures, rgb[k])
         if len(depth):
             depth[k] = 0.0 if f < 0 else distance[k]
         if len(normal):
@@ -181,12 +179,8 @@ def _shade_pixel(
         p, q, r, s = texels[top + left], texels[top + right], texels[bottom + left], texels[bottom + right]
         wp, wq, wr, ws = (1.0 - wx) * (1.0 - wy), wx * (1.0 - wy), (1.0 - wx) * wy, wx * wy
         red *= (wp * (p & 255) + wq * (q & 255) + wr * (r & 255) + ws * (s & 255)) * BYTE
-        green *= (
-            wp * (p >> 8 & 255) + wq * (q >> 8 & 255) + wr * (r >> 8 & 255) + ws * (s >> 8 & 255)
-        ) * BYTE
-        blue *= (
-            wp * (p >> 16 & 255) + wq * (q >> 16 & 255) + wr * (r >> 16 & 255) + ws * (s >> 16 & 255)
-        ) * BYTE
+        green *= (wp * (p >> 8 & 255) + wq * (q >> 8 & 255) + wr * (r >> 8 & 255) + ws * (s >> 8 & 255)) * BYTE
+        blue *= (wp * (p >> 16 & 255) + wq * (q >> 16 & 255) + wr * (r >> 16 & 255) + ws * (s >> 16 & 255)) * BYTE
     pixel[0] = int(red + 0.5)
     pixel[1] = int(green + 0.5)
     pixel[2] = int(blue + 0.5)
