@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/demo
+resume = $(if $(wildcard $(1)/config.yaml),resume=true)
 
 .PHONY: demo test test-all lint bench clean
 
@@ -12,8 +13,8 @@ $(VENV)/installed: pyproject.toml
 
 # Train a seeing and a blind agent the same way, judge both in apartments that neither has seen, write the report.
 demo: $(VENV)/installed
-	$(BIN)/python -m agents.train algo=dagger adapt=side_tuning base=curvature env=apartments run=$(RUN)
-	$(BIN)/python -m agents.train algo=dagger blind=true env=apartments run=$(RUN)/blind
+	$(BIN)/python -m agents.train algo=dagger adapt=side_tuning base=curvature env=apartments run=$(RUN) $(call resume,$(RUN))
+	$(BIN)/python -m agents.train algo=dagger blind=true env=apartments run=$(RUN)/blind $(call resume,$(RUN)/blind)
 	$(BIN)/python -m agents.evaluate run=$(RUN) blind=$(RUN)/blind env.split=val
 
 test: $(VENV)/installed

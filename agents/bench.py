@@ -1,4 +1,4 @@
-"""``make bench``: speeds of every stage on this machine, each beside a reference measured in the same run."""
+"""``make bench``: speeds of the stages on this machine; those of the simulator beside a reference of the same run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from envs.scans import load_scene
 
 
 def learning(places: list[Place]) -> dict[str, float]:
-    """Frozen base, acting and imitation updates of the demo's agent at 64x64, one thread."""
+    """Frozen base and imitation updates of the demo's agent at 64x64, one thread."""
     cfg = compose("train", ["run=none"])
     vision = make_vision(cfg)
     env, simulator = make_env(cfg, places, vision, bench.AGENTS, 0)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.lib.format import open_memmap
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from adapt import Base
 from agents.frames import ACTION, FORMAT, STEP, FrameStore
@@ -21,11 +21,15 @@ from configs.compose import cli
 from envs.renderer import Camera
 from envs.vector import PointNavVecEnv
 
+SEEN = "seen.json"
+
 
 def _frame(observations: Observations) -> Observations:
     """One frame of every agent as the store keeps it: images with channels first."""
-    out = {GOAL: observations[GOAL], RGB: observations[RGB].transpose(0, 3, 1, 2)}
-    return {**out, MAP: observations[MAP]} if MAP in observations else out
+    out = {key: observations[key] for key in (GOAL, MAP) if key in observations}
+    if RGB in observations:
+        out[RGB] = observations[RGB].transpose(0, 3, 1, 2)
+    return out
 
 
 def record(cfg: DictConfig, folder: Path) -> dict[str, Any]:
@@ -57,23 +61,40 @@ def record(cfg: DictConfig, folder: Path) -> dict[str, Any]:
             "expert_success": successes / max(episodes, 1),
         }
         write_text(scratch / "versions.json", json.dumps({**versions(cfg.seed), **numbers}, indent=1))
+        write_text(scratch / SEEN, json.dumps(_seen(cfg)))
         scratch.rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return numbers
 
 
-def prepare(folder: Path, base: Base | None, reads: frozenset[str]) -> FrameStore:
+def _seen(cfg: DictConfig) -> dict[str, Any]:
+    """What recorded frames depend on: task and camera."""
+    return {"task": OmegaConf.to_container(cfg.env.task), "camera": OmegaConf.to_container(cfg.env.camera)}
+
+
+def prepare(cfg: DictConfig, folder: Path, base: Base | None, reads: frozenset[str]) -> FrameStore:
     """Open recorded frames for a policy: only what it reads, with the base's features computed once and kept on disk.
 
     Features lie beside the frames, named by the base's sha256.
+
+    Raises:
+        FileNotFoundError: There are no recorded frames.
+        ValueError: They were recorded for another task or camera, or without pictures.
     """
     store = FrameStore.open(folder)
-    if "image" not in reads:
-        rgb = store.arrays.pop(RGB)
-    else:
-        rgb = store.arrays[RGB]
-    if base is not None and "features" in reads:
+    before, now = json.loads((folder / SEEN).read_text()), _seen(cfg)
+    for part in now:
+        for key in sorted(now[part].keys() - {"sensors"}):
+            if before[part].get(key) != now[part][key]:
+                raise ValueError(
+                    f"{folder} was recorded with env.{part}.{key}={before[part].get(key)}, this run has "
+                    f"{now[part][key]}; record again or use the same"
+                )
+    if reads and RGB not in store.arrays:
+        raise ValueError(f"{folder} was recorded without pictures; record again with rgb among env.task.sensors")
+    rgb = store.arrays[RGB] if "image" in reads else store.arrays.pop(RGB, None)
+    if base is not None and "features" in reads and rgb is not None:
         store.arrays[FEATURES] = _cached_features(folder, base, rgb)
     return store
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
@@ -60,7 +58,6 @@ class Collector:
         self.best = np.full(count, np.inf)
         self.since = np.zeros(count, np.int64)
         self.led = np.zeros(count, np.int64)
-        self.records: list[dict[str, Any]] = []
 
     def collect(self, store: FrameStore, steps: int, progress: float) -> None:
         """Take `steps` steps with every agent at training progress in [0, 1] and append the frames to `store`."""
@@ -68,8 +65,7 @@ class Collector:
             labels = self.simulator.nav.expert()
             store.push({**stored(self.observations), ACTION: labels, STEP: self.simulator.nav.agents.steps})
             actions = self._act(labels, progress)
-            self.observations, _, dones, infos = self.env.step(actions)  # type: ignore[assignment]
-            self.records += [info["nav"] for info in infos if "nav" in info]
+            self.observations, _, dones, _ = self.env.step(actions)  # type: ignore[assignment]
             self._watch(dones)
 
     def _act(self, labels: NDArray[np.int64], progress: float) -> NDArray[np.int64]:

@@ -24,7 +24,7 @@ from agents.setup import Vision, make_env, make_places, make_policy, make_vision
 SPAWN = multiprocessing.get_context("spawn")
 
 
-class CollectorDied(RuntimeError):
+class CollectorDied(ChildProcessError):
     """The process that collects frames ended before training did."""
 
 
@@ -113,6 +113,7 @@ class DaggerData:
         """Start collecting into `folder` for a policy that has made `start` updates."""
         self.cfg, self.folder, self.policy = cfg, folder, policy
         self.total = cfg.algo.updates
+        window = cfg.algo.learner.window + cfg.policy.frames - 1
         seed = cfg.seed + start  # a resumed run goes on with other episodes than it began with
         self.collector: Collector | None = None
         self.process: Any = None
@@ -129,14 +130,15 @@ class DaggerData:
             self.process.start()
             self._wait_for(folder.exists)
             self.store = FrameStore.open(folder)
-            self._wait_for(lambda: self.store.frames_written >= min(cfg.algo.warmup_frames, self.store.length))
+            warm = min(cfg.algo.warmup_frames, self.store.length * self.store.lanes)
+            self._wait_for(lambda: self.store.frames_written >= warm and self.store.windows_available(window))
         else:
             places = make_places(cfg.env, cfg.env.split, cfg.seed)
             env, simulator = make_env(cfg, places, vision, cfg.env.agents, seed)
             self.collector = Collector(env, simulator, policy, tuple(cfg.algo.beta_floor), cfg.algo.temperature, seed)
             self.store = _open_store(cfg, folder, self.collector)
-            lanes = self.store.lanes
-            self.collector.collect(self.store, max(1, cfg.algo.warmup_frames // lanes), start / self.total)
+            steps = max(window, cfg.algo.warmup_frames // self.store.lanes)
+            self.collector.collect(self.store, steps, start / self.total)
 
     def _wait_for(self, ready: Any) -> None:
         while not ready():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from collections.abc import Callable
@@ -10,7 +11,9 @@ from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError
 
+from adapt.files import write_atomically
 from agents.evaluation import Act, expert_actor, policy_actor, random_actor, run_episodes
 from agents.policy import NavigationPolicy
 from agents.report import terminal_table, write_report
@@ -23,6 +26,7 @@ from envs.pointnav import Place, PointNav
 MEASURES = ("success", "spl", "soft_spl", "distance_to_goal", "nav_reward", "collisions")
 PICTURED, FILMED = 6, 4
 FILM_SIZE = 128
+AGENT, UNTRAINED = "agent", "untrained"
 
 
 def load_policy(path: Path, untrained: bool = False) -> tuple[DictConfig, NavigationPolicy, Vision]:
@@ -70,8 +74,9 @@ def _write_top_downs(folder: Path, places: list[Place], records: list[dict[str, 
         start = np.asarray(episode.start_position)
         navigable, origin, cell = place.grid.top_down(int(place.grid.island(start[None])[0]))
         field = place.grid.field(np.asarray(episode.goal_position))
+        drawn = io.BytesIO()
         np.savez_compressed(
-            folder / f"topdown_{i}.npz",
+            drawn,
             navigable=navigable,
             origin=origin,
             cell=cell,
@@ -84,6 +89,7 @@ def _write_top_downs(folder: Path, places: list[Place], records: list[dict[str, 
             success=record["success"],
             spl=record["spl"],
         )
+        write_atomically(folder / f"topdown_{i}.npz", drawn.getvalue())
 
 
 def _film(
@@ -93,6 +99,7 @@ def _film(
     vision: Vision,
     actor: Callable[[], Act],
     records: list[dict[str, Any]],
+    seed: int,
 ) -> None:
     """Replay a few episodes and keep what the agent saw, drawn at a size that a person can see."""
     clips = []
@@ -105,14 +112,23 @@ def _film(
             a = nav.agents
             frames.append(nav.renderer.render(a.place, a.position, a.heading, camera, ("rgb",))["rgb"][0])
 
-        record = run_episodes(cfg, [_episode(places, records[index])], vision, actor(), cfg.seed, look)[0]
+        record = run_episodes(cfg, [_episode(places, records[index])], vision, actor(), seed, look)[0]
         outcome = "reached" if record["success"] else "missed"
         clips.append((np.stack(frames), f"{record['scene_id']}: goal {outcome} in {record['steps']} steps"))
     write_video(folder / "video.gif", clips, scale=2)
 
 
 def _merged(cfg: DictConfig, changes: dict[Any, Any]) -> DictConfig:
-    made = OmegaConf.merge(cfg, changes)
+    """A config with some keys changed.
+
+    Raises:
+        ValueError: A key that the config does not have.
+    """
+    OmegaConf.set_struct(cfg, True)
+    try:
+        made = OmegaConf.merge(cfg, changes)
+    except ConfigKeyError as error:
+        raise ValueError(f"the run's config has no key {error.full_key}; see its config.yaml") from error
     assert isinstance(made, DictConfig)
     return made
 
@@ -123,47 +139,67 @@ def main(cfg: DictConfig) -> None:
     run_path = Path(cfg.run)
     started = time.monotonic()
     trained, policy, vision = load_policy(run_path, cfg.untrained)
-    split = cfg.env.split
-    changes = {key: value for key, value in cfg.env.items() if key != "split"}
-    trained = _merged(trained, {"env": changes})
+    blind = _load_blind(cfg)
+    trained = _merged(trained, {"env": {key: value for key, value in cfg.env.items() if key != "split"}})
     temperature = trained.evaluation.temperature if cfg.temperature is None else cfg.temperature
-    places = make_places(trained.env, split, cfg.seed)
-    folder = run_path / "eval" / split
+    places = make_places(trained.env, cfg.env.split, cfg.seed)
+    name = UNTRAINED if cfg.untrained else AGENT
+    rows = {name: run_episodes(trained, places, vision, policy_actor(policy, temperature), cfg.seed)}
+    sightless, unseen = _merged(trained, {"blind": True}), Vision(None, None)
+    if blind is not None:
+        rows["blind"] = run_episodes(sightless, places, unseen, policy_actor(blind, temperature), cfg.seed)
+    if cfg.references and not cfg.untrained:
+        rows["random"] = run_episodes(sightless, places, unseen, random_actor, cfg.seed)
+        rows["expert"] = run_episodes(sightless, places, unseen, expert_actor, cfg.seed)
+    folder = run_path / "eval" / cfg.env.split
     folder.mkdir(parents=True, exist_ok=True)
-    unseen = Vision(None, None)
-    agent = run_episodes(trained, places, vision, policy_actor(policy, temperature), cfg.seed)
-    rows: dict[str, list[dict[str, Any]]] = {"agent": agent}
-    blind_cfg = _merged(trained, {"blind": True})
-    if cfg.blind is not None:
-        other, blind_policy, _ = load_policy(Path(cfg.blind))
-        if not other.blind:
-            raise ValueError(f"blind={cfg.blind} holds an agent that sees; train one with blind=true")
-        rows["blind"] = run_episodes(blind_cfg, places, unseen, policy_actor(blind_policy, temperature), cfg.seed)
-    if cfg.references:
-        rows["random"] = run_episodes(blind_cfg, places, unseen, random_actor, cfg.seed)
-        rows["expert"] = run_episodes(blind_cfg, places, unseen, expert_actor, cfg.seed)
-    for name, records in rows.items():
-        _write_records(folder / f"{name}.jsonl", records)
-    write_text(folder / "versions.json", json.dumps({**versions(cfg.seed), "temperature": temperature}, indent=1))
-    _write_top_downs(folder, places, rows["agent"])
-    if not trained.blind and cfg.video:
-        _film(trained, folder, places, vision, lambda: policy_actor(policy, temperature), rows["agent"])
-    _write_numbers(run_path, rows, places, round(time.monotonic() - started, 1))
+    if not cfg.untrained:
+        _clear(folder)
+        write_text(folder / "versions.json", json.dumps({**versions(cfg.seed), "temperature": temperature}, indent=1))
+    for row, records in rows.items():
+        _write_records(folder / f"{row}.jsonl", records)
+    if not cfg.untrained:
+        _write_top_downs(folder, places, rows[AGENT])
+        if cfg.video and not trained.blind:
+            _film(trained, folder, places, vision, lambda: policy_actor(policy, temperature), rows[AGENT], cfg.seed)
+    _write_numbers(run_path, cfg.env.split, rows, len(places), round(time.monotonic() - started, 1))
     print(terminal_table(rows))  # noqa: T201 (the command's output)
-    print(f"report: {write_report(run_path, split)}")  # noqa: T201
+    if not cfg.untrained:
+        print(f"report: {write_report(run_path, cfg.env.split)}")  # noqa: T201
 
 
-def _write_numbers(run_path: Path, rows: dict[str, list[dict[str, Any]]], places: list[Place], seconds: float) -> None:
+def _load_blind(cfg: DictConfig) -> NavigationPolicy | None:
+    """The blind agent to compare with, checked before any episode runs."""
+    if cfg.blind is None:
+        return None
+    other, policy, _ = load_policy(Path(cfg.blind))
+    if not other.blind:
+        raise ValueError(f"blind={cfg.blind} holds an agent that sees; train one with blind=true")
+    return policy
+
+
+def _clear(folder: Path) -> None:
+    """Drop an earlier evaluation, so that a report never mixes two; the untrained agent's row stays."""
+    for old in folder.iterdir():
+        if old.name != f"{UNTRAINED}.jsonl":
+            old.unlink()
+
+
+def _write_numbers(
+    run_path: Path, split: str, rows: dict[str, list[dict[str, Any]]], scenes: int, seconds: float
+) -> None:
     """Merge the means of all rows into the run's ``result.json``."""
-    numbers: dict[str, Any] = {"episodes": len(rows["agent"]), "scenes": len(places), "eval_seconds": seconds}
+    file = run_path / "result.json"
+    numbers: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    if AGENT in rows:
+        numbers = {key: value for key, value in numbers.items() if "." not in key or key.startswith(UNTRAINED)}
+        numbers.update(split=split, episodes=len(rows[AGENT]), scenes=scenes, eval_seconds=seconds)
+        numbers["seconds"] = round(float(numbers.get("train_seconds", 0.0)) + seconds, 1)
     for name, records in rows.items():
-        prefix = "" if name == "agent" else f"{name}."
+        prefix = "" if name == AGENT else f"{name}."
         for key in MEASURES:
             numbers[f"{prefix}{key}"] = float(np.mean([r[key] for r in records]))
-    file = run_path / "result.json"
-    old = json.loads(file.read_text()) if file.exists() else {}
-    numbers["seconds"] = round(float(old.get("train_seconds", 0.0)) + seconds, 1)
-    write_text(file, json.dumps({**old, **numbers}, indent=1, sort_keys=True))
+    write_text(file, json.dumps(numbers, indent=1, sort_keys=True))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from agents.observations import Observations
 from agents.policy import FrameStack, NavigationPolicy, sample_actions
-from agents.setup import Vision, make_env
+from agents.setup import Vision, make_env, make_places
 from envs.pointnav import Place, PointNav
 
 # (stacked observations, simulator, one uniform number per agent) -> (N,) action indices
@@ -83,3 +83,24 @@ def run_episodes(
             noise[n] = _noise(nav, int(n), seed)
     order = {(p.scene.name, e.episode_id): i for i, (p, e) in enumerate((p, e) for p in places for e in p.episodes)}
     return sorted(records, key=lambda r: order[(r["scene_id"], r["episode_id"])])
+
+
+class Validation:
+    """A few held-out episodes now and then while training: a learning curve, never a choice between checkpoints."""
+
+    def __init__(self, cfg: DictConfig) -> None:
+        """Build the validation scenes, if the config asks for any."""
+        self.cfg = cfg
+        self.places = []
+        if cfg.validation.episodes:
+            places = make_places(cfg.env, cfg.validation.split, cfg.seed)
+            share = max(1, cfg.validation.episodes // len(places))
+            self.places = [type(p)(p.scene, p.grid, p.episodes[:share]) for p in places][: cfg.validation.episodes]
+
+    def __call__(self, policy: NavigationPolicy, vision: Vision) -> dict[str, float]:
+        """Success and SPL of the policy now; empty if no validation was asked for."""
+        if not self.places:
+            return {}
+        act = policy_actor(policy, self.cfg.evaluation.temperature)
+        records = run_episodes(self.cfg, self.places, vision, act, self.cfg.seed)
+        return {f"val/{key}": float(np.mean([r[key] for r in records])) for key in ("success", "spl")}

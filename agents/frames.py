@@ -54,7 +54,7 @@ class FrameStore:
         if need > disk.f_bavail * disk.f_frsize:
             raise OSError(
                 f"{folder}: {need / 2**30:.1f} GiB of frames do not fit on this disk "
-                f"({disk.f_bavail * disk.f_frsize / 2**30:.1f} GiB free); lower algo.buffer_frames or free some space"
+                f"({disk.f_bavail * disk.f_frsize / 2**30:.1f} GiB free); ask for fewer frames or free some space"
             )
         for key, (shape, kind) in layout.items():
             open_memmap(folder / f"{key}.npy", "w+", np.dtype(kind), (lanes, length, *shape))

@@ -19,7 +19,7 @@ class ImitationLearner:
     """Cross-entropy on the expert's actions (Side-Tuning, section 4.3: behaviour cloning), by Adam.
 
     A batch is made of windows of consecutive frames, so that each frame is encoded once although up to K stacks hold
-    it: with 8 labelled frames and K = 4 that is 11 encodings instead of 32.
+    it: with 4 labelled frames and K = 4 that is 7 encodings instead of 16.
     """
 
     def __init__(
@@ -27,8 +27,8 @@ class ImitationLearner:
         policy: NavigationPolicy,
         total_updates: int,
         learning_rate: float = 1e-3,
-        batch_size: int = 256,
-        window: int = 8,
+        batch_size: int = 128,
+        window: int = 4,
         max_grad_norm: float = 1.0,
         weight_decay: float = 0.0,
         schedule: str = "linear",
@@ -36,9 +36,9 @@ class ImitationLearner:
     ) -> None:
         """Prepare to make `total_updates` updates; the learning rate falls linearly to 0 or is constant."""
         if batch_size % window:
-            raise ValueError(f"algo.batch_size={batch_size} must be a multiple of algo.window={window}")
+            raise ValueError(f"algo.learner.batch_size={batch_size} must be a multiple of algo.learner.window={window}")
         if schedule not in ("linear", "constant"):
-            raise ValueError(f"algo.schedule={schedule!r} is unknown; choose linear or constant")
+            raise ValueError(f"algo.learner.schedule={schedule!r} is unknown; choose linear or constant")
         self.policy = policy
         self.window, self.windows = window, batch_size // window
         self.max_grad_norm = max_grad_norm

@@ -73,6 +73,19 @@ def _map_network(channels: int, size: int) -> nn.Sequential:
     )
 
 
+class _Penalised(torch.autograd.Function):
+    """Passes a tensor on and adds a penalty to whatever loss is made of it: SB3's losses leave no place for one."""
+
+    @staticmethod
+    def forward(ctx: Any, latent: Tensor, penalty: Tensor) -> Tensor:
+        ctx.kind = penalty.dtype
+        return latent
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        return gradient, torch.ones((), dtype=ctx.kind, device=gradient.device)
+
+
 class NavigationExtractor(BaseFeaturesExtractor):
     """Observation stack to one feature vector.
 
@@ -164,7 +177,10 @@ class NavigationExtractor(BaseFeaturesExtractor):
                     None if features is None else features.reshape(count * k, -1, *features.shape[2:]),
                 )
                 codes = flat.reshape(count, k, *flat.shape[1:])
-            return self.fuse(codes, goal, observations[VALID], observations.get(MAP)).float()
+            latent = self.fuse(codes, goal, observations[VALID], observations.get(MAP)).float()
+        if self.adapted is not None and torch.is_grad_enabled():
+            return cast(Tensor, _Penalised.apply(latent, self.adapted.penalty()))
+        return latent
 
 
 class NavigationPolicy(MultiInputActorCriticPolicy):

@@ -13,6 +13,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 
+from agents.evaluation import Validation
 from agents.observations import stack_frames
 from agents.policy import NavigationPolicy
 from agents.run import Run, progress_bar
@@ -40,6 +41,7 @@ class _Watch(BaseCallback):
     def __init__(self, run: Run, cfg: DictConfig, bar: Any, task: Any, vision: Vision) -> None:
         super().__init__()
         self.run, self.cfg, self.bar, self.task, self.vision = run, cfg, bar, task, vision
+        self.validation = Validation(cfg)
         self.recent: deque[dict[str, Any]] = deque(maxlen=200)
         self.rollouts = 0
 
@@ -56,8 +58,13 @@ class _Watch(BaseCallback):
                 for key, value in means.items():
                     self.logger.record(f"train/{key}", value)
                 note = f"success {means['success']:.3f}, SPL {means['spl']:.3f}"
-            self.logger.dump(self.num_timesteps)
             self.bar.update(self.task, completed=self.num_timesteps, note=note)
+            if self.rollouts % (self.cfg.log_every * self.cfg.validation.every) == 0:
+                assert isinstance(self.model.policy, NavigationPolicy)
+                for key, value in self.validation(self.model.policy, self.vision).items():
+                    self.logger.record(key, value)
+            if self.rollouts % self.cfg.log_every == 0:
+                self.logger.dump(self.num_timesteps)
             if self.rollouts % self.cfg.save_every == 0:
                 save(self.run, self.model, self.vision.base_sha256)  # type: ignore[arg-type]
         self.rollouts += 1

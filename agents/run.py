@@ -61,9 +61,12 @@ def progress_bar() -> Progress:
 
 def _git(*words: str) -> str:
     """Output of a git command in the project's checkout, empty outside one."""
-    done = subprocess.run(
-        ["git", *words], cwd=Path(__file__).resolve().parent, capture_output=True, text=True, check=False
-    )
+    try:
+        done = subprocess.run(
+            ["git", *words], cwd=Path(__file__).resolve().parent, capture_output=True, text=True, check=False
+        )
+    except OSError:  # no git here
+        return ""
     return done.stdout.strip()
 
 
@@ -85,7 +88,7 @@ def versions(seed: int) -> dict[str, Any]:
 
 class Run:
     """A run folder open for writing: ``config.yaml``, ``versions.json``, ``metrics.jsonl``, TensorBoard events in
-    ``tb/``, checkpoints and ``result.json``.
+    ``tb/``, checkpoints and ``result.json``; ``sittings.jsonl`` has a line for the start and for every resumption.
     """
 
     def __init__(self, path: Path, cfg: DictConfig, resume: bool) -> None:
@@ -98,15 +101,23 @@ class Run:
         self.path = path
         self._config = path / "config.yaml"
         text = OmegaConf.to_yaml(_without_run_keys(cfg), resolve=True)
-        if resume:
-            if not self._config.is_file():
-                raise FileNotFoundError(f"{path} holds no run to resume; leave out resume=true to start one")
+        # A start that failed before its first line of metrics leaves nothing worth keeping.
+        begun = bool(list_checkpoints(path)) or any(f.stat().st_size for f in path.glob("metrics.jsonl"))
+        if resume and not self._config.is_file():
+            raise FileNotFoundError(f"{path} holds no run to resume; leave out resume=true to start one")
+        if resume and begun:
             _check_same(path, self._config.read_text(), text)
-        elif self._config.exists():
+        if begun and not resume:
             raise ValueError(f"{path} already holds a run; choose another run=..., add resume=true, or delete it")
-        self.resumed = resume
-        write_text(self._config, text)
-        write_text(path / "versions.json", json.dumps(versions(int(cfg.seed)), indent=1))
+        self.resumed = begun
+        if not begun:
+            shutil.rmtree(path / "frames", ignore_errors=True)
+            write_text(self._config, text)
+        made = versions(int(cfg.seed))
+        if not begun or not (path / "versions.json").exists():
+            write_text(path / "versions.json", json.dumps(made, indent=1))
+        with (path / "sittings.jsonl").open("a") as file:
+            file.write(json.dumps(made) + "\n")
         self._metrics = (path / "metrics.jsonl").open("a", buffering=1)
         self._board: SummaryWriter | None = None
         self._started = time.monotonic()

@@ -9,39 +9,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from agents.collect import prepare
 from agents.dagger import DaggerData
-from agents.evaluation import policy_actor, run_episodes
+from agents.evaluation import Validation
 from agents.frames import FrameStore
 from agents.imitation import ImitationLearner
 from agents.policy import NavigationPolicy
 from agents.ppo import train_ppo
 from agents.run import Run, progress_bar
-from agents.setup import Vision, make_places, make_policy, make_vision
+from agents.setup import Vision, make_policy, make_vision
 from configs.compose import cli
-
-
-class Validation:
-    """A few held-out episodes now and then while training: a learning curve, never a choice between checkpoints."""
-
-    def __init__(self, cfg: DictConfig) -> None:
-        """Build the validation scenes, if the config asks for any."""
-        self.cfg = cfg
-        self.places = []
-        if cfg.validation.episodes:
-            places = make_places(cfg.env, cfg.validation.split, cfg.seed)
-            share = max(1, cfg.validation.episodes // len(places))
-            self.places = [type(p)(p.scene, p.grid, p.episodes[:share]) for p in places][: cfg.validation.episodes]
-
-    def __call__(self, policy: NavigationPolicy, vision: Vision) -> dict[str, float]:
-        """Success and SPL of the policy now; empty if no validation was asked for."""
-        if not self.places:
-            return {}
-        act = policy_actor(policy, self.cfg.evaluation.temperature)
-        records = run_episodes(self.cfg, self.places, vision, act, self.cfg.seed)
-        return {f"val/{key}": float(np.mean([r[key] for r in records])) for key in ("success", "spl")}
 
 
 def train_imitation(cfg: DictConfig, run: Run, policy: NavigationPolicy, vision: Vision) -> dict[str, Any]:
@@ -49,13 +28,16 @@ def train_imitation(cfg: DictConfig, run: Run, policy: NavigationPolicy, vision:
     if cfg.algo.parallel:
         torch.set_num_threads(1)
     learner = ImitationLearner(policy, cfg.algo.updates, seed=cfg.seed, **cfg.algo.learner)
+    for key in ("log_every", "save_every", "validation.every", "algo.updates"):
+        if OmegaConf.select(cfg, key) < 1:
+            raise ValueError(f"{key} must be at least 1, got {OmegaConf.select(cfg, key)}")
     state = run.restore(vision.base_sha256)
     if state is not None:
         policy.load_own_state(state["policy"])
         learner.restore(state["learner"])
     folder = run.path / "frames"
     data = DaggerData(cfg, folder, policy, vision, learner.updates) if cfg.algo.name == "dagger" else None
-    store = data.store if data is not None else prepare(Path(cfg.algo.data), vision.base, vision.reads)
+    store = data.store if data is not None else prepare(cfg, Path(cfg.algo.data), vision.base, vision.reads)
     try:
         validation = Validation(cfg)
         _updates(cfg, run, learner, store, data, vision, validation)

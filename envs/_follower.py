@@ -13,8 +13,8 @@ STOP, FORWARD, LEFT, RIGHT = 0, 1, 2, 3
 LOOKAHEAD = 2.0
 # Below this share of the possible progress a step counts as blocked.
 PROGRESS = 0.5
-# A step that gains at least this share of its length is taken without turning first. A stricter follower saves 2% of the
-# way, but its choice between a step and a turn hangs on angles too fine to be seen, and so is harder to imitate.
+# A step that gains at least this share of its length is taken without turning first. A stricter follower walks a little
+# less, but its choice between a step and a turn hangs on angles too fine to be seen, and so is harder to imitate.
 ENOUGH = 0.94
 
 

@@ -65,7 +65,7 @@ def task(places: list[Place]) -> dict[str, float]:
     render = 1e6 / rate(seeing.observe, AGENTS)
 
     def stepping(sensors: tuple[str, ...], expert: bool) -> float:
-        nav = PointNav(places, Task(sensors=sensors, map_size=32), camera, AGENTS, seed=0)
+        nav = PointNav(places, Task(sensors=sensors, map_size=40), camera, AGENTS, seed=0)
         nav.reset(np.arange(AGENTS))
 
         def step() -> None:

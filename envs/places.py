@@ -48,8 +48,9 @@ def apartments(split: str, scenes: int, episodes_per_scene: int, seed: int, body
 def scans(path: str, episodes: str | None, split: str, count: int, seed: int, body: Body, up: str = "y") -> list[Place]:
     """One textured mesh with the episodes of a PointNav-v1 file.
 
-    `episodes` is a ``.json.gz`` file, or a folder laid out as Habitat's: ``<split>/<split>.json.gz``. Where the file
-    does not exist, `count` episodes are generated and written there; without `episodes` they are kept in memory.
+    `episodes` is a folder laid out as Habitat's, ``<split>/<split>.json.gz``, or one ``.json.gz`` file for every split.
+    Where the folder's file does not exist, `count` episodes are generated and written there; without `episodes` they
+    are kept in memory.
 
     Raises:
         FileNotFoundError: The mesh is absent.
@@ -58,9 +59,11 @@ def scans(path: str, episodes: str | None, split: str, count: int, seed: int, bo
     scene = load_scene(path, up=up)
     grid = NavGrid.build(scene, **asdict(body))
     file = Path(episodes) if episodes else None
-    if file is not None and file.suffix != ".gz":
+    folder = file is not None and file.suffix != ".gz"
+    if file is not None and folder:
         file = file / split / f"{split}.json.gz"
-    if file is not None and file.exists():
+    # A single file is read whether it exists or not: generated, it would put held-out episodes among those trained on.
+    if file is not None and (file.exists() or not folder):
         kept = for_scene(read_episodes(file), path)
         check_episodes(grid, kept)
         return [Place(scene, grid, tuple(kept))]

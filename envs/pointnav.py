@@ -285,7 +285,9 @@ class PointNav:
             a.path_length[n] += float(np.linalg.norm(now[0] - a.position[n]))
             a.collisions[n] += int(collided[0])
             a.position[n] = now[0]
-            a.distance[n] = self._distance(int(n))
+            left = self._distance(int(n))
+            # A corner between grid nodes can lie just outside the field; the distance before is within a step of it.
+            a.distance[n] = left if math.isfinite(left) else a.distance[n]
         live = np.flatnonzero(a.active)
         a.trail[live, a.steps[live] + 1] = a.position[live][:, [0, 2]]
 

@@ -29,7 +29,7 @@ class Scene:
         name: Identifier, unique within a run (a seed or a file path).
         vertices: (V, 3) float32 positions.
         faces: (F, 3) int32 vertex indices; both sides of a face are visible.
-        corner_uv: (F, 3, 2) float32 texture coordinates, u to the right and v *down* the image; they repeat outside [0, 1].
+        corner_uv: (F, 3, 2) float32 texture coordinates, u to the right and v *down* the image; they repeat.
         corner_color: (F, 3, 3) uint8 RGB factor on the texture at each corner (255 = 1.0): base colour, vertex
             colour and baked light in one.
         face_texture: (F,) int32 index into `textures`, -1 where the face has none.

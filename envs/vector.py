@@ -97,7 +97,7 @@ class PointNavVecEnv(VecEnv):
         """What each agent sees, (S, S, 3) uint8."""
         frames = self.nav.observe()
         if "rgb" not in frames:
-            raise ValueError("the agents have no rgb sensor to show; add it to env.sensors")
+            raise ValueError("the agents have no rgb sensor to show; add it to env.task.sensors")
         return list(frames["rgb"])
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
