@@ -69,8 +69,9 @@ def record(cfg: DictConfig, folder: Path) -> dict[str, Any]:
 
 
 def _seen(cfg: DictConfig) -> dict[str, Any]:
-    """What recorded frames depend on: task and camera."""
-    return {"task": OmegaConf.to_container(cfg.env.task), "camera": OmegaConf.to_container(cfg.env.camera)}
+    """What recorded frames and actions depend on."""
+    task = {key: cfg.env.task[key] for key in ("variant", "forward", "turn", "map_size", "map_extent")}
+    return {"task": task, "camera": OmegaConf.to_container(cfg.env.camera)}
 
 
 def prepare(cfg: DictConfig, folder: Path, base: Base | None, reads: frozenset[str]) -> FrameStore:
@@ -85,7 +86,7 @@ def prepare(cfg: DictConfig, folder: Path, base: Base | None, reads: frozenset[s
     store = FrameStore.open(folder)
     before, now = json.loads((folder / SEEN).read_text()), _seen(cfg)
     for part in now:
-        for key in sorted(now[part].keys() - {"sensors"}):
+        for key in sorted(now[part]):
             if before[part].get(key) != now[part][key]:
                 raise ValueError(
                     f"{folder} was recorded with env.{part}.{key}={before[part].get(key)}, this run has "
