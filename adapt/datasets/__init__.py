@@ -1,0 +1,1 @@
+"""Readers of images and labels on disk; none downloads anything."""
