@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
+from configs.names import nearest
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A suggestion to append to an error about an unknown name, empty if nothing is near."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.4)
-    return f"; did you mean {near[0]!r}?" if near else ""
+__all__ = ["nearest", "write_atomically"]
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -6,7 +6,6 @@ line (``key=value``, ``group=choice``, ``-m group=a,b`` to sweep, ``--help``).
 
 from __future__ import annotations
 
-import difflib
 import functools
 import re
 import sys
@@ -15,32 +14,49 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from configs.names import nearest
+from configs.types import ConfigError, check_types
+
+__all__ = ["ConfigError", "check_types", "cli", "compose"]
+
 FOLDER = Path(__file__).resolve().parent
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be used; the message is one line that says what is wrong and what to do."""
 
 
 def compose(name: str, overrides: list[str]) -> DictConfig:
     """Compose ``configs/<name>.yaml`` with Hydra overrides.
 
     Raises:
-        ConfigError: An override that does not parse, a group choice or key that does not exist, a missing value.
+        ConfigError: An override that does not parse, a group choice or key that does not exist, a missing value, a
+            value of another type than the YAML's.
     """
     _check_choices(overrides)
     try:
-        with hydra.initialize_config_dir(str(FOLDER), version_base=None):
-            cfg = hydra.compose(name, overrides)
+        cfg = _composed(name, overrides)
         _check_missing(cfg)
+        check_types(cfg, _composed(name, _choices(overrides)))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_one_line(name, error, overrides)) from error
     return cfg
+
+
+def _composed(name: str, overrides: list[str]) -> DictConfig:
+    """Compose by the running Hydra command, or outside of one."""
+    if GlobalHydra.instance().is_initialized():
+        return hydra.compose(name, overrides)
+    with hydra.initialize_config_dir(str(FOLDER), version_base=None):
+        return hydra.compose(name, overrides)
+
+
+def _choices(overrides: list[str]) -> list[str]:
+    """Those of the overrides that choose from a group."""
+    return [o for o in overrides if "=" in o and (FOLDER / o.split("=")[0].lstrip("+")).is_dir()]
 
 
 def cli(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
@@ -51,6 +67,7 @@ def cli(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]
         def task(cfg: DictConfig) -> None:
             with _errors_on_one_line():
                 _check_missing(cfg)
+                check_types(cfg, _composed(name, _choices(list(HydraConfig.get().overrides.task))))
                 main(cfg)
 
         def command() -> None:
@@ -99,9 +116,8 @@ def _check_choices(overrides: list[str]) -> None:
         values = override.sweep_string_iterator() if override.is_sweep_override() else [str(override.value())]
         for value in values:
             if value not in known:
-                near = difflib.get_close_matches(value, known, 1)
-                hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}"
-                raise ConfigError(f"{override.key_or_group}={value}: there is no such choice; {hint}")
+                hint = nearest(value, known) or f"; choose from {', '.join(known)}"
+                raise ConfigError(f"{override.key_or_group}={value}: there is no such choice{hint}")
 
 
 def _one_line(name: str, error: Exception, overrides: list[str]) -> str:
@@ -110,10 +126,7 @@ def _one_line(name: str, error: Exception, overrides: list[str]) -> str:
     key = re.search(r"[Kk]ey '([^']+)' is not in struct", f"{error} {error.__cause__}")
     if key is not None:
         path = next((o.split("=")[0].lstrip("+") for o in overrides if o.split("=")[0].endswith(key[1])), key[1])
-        with hydra.initialize_config_dir(str(FOLDER), version_base=None):
-            known = _keys(hydra.compose(name))
-        near = difflib.get_close_matches(path, known, 1)
-        return f"configs/{name}.yaml has no key {path!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+        return f"configs/{name}.yaml has no key {path!r}{nearest(path, _keys(_composed(name, _choices(overrides))))}"
     return text
 
 
