@@ -32,6 +32,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from adapt.base import Base, Normalisation
+from adapt.datasets.layout import LayoutError
 from adapt.files import nearest
 from adapt.method import MethodConfig
 from configs.compose import FOLDER
@@ -219,7 +220,7 @@ class Benchmark(ABC):
 
     def absent(self, path: Path, reason: str = "is absent") -> FileNotFoundError:
         """The error for data that is not there: what, and the expected layout."""
-        return FileNotFoundError(f"{path} {reason}; {self.name()} expects: {self.layout}")
+        return LayoutError(f"{path} {reason}", self.name(), self.layout)
 
     @classmethod
     def name(cls) -> str:
