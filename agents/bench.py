@@ -15,11 +15,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from adapt.run import versions, write_text
 from agents.collector import frame_layout, stored
 from agents.frames import ACTION, STEP, FrameStore
 from agents.imitation import ImitationLearner
 from agents.observations import RGB, frozen_features
-from agents.run import versions, write_text
 from agents.setup import make_env, make_policy, make_vision
 from configs.compose import cli, compose
 from envs import bench

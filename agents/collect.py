@@ -13,9 +13,9 @@ from numpy.lib.format import open_memmap
 from omegaconf import DictConfig, OmegaConf
 
 from adapt import Base
+from adapt.run import progress_bar, versions, write_text
 from agents.frames import ACTION, FORMAT, STEP, FrameStore
 from agents.observations import FEATURES, GOAL, MAP, RGB, Observations, frozen_features
-from agents.run import progress_bar, versions, write_text
 from agents.setup import make_places, make_task
 from configs.compose import cli
 from envs.renderer import Camera

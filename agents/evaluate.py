@@ -14,10 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError
 
 from adapt.files import write_atomically
+from adapt.run import list_checkpoints, load_checkpoint, load_config, versions, write_text
 from agents.evaluation import Act, expert_actor, policy_actor, random_actor, run_episodes
 from agents.policy import NavigationPolicy
 from agents.report import terminal_table, write_report
-from agents.run import list_checkpoints, load_checkpoint, load_config, versions, write_text
 from agents.setup import Vision, make_places, make_policy, make_vision
 from agents.video import write_video
 from configs.compose import cli

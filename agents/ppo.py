@@ -13,10 +13,10 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 
+from adapt.run import Run, progress_bar
 from agents.evaluation import Validation
 from agents.observations import stack_frames
 from agents.policy import NavigationPolicy
-from agents.run import Run, progress_bar
 from agents.setup import Vision, make_env, make_places, policy_arguments
 
 REPORTED = ("success", "spl", "distance_to_goal", "nav_reward", "steps")

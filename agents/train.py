@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from adapt.run import Run, progress_bar
 from agents.collect import prepare
 from agents.dagger import DaggerData
 from agents.evaluation import Validation
@@ -18,7 +19,6 @@ from agents.frames import FrameStore
 from agents.imitation import ImitationLearner
 from agents.policy import NavigationPolicy
 from agents.ppo import train_ppo
-from agents.run import Run, progress_bar
 from agents.setup import Vision, make_policy, make_vision
 from configs.compose import cli
 

@@ -1,4 +1,7 @@
-"""The run folder: everything that one training or evaluation leaves behind, and what a resumed one starts from."""
+"""The run folder: everything that one training or evaluation leaves behind, and what a resumed one starts from.
+
+`adapt.train` and the commands of `agents` use it alike.
+"""
 
 from __future__ import annotations
 
