@@ -10,9 +10,9 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from adapt.encoders import build_encoder
+from adapt.encoders import build_encoder, list_encoders
 from adapt.files import nearest, write_atomically
 
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -138,6 +138,16 @@ class Base(nn.Module):
         """
         prepare = getattr(self.encoder, "prepare", None)
         return prepare(images) if prepare else self.spec.normalisation(images)
+
+    @contextmanager
+    def normalised(self, normalisation: Normalisation | None) -> Iterator[None]:
+        """Within this context images are normalised by a task's own statistics; None changes nothing."""
+        before, _ = self.spec, self.sha256
+        self.spec = replace(before, normalisation=normalisation) if normalisation else before
+        try:
+            yield
+        finally:
+            self.spec = before
 
     def _evaluate(self, images: Tensor) -> Tensor:
         features: Tensor = self.encoder(self.normalise(images))
@@ -302,15 +312,21 @@ def load_base(name_or_path: str | Path) -> Base:
 
     Args:
         name_or_path: one of `list_bases()`; a file of `save_base`; `taskonomy/<task>` for an encoder of
-            `adapt.weights`; `timm/<model>` or `torchvision/<model>` with that library's ImageNet weights.
+            `adapt.weights`; `timm/<model>` or `torchvision/<model>` with that library's ImageNet weights;
+            `<encoder>:<file>` for a released file; `random/<encoder>` for an untrained network.
 
     Raises:
         FileNotFoundError: a path that does not exist.
         ValueError: an unknown name (the nearest is suggested), or a file that is not a base.
     """
     name = str(name_or_path)
-    if name == "random":
-        return random_base()
+    if name == "random" or name.startswith("random/"):
+        return random_base(name.removeprefix("random").removeprefix("/") or "fcn5")
+    encoder, colon, file = name.partition(":")
+    if colon and encoder in list_encoders():
+        from adapt.weights import released_base
+
+        return released_base(file, encoder)
     if name.startswith(("timm/", "torchvision/")):
         return _library_base(name)
     if name.startswith("taskonomy/"):

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapt.base import Base, BaseSpec, Normalisation
+from adapt.base import IMAGENET, Base, BaseSpec, Normalisation
 from adapt.encoders import build_encoder
 from adapt.encoders.taskonomy import TaskonomyDecoder, TaskonomyMLPDecoder
 from adapt.files import nearest
@@ -84,6 +84,7 @@ _CHANNELS = {
     "segment_unsup2d": 64,
 }
 _CLASSES = {"class_object": 1000, "class_scene": 365}
+_IMAGENET_ENCODERS = ("resnet44", "fcn4", "resnet26", "wrn28_4")
 _CHUNK = 1 << 20
 
 
@@ -186,7 +187,8 @@ def released_base(
     Args:
         path: the file, for example `resnet44-cifar.pth`.
         encoder: which of `adapt.encoders` it belongs to.
-        normalisation: of the images; [-1,1] by default (the CIFAR networks need `adapt.base.IMAGENET`).
+        normalisation: of the images; by default what the encoder was released with: ImageNet's for the networks of
+            CIFAR and Decathlon, [-1,1] for all others.
         task: what the weights were trained for.
         **kwargs: settings of the encoder.
 
@@ -195,7 +197,8 @@ def released_base(
         ValueError: the file holds no state dict, or that of another network.
     """
     network = _fill(build_encoder(encoder, **kwargs), path)
-    return Base(network, BaseSpec(encoder, kwargs, normalisation or Normalisation(), task))
+    default = IMAGENET if encoder in _IMAGENET_ENCODERS else Normalisation()
+    return Base(network, BaseSpec(encoder, kwargs, normalisation or default, task))
 
 
 def _digest(kind: str, task: str) -> tuple[str, str]:
