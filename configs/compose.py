@@ -91,7 +91,9 @@ class _errors_on_one_line:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, ValueError | OSError | LookupError | ImportError | OmegaConfBaseException):
-            sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+            # A message may end with an expected folder tree, which only its lines make readable.
+            keep_lines = getattr(error, "keep_lines", False)
+            sys.stderr.write(f"error: {error if keep_lines else ' '.join(str(error).split())}\n")
             raise SystemExit(2) from error
 
 
