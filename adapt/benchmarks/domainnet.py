@@ -1,0 +1,182 @@
+"""DomainNet: the same classes in several domains, one task each, one after the other or all at once (TAPS, section 4).
+
+Also PACS, or any folder of domains.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torchvision.transforms import v2
+
+from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, TaskData, classification
+from adapt.datasets.images import (
+    Labelled,
+    LabelledImages,
+    Splits,
+    centre_cropped,
+    class_folders,
+    image_folder,
+    random_resized_crop,
+    split,
+    squashed,
+)
+from adapt.datasets.layout import missing
+from adapt.datasets.packed import read_packed
+
+DOMAINS = ("real", "painting", "quickdraw", "clipart", "infograph", "sketch")
+_LINE = re.compile(r"(\S.*) (\d+)")
+
+
+@dataclass(frozen=True)
+class DomainNetConfig(BenchmarkConfig):
+    """Settings.
+
+    Attributes:
+        domains: in this order; DomainNet's six by default, or for other data all that there are.
+        size: pixels per side.
+        augmentation: "taps": random crops of 8 to 100 % of the area, tested on the middle of 256/224 of `size`;
+            "adashare": of 60 to 100 %, tested on the image squashed to a square, which TAPS says it does too.
+        test_share: of each class's images that test, where the data has no lists; DomainNet's own lists have 0.3.
+        seed: of that split.
+    """
+
+    domains: tuple[str, ...] = ()
+    size: int = 224
+    augmentation: str = "taps"
+    test_share: float = 0.3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        self.require(self.size >= 8, "size", "8 or more")
+        self.one_of("augmentation", ("taps", "adashare"))
+        self.require(0 < self.test_share < 1, "test_share", "between 0 and 1")
+
+
+class DomainNet(Benchmark):
+    """As many tasks as domains, all with the same classes."""
+
+    Config = DomainNetConfig
+    config: DomainNetConfig
+    layout = """
+<folder>/                              DomainNet: 345 classes, 6 domains
+  <domain>_train.txt                   lines "<domain>/<class>/<file> <label>"
+  <domain>_test.txt
+  <domain>/<class>/*.jpg               domains: real painting quickdraw clipart infograph sketch
+or, split 70:30 by seed, any data with the same classes in each domain, such as PACS:
+<folder>/<domain>/<class>/*.jpg
+or one npz of images (x, or blob and offset) with y, domain and domains
+get it: https://ai.bu.edu/M3SDA, the cleaned version of clipart and painting; unpack all archives in one folder
+"""
+    published: ClassVar[Mapping[str, Mapping[str, float]]] = {
+        # Incremental, ResNet-34 (AdaShare run for each domain alone).
+        "fine_tune": {"accuracy": 0.6773},
+        "adashare": {"accuracy": 0.6433},
+        "taps": {"accuracy": 0.6651},
+    }
+
+    def __init__(self, config: DomainNetConfig) -> None:
+        super().__init__(config)
+        self.image_size = config.size
+
+    def tasks(self, data: Path) -> Sequence[TaskData]:
+        """The domains in their order."""
+        if data.is_file():
+            domains = self._packed(data)
+        elif data.is_dir() and list(data.glob("*_train.txt")):
+            domains = self._listed(data)
+        elif data.is_dir():
+            domains = self._folders(data)
+        else:
+            raise self.absent(data)
+        classes = max(len(each.classes) for each in domains.values())
+        return [self._task(name, domains[name], classes) for name in self._chosen(data, domains)]
+
+    def _chosen(self, data: Path, there: Mapping[str, Any]) -> list[str]:
+        """The domains to use, out of those that are there."""
+        if not self.config.domains:
+            return sorted(there, key=lambda name: (DOMAINS.index(name) if name in DOMAINS else len(DOMAINS), name))
+        for name in self.config.domains:
+            if name not in there:
+                raise self.absent(data, f"has no domain {name} (found: {', '.join(there) or 'none'})")
+        return list(self.config.domains)
+
+    def _packed(self, path: Path) -> dict[str, Splits]:
+        members = read_packed(path)
+        if lacking := {"y", "domain", "domains"} - members.keys():
+            raise self.absent(path, f"has no {', '.join(sorted(lacking))}")
+        labels = members["y"].astype(np.int64)
+        names = members.get("classes", np.arange(int(labels.max()) + 1))
+        found = {}
+        for place, domain in enumerate(map(str, members["domains"])):
+            inside = np.flatnonzero(members["domain"] == place)
+            found[domain] = self._split(Labelled(members["x"][inside], labels[inside]), tuple(map(str, names)))
+        return found
+
+    def _split(self, source: Labelled, classes: tuple[str, ...]) -> Splits:
+        return split(source, classes, self.config.test_share, self.config.seed)
+
+    def _folders(self, data: Path) -> dict[str, Splits]:
+        domains = {name: class_folders(data / name) for name in class_folders(data)}
+        classes = next(iter(domains.values()), [])
+        if not classes:
+            raise self.absent(data, "has neither lists nor folders of classes")
+        for name, others in domains.items():
+            if others != classes:
+                odd = sorted(set(classes) ^ set(others))[0]
+                raise self.absent(
+                    data, f"has the class {odd!r} in only one of the domains {next(iter(domains))}, {name}"
+                )
+        return {name: self._split(image_folder(data / name, classes), tuple(classes)) for name in domains}
+
+    def _listed(self, data: Path) -> dict[str, Splits]:
+        there = sorted(path.name.removesuffix("_train.txt") for path in data.glob("*_train.txt"))
+        chosen = self._chosen(data, dict.fromkeys(there))
+        wanted = [f"{name}{ending}" for name in chosen for ending in ("_train.txt", "_test.txt", "")]
+        if problem := missing(data, wanted):
+            raise self.absent(data, problem)
+        found = {}
+        for name in chosen:
+            train, test = (self._list(data, f"{name}_{part}.txt") for part in ("train", "test"))
+            count = 1 + max(int(train.labels.max()), int(test.labels.max()))
+            found[name] = Splits(train, test, tuple(map(str, range(count))))
+        return found
+
+    def _list(self, data: Path, name: str) -> Labelled:
+        """Images and classes of one list; labels are the numbers that stand there."""
+        files: list[Path] = []
+        labels: list[int] = []
+        for number, line in enumerate((data / name).read_text().splitlines(), 1):
+            if not line.strip():
+                continue
+            match = _LINE.fullmatch(line.strip())
+            if match is None:
+                raise self.absent(data / name, f"has in line {number} {line!r}, not '<domain>/<class>/<file> <label>'")
+            files.append(data / match[1])
+            labels.append(int(match[2]))
+        if not files:
+            raise self.absent(data / name, "is empty")
+        if not files[0].is_file():
+            raise self.absent(files[0])
+        return Labelled(files, _int64(labels))
+
+    def _task(self, name: str, parts: Splits, classes: int) -> TaskData:
+        size = self.config.size
+        if self.config.augmentation == "taps":
+            train, test = random_resized_crop(size), centre_cropped(round(size * 256 / 224), size)
+        else:
+            train, test = random_resized_crop(size, 0.6), v2.Compose([squashed(size)])
+        learned, tested = LabelledImages(parts.train, train), LabelledImages(parts.test, test)
+        identity = f"{learned.identity} {tested.identity}"
+        return classification(name, learned, tested, classes, augmented=True, identity=identity)
+
+
+def _int64(values: list[int]) -> NDArray[np.int64]:
+    return np.array(values, np.int64)

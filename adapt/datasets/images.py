@@ -1,0 +1,225 @@
+"""Images of class-labelled datasets: read from files as they are asked for, or held in memory; and their transforms.
+
+All give uint8 RGB images (3,H,W); what a base does to them is the base's own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.datasets.folder import IMG_EXTENSIONS
+from torchvision.transforms import InterpolationMode, v2
+
+from adapt.datasets.packed import read_packed
+
+Transform = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images and their classes, not read yet.
+
+    Attributes:
+        images: files, or uint8 (N,H,W,3).
+        labels: (N,) int64 classes.
+    """
+
+    images: Sequence[Path] | NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.labels)
+
+    def take(self, indices: NDArray[np.int64]) -> Labelled:
+        """The images with these indices."""
+        images = self.images
+        chosen = images[indices] if isinstance(images, np.ndarray) else [images[i] for i in indices]
+        return Labelled(chosen, self.labels[indices])
+
+    def __add__(self, other: Labelled) -> Labelled:
+        """These images and then the other's, both of the same kind."""
+        labels = np.concatenate([self.labels, other.labels])
+        if isinstance(self.images, np.ndarray) or isinstance(other.images, np.ndarray):
+            return Labelled(np.concatenate([np.asarray(self.images), np.asarray(other.images)]), labels)
+        return Labelled([*self.images, *other.images], labels)
+
+
+class LabelledImages(Dataset[tuple[Tensor, int]]):
+    """Pairs of a transformed uint8 image (3,H,W) and its class.
+
+    Args:
+        source: images and classes.
+        transform: of a uint8 image (3,H,W), to one of the size that the network takes.
+    """
+
+    def __init__(self, source: Labelled, transform: Transform) -> None:
+        self.source, self.transform = source, transform
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image = self.source.images[index]
+        pixels = read_image(image) if isinstance(image, Path) else image
+        return self.transform(_tensor(pixels)), int(self.source.labels[index])
+
+    @property
+    def identity(self) -> str:
+        """Names content and transform: a digest of pixels, or of the files' names and sizes, and of the classes."""
+        digest = hashlib.sha256(f"{self.transform}".encode())
+        digest.update(self.source.labels.tobytes())
+        images = self.source.images
+        if isinstance(images, np.ndarray):
+            digest.update(np.ascontiguousarray(images).data)
+        else:
+            for file in images:
+                digest.update(f"{file.parent.name}/{file.name} {file.stat().st_size}\n".encode())
+        return digest.hexdigest()
+
+
+def _tensor(pixels: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """An image file as uint8 RGB (H,W,3).
+
+    Raises:
+        ValueError: it cannot be decoded.
+        FileNotFoundError: it is not there.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"no image {path}, which the dataset lists; unpack its archive again") from error
+    except (UnidentifiedImageError, OSError, ValueError) as error:
+        raise ValueError(f"cannot decode {path} ({error}); unpack its archive again") from error
+
+
+def image_files(folder: Path) -> list[Path]:
+    """All images directly in a folder, sorted by name."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMG_EXTENSIONS)
+
+
+def class_folders(folder: Path) -> list[str]:
+    """Names of the folders in a folder, sorted: the classes of an image folder."""
+    return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def image_folder(folder: Path, classes: Sequence[str]) -> Labelled:
+    """Images of `<folder>/<class>/`, in the order of `classes` and of names; the class is the index in `classes`."""
+    files = [image_files(folder / name) if (folder / name).is_dir() else [] for name in classes]
+    labels = np.repeat(np.arange(len(classes)), [len(found) for found in files])
+    return Labelled([file for found in files for file in found], labels)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A dataset in two parts.
+
+    Attributes:
+        train: to learn from.
+        test: to judge with.
+        classes: names of the classes.
+    """
+
+    train: Labelled
+    test: Labelled
+    classes: tuple[str, ...]
+
+
+def read_splits(path: Path, share: float, seed: int) -> Splits:
+    """A small dataset of one's own.
+
+    `<path>/train/<class>/*.jpg` and `<path>/test/` (or `val/`); or `<path>/<class>/*.jpg`, which is split here; or an
+    npz of `adapt.datasets.packed` with `y` and, unless it is to be split here, `is_test`.
+
+    Args:
+        path: the folder or file.
+        share: of each class's images that test, where they are split here.
+        seed: of that split.
+
+    Raises:
+        FileNotFoundError: it is neither.
+        ValueError: a file lacks members, or the two parts have different classes.
+    """
+    if path.is_file():
+        return _packed_splits(path, share, seed)
+    if not path.is_dir():
+        raise FileNotFoundError(f"no folder or npz file {path}")
+    if not (path / "train").is_dir():
+        classes = class_folders(path)
+        return split(image_folder(path, classes), tuple(classes), share, seed)
+    test = next((path / name for name in ("test", "val") if (path / name).is_dir()), path / "test")
+    classes = class_folders(path / "train")
+    if classes != class_folders(test):
+        odd = sorted(set(classes) ^ set(class_folders(test)))
+        raise ValueError(f"{path / 'train'} and {test} have different classes: {', '.join(odd[:3])}")
+    return Splits(image_folder(path / "train", classes), image_folder(test, classes), tuple(classes))
+
+
+def _packed_splits(path: Path, share: float, seed: int) -> Splits:
+    members = read_packed(path)
+    if "y" not in members:
+        raise ValueError(f"{path} holds no classes y")
+    labels = members["y"].astype(np.int64)
+    names = members.get("classes", members.get("names"))
+    classes = tuple(map(str, range(int(labels.max()) + 1) if names is None else names))
+    source = Labelled(members["x"], labels)
+    if "is_test" not in members:
+        return split(source, classes, share, seed)
+    test = members["is_test"].astype(bool)
+    return Splits(source.take(np.flatnonzero(~test)), source.take(np.flatnonzero(test)), classes)
+
+
+def split(source: Labelled, classes: tuple[str, ...], share: float, seed: int) -> Splits:
+    """Split so that `share` of each class's images tests, the same for the same seed."""
+    rng = np.random.default_rng(seed)
+    test = np.zeros(len(source), bool)
+    for label in np.unique(source.labels):
+        members = rng.permutation(np.flatnonzero(source.labels == label))
+        test[members[: round(share * len(members))]] = True
+    return Splits(source.take(np.flatnonzero(~test)), source.take(np.flatnonzero(test)), classes)
+
+
+def shorter_side(size: int) -> v2.Transform:
+    """Resize to `size` pixels on the shorter side, keeping the aspect."""
+    return v2.Resize(size, InterpolationMode.BILINEAR, antialias=True)
+
+
+def squashed(size: int) -> v2.Transform:
+    """Resize to `size` x `size` pixels, whatever the aspect."""
+    return v2.Resize((size, size), InterpolationMode.BILINEAR, antialias=True)
+
+
+def centre_cropped(resize: int, crop: int) -> v2.Compose:
+    """Shorter side to `resize` pixels, then the middle `crop` x `crop`."""
+    return v2.Compose([shorter_side(resize), v2.CenterCrop(crop)])
+
+
+def random_crop(resize: int, crop: int) -> v2.Compose:
+    """Shorter side to `resize` pixels, then a random `crop` x `crop`, mirrored half of the time."""
+    return v2.Compose([shorter_side(resize), v2.RandomCrop(crop), v2.RandomHorizontalFlip()])
+
+
+def random_resized_crop(size: int, smallest: float = 0.08) -> v2.Compose:
+    """A random part of at least `smallest` of the area, aspect 3/4 to 4/3, to `size` x `size`; mirrored half of the time."""
+    crop = v2.RandomResizedCrop(size, (smallest, 1.0), (3 / 4, 4 / 3), InterpolationMode.BILINEAR, antialias=True)
+    return v2.Compose([crop, v2.RandomHorizontalFlip()])
+
+
+def mirrored(transform: v2.Transform) -> v2.Compose:
+    """The transform, then mirrored half of the time."""
+    return v2.Compose([transform, v2.RandomHorizontalFlip()])
