@@ -255,15 +255,16 @@ def move(
     """Walk from a navigable point by (dx, dz), sliding along obstacles: x, y, z, whether it was held back.
 
     Where a small step would leave the navigable floor it ends at its projection on the boundary, so that the part
-    of the motion along a wall remains. Held back as in habitat-sim: moved^2 + 1e-5 < asked^2.
+    of the motion along a wall remains. Held back as in habitat-sim: moved^2 + 1e-5 < asked^2, heights included, so
+    that a step up a slope is none.
     """
     s = stencil(g, x, y, z, LEVEL_TOLERANCE)
     island = island_at(g, s)
     length = np.sqrt(dx * dx + dz * dz)
     if island < 0 or length == 0.0:
         return x, y, z, length > 0.0
-    start_x, start_z = x, z
     y = height_at(g, s, y)
+    start_x, start_y, start_z = x, y, z
     ux, uz = dx / length, dz / length
     done = 0.0
     straight = True
@@ -283,7 +284,7 @@ def move(
             s = stencil(g, px, y, pz, 2.0 * g.climb)
         x, z = px, pz
         y = height_at(g, s, y)
-    moved = (x - start_x) ** 2 + (z - start_z) ** 2
+    moved = (x - start_x) ** 2 + (y - start_y) ** 2 + (z - start_z) ** 2
     return x, y, z, moved + 1e-5 < length * length
 
 
@@ -308,6 +309,15 @@ def island_all(g: Ground, position: DoubleArray) -> IntArray:
     for i in range(len(position)):
         s = stencil(g, position[i, 0], position[i, 1], position[i, 2], LEVEL_TOLERANCE)
         out[i] = island_at(g, s)
+    return out
+
+
+@kernel
+def clear_all(g: Ground, position: DoubleArray) -> DoubleArray:
+    """Distance (N,) of each position to the nearest wall or drop, 0 off the floor."""
+    out = np.empty(len(position))
+    for i in range(len(position)):
+        out[i] = clear_at(g, stencil(g, position[i, 0], position[i, 1], position[i, 2], LEVEL_TOLERANCE))
     return out
 
 

@@ -13,6 +13,20 @@ SIDE_TUNING_SUCCESS_REWARD = 10.0
 SLACK_REWARD = -0.01
 
 
+def moved(previous: ArrayLike, current: ArrayLike) -> NDArray[np.bool_]:
+    """Whether agents moved enough for their distance to be measured anew, as Habitat-Lab's `DistanceToGoal`.
+
+    Args:
+        previous: (..., 3) positions at the last measurement, metres.
+        current: (..., 3) positions now.
+
+    Returns:
+        (...) bool, True where a coordinate changed by more than 0.1 mm + 1e-5 of its value (`np.allclose`).
+    """
+    before, now = np.asarray(previous, np.float64), np.asarray(current, np.float64)
+    return (np.abs(before - now) > 1e-4 + 1e-5 * np.abs(now)).any(axis=-1)
+
+
 def success(stopped: ArrayLike, distance_to_goal: ArrayLike, success_distance: float = 0.2) -> NDArray[np.bool_]:
     """Whether STOP was called closer to the goal than `success_distance` (strictly), as Habitat-Lab's `Success`."""
     return np.logical_and(stopped, np.less(distance_to_goal, success_distance))

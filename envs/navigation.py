@@ -13,6 +13,10 @@ from envs import _clearance, _follower, _ground, _heightfield, _marching
 from envs.scene import Scene
 
 
+# A position this far from the floor of the goal's island still counts as standing on it, metres.
+PROJECTION = 0.3
+
+
 @dataclass(frozen=True, eq=False)
 class GeodesicField:
     """Shortest paths from everywhere on an island to one goal; made by `NavGrid.field`.
@@ -227,6 +231,31 @@ class NavGrid:
             vertex = int(field.tree.after[vertex])
         return np.array([*corners, field.tree.position[0]])
 
+    def obstacle_distance(self, position: ArrayLike) -> NDArray[np.float64]:
+        """How far (N,) float64 the agent's centre can go in every direction from positions (N, 3), metres; 0 off the floor.
+
+        habitat-sim's `distance_to_closest_obstacle`: to the edge of the navigable floor, the agent's radius deducted.
+        """
+        return np.maximum(_ground.clear_all(self.ground, _ground.check_positions(position)) - self.radius, 0.0)
+
+    @cached_property
+    def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Lowest and highest x, y, z of the navigable floor, each (3,) float64 in metres."""
+        ground = self.ground
+        nodes = np.flatnonzero(ground.island >= 0)
+        row, column = np.divmod(ground.column[nodes], ground.nx)
+        half = 0.5 * self.cell
+        centre = np.stack(
+            [
+                ground.x0 + (column + 0.5) * self.cell,
+                ground.height[nodes].astype(np.float64),
+                ground.z0 + (row + 0.5) * self.cell,
+            ],
+            axis=1,
+        )
+        margin = np.array([half, 0.0, half])
+        return centre.min(axis=0) - margin, centre.max(axis=0) + margin
+
     def top_down(self, island: int | None = None) -> tuple[NDArray[np.bool_], NDArray[np.float64], float]:
         """Map for drawing.
 
@@ -239,6 +268,26 @@ class NavGrid:
         free = np.zeros(ground.nx * ground.nz, np.bool_)
         free[ground.column[chosen]] = True
         return free.reshape(ground.nz, ground.nx), np.array([ground.x0, ground.z0]), self.cell
+
+
+def geodesic_distance(grid: NavGrid, field: GeodesicField, position: ArrayLike) -> float:
+    """Geodesic distance in metres from one position (3,), inf where the goal cannot be reached.
+
+    A position just off the goal's island is projected onto it first, as habitat-sim's `find_path` does.
+    """
+    point = np.asarray(position, np.float64).reshape(1, 3)
+    left = float(grid.distance(field, point)[0])
+    if math.isfinite(left):
+        return left
+    here, there = (int(grid.island(p)[0]) for p in (point, field.goal[None]))
+    floor = grid.snap(point, there)
+    near = here in (-1, there) and np.linalg.norm(floor - point) <= PROJECTION
+    return float(grid.distance(field, floor)[0]) if near else math.inf
+
+
+def wrap_angle(angle: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Angles in radians brought into [-pi, pi)."""
+    return (angle + math.pi) % (2 * math.pi) - math.pi
 
 
 def _rank(label: NDArray[np.int32], cell_area: float, least: float) -> tuple[NDArray[np.int32], NDArray[np.float64]]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from envs import measures
 from envs.episodes import Episode
-from envs.navigation import GeodesicField, NavGrid
+from envs.navigation import GeodesicField, NavGrid, geodesic_distance, wrap_angle
 from envs.renderer import Camera, Renderer, make_renderer
 from envs.scene import Scene
 from envs.visited_map import draw_visited_maps
@@ -127,6 +127,7 @@ class _Agents:
     steps: NDArray[np.int64]
     start_distance: NDArray[np.float64]
     distance: NDArray[np.float64]
+    measured: NDArray[np.float64]
     path_length: NDArray[np.float64]
     collisions: NDArray[np.int64]
     episode_return: NDArray[np.float64]
@@ -151,6 +152,7 @@ class _Agents:
             steps=ints(),
             start_distance=floats(),
             distance=floats(),
+            measured=floats(3),
             path_length=floats(),
             collisions=ints(),
             episode_return=floats(),
@@ -208,6 +210,7 @@ class PointNav:
             a.heading[n] = episode.start_heading
             a.goal[n] = episode.goal_position
             a.field[n] = self._field(key[0], episode)
+            a.measured[n] = a.position[n]
             a.start_distance[n] = a.distance[n] = self._distance(n)
             if not math.isfinite(a.distance[n]):
                 raise ValueError(
@@ -239,7 +242,7 @@ class PointNav:
         a = self.agents
         made = a.field[agent]
         assert made is not None
-        return float(self.places[a.place[agent]].grid.distance(made, a.position[agent : agent + 1])[0])
+        return geodesic_distance(self.places[a.place[agent]].grid, made, a.position[agent])
 
     # -- stepping -----------------------------------------------------------------------------------------------
 
@@ -277,17 +280,16 @@ class PointNav:
         """Turn and move the active agents, and bring distance, path length, trail and collisions up to date."""
         a, task = self.agents, self.task
         turn = math.radians(task.turn)
-        a.heading += np.where(a.active, (chosen == LEFT) * turn - (chosen == RIGHT) * turn, 0.0)
-        a.heading = (a.heading + math.pi) % (2 * math.pi) - math.pi
+        a.heading = wrap_angle(a.heading + np.where(a.active, (chosen == LEFT) * turn - (chosen == RIGHT) * turn, 0.0))
         for n in np.flatnonzero(a.active & (chosen == FORWARD)):
             grid = self.places[a.place[n]].grid
             now, collided = grid.step(a.position[n : n + 1], a.heading[n : n + 1], task.forward, sliding=task.sliding)
             a.path_length[n] += float(np.linalg.norm(now[0] - a.position[n]))
             a.collisions[n] += int(collided[0])
             a.position[n] = now[0]
-            left = self._distance(int(n))
-            # A corner between grid nodes can lie just outside the field; the distance before is within a step of it.
-            a.distance[n] = left if math.isfinite(left) else a.distance[n]
+        for n in np.flatnonzero(a.active & measures.moved(a.measured, a.position)):
+            a.distance[n] = self._distance(int(n))
+            a.measured[n] = a.position[n]
         live = np.flatnonzero(a.active)
         a.trail[live, a.steps[live] + 1] = a.position[live][:, [0, 2]]
 

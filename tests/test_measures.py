@@ -68,3 +68,12 @@ def test_return_of_an_episode_telescopes() -> None:
     done = np.array([False, False, False, False, True])
     total = measures.nav_reward(distance[:-1], distance[1:], done).sum()
     assert total == pytest.approx(5 * -0.01 + (6.0 - 0.1) + 2.5)
+
+
+def test_distance_is_measured_anew_only_after_a_movement_that_habitat_lab_would_notice() -> None:
+    rng = np.random.default_rng(1)
+    before = rng.uniform(-20, 20, (200, 3))
+    after = before + rng.normal(0, 2e-4, (200, 3)) * (rng.random((200, 3)) < 0.5)
+    expected = [not np.allclose(b, a, atol=1e-4) for b, a in zip(before, after, strict=True)]
+    assert measures.moved(before, after).tolist() == expected
+    assert 0 < sum(expected) < 200
