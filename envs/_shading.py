@@ -17,6 +17,13 @@ COLOR = 9  # 3 integers: r | g << 8 | b << 16 of each corner
 TEXTURE = 12  # integer: row in the texture table, -1 for none
 CLASS = 13  # integer: semantic class
 INSTANCE = 14  # integer: object id
+FLAGS = 15  # integer: ONE_SIDED, or-ed with the alpha (of 255) below which a texel is not there, << CUTOFF
+
+ONE_SIDED = 1
+CUTOFF = 8
+# Third column of the texture table, beside offset, width and height: what lies beyond the edges, u + 4 v.
+WRAPS = {"repeat": 0, "clamp": 1, "mirror": 2}
+CLAMP, MIRROR = 1, 2
 
 BYTE = 1.0 / 255.0
 
@@ -26,49 +33,69 @@ def make_rays(
     position: NDArray[np.float64],
     heading: NDArray[np.float64],
     pitch: NDArray[np.float64],
-    size: int,
+    rows: int,
+    columns: int,
     half_width: float,
     height: float,
+    near: float,
     origins: NDArray[np.float32],
     directions: NDArray[np.float32],
 ) -> None:
     """Write one ray per pixel, row by row, for each agent.
 
-    A direction has length 1 along the optical axis, so the distance parameter of a hit is its planar depth.
+    A direction has length 1 along the optical axis, so the distance parameter of a hit is its planar depth, less `near`:
+    rays start on the near plane.
 
     Args:
         position: (N, 3) floor positions, metres.
         heading: (N,) radians, positive to the left.
         pitch: (N,) radians, positive upwards.
-        size: Pixels per side.
+        rows: Pixels from top to bottom.
+        columns: Pixels from left to right.
         half_width: tan(hfov / 2), half the width of the image plane at distance 1.
         height: Camera height above the floor, metres.
-        origins: (N * size * size, 3) output.
-        directions: (N * size * size, 3) output.
+        near: Planar depth of the near plane, metres.
+        origins: (N * rows * columns, 3) output.
+        directions: (N * rows * columns, 3) output.
     """
     ray = 0
+    half_height = half_width * rows / columns
     for n in range(len(position)):
         sin_h, cos_h = math.sin(heading[n]), math.cos(heading[n])
         sin_p, cos_p = math.sin(pitch[n]), math.cos(pitch[n])
         x, y, z = position[n, 0], position[n, 1] + height, position[n, 2]
-        for i in range(size):
-            up = half_width * (1.0 - (2 * i + 1) / size)
+        for i in range(rows):
+            up = half_height * (1.0 - (2 * i + 1) / rows)
             level = cos_p - up * sin_p
             rise = sin_p + up * cos_p
-            for j in range(size):
-                right = half_width * ((2 * j + 1) / size - 1.0)
-                origins[ray, 0] = x
-                origins[ray, 1] = y
-                origins[ray, 2] = z
-                directions[ray, 0] = -sin_h * level + cos_h * right
+            for j in range(columns):
+                right = half_width * ((2 * j + 1) / columns - 1.0)
+                dx = -sin_h * level + cos_h * right
+                dz = -cos_h * level - sin_h * right
+                origins[ray, 0] = x + near * dx
+                origins[ray, 1] = y + near * rise
+                origins[ray, 2] = z + near * dz
+                directions[ray, 0] = dx
                 directions[ray, 1] = rise
-                directions[ray, 2] = -cos_h * level - sin_h * right
+                directions[ray, 2] = dz
                 ray += 1
 
 
+@njit(cache=True, nogil=True)
+def _texel_pair_at_edge(coordinate: float, size: int, wrap: int) -> tuple[int, int, float]:
+    """`_texel_pair` of a coordinate that does not repeat."""
+    if wrap == MIRROR:
+        coordinate = abs(coordinate - 2.0 * math.floor(0.5 * coordinate + 0.5))
+    at = min(max(coordinate * size - 0.5, 0.0), size - 1.0)
+    first = int(at)
+    return first, min(first + 1, size - 1), at - first
+
+
 @njit(cache=True, nogil=True, inline="always")
-def _texel_pair(coordinate: float, size: int) -> tuple[int, int, float]:
-    """Return the two neighbouring texels of a repeating coordinate and the weight of the second."""
+def _texel_pair(coordinate: float, size: int, wrap: int) -> tuple[int, int, float]:
+    """Return the two neighbouring texels of a coordinate and the weight of the second."""
+    if wrap != 0:
+        return _texel_pair_at_edge(coordinate, size, wrap)
     at = (coordinate - math.floor(coordinate)) * size - 0.5
     low = math.floor(at)
     first = int(low)
@@ -91,6 +118,8 @@ def shade(
     face_ints: NDArray[np.int32],
     texels: NDArray[np.uint32],
     textures: NDArray[np.int64],
+    near: float,
+    far: float,
     rgb: NDArray[np.uint8],
     depth: NDArray[np.float32],
     normal: NDArray[np.float32],
@@ -102,14 +131,16 @@ def shade(
 
     Args:
         primitive: (R,) face index of each hit, -1 where the ray met nothing.
-        distance: (R,) planar depth.
+        distance: (R,) planar depth beyond the near plane.
         barycentric_u: (R,) weight of the face's second corner.
         barycentric_v: (R,) weight of the face's third corner.
         directions: (R, 3) ray directions.
         face_floats: (F, 16) face rows as floats.
         face_ints: (F, 16) the same memory as integers.
-        texels: (T,) all textures one after the other, r | g << 8 | b << 16.
-        textures: (K, 3) offset into `texels`, width, height.
+        texels: (T,) all textures one after the other, r | g << 8 | b << 16 | alpha << 24.
+        textures: (K, 4) offset into `texels`, width, height, wraps.
+        near: Planar depth of the near plane, metres.
+        far: Planar depth beyond which nothing is seen, metres.
         rgb: (R, 3) output or empty.
         depth: (R,) output or empty.
         normal: (R, 3) output or empty.
@@ -119,13 +150,15 @@ def shade(
     """
     for k in range(len(primitive)):
         f = primitive[k]
+        if distance[k] + near > far:
+            f = -1
         if len(rgb):
             if f < 0:
                 rgb[k, 0] = rgb[k, 1] = rgb[k, 2] = 0
             else:
                 _shade_pixel(barycentric_u[k], barycentric_v[k], face_floats[f], face_ints[f], texels, textures, rgb[k])
         if len(depth):
-            depth[k] = 0.0 if f < 0 else distance[k]
+            depth[k] = 0.0 if f < 0 else distance[k] + near
         if len(normal):
             _write_normal(f, directions[k], face_floats, normal[k])
         if len(semantic):
@@ -171,9 +204,9 @@ def _shade_pixel(
     if row >= 0:
         u = first * floats[UV] + second * floats[UV + 2] + third * floats[UV + 4]
         v = first * floats[UV + 1] + second * floats[UV + 3] + third * floats[UV + 5]
-        offset, width = textures[row, 0], textures[row, 1]
-        left, right, wx = _texel_pair(u, width)
-        top, bottom, wy = _texel_pair(v, textures[row, 2])
+        offset, width, wrap = textures[row, 0], textures[row, 1], textures[row, 3]
+        left, right, wx = _texel_pair(u, width, wrap & 3)
+        top, bottom, wy = _texel_pair(v, textures[row, 2], wrap >> 2)
         top = offset + top * width
         bottom = offset + bottom * width
         p, q, r, s = texels[top + left], texels[top + right], texels[bottom + left], texels[bottom + right]
@@ -184,3 +217,78 @@ def _shade_pixel(
     pixel[0] = int(red + 0.5)
     pixel[1] = int(green + 0.5)
     pixel[2] = int(blue + 0.5)
+
+
+@njit(cache=True, nogil=True)
+def find_unseen(
+    primitive: NDArray[np.int32],
+    barycentric_u: NDArray[np.float32],
+    barycentric_v: NDArray[np.float32],
+    directions: NDArray[np.float32],
+    face_floats: NDArray[np.float32],
+    face_ints: NDArray[np.int32],
+    texels: NDArray[np.uint32],
+    textures: NDArray[np.int64],
+    unseen: NDArray[np.int32],
+) -> int:
+    """Find the hits that a ray passes: backs of one-sided faces, and texels below their face's alpha cutoff.
+
+    Args:
+        primitive: (R,) as for `shade`, with the next six arguments.
+        barycentric_u: (R,).
+        barycentric_v: (R,).
+        directions: (R, 3).
+        face_floats: (F, 16).
+        face_ints: (F, 16).
+        texels: (T,).
+        textures: (K, 4).
+        unseen: (R,) output, the numbers of these rays first.
+
+    Returns:
+        How many there are.
+    """
+    count = 0
+    for k in range(len(primitive)):
+        f = primitive[k]
+        if f < 0:
+            continue
+        flags = face_ints[f, FLAGS]
+        if flags == 0:
+            continue
+        passes = False
+        if flags & ONE_SIDED:
+            x, y, z = face_floats[f, NORMAL], face_floats[f, NORMAL + 1], face_floats[f, NORMAL + 2]
+            passes = x * directions[k, 0] + y * directions[k, 1] + z * directions[k, 2] > 0.0
+        cutoff = flags >> CUTOFF
+        if cutoff > 0 and not passes:
+            passes = _alpha(barycentric_u[k], barycentric_v[k], face_floats[f], face_ints[f], texels, textures) < cutoff
+        if passes:
+            unseen[count] = k
+            count += 1
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _alpha(
+    second: float,
+    third: float,
+    floats: NDArray[np.float32],
+    ints: NDArray[np.int32],
+    texels: NDArray[np.uint32],
+    textures: NDArray[np.int64],
+) -> float:
+    """Bilinear alpha of a hit, 0 to 255."""
+    row = ints[TEXTURE]
+    if row < 0:
+        return 255.0
+    first = np.float32(1.0) - second - third
+    u = first * floats[UV] + second * floats[UV + 2] + third * floats[UV + 4]
+    v = first * floats[UV + 1] + second * floats[UV + 3] + third * floats[UV + 5]
+    offset, width, wrap = textures[row, 0], textures[row, 1], textures[row, 3]
+    left, right, wx = _texel_pair(u, width, wrap & 3)
+    top, bottom, wy = _texel_pair(v, textures[row, 2], wrap >> 2)
+    top = offset + top * width
+    bottom = offset + bottom * width
+    above = (1.0 - wx) * (texels[top + left] >> 24) + wx * (texels[top + right] >> 24)
+    below = (1.0 - wx) * (texels[bottom + left] >> 24) + wx * (texels[bottom + right] >> 24)
+    return (1.0 - wy) * above + wy * below

@@ -51,7 +51,7 @@ def renderer(scene: Scene, grid: NavGrid) -> dict[str, float]:
         rays = np.empty((2, frames * size**2, 3), np.float32)
         half_width, height = math.tan(math.radians(camera.hfov) / 2), camera.height
         poses = np.ascontiguousarray(positions[agents]), headings[agents], np.zeros(frames)
-        _shading.make_rays(*poses, size, half_width, height, rays[0], rays[1])
+        _shading.make_rays(*poses, size, size, half_width, height, camera.near, rays[0], rays[1])
         out[f"rays_{size}"] = rate(partial(tree.run, rays[0], rays[1], output=1), frames)
         out[f"rgb_depth_{size}_over_rays"] = out[f"rays_{size}"] / out[f"rgb_depth_{size}"]
     return out

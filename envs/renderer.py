@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,28 +26,54 @@ SENSORS: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
     "instance": (np.int32, ()),
     "face": (np.int32, ()),
 }
+# A ray goes on behind an unseen hit this much further, in metres and as a share of its depth.
+SKIP, SKIP_SHARE = 1e-5, 1e-6
+# Unseen faces that a ray may pass; what lies behind more is not found.
+MOST_UNSEEN = 64
+# Two one-sided faces back to back are moved apart by this much to each side, metres.
+APART = 2e-5
+BACKENDS = ("auto", "embree", "warp")
 # Rays traced at once: bounds memory (about 60 bytes a ray) and keeps hits in the cache until they are shaded.
 RAYS_AT_ONCE = 2**16
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A square pinhole camera; the defaults are Habitat's, but for the size.
+    """A pinhole camera; the defaults are Habitat's, but for the size.
 
     Attributes:
-        size: Pixels per side.
-        hfov: Horizontal (and vertical) field of view in degrees, in (0, 180).
+        size: Pixels from top to bottom and, without `width`, from left to right.
+        hfov: Horizontal field of view in degrees, in (0, 180); the vertical one follows, as pixels are square.
         height: Height above the agent's floor position in metres.
+        width: Pixels from left to right, `size` when None.
+        pitch: Tilt in degrees, positive looks up (`orientation: [pitch, 0, 0]` of a Habitat sensor, there in radians).
+        near: Depth in metres before which nothing is seen.
+        far: Depth in metres beyond which nothing is seen.
     """
 
     size: int = 64
     hfov: float = 90.0
     height: float = 1.25
+    width: int | None = None
+    pitch: float = 0.0
+    near: float = 0.01
+    far: float = 1000.0
+
+    @property
+    def columns(self) -> int:
+        """Pixels from left to right."""
+        return self.size if self.width is None else self.width
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         if self.size < 1:
             raise ValueError(f"camera size must be at least 1 pixel, got {self.size}")
+        if self.columns < 1:
+            raise ValueError(f"camera width must be at least 1 pixel, got {self.width}")
+        if not abs(self.pitch) <= 90.0:
+            raise ValueError(f"camera pitch must lie within 90 degrees of level, got {self.pitch}")
+        if not 0.0 <= self.near < self.far < math.inf:
+            raise ValueError(f"camera near={self.near} and far={self.far} must be depths, near before far")
         if not 0.0 < self.hfov < 180.0:
             raise ValueError(f"camera hfov must lie between 0 and 180 degrees, got {self.hfov}")
         if not math.isfinite(self.height):
@@ -89,9 +116,10 @@ class EmbreeRenderer:
         if not scenes:
             raise ValueError("the renderer needs at least one scene")
         self._scenes = tuple(scenes)
-        self._texels, self._textures, rows = _pack_textures(self._scenes)
-        self._faces = [_pack_faces(scene, row) for scene, row in zip(self._scenes, rows, strict=True)]
+        self._texels, self._textures, rows = pack_textures(self._scenes)
+        self._faces = [pack_faces(scene, row) for scene, row in zip(self._scenes, rows, strict=True)]
         self._trees = [build_tree(scene) for scene in self._scenes]
+        self._unseen = [bool(rows.view(np.int32)[:, _shading.FLAGS].any()) for rows in self._faces]
 
     @property
     def texture_bytes(self) -> int:
@@ -114,9 +142,9 @@ class EmbreeRenderer:
             scene_index: (N,) integers, the scene of each agent, in any order.
             position: (N, 3) floor positions under the agents, metres; the camera is `camera.height` above.
             heading: (N,) rotations about +Y in radians; 0 looks along -Z, positive turns left.
-            camera: The camera of all agents; S is its size.
+            camera: The camera of all agents; S x S is its size (rows x columns for one that is not square).
             sensors: Names out of `SENSORS`.
-            pitch: (N,) camera tilts in radians, positive looks up; level when None.
+            pitch: (N,) tilts in radians, positive looks up, added to the camera's own; 0 when None.
             out: C-contiguous arrays to write into, by sensor name; what is missing is allocated.
 
         Returns:
@@ -130,39 +158,12 @@ class EmbreeRenderer:
         Raises:
             ValueError: Shapes, dtypes, a sensor name or a scene index are wrong, or a pose is not finite.
         """
-        scene_index, position, heading, tilt = self._check_poses(scene_index, position, heading, pitch)
-        images = _allocate(len(scene_index), camera.size, sensors, out)
-        for scene, agents in self._chunks(scene_index, camera.size**2):
+        scene_index, position, heading, tilt = check_poses(len(self._scenes), scene_index, position, heading, pitch)
+        images = allocate(len(scene_index), camera.size, sensors, out, camera.columns)
+        tilt = tilt + math.radians(camera.pitch)
+        for scene, agents in self._chunks(scene_index, camera.size * camera.columns):
             self._render_chunk(scene, agents, position[agents], heading[agents], tilt[agents], camera, images)
         return images
-
-    def _check_poses(
-        self, scene_index: ArrayLike, position: ArrayLike, heading: ArrayLike, pitch: ArrayLike | None
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Return the poses as arrays of the documented shapes, or say what is wrong with them."""
-        index = np.asarray(scene_index)
-        if index.ndim != 1 or (index.size and not np.issubdtype(index.dtype, np.integer)):
-            raise ValueError(f"scene_index must be integers of shape (N,), got {index.dtype}{index.shape}")
-        count = len(index)
-        if count and (index.min() < 0 or index.max() >= len(self._scenes)):
-            raise ValueError(
-                f"scene_index must lie in 0..{len(self._scenes) - 1}, got {index.min()}..{index.max()}"
-            )
-        arrays = []
-        poses = {
-            "position": (position, (count, 3)),
-            "heading": (heading, (count,)),
-            "pitch": (pitch, (count,)),
-        }
-        for name, (value, shape) in poses.items():
-            array = np.zeros(shape) if value is None else np.ascontiguousarray(value, dtype=np.float64)
-            if array.shape != shape:
-                raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
-            if not np.isfinite(array).all():
-                agent = int(np.argwhere(~np.isfinite(array))[0, 0])
-                raise ValueError(f"{name} of agent {agent} is not finite: {array[agent]}")
-            arrays.append(array)
-        return index.astype(np.int64), arrays[0], arrays[1], arrays[2]
 
     @staticmethod
     def _chunks(scene_index: NDArray[np.int64], pixels: int) -> Iterator[tuple[int, NDArray[np.intp]]]:
@@ -184,14 +185,23 @@ class EmbreeRenderer:
         images: dict[str, NDArray[Any]],
     ) -> None:
         """Render `agents`, all in one scene, into their rows of `images`."""
-        rays = len(agents) * camera.size**2
+        rays = len(agents) * camera.size * camera.columns
         origins = np.empty((rays, 3), np.float32)
         directions = np.empty((rays, 3), np.float32)
         half_width = math.tan(math.radians(camera.hfov) / 2)
         _shading.make_rays(
-            position, heading, pitch, camera.size, half_width, camera.height, origins, directions
+            position,
+            heading,
+            pitch,
+            camera.size,
+            camera.columns,
+            half_width,
+            camera.height,
+            camera.near,
+            origins,
+            directions,
         )
-        hits = self._trees[scene].run(origins, directions, output=1)
+        hits = self._trace(scene, origins, directions)
         first, last = int(agents[0]), int(agents[-1])
         adjacent = last - first + 1 == len(agents)
         rows: slice | NDArray[np.intp] = slice(first, last + 1) if adjacent else agents
@@ -212,6 +222,8 @@ class EmbreeRenderer:
             floats.view(np.int32),
             self._texels,
             self._textures,
+            camera.near,
+            camera.far,
             *flat,
         )
         if not adjacent:
@@ -219,38 +231,101 @@ class EmbreeRenderer:
                 images[name][rows] = part
 
 
-def make_renderer(scenes: Sequence[Scene], device: str = "cpu") -> Renderer:
-    """Return the renderer of `scenes` for a device.
+    def _trace(
+        self, scene: int, origins: NDArray[np.float32], directions: NDArray[np.float32]
+    ) -> dict[str, NDArray[Any]]:
+        """First seen hits of R rays: Embree's arrays primID, tfar, u and v."""
+        tree, floats = self._trees[scene], self._faces[scene]
+        hits: dict[str, NDArray[Any]] = tree.run(origins, directions, output=1)
+        if not self._unseen[scene]:
+            return hits
+        rays = np.arange(len(origins), dtype=np.int32)
+        now, along = hits, directions
+        for _ in range(MOST_UNSEEN):
+            found = np.empty(len(rays), np.int32)
+            count = _shading.find_unseen(
+                now["primID"],
+                now["u"],
+                now["v"],
+                along,
+                floats,
+                floats.view(np.int32),
+                self._texels,
+                self._textures,
+                found,
+            )
+            if count == 0:
+                return hits
+            rays = rays[found[:count]]
+            depth = hits["tfar"][rays] * np.float32(1.0 + SKIP_SHARE) + np.float32(SKIP)
+            along = directions[rays]
+            now = tree.run(origins[rays] + depth[:, None] * along, along, output=1)
+            for name in ("primID", "u", "v"):
+                hits[name][rays] = now[name]
+            hits["tfar"][rays] = depth + now["tfar"]
+        hits["primID"][rays] = -1
+        return hits
+
+
+def make_renderer(scenes: Sequence[Scene], device: str = "cpu", backend: str = "auto") -> Renderer:
+    """Return a renderer of `scenes`.
 
     Args:
         scenes: The places to render.
-        device: ``"cpu"`` (Embree).
+        device: ``"cpu"``, or ``"cuda"`` for Warp.
+        backend: ``"embree"`` (CPU), ``"warp"`` (CUDA, or slowly on the CPU), or ``"auto"``: Warp on CUDA, else Embree.
 
     Raises:
-        ValueError: There is no renderer for the device.
+        ValueError: There is no such backend for the device, or Warp is not installed.
     """
-    if device == "cpu":
+    kind = device.split(":")[0]
+    if kind not in ("cpu", "cuda"):
+        raise ValueError(f"unknown render device {device!r}: choose 'cpu' or 'cuda'")
+    if choose_backend(backend, device) == "embree":
         return EmbreeRenderer(scenes)
-    if device.split(":")[0] == "cuda":
-        raise ValueError(
-            f"no renderer for device {device!r}: the extra 'cuda' does not hold one yet; "
-            "render with device='cpu' (networks may still run on CUDA)"
-        )
-    raise ValueError(f"unknown render device {device!r}: choose 'cpu'")
+    from envs.device.renderer import WarpRenderer
+
+    return WarpRenderer(scenes, device)
 
 
-def _allocate(
-    count: int, size: int, sensors: Sequence[str], out: Mapping[str, NDArray[Any]] | None
-) -> dict[str, NDArray[Any]]:
-    """Return the arrays to render into, those of `out` where given."""
-    images: dict[str, NDArray[Any]] = {}
+def choose_backend(backend: str, device: str) -> str:
+    """``embree`` or ``warp`` for a device; ``auto`` is Warp where the device is CUDA's and Warp is installed.
+
+    Raises:
+        ValueError: There is no such backend, or Warp was asked for and is not installed.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"unknown renderer {backend!r}: choose from {', '.join(BACKENDS)}")
+    on_cuda, installed = device.startswith("cuda"), find_spec("warp") is not None
+    if backend == "auto":
+        return "warp" if on_cuda and installed else "embree"
+    if backend == "warp" and not installed:
+        raise ValueError("the renderer 'warp' needs NVIDIA Warp: pip install 'sidestep[cuda]', or choose embree")
+    return backend
+
+
+def check_sensors(sensors: Sequence[str]) -> None:
+    """Refuse a name that is not in `SENSORS`, with the nearest one that is."""
     for name in sensors:
         if name not in SENSORS:
             near = get_close_matches(name, SENSORS, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(SENSORS)}"
             raise ValueError(f"unknown sensor {name!r}: {hint}")
+
+
+def allocate(
+    count: int,
+    size: int,
+    sensors: Sequence[str],
+    out: Mapping[str, NDArray[Any]] | None,
+    columns: int | None = None,
+) -> dict[str, NDArray[Any]]:
+    """Return the arrays to render into, those of `out` where given; images are square without `columns`."""
+    images: dict[str, NDArray[Any]] = {}
+    check_sensors(sensors)
+    for name in sensors:
         dtype, pixel = SENSORS[name]
-        shape = (count, size, size, *pixel)
+        shape = (count, size, size if columns is None else columns, *pixel)
         given = None if out is None else out.get(name)
         if given is None:
             images[name] = np.empty(shape, dtype)
@@ -263,41 +338,57 @@ def _allocate(
     return images
 
 
-def _pack_textures(
+def pack_textures(
     scenes: Sequence[Scene],
 ) -> tuple[NDArray[np.uint32], NDArray[np.int64], list[NDArray[np.int32]]]:
     """Lay all textures one after the other, each array once.
 
     Returns:
-        (T,) texels as r | g << 8 | b << 16; (K, 3) offset, width and height of each texture; per scene, the
-        row in that table of each of its textures.
+        (T,) texels as r | g << 8 | b << 16 | alpha << 24; (K, 4) offset, width, height and wraps of each texture; per
+        scene, the row in that table of each of its textures.
     """
-    row_of: dict[int, int] = {}
+    offset_of: dict[int, int] = {}
+    row_of: dict[tuple[int, int], int] = {}
     packed: list[NDArray[np.uint32]] = []
-    table: list[tuple[int, int, int]] = []
+    table: list[tuple[int, int, int, int]] = []
     offset = 0
     rows = []
     for scene in scenes:
         for number, texture in enumerate(scene.textures):
-            if id(texture) in row_of:
-                continue
-            if texture.dtype != np.uint8 or texture.ndim != 3 or texture.shape[2] != 3 or not texture.size:
-                raise ValueError(
-                    f"scene {scene.name}: texture {number} is {texture.dtype}{texture.shape}, "
-                    "expected uint8(h, w, 3)"
-                )
-            rgba = np.zeros((*texture.shape[:2], 4), np.uint8)
-            rgba[..., :3] = texture
-            packed.append(rgba.view("<u4").astype(np.uint32, copy=False).ravel())
-            row_of[id(texture)] = len(table)
-            table.append((offset, texture.shape[1], texture.shape[0]))
-            offset += packed[-1].size
-        rows.append(np.array([row_of[id(texture)] for texture in scene.textures], np.int32))
+            if id(texture) not in offset_of:
+                packed.append(_pack_texture(scene.name, number, texture))
+                offset_of[id(texture)] = offset
+                offset += packed[-1].size
+            key = id(texture), _wrap_code(scene, number)
+            if key not in row_of:
+                row_of[key] = len(table)
+                table.append((offset_of[id(texture)], texture.shape[1], texture.shape[0], key[1]))
+        keys = [(id(texture), _wrap_code(scene, number)) for number, texture in enumerate(scene.textures)]
+        rows.append(np.array([row_of[key] for key in keys], np.int32))
     texels = np.concatenate(packed) if packed else np.empty(0, np.uint32)
-    return texels, np.array(table, np.int64).reshape(-1, 3), rows
+    return texels, np.array(table, np.int64).reshape(-1, 4), rows
 
 
-def _pack_faces(scene: Scene, texture_row: NDArray[np.int32]) -> NDArray[np.float32]:
+def _wrap_code(scene: Scene, number: int) -> int:
+    """What lies beyond the edges of a texture, as the kernels read it."""
+    if not scene.wraps:
+        return 0
+    along_u, along_v = scene.wraps[number]
+    return _shading.WRAPS[along_u] + 4 * _shading.WRAPS[along_v]
+
+
+def _pack_texture(scene: str, number: int, texture: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """Return the texels of an image, row by row."""
+    if texture.dtype != np.uint8 or texture.ndim != 3 or texture.shape[2] not in (3, 4) or not texture.size:
+        raise ValueError(
+            f"scene {scene}: texture {number} is {texture.dtype}{texture.shape}, expected uint8(h, w, 3) or (h, w, 4)"
+        )
+    rgba = np.full((*texture.shape[:2], 4), 255, np.uint8)
+    rgba[..., : texture.shape[2]] = texture
+    return rgba.view("<u4").astype(np.uint32, copy=False).ravel()
+
+
+def pack_faces(scene: Scene, texture_row: NDArray[np.int32]) -> NDArray[np.float32]:
     """Return the (F, 16) face rows that `_shading.shade` reads."""
     if not np.isfinite(scene.corner_uv).all():
         raise ValueError(f"scene {scene.name}: corner_uv holds NaN or infinity")
@@ -315,6 +406,10 @@ def _pack_faces(scene: Scene, texture_row: NDArray[np.int32]) -> NDArray[np.floa
     ints[:, _shading.TEXTURE] = np.append(texture_row, np.int32(-1))[scene.face_texture]
     ints[:, _shading.CLASS] = scene.face_class
     ints[:, _shading.INSTANCE] = scene.face_instance
+    if scene.one_sided is not None:
+        ints[:, _shading.FLAGS] |= np.where(scene.one_sided, _shading.ONE_SIDED, 0).astype(np.int32)
+    if scene.cutoff is not None:
+        ints[:, _shading.FLAGS] |= scene.cutoff.astype(np.int32) << _shading.CUTOFF
     return floats
 
 
@@ -322,7 +417,29 @@ def build_tree(scene: Scene) -> EmbreeScene:
     """Return the scene's bounding volume hierarchy, built."""
     # Without `robust`, rays can slip between two triangles that share an edge; it costs nothing measurable.
     tree = EmbreeScene(robust=True)
-    TriangleMesh(tree, np.ascontiguousarray(scene.vertices[scene.faces]))
+    TriangleMesh(tree, traced_triangles(scene))
     # Embree builds at the first query: not in the first frame.
     tree.run(np.zeros((1, 3), np.float32), np.ones((1, 3), np.float32))
     return tree
+
+
+def traced_triangles(scene: Scene) -> NDArray[np.float32]:
+    """Return the (F, 3, 3) triangles to trace.
+
+    Two one-sided faces back to back at one place (a sheet with a picture on either side) are moved apart by a hair's
+    breadth: at equal depth a ray would meet either, and find the seen one or not by chance.
+    """
+    triangles = np.ascontiguousarray(scene.vertices[scene.faces])
+    if scene.one_sided is None:
+        return triangles
+    which = np.flatnonzero(scene.one_sided)
+    corner = np.round(triangles[which], 5)
+    order = np.lexsort(np.moveaxis(corner, 2, 0)[::-1], axis=1)
+    same = np.take_along_axis(corner, order[..., None], axis=1).reshape(len(which), 9)
+    _, group, size = np.unique(same, axis=0, return_inverse=True, return_counts=True)
+    twins = which[size[group.ravel()] > 1]
+    flat = triangles[twins]
+    normal = np.cross(flat[:, 1] - flat[:, 0], flat[:, 2] - flat[:, 0])
+    length = np.linalg.norm(normal, axis=1, keepdims=True)
+    triangles[twins] += (APART * normal / np.where(length > 0, length, 1))[:, None]
+    return triangles

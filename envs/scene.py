@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+Wrap = Literal["repeat", "mirror", "clamp"]
+REPEAT: Wrap = "repeat"
 
 
 @dataclass(frozen=True)
@@ -28,17 +32,22 @@ class Scene:
     Attributes:
         name: Identifier, unique within a run (a seed or a file path).
         vertices: (V, 3) float32 positions.
-        faces: (F, 3) int32 vertex indices; both sides of a face are visible.
-        corner_uv: (F, 3, 2) float32 texture coordinates, u to the right and v *down* the image; they repeat.
+        faces: (F, 3) int32 vertex indices; both sides of a face are visible unless `one_sided` says otherwise.
+        corner_uv: (F, 3, 2) float32 texture coordinates, u to the right and v *down* the image.
         corner_color: (F, 3, 3) uint8 RGB factor on the texture at each corner (255 = 1.0): base colour, vertex
             colour and baked light in one.
         face_texture: (F,) int32 index into `textures`, -1 where the face has none.
-        textures: (h, w, 3) uint8 sRGB images, row 0 at v = 0. Scenes may share arrays: equal `id` is stored once.
+        textures: (h, w, 3) uint8 sRGB images, or (h, w, 4) with alpha, row 0 at v = 0. Scenes may share arrays: equal
+            `id` is stored once.
         face_class: (F,) int32 index into `class_names`.
         face_instance: (F,) int32 object id within the scene.
         class_names: Semantic class names.
         solid: (F,) bool, False where a face neither carries nor stops an agent (ceilings).
         rooms: Rooms, where they are known.
+        wraps: For each texture, what lies beyond its edges along u and v; all repeat when empty.
+        one_sided: (F,) bool, True where a face is seen only from the side from which its corners run counter-clockwise;
+            None when all are seen from both.
+        cutoff: (F,) uint8, a pixel of the face whose alpha (of 255) is lower is not there; None when all are opaque.
     """
 
     name: str
@@ -53,6 +62,9 @@ class Scene:
     class_names: tuple[str, ...]
     solid: NDArray[np.bool_]
     rooms: tuple[Room, ...] = field(default=())
+    wraps: tuple[tuple[Wrap, Wrap], ...] = field(default=())
+    one_sided: NDArray[np.bool_] | None = None
+    cutoff: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
         """Check shapes, dtypes and index ranges."""
@@ -67,6 +79,8 @@ class Scene:
             "face_instance": ((count,), np.int32),
             "solid": ((count,), np.bool_),
         }
+        optional = {"one_sided": np.bool_, "cutoff": np.uint8}
+        expected |= {name: ((count,), dtype) for name, dtype in optional.items() if getattr(self, name) is not None}
         for name, (shape, dtype) in expected.items():
             array = getattr(self, name)
             if array.shape != shape or array.dtype != dtype:
@@ -75,6 +89,8 @@ class Scene:
                 )
         if count == 0:
             raise ValueError(f"scene {self.name}: the mesh has no triangles")
+        if self.wraps and len(self.wraps) != len(self.textures):
+            raise ValueError(f"scene {self.name}: {len(self.wraps)} wraps for {len(self.textures)} textures")
         if not np.isfinite(self.vertices).all():
             raise ValueError(f"scene {self.name}: vertices hold NaN or infinity")
         if self.faces.min() < 0 or self.faces.max() >= len(self.vertices):
