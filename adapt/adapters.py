@@ -44,6 +44,15 @@ class Adapter(Delta):
         self.a = nn.Parameter(torch.randn(outputs, inputs) * deviation)
         object.__setattr__(self, "owner", None)
 
+    @property
+    def costly(self) -> bool:  # type: ignore[override]
+        """A series adapter multiplies its matrix with the whole kernel."""
+        return self.inner is not None
+
+    def depends_on(self) -> list[Tensor]:
+        """Also the owner's factor."""
+        return super().depends_on() + ([] if self.owner is None else [self.owner.b])
+
     def factorise(self, rank: float, shared: bool = False, owner: Adapter | None = None) -> None:
         """Replace a by the nearest product of factors; see `set_factors`."""
         matrix = self.matrix().detach()

@@ -125,6 +125,12 @@ class Base(nn.Module):
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Base:
+        """Convert the weights, which may make them others than those that `sha256` names."""
+        self._sha256 = None
+        super()._apply(fn, recurse)
+        return self
+
     def train(self, mode: bool = True) -> Base:
         """Stay in eval mode and without gradients; `mode` is ignored because a base never trains."""
         super().train(False)
@@ -134,10 +140,18 @@ class Base(nn.Module):
     def normalise(self, images: Tensor) -> Tensor:
         """Turn uint8 images (B,3,H,W) into what the encoder expects, float32 of the same shape.
 
-        An encoder of something else than images checks its input in a method `prepare`.
+        An encoder of something else than images checks its input in a method `prepare`. An encoder that was
+        converted to another floating type gets images of that type.
         """
-        prepare = getattr(self.encoder, "prepare", None)
-        return prepare(images) if prepare else self.spec.normalisation(images)
+        if prepare := getattr(self.encoder, "prepare", None):
+            tokens: Tensor = prepare(images)
+            return tokens
+        return self.spec.normalisation(images).to(self.dtype)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating type of the encoder's weights; float32 unless someone converted it."""
+        return next((p.dtype for p in self.encoder.parameters() if p.is_floating_point()), torch.float32)
 
     @contextmanager
     def normalised(self, normalisation: Normalisation | None) -> Iterator[None]:
@@ -313,7 +327,8 @@ def load_base(name_or_path: str | Path) -> Base:
     Args:
         name_or_path: one of `list_bases()`; a file of `save_base`; `taskonomy/<task>` for an encoder of
             `adapt.weights`; `timm/<model>` or `torchvision/<model>` with that library's ImageNet weights;
-            `<encoder>:<file>` for a released file; `random/<encoder>` for an untrained network.
+            `<encoder>:<file>` for a released file; `random/<encoder>` for an untrained network; `bert/<name>` for a
+            BERT of transformers, by its name or folder.
 
     Raises:
         FileNotFoundError: a path that does not exist.
@@ -329,6 +344,8 @@ def load_base(name_or_path: str | Path) -> Base:
         return released_base(file, encoder)
     if name.startswith(("timm/", "torchvision/")):
         return _library_base(name)
+    if name.startswith("bert/"):
+        return _bert_base(name.removeprefix("bert/"))
     if name.startswith("taskonomy/"):
         from adapt.weights import taskonomy_base
 
@@ -369,6 +386,12 @@ def _library_base(name: str) -> Base:
     if config := getattr(encoder, "pretrained_cfg", None):
         normalisation = Normalisation(tuple(config["mean"]), tuple(config["std"]))
     return Base(encoder, BaseSpec(name, {}, normalisation, task="imagenet"))
+
+
+def _bert_base(name: str) -> Base:
+    encoder = build_encoder("bert", pretrained=name)
+    # Not the name: an encoder built from the spec must be untrained, as those of all specs.
+    return Base(encoder, BaseSpec("bert", encoder.settings(), task="masked words"))
 
 
 def _as_float32(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -33,6 +33,9 @@ def _shortcut(module: nn.Module) -> tuple[nn.Module | None] | None:
     for flag in ("use_res_connect", "has_skip"):
         if hasattr(module, flag):
             return (nn.Identity() if getattr(module, flag) else None,)
+    if isinstance(module, nn.TransformerEncoderLayer):
+        # torch's TransformerEncoder reaches into its layers, so they cannot be replaced.
+        return None
     transformer = any(hasattr(module, f"{norm}1") and hasattr(module, f"{norm}2") for norm in ("norm", "ln_"))
     if transformer and not hasattr(module, "conv1"):
         return (nn.Identity(),)

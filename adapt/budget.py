@@ -41,6 +41,12 @@ def stored_bits(tensors: dict[str, Tensor]) -> int:
 
 def multiply_adds(run: Callable[[], Tensor]) -> int:
     """Multiply-adds of what `run` computes, counted while it runs."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        run()
+    fused = torch.backends.mha.get_fastpath_enabled()
+    # The counter does not know torch's fused attention, and without gradients weight deltas may be kept, not computed.
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+            run()
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
     return int(counter.get_total_flops()) // 2

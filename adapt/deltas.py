@@ -18,6 +18,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, TypeAlias
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from adapt.base import Base
+from adapt.kept import Kept
 from adapt.method import Incompatible, Method, MethodConfig
 
 Layer: TypeAlias = _ConvNd | nn.Linear
@@ -50,7 +52,14 @@ class DeltaConfig(MethodConfig):
 
 
 class Delta(nn.Module):
-    """What a task trains for one layer: `forward` maps the frozen weight to the task's, of the same shape."""
+    """What a task trains for one layer: `forward` maps the frozen weight to the task's, of the same shape.
+
+    Attributes:
+        costly: whether `forward` multiplies matrices of the layer's size. Without gradients its result is then kept
+            until what it depends on changes; see `DeltaMethod.task_tensors`.
+    """
+
+    costly: ClassVar[bool] = False
 
     def forward(self, weight: Tensor) -> Tensor:
         """Compute the task's weight; `weight` is frozen, no gradient goes to it."""
@@ -59,6 +68,10 @@ class Delta(nn.Module):
     def bias(self, bias: Tensor | None) -> Tensor | None:
         """Compute the task's bias from the frozen one, None where the layer has none; the same by default."""
         return bias
+
+    def depends_on(self) -> list[Tensor]:
+        """All tensors but the frozen ones that the task's weight and bias are computed from."""
+        return [*self.parameters(), *self.buffers()]
 
     def pack(self) -> dict[str, Tensor]:
         """What is stored for the layer, in compact form; may be empty."""
@@ -89,7 +102,10 @@ class TaskNorm(nn.Module):
 
 
 def weighted_layers(network: nn.Module) -> dict[str, Layer]:
-    """All convolutions (not transposed ones) and linear layers by name, in the order of registration."""
+    """All convolutions (not transposed ones) and linear layers by name, in the order of registration.
+
+    The input projection of `nn.MultiheadAttention` is a loose parameter, not a linear layer, and stays the base's.
+    """
     return {
         name: module
         for name, module in network.named_modules()
@@ -111,6 +127,11 @@ def require_network(base: Base, method: str) -> nn.Module:
     if base.black_box:
         raise Incompatible(f"{method} changes weights, and a black box has none; use features or side_tuning")
     return base.encoder
+
+
+# By base and layer, the delta that was evaluated last with what it gave: so at most one copy of a base's weights is
+# kept, however many tasks there are.
+_KEPT: WeakKeyDictionary[Base, dict[str, tuple[Delta, Kept[tuple[Tensor, Tensor | None]]]]] = WeakKeyDictionary()
 
 
 # A dot would split the name of a submodule.
@@ -189,15 +210,30 @@ class DeltaMethod(Method):
         return tensors
 
     def task_tensors(self) -> dict[str, Tensor]:
-        """All parameters and buffers of the encoder as this task sees them."""
+        """All parameters and buffers of the encoder as this task sees them.
+
+        Without gradients, what costly deltas give is computed once and kept until it would come out otherwise.
+        """
         tensors = {**self.shared_tensors(), **self.norm_tensors()}
-        for key, delta in self.deltas.items():
-            assert isinstance(delta, Delta)
-            name = _name(key)
-            tensors[f"{name}.weight"] = delta(tensors[f"{name}.weight"])
-            if (bias := delta.bias(tensors.get(f"{name}.bias"))) is not None:
-                tensors[f"{name}.bias"] = bias
+        # In their own precision also under autocast, so that merged and unmerged networks have the same weights.
+        with torch.autocast(self.samples_seen.device.type, enabled=False):
+            for key, delta in self.deltas.items():
+                assert isinstance(delta, Delta)
+                name = _name(key)
+                weight, bias = self._evaluate(name, delta, tensors[f"{name}.weight"], tensors.get(f"{name}.bias"))
+                tensors[f"{name}.weight"] = weight
+                if bias is not None:
+                    tensors[f"{name}.bias"] = bias
         return tensors
+
+    def _evaluate(self, name: str, delta: Delta, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The task's weight and bias of one layer."""
+        if torch.is_grad_enabled() or not delta.costly:
+            return delta(weight), delta.bias(bias)
+        layers = _KEPT.setdefault(self.base, {})
+        if name not in layers or layers[name][0] is not delta:
+            layers[name] = delta, Kept()
+        return layers[name][1].get(delta.depends_on(), weight, lambda: (delta(weight), delta.bias(bias)))
 
     def forward(self, image: Tensor | None, features: Tensor | None, layers: Mapping[str, Tensor] | None) -> Tensor:
         """Run the encoder with the task's weights on uint8 images (B,3,H,W)."""
@@ -214,7 +250,7 @@ class DeltaMethod(Method):
         for name in map(_name, self.deltas):
             layer = encoder.get_submodule(name)
             if layer.bias is None and f"{name}.bias" in tensors:
-                layer.bias = nn.Parameter(tensors[f"{name}.bias"])
+                layer.bias = nn.Parameter(tensors[f"{name}.bias"].clone())
                 # The encoder that the spec names has no such bias.
                 spec = replace(spec, encoder="", kwargs={})
         encoder.load_state_dict({name: tensors[name] for name in encoder.state_dict()})

@@ -94,11 +94,11 @@ class Adapted(nn.Module):
     @contextmanager
     def disabled(self) -> Iterator[None]:
         """Within this context the output is the base's own."""
-        self._disabled = True
+        before, self._disabled = self._disabled, True
         try:
             yield
         finally:
-            self._disabled = False
+            self._disabled = before
 
     @property
     def reads(self) -> frozenset[str]:
@@ -138,8 +138,16 @@ class Adapted(nn.Module):
             features = self.base(image)
         if self._disabled:
             return cast(Tensor, features)
-        output: Tensor = method(image, features, layers)
-        return output
+        output: Tensor = method(image, *self._converted(features, layers))
+        return output.float()
+
+    def _converted(
+        self, features: Tensor | None, layers: Mapping[str, Tensor] | None
+    ) -> tuple[Tensor | None, Mapping[str, Tensor] | None]:
+        """The base's outputs in the floating type of its weights, which the tasks share."""
+        kind = self.base.dtype
+        inner = None if layers is None else {name: tensor.to(kind) for name, tensor in layers.items()}
+        return None if features is None else features.to(kind), inner
 
     def forward_all(
         self, image: Tensor | None = None, features: Tensor | None = None, tasks: Sequence[str] = ()
@@ -184,7 +192,7 @@ class Adapted(nn.Module):
                     features, layers = base.layers(image, method.layer_names)
                 elif "features" in method.reads:
                     features = base(image)
-                yield image, method, features, layers
+                yield image, method, *self._converted(features, layers)
         finally:
             method.train(modes[method])
             for module, mode in modes.items():

@@ -41,6 +41,8 @@ class Combination(Delta):
     Departs: where the base has no bias there is none, because the normalisation that follows has one.
     """
 
+    costly = True
+
     def __init__(self, layer: Layer, init: str) -> None:
         super().__init__()
         outputs = layer.weight.shape[0]

@@ -97,12 +97,14 @@ class EWC(SharedWeights):
         fisher = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
         training, count = self.training, 0
         self.eval()
-        for images, targets in islice(batches, self.config.fisher_batches or None):
-            gradients = torch.autograd.grad(loss(self(images, None, None), targets), list(parameters.values()))
-            for total, gradient in zip(fisher.values(), gradients, strict=True):
-                total += gradient**2
-            count += 1
-        self.train(training)
+        try:
+            for images, targets in islice(batches, self.config.fisher_batches or None):
+                gradients = torch.autograd.grad(loss(self(images, None, None), targets), list(parameters.values()))
+                for total, gradient in zip(fisher.values(), gradients, strict=True):
+                    total += gradient**2
+                count += 1
+        finally:
+            self.train(training)
         if not count:
             raise ValueError("ewc measures the Fisher information at the end of a task and was given no batch")
         self._remember(_Memory(parameters, {name: total / count for name, total in fisher.items()}))

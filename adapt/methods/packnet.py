@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from adapt.base import Base
 from adapt.binary import pack_levels, unpack_levels
 from adapt.deltas import Delta, DeltaConfig, DeltaMethod, Layer
+from adapt.kept import Kept
 from adapt.method import Loss, Method
 
 FREE, BASE, FIRST = 0, 1, 2
@@ -81,7 +82,7 @@ class Owned(Delta):
             self.register_buffer("first_owner", owner, persistent=False)
         if not (self.owner == self.identity).any():
             self.owner[self.owner == FREE] = self.identity
-        self._cache: tuple[tuple[int, ...], Tensor] | None = None
+        self._earlier = Kept[Tensor]()
         self._hold(weight)
 
     @property
@@ -101,14 +102,14 @@ class Owned(Delta):
     def earlier(self, weight: Tensor) -> Tensor:
         """The weights of the base and of earlier tasks, zero elsewhere; kept until one of them changes."""
         before = self.family[: self.identity - FIRST]
-        state = (id(weight), weight._version, self.owner._version, *(o.values._version for o in before))
-        if self._cache is None or self._cache[0] != state:
-            with torch.no_grad():
-                total = torch.where(self.owner == BASE, weight, torch.zeros_like(weight))
-                for owned in before:
-                    total.masked_scatter_(self.owner == owned.identity, owned.values[owned.kept])
-            self._cache = (state, total)
-        return self._cache[1]
+
+        def compute() -> Tensor:
+            total = torch.where(self.owner == BASE, weight, torch.zeros_like(weight))
+            for owned in before:
+                total.masked_scatter_(self.owner == owned.identity, owned.values[owned.kept])
+            return total
+
+        return self._earlier.get([self.owner, *(owned.values for owned in before)], weight, compute)
 
     def forward(self, weight: Tensor) -> Tensor:
         """Put the owned weights between the earlier ones."""
@@ -171,6 +172,12 @@ class PackNet(DeltaMethod):
         self.prune()
         training = self.training
         self.train()
+        try:
+            self._retrain(batches, loss)
+        finally:
+            self.train(training)
+
+    def _retrain(self, batches: Iterable[tuple[Tensor, Tensor]], loss: Loss) -> None:
         optimiser = torch.optim.SGD(self.trainable(), lr=self.config.retrain_rate, momentum=0.9)
         for _ in range(self.config.retrain_epochs):
             for images, targets in batches:
@@ -181,7 +188,6 @@ class PackNet(DeltaMethod):
                     parameter.grad = gradient
                 optimiser.step()
         optimiser.zero_grad()
-        self.train(training)
 
     def pack(self) -> dict[str, Tensor]:
         """The task's values; with the first task also all owners, ceil(log2(T+1)) bits each for T tasks and base."""

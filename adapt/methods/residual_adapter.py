@@ -2,7 +2,8 @@
 
 Parallel: z = f * x + a * x, where the 1x1 convolution `a` has the stride of f. Series: y = f * x and then
 z = y + a * BN'(y), where BN' is a batch norm of the adapter. The normalisation that follows is the task's.
-Adapters run beside the frozen network; `merge` folds them into its kernels. `compress` and
+Adapters run beside the frozen network; `merge` folds them into its kernels, and so does evaluation without gradients,
+because one convolution is faster than two. `compress` and
 `compress_jointly` replace each a by low-rank factors that can be trained further.
 """
 
@@ -13,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -96,11 +98,17 @@ class ResidualAdapter(DeltaMethod):
             adapter.factorise(self.config.rank, self.config.shared, owner)
         return adapter
 
+    @property
+    def _folds(self) -> bool:
+        return not self.training and not torch.is_grad_enabled()
+
     def _add(self, key: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return output + cast(Adapter, self.deltas[key]).branch(inputs[0], output)
+        return output if self._folds else output + cast(Adapter, self.deltas[key]).branch(inputs[0], output)
 
     def forward(self, image: Tensor | None, features: Tensor | None, layers: Mapping[str, Tensor] | None) -> Tensor:
-        """Run the frozen encoder with adapters beside it on uint8 images (B,3,H,W)."""
+        """Run the frozen encoder with adapters beside it, or folded into it, on uint8 images (B,3,H,W)."""
+        if self._folds:
+            return super().forward(image, features, layers)
         assert image is not None
         tensors = {**self.shared_tensors(), **self.norm_tensors()}
         output: Tensor = functional_call(self.skeleton, tensors, (self.base.normalise(image),))
