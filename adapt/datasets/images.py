@@ -215,7 +215,7 @@ def random_crop(resize: int, crop: int) -> v2.Compose:
 
 
 def random_resized_crop(size: int, smallest: float = 0.08) -> v2.Compose:
-    """A random part of at least `smallest` of the area, aspect 3/4 to 4/3, to `size` x `size`; mirrored half of the time."""
+    """A random part of at least `smallest` of the area, aspect 3/4 to 4/3, as a square; mirrored half of the time."""
     crop = v2.RandomResizedCrop(size, (smallest, 1.0), (3 / 4, 4 / 3), InterpolationMode.BILINEAR, antialias=True)
     return v2.Compose([crop, v2.RandomHorizontalFlip()])
 

@@ -96,12 +96,19 @@ def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
 
 
 def load_tokenizer(name: str) -> Tokenizer:
-    """The tokenizer of a pretrained BERT, by its name or folder for `AutoTokenizer.from_pretrained`."""
+    """The tokenizer of a BERT, by a folder that holds `tokenizer.json`, or by name for `AutoTokenizer`."""
     try:
+        from tokenizers import Tokenizer
         from transformers import AutoTokenizer
     except ImportError as error:
         raise ImportError(MISSING) from error
-    inner: Tokenizer = AutoTokenizer.from_pretrained(name).backend_tokenizer
+    file = Path(name) / "tokenizer.json"
+    inner: Tokenizer = (
+        Tokenizer.from_file(str(file)) if file.is_file() else AutoTokenizer.from_pretrained(name).backend_tokenizer
+    )
+    # Windows are cut and padded here.
+    inner.no_padding()
+    inner.no_truncation()
     return inner
 
 
@@ -239,7 +246,11 @@ def answer_tokens(question: Question, offsets: NDArray[np.int32]) -> tuple[int, 
 
 
 def read_answers(
-    windows: Windows, first: NDArray[np.float32], last: NDArray[np.float32], threshold: float = 0.0
+    windows: Windows,
+    first: NDArray[np.float32],
+    last: NDArray[np.float32],
+    threshold: float = 0.0,
+    scored: Sequence[int] | None = None,
 ) -> tuple[dict[str, str], dict[str, float]]:
     """Answers from scores, as BERT's script reads them.
 
@@ -248,21 +259,22 @@ def read_answers(
     it is the lowest.
 
     Args:
-        windows: of N windows.
+        windows: the windows.
         first: (N,L) scores for being the first token of the answer.
         last: (N,L) for being the last.
         threshold: "no answer" must be better by more than this.
+        scored: which N windows the scores are of; all by default.
 
     Returns:
         The answer to each question, empty for "no answer", and how much better "no answer" is.
     """
     found: dict[int, tuple[float, str]] = {}
     nothing: dict[int, float] = {}
-    for index in range(len(windows)):
+    for row, index in enumerate(range(len(windows)) if scored is None else scored):
         owner = int(windows.owner[index])
-        score, text = _best_span(windows, index, first[index], last[index])
+        score, text = _best_span(windows, index, first[row], last[row])
         found[owner] = max(found.get(owner, (-np.inf, "")), (score, text), key=lambda pair: pair[0])
-        nothing[owner] = min(nothing.get(owner, np.inf), float(first[index, 0] + last[index, 0]))
+        nothing[owner] = min(nothing.get(owner, np.inf), float(first[row, 0] + last[row, 0]))
     answers, odds = {}, {}
     for owner, (score, text) in found.items():
         question = windows.questions[owner].id

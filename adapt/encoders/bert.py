@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
 MISSING = "encoder 'bert' needs the package transformers: pip install 'sidestep[nlp]'"
+
+# What of a BertConfig makes the network.
+_SETTINGS = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "layer_norm_eps",
+)
 
 
 class BertEncoder(nn.Module):
@@ -37,6 +56,10 @@ class BertEncoder(nn.Module):
         count = len(self.bert.encoder.layer)
         self.layer_names = tuple(f"bert.encoder.layer.{(i + 1) * count // 4 - 1}" for i in range(4) if count >= 4)
 
+    def settings(self) -> dict[str, Any]:
+        """What to call this class with to get the same network with random weights."""
+        return {name: getattr(self.bert.config, name) for name in _SETTINGS}
+
     def example(self, height: int, width: int) -> Tensor:
         """One sequence of `width` tokens, int64 (1,3,width)."""
         tokens = torch.zeros(1, 3, width, dtype=torch.int64)
@@ -56,3 +79,19 @@ class BertEncoder(nn.Module):
         hidden = self.bert(input_ids=ids, attention_mask=mask, token_type_ids=types).last_hidden_state
         output: Tensor = hidden.transpose(1, 2).unsqueeze(2)
         return output
+
+
+def write_bert(folder: Path, tokenizer: Tokenizer, **config: Any) -> None:
+    """Write an untrained BERT and its tokenizer as a folder that `base=bert` reads, for machines without downloads.
+
+    Args:
+        folder: where; made if absent.
+        tokenizer: for example of `adapt.datasets.squad.train_tokenizer`.
+        **config: settings of `BertConfig`; `vocab_size` is the tokenizer's.
+
+    Raises:
+        ImportError: transformers is not installed.
+    """
+    network = BertEncoder(**{**config, "vocab_size": tokenizer.get_vocab_size()})
+    network.bert.save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))

@@ -1,0 +1,100 @@
+"""PASCAL VOC and SBD (Semantic Boundaries Dataset) for segmentation, as their owners lay them out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from scipy.io import loadmat
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from adapt.datasets.images import read_image
+
+CLASSES = 21
+IGNORED = 255
+SBD = "benchmark_RELEASE/dataset"
+
+
+def voc_folder(root: Path, year: int) -> Path:
+    """Where a year of PASCAL VOC lies below `root`; the archive of 2011 has one more folder than the others."""
+    deeper = root / "TrainVal" / "VOCdevkit" / f"VOC{year}"
+    return deeper if deeper.is_dir() else root / "VOCdevkit" / f"VOC{year}"
+
+
+def read_names(path: Path) -> list[str]:
+    """Names of images, one a line."""
+    return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+
+
+def voc_label(path: Path) -> NDArray[np.int64]:
+    """Classes (H,W) of a PNG of `SegmentationClass`, 255 at the borders of objects."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image).astype(np.int64)
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"cannot decode {path} ({error}); unpack its archive again") from error
+
+
+def sbd_label(path: Path) -> NDArray[np.int64]:
+    """Classes (H,W) of a MATLAB file of SBD's `cls`."""
+    try:
+        return loadmat(path)["GTcls"][0]["Segmentation"][0].astype(np.int64)
+    except (KeyError, IndexError, OSError, ValueError, NotImplementedError) as error:
+        raise ValueError(f"cannot read {path} ({error}); unpack its archive again") from error
+
+
+class SegmentedImages(Dataset[tuple[Tensor, Tensor]]):
+    """Pairs of a uint8 image (3,H,W), each of its own size, and its classes, int64 (H,W).
+
+    Args:
+        images: files.
+        labels: the file with the classes of each.
+        read_label: reads it.
+        size: resize to this height and width, for small tests; 0 leaves images as they are.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[Path],
+        labels: Sequence[Path],
+        read_label: Callable[[Path], NDArray[np.int64]],
+        size: int = 0,
+    ) -> None:
+        self.images, self.labels, self.read_label, self.size = images, labels, read_label, size
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        image = torch.from_numpy(np.array(read_image(self.images[index]))).permute(2, 0, 1)
+        label = torch.from_numpy(np.array(self.read_label(self.labels[index])))
+        if image.shape[1:] != label.shape:
+            shapes = f"{tuple(image.shape[1:])} and {tuple(label.shape)}"
+            raise ValueError(f"{self.images[index]} and {self.labels[index]} differ in size: {shapes}")
+        if not self.size:
+            return image, label
+        both = (self.size, self.size)
+        smaller = F.interpolate(image[None].float(), both, mode="bilinear", antialias=True)
+        classes = F.interpolate(label[None, None].float(), both, mode="nearest")
+        return smaller.round().clamp(0, 255).byte()[0], classes.long()[0, 0]
+
+
+def padded(examples: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """A batch of images of several sizes: smaller ones get black, ignored pixels to the right and below.
+
+    One image alone stays as it is, which is how FCN was trained.
+    """
+    height = max(label.shape[0] for _, label in examples)
+    width = max(label.shape[1] for _, label in examples)
+    images, labels = [], []
+    for image, label in examples:
+        missing = (0, width - label.shape[1], 0, height - label.shape[0])
+        images.append(F.pad(image, missing))
+        labels.append(F.pad(label, missing, value=IGNORED))
+    return torch.stack(images), torch.stack(labels)
