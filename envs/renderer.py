@@ -304,6 +304,33 @@ def choose_backend(backend: str, device: str) -> str:
     return backend
 
 
+def check_poses(
+    scenes: int, scene_index: ArrayLike, position: ArrayLike, heading: ArrayLike, pitch: ArrayLike | None
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return poses in `scenes` scenes as arrays of the shapes that `render` documents, or say what is wrong."""
+    index = np.asarray(scene_index)
+    if index.ndim != 1 or (index.size and not np.issubdtype(index.dtype, np.integer)):
+        raise ValueError(f"scene_index must be integers of shape (N,), got {index.dtype}{index.shape}")
+    count = len(index)
+    if count and (index.min() < 0 or index.max() >= scenes):
+        raise ValueError(f"scene_index must lie in 0..{scenes - 1}, got {index.min()}..{index.max()}")
+    arrays = []
+    poses = {
+        "position": (position, (count, 3)),
+        "heading": (heading, (count,)),
+        "pitch": (pitch, (count,)),
+    }
+    for name, (value, shape) in poses.items():
+        array = np.zeros(shape) if value is None else np.ascontiguousarray(value, dtype=np.float64)
+        if array.shape != shape:
+            raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+        if not np.isfinite(array).all():
+            agent = int(np.argwhere(~np.isfinite(array))[0, 0])
+            raise ValueError(f"{name} of agent {agent} is not finite: {array[agent]}")
+        arrays.append(array)
+    return index.astype(np.int64), arrays[0], arrays[1], arrays[2]
+
+
 def check_sensors(sensors: Sequence[str]) -> None:
     """Refuse a name that is not in `SENSORS`, with the nearest one that is."""
     for name in sensors:

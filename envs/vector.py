@@ -50,10 +50,15 @@ class PointNavVecEnv(VecEnv):
         device: str = "cpu",
     ) -> None:
         """Make `count` agents. Seed None: every episode once, in order; agents without one left idle (`active`)."""
-        self.nav = PointNav(places, task, camera, count, seed, device)
+        self.nav = self._make_nav(places, task, camera, count, seed, device)
         self.render_mode = "rgb_array"
         super().__init__(count, observation_space(task, camera), spaces.Discrete(len(task.actions)))
         self._pending: NDArray[np.int64] = np.zeros(count, np.int64)
+
+    def _make_nav(
+        self, places: Sequence[Place], task: Task, camera: Camera, count: int, seed: int | None, device: str
+    ) -> PointNav:
+        return PointNav(places, task, camera, count, seed, device)
 
     @property
     def active(self) -> NDArray[np.bool_]:

@@ -279,7 +279,7 @@ def test_bad_scenes_cameras_and_devices_say_what_is_wrong():
             Camera(**bad)
     scenes = [scene_of(triangles)]
     assert isinstance(make_renderer(scenes), EmbreeRenderer)
-    with pytest.raises(ValueError, match="extra 'cuda'"):
-        make_renderer(scenes, "cuda:0")
+    with pytest.raises(ValueError, match="unknown renderer 'opengl'"):
+        make_renderer(scenes, "cpu", "opengl")
     with pytest.raises(ValueError, match="unknown render device 'tpu'"):
         make_renderer(scenes, "tpu")
