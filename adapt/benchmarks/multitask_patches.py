@@ -1,0 +1,76 @@
+"""Two datasets learned at once by one network, each with a private patch (Mudrakarta et al., ICLR 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, TaskData, classification
+from adapt.datasets.images import LabelledImages, centre_cropped, random_resized_crop, read_splits
+
+
+@dataclass(frozen=True)
+class MultitaskPatchesConfig(BenchmarkConfig):
+    """Settings.
+
+    Attributes:
+        sets: names of the datasets.
+        sizes: pixels per side of each; 224 and 256 in the paper.
+        test_share: of each class's images that test, where a dataset has no test images of its own.
+        seed: of that split.
+    """
+
+    sets: tuple[str, ...] = ("imagenet", "places")
+    sizes: tuple[int, ...] = (224, 256)
+    test_share: float = 0.3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        self.require(bool(self.sets) and len(set(self.sets)) == len(self.sets), "sets", "one or more different names")
+        self.require(len(self.sizes) == len(self.sets), "sizes", "one size per set")
+        self.require(all(size >= 8 for size in self.sizes), "sizes", "8 or more each")
+        self.require(0 < self.test_share < 1, "test_share", "between 0 and 1")
+
+
+class MultitaskPatches(Benchmark):
+    """One classification task per dataset; made for the protocol `joint` and `adapt=patch adapt.joint=true`."""
+
+    Config = MultitaskPatchesConfig
+    config: MultitaskPatchesConfig
+    layout = """
+<folder>/                              for each name in benchmark.sets one of
+  <set>/{train,val}/<class>/*.jpg      (or test for val)
+  <set>/<class>/*.jpg                  split 70:30 by seed
+  <set>.npz                            images (x, or payload and shape, or blob and offset) with y, and is_test if split
+get it: https://image-net.org (ILSVRC 2012) as "imagenet", http://places2.csail.mit.edu (Places365-Standard) as "places"
+"""
+    published: ClassVar[Mapping[str, Mapping[str, float]]] = {
+        # MobileNetV2: scale-and-bias patches and last layers private; and two independent networks.
+        "patch": {"imagenet": 0.702, "places": 0.543},
+        "fine_tune": {"imagenet": 0.718, "places": 0.542},
+    }
+
+    def __init__(self, config: MultitaskPatchesConfig) -> None:
+        super().__init__(config)
+        self.image_size = config.sizes[0]
+
+    def tasks(self, data: Path) -> Sequence[TaskData]:
+        """The datasets, in the order of the settings."""
+        if not data.is_dir():
+            raise self.absent(data)
+        return [self._task(data, name, size) for name, size in zip(self.config.sets, self.config.sizes, strict=True)]
+
+    def _task(self, data: Path, name: str, size: int) -> TaskData:
+        found = [path for path in (data / name, *sorted(data.glob(f"{name}*.npz"))) if path.exists()]
+        if not found:
+            raise self.absent(data, f"has neither a folder {name} nor a file {name}*.npz")
+        splits = read_splits(found[0], self.config.test_share, self.config.seed)
+        if not len(splits.train) or not len(splits.test):
+            raise self.absent(found[0], "has no images to train on or to test on")
+        train = LabelledImages(splits.train, random_resized_crop(size))
+        test = LabelledImages(splits.test, centre_cropped(round(size * 256 / 224), size))
+        identity = f"{train.identity} {test.identity}"
+        return classification(name, train, test, len(splits.classes), augmented=True, identity=identity)

@@ -1,0 +1,120 @@
+"""One dataset at five input sizes, one task each (Mudrakarta et al., ICLR 2019, section 5.4).
+
+All weights and the last layer are shared, only scales, biases and statistics are each size's own. `adapt.cascade` then
+runs the sizes one after the other until one is sure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from torch import nn
+
+from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, TaskData, classification
+from adapt.datasets.images import (
+    Labelled,
+    LabelledImages,
+    Splits,
+    centre_cropped,
+    random_resized_crop,
+    read_splits,
+    split,
+)
+
+
+@dataclass(frozen=True)
+class ResolutionsConfig(BenchmarkConfig):
+    """Settings.
+
+    Attributes:
+        sizes: pixels per side of each task, ascending.
+        share_readout: whether all sizes have one last layer, as in the paper.
+        smallest_crop: smallest part of the area that a random crop for training takes.
+        held_out: share of each class's training images that is kept from training, for the cascade's thresholds.
+        test_share: of each class's images that test, where the dataset has no test images of its own.
+        seed: of these splits.
+    """
+
+    sizes: tuple[int, ...] = (96, 128, 160, 192, 224)
+    share_readout: bool = True
+    smallest_crop: float = 0.08
+    held_out: float = 0.1
+    test_share: float = 0.3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        ascending = list(self.sizes) == sorted(set(self.sizes))
+        self.require(bool(self.sizes) and ascending and self.sizes[0] >= 8, "sizes", "8 or more each, ascending")
+        self.require(0 < self.smallest_crop <= 1, "smallest_crop", "a share in 0..1")
+        self.require(0 < self.held_out < 1, "held_out", "between 0 and 1")
+        self.require(0 < self.test_share < 1, "test_share", "between 0 and 1")
+
+
+class Resolutions(Benchmark):
+    """One classification task per size; made for the protocol `joint` and `adapt=patch adapt.joint=true`."""
+
+    Config = ResolutionsConfig
+    config: ResolutionsConfig
+    layout = """
+<folder>/{train,val}/<class>/*.jpg     (or test for val)
+or <folder>/<class>/*.jpg, split 70:30 by seed
+or one npz of images (x, or payload and shape, or blob and offset) with y, and is_test if it is split
+get it: https://image-net.org (ILSVRC 2012), one folder per class
+"""
+    published: ClassVar[Mapping[str, Mapping[str, float]]] = {
+        # MobileNetV2 on ImageNet: private scales and biases; and five independent networks.
+        "patch": {"size96": 0.603, "size128": 0.663, "size160": 0.695, "size192": 0.710, "size224": 0.718},
+        "fine_tune": {"size96": 0.603, "size128": 0.653, "size160": 0.688, "size192": 0.707, "size224": 0.718},
+    }
+
+    def __init__(self, config: ResolutionsConfig) -> None:
+        super().__init__(config)
+        self.image_size = config.sizes[-1]
+        self._shared: nn.Module | None = None
+
+    def tasks(self, data: Path) -> Sequence[TaskData]:
+        """One task per size, `size<pixels>`, the smallest first."""
+        splits, _ = self._splits(data)
+        return [self._task(size, splits) for size in self.config.sizes]
+
+    def held_out(self, data: Path) -> list[LabelledImages]:
+        """The examples that are kept from training, at each size."""
+        _, held = self._splits(data)
+        return [LabelledImages(held, self._test_transform(size)) for size in self.config.sizes]
+
+    def _splits(self, data: Path) -> tuple[Splits, Labelled]:
+        """What trains and tests, and what is held out."""
+        if not data.exists():
+            raise self.absent(data)
+        try:
+            whole = read_splits(data, self.config.test_share, self.config.seed)
+        except ValueError as error:
+            raise self.absent(data, f"does not fit ({error})") from error
+        if not len(whole.train) or not len(whole.test):
+            raise self.absent(data, "has no images to train on or to test on")
+        parts = split(whole.train, whole.classes, self.config.held_out, self.config.seed)
+        if not len(np.unique(parts.test.labels)):
+            raise self.absent(data, "has too few images to hold some out; raise benchmark.held_out")
+        return Splits(parts.train, whole.test, whole.classes), parts.test
+
+    def _test_transform(self, size: int) -> nn.Module:
+        return centre_cropped(round(size * 256 / 224), size)
+
+    def _task(self, size: int, splits: Splits) -> TaskData:
+        train = LabelledImages(splits.train, random_resized_crop(size, self.config.smallest_crop))
+        test = LabelledImages(splits.test, self._test_transform(size))
+        identity = f"{train.identity} {test.identity}"
+        name = f"size{size}"
+        return classification(name, train, test, len(splits.classes), augmented=True, identity=identity)
+
+    def readout(self, shape: tuple[int, ...], task: TaskData) -> nn.Module:
+        """The last layer, one for all sizes if so set."""
+        if not self.config.share_readout:
+            return super().readout(shape, task)
+        self._shared = self._shared or super().readout(shape, task)
+        return self._shared
