@@ -34,7 +34,8 @@ class Collector:
 
     Each agent follows the expert with probability beta at every step. Beta falls from 1 to the agent's own floor over
     the first third of training; floors are spread evenly over `beta_floor`. An eighth of the agents act greedily, the
-    others sample at `temperature`. A wrong STOP by the learner is replaced, as it would only end the episode.
+    others sample at `temperature`; at temperature 0 all act greedily. A wrong STOP by the learner is replaced, as it
+    would only end the episode.
     """
 
     def __init__(
@@ -49,10 +50,10 @@ class Collector:
         """Reset the environment and get ready to collect."""
         self.env, self.simulator, self.stack = env, simulator, FrameStack(policy)
         count = env.num_envs
-        self.temperature = temperature
+        self.temperature = temperature or 1.0
         self.rng = np.random.default_rng([seed, 2])
         self.floor = np.linspace(*beta_floor, count)
-        self.greedy = np.arange(count) % 8 == 7
+        self.greedy = (np.arange(count) % 8 == 7) | (temperature == 0)
         self.stop = simulator.nav.task.actions.index(STOP) if STOP in simulator.nav.task.actions else -1
         self.observations: Observations = env.reset()  # type: ignore[assignment]
         self.best = np.full(count, np.inf)

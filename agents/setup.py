@@ -43,10 +43,12 @@ def device_of(cfg: DictConfig) -> str:
     """``cpu`` or ``cuda``; ``auto`` takes CUDA where there is a device.
 
     Raises:
-        ValueError: CUDA was asked for and there is none.
+        ValueError: It is no device, or CUDA was asked for and there is none.
     """
     if cfg.device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if str(cfg.device).split(":")[0] not in ("cpu", "cuda"):
+        raise ValueError(f"device={cfg.device}: this must be cpu, cuda or auto")
     if str(cfg.device).startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device={cfg.device}: there is no CUDA device here; use device=cpu or device=auto")
     return str(cfg.device)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from adapt.run import Run, progress_bar
 from agents.collect import prepare
@@ -17,6 +17,7 @@ from agents.dagger import DaggerData
 from agents.evaluation import Validation
 from agents.frames import FrameStore
 from agents.imitation import ImitationLearner
+from agents.limits import check_limits
 from agents.policy import NavigationPolicy
 from agents.ppo import train_ppo
 from agents.setup import Vision, make_policy, make_vision
@@ -28,9 +29,6 @@ def train_imitation(cfg: DictConfig, run: Run, policy: NavigationPolicy, vision:
     if cfg.algo.parallel:
         torch.set_num_threads(1)
     learner = ImitationLearner(policy, cfg.algo.updates, seed=cfg.seed, **cfg.algo.learner)
-    for key in ("log_every", "save_every", "validation.every", "algo.updates"):
-        if OmegaConf.select(cfg, key) < 1:
-            raise ValueError(f"{key} must be at least 1, got {OmegaConf.select(cfg, key)}")
     state = run.restore(vision.base_sha256)
     if state is not None:
         policy.load_own_state(state["policy"])
@@ -93,6 +91,7 @@ def _updates(
 @cli("train")
 def main(cfg: DictConfig) -> None:
     """Train one agent into one run folder."""
+    check_limits(cfg)
     run = Run(Path(cfg.run), cfg, cfg.resume)
     np.random.seed(cfg.seed)
     vision = make_vision(cfg)
