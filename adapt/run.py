@@ -30,6 +30,7 @@ from rich.progress import (
 )
 from torch.utils.tensorboard import SummaryWriter
 
+from adapt import distributed
 from adapt.files import write_atomically
 
 PACKAGES = (
@@ -51,7 +52,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def progress_bar() -> Progress:
-    """The progress bar of every training."""
+    """The progress bar of every training; the first rank's is the one shown."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -59,7 +60,7 @@ def progress_bar() -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, TextColumn("{task.fields[note]}"), refresh_per_second=2)
+    return Progress(*columns, TextColumn("{task.fields[note]}"), refresh_per_second=2, disable=not distributed.is_first())
 
 
 def _git(*words: str) -> str:
@@ -78,6 +79,8 @@ def versions(seed: int) -> dict[str, Any]:
     main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
     program = f"python -m {spec.name}" if spec else Path(sys.argv[0]).name
+    if distributed.ranks() > 1:
+        program = program.replace("python", f"torchrun --nproc-per-node {os.environ.get('LOCAL_WORLD_SIZE', '?')}", 1)
     return {
         "command": f"{program} {shlex.join(sys.argv[1:])}".strip(),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -86,12 +89,15 @@ def versions(seed: int) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "seed": seed,
+        "ranks": distributed.ranks(),
     }
 
 
 class Run:
     """A run folder open for writing: ``config.yaml``, ``versions.json``, ``metrics.jsonl``, TensorBoard events in
     ``tb/``, checkpoints and ``result.json``; ``sittings.jsonl`` has a line for the start and for every resumption.
+
+    Of several ranks all make one and call the same methods; the first alone reads and writes.
     """
 
     def __init__(self, path: Path, cfg: DictConfig, resume: bool) -> None:
@@ -102,29 +108,33 @@ class Run:
             FileNotFoundError: `resume` is true and there is nothing to resume.
         """
         self.path = path
-        self._config = path / "config.yaml"
+        self._board: SummaryWriter | None = None
+        self._started = time.monotonic()
+        self._before = 0.0
+        self.resumed = distributed.from_first(self._open(cfg, resume) if distributed.is_first() else False)
+
+    def _open(self, cfg: DictConfig, resume: bool) -> bool:
+        """Make or check the folder; whether it held a run."""
+        path, config = self.path, self.path / "config.yaml"
         text = OmegaConf.to_yaml(_without_run_keys(cfg), resolve=True)
         # A start that failed before its first line of metrics leaves nothing worth keeping.
         begun = bool(list_checkpoints(path)) or any(f.stat().st_size for f in path.glob("metrics.jsonl"))
-        if resume and not self._config.is_file():
+        if resume and not config.is_file():
             raise FileNotFoundError(f"{path} holds no run to resume; leave out resume=true to start one")
         if resume and begun:
-            _check_same(path, self._config.read_text(), text)
+            _check_same(path, config.read_text(), text)
         if begun and not resume:
             raise ValueError(f"{path} already holds a run; choose another run=..., add resume=true, or delete it")
-        self.resumed = begun
         if not begun:
             shutil.rmtree(path / "frames", ignore_errors=True)
-            write_text(self._config, text)
+            write_text(config, text)
         made = versions(int(cfg.seed))
         if not begun or not (path / "versions.json").exists():
             write_text(path / "versions.json", json.dumps(made, indent=1))
         with (path / "sittings.jsonl").open("a") as file:
             file.write(json.dumps(made) + "\n")
         self._metrics = (path / "metrics.jsonl").open("a", buffering=1)
-        self._board: SummaryWriter | None = None
-        self._started = time.monotonic()
-        self._before = 0.0
+        return begun
 
     @property
     def seconds(self) -> float:
@@ -132,7 +142,10 @@ class Run:
         return self._before + time.monotonic() - self._started
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        """Append one line to ``metrics.jsonl`` and the same values to TensorBoard."""
+        """Append one line to ``metrics.jsonl`` and the same values, means over ranks, to TensorBoard."""
+        values = distributed.means(values)
+        if not distributed.is_first():
+            return
         line = {
             "step": step,
             "seconds": round(self.seconds, 2),
@@ -146,15 +159,19 @@ class Run:
 
     def result(self, values: dict[str, Any]) -> None:
         """Merge final numbers into ``result.json``."""
+        if not distributed.is_first():
+            return
         file = self.path / "result.json"
         old = json.loads(file.read_text()) if file.exists() else {}
         write_text(file, json.dumps({**old, **values}, indent=1, sort_keys=True))
 
-    def save(self, step: int, base_sha256: str, tensors: dict[str, Any]) -> Path:
+    def save(self, step: int, base_sha256: str, tensors: dict[str, Any]) -> None:
         """Write checkpoint `step` (nested dict of tensors and plain values) and drop the oldest ones.
 
         A checkpoint becomes visible only when it is complete. `base_sha256` says on which frozen base it stands.
         """
+        if not distributed.is_first():
+            return
         folder = self.path / "checkpoints"
         folder.mkdir(exist_ok=True)
         final, scratch = folder / f"step_{step:010d}.pt", folder / f".step_{step:010d}.{os.getpid()}"
@@ -167,12 +184,14 @@ class Run:
             scratch.unlink(missing_ok=True)
         for old in list_checkpoints(self.path)[:-KEPT_CHECKPOINTS]:
             old.unlink()
-        return final
 
     def restore(self, base_sha256: str) -> dict[str, Any] | None:
         """The newest checkpoint of a resumed run, if there is one; metrics written after it are dropped."""
         if not self.resumed:
             return None
+        return distributed.from_first(self._newest(base_sha256) if distributed.is_first() else None)
+
+    def _newest(self, base_sha256: str) -> dict[str, Any] | None:
         files = list_checkpoints(self.path)
         state = load_checkpoint(files[-1], base_sha256) if files else None
         step = state["step"] if state else -1
@@ -188,6 +207,8 @@ class Run:
 
     def close(self) -> None:
         """Flush and close files."""
+        if not distributed.is_first():
+            return
         self._metrics.close()
         if self._board is not None:
             self._board.close()
