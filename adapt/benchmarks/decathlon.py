@@ -115,8 +115,9 @@ with benchmark.sets); labels_test.zip is in github.com/srebuffi/residual_adapter
         for path in (first, last):
             if not Path(path).is_file():
                 raise self.absent(Path(path))
-        learned = LabelledImages(train, training_transform(name, self.config.pedestrians))
-        tested = LabelledImages(parts[self.config.test][0], test_transform(name, self.config.pedestrians))
+        for_training, for_testing = transforms(name, self.config.pedestrians)
+        learned = LabelledImages(train, for_training)
+        tested = LabelledImages(parts[self.config.test][0], for_testing)
         each = SETS[name]
         decays = {"residual_adapters": each.decay, "spottune": each.spottune_decay, "optimiser": None}
         return classification(
@@ -139,20 +140,21 @@ with benchmark.sets); labels_test.zip is in github.com/srebuffi/residual_adapter
         return {"s_score" if len(accuracies) == len(SETS) else f"s_score_of_{len(accuracies)}": total}
 
 
-def training_transform(name: str, pedestrians: str = "crop") -> Transform:
-    """How the released code of Residual Adapters trains on a set (never mirrors signs, characters and digits)."""
+def transforms(name: str, pedestrians: str = "crop") -> tuple[Transform, Transform]:
+    """How the released code of Residual Adapters trains and tests on a set.
+
+    Random 64 pixels out of 72, mirrored or not, and the middle 64; signs, characters and digits are always all 72
+    pixels and never mirrored.
+
+    Args:
+        name: of the set.
+        pedestrians: "crop", or "whole" for all of a pedestrian's 72x144 pixels.
+    """
     if SETS[name].whole:
-        return centre_cropped(RESIZE, RESIZE)
+        return centre_cropped(RESIZE, RESIZE), centre_cropped(RESIZE, RESIZE)
     if name == PEDESTRIANS and pedestrians == "whole":
-        return mirrored(_whole_pedestrian())
-    return random_crop(RESIZE, CROP)
-
-
-def test_transform(name: str, pedestrians: str = "crop") -> Transform:
-    """How it tests on a set: the middle 64 pixels of 72, or all 72."""
-    if name == PEDESTRIANS and pedestrians == "whole":
-        return _whole_pedestrian()
-    return centre_cropped(RESIZE, RESIZE if SETS[name].whole else CROP)
+        return mirrored(_whole_pedestrian()), _whole_pedestrian()
+    return random_crop(RESIZE, CROP), centre_cropped(RESIZE, CROP)
 
 
 def _whole_pedestrian() -> v2.Transform:

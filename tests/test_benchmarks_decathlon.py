@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from miniatures import decathlon
+
+from adapt.benchmarks.decathlon import Decathlon, DecathlonConfig, transforms
+from adapt.datasets.decathlon import SETS, decathlon_score, decathlon_scores, read_annotations
+from adapt.datasets.images import LabelledImages
+from adapt.datasets.layout import LayoutError
+
+# Accuracies of all published rows, in the order of SETS, and their published scores. The rows with one decimal were
+# rounded by those who printed them, which alone moves a score by up to 20.
+PUBLISHED = """
+scratch             59.87 57.10 75.73 91.20 37.77 96.55 56.30 88.74 96.63 43.27 1625
+feature             59.67 23.31 63.11 80.33 45.37 68.16 73.69 58.79 43.54 26.80 544
+fine-tune-nips17    59.87 60.34 82.12 92.82 55.53 97.53 81.41 87.69 96.55 51.20 2500
+residual-nips17     59.67 56.68 81.20 93.88 50.85 97.05 66.24 89.62 96.13 47.45 2118
+residual-joint      59.23 63.73 81.31 93.30 57.02 97.47 83.43 89.82 96.17 50.28 2643
+dan                 57.74 64.12 80.07 91.30 56.54 98.46 86.05 89.67 96.77 49.38 2851
+piggyback           57.69 65.29 79.87 96.99 57.45 97.27 79.09 87.63 97.24 47.48 2838
+fine-tune-cvpr18    60.32 60.34 82.12 92.82 55.53 99.42 81.41 89.12 96.55 51.20 3096
+series              60.32 61.87 81.22 93.88 57.13 99.27 81.67 89.62 96.57 50.12 3159
+parallel            60.32 64.21 81.91 94.73 58.83 99.38 84.68 89.21 96.54 50.94 3412
+parallel-early      60.32 50.47 78.58 93.26 58.46 99.00 82.27 87.68 95.39 47.77 2610
+parallel-mid        60.32 57.88 79.25 94.24 56.65 98.85 83.43 88.47 95.96 48.98 2852
+parallel-late       60.32 61.06 80.58 94.02 57.87 99.19 84.68 89.06 96.30 50.94 3159
+parallel-half       60.32 61.15 81.24 94.36 58.40 98.85 84.76 88.69 96.19 49.99 3061
+parallel-joint-svd  60.32 66.04 81.86 94.23 57.82 99.24 85.74 89.25 96.62 52.50 3398
+wtpb                60.8  52.8  82.0  96.2  58.7  99.2  88.2  89.2  96.8  48.6  3497
+ba2                 56.9  49.9  78.1  95.5  55.1  99.4  86.1  88.7  96.9  50.2  3199
+spottune            60.32 63.9  80.5  96.5  57.1  99.5  85.2  88.8  96.7  52.3  3612
+taps-0.25           60.32 66.58 81.76 97.07 58.83 99.07 86.99 88.79 95.72 51.92 3533
+taps-0.50           60.32 62.05 81.74 97.13 57.02 98.40 85.80 88.96 95.62 49.06 3180
+taps-0.75           60.32 62.62 81.07 95.77 57.34 98.61 85.67 89.00 95.65 49.56 3096
+taps-1.00           60.32 63.43 81.04 96.99 58.19 98.38 84.08 89.16 94.99 51.10 3088
+"""
+ROWS = [line.split() for line in PUBLISHED.strip().splitlines()]
+ROUNDED = ("wtpb", "ba2", "spottune")
+THREE = ("aircraft", "gtsrb", "daimlerpedcls")
+
+
+def fractions(row: list[str]) -> dict[str, float]:
+    return {name: float(value) / 100 for name, value in zip(SETS, row[1:-1], strict=True)}
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
+def test_published_accuracies_give_the_published_scores(row: list[str]) -> None:
+    # Two decimals leave the sum of ten squares uncertain by about two points.
+    assert decathlon_score(fractions(row)) == pytest.approx(float(row[-1]), abs=20 if row[0] in ROUNDED else 2.5)
+
+
+def test_score_in_closed_form() -> None:
+    perfect = dict.fromkeys(SETS, 1.0)
+    assert decathlon_score(perfect) == pytest.approx(10_000)
+    assert decathlon_score(dict.fromkeys(SETS, 0.0)) == 0
+    # GTSRB: the largest error is 2 * 2.47 %, so 97.53 % is half way: 1000 / 4; below 95.06 % nothing counts.
+    assert decathlon_scores({"gtsrb": 0.9753})["gtsrb"] == pytest.approx(250)
+    assert decathlon_scores({"gtsrb": 0.95})["gtsrb"] == 0
+    gain = decathlon_score({"gtsrb": 0.991}) - decathlon_score({"gtsrb": 0.990})
+    assert gain == pytest.approx(1000 * (4.04**2 - 3.94**2) / 4.94**2, rel=1e-6)
+
+
+def test_the_stronger_baseline_is_another_score() -> None:
+    tuned = next(row for row in ROWS if row[0] == "fine-tune-cvpr18")
+    assert decathlon_score(fractions(tuned), "cvpr18") == pytest.approx(2500, abs=0.1)
+    assert decathlon_score(fractions(tuned)) > 3000
+    with pytest.raises(ValueError, match="unknown baseline"):
+        decathlon_score({"gtsrb": 0.9}, "eccv")
+    with pytest.raises(ValueError, match=r"fractions in 0\.\.1"):
+        decathlon_score({"gtsrb": 97.5})
+    with pytest.raises(ValueError, match="no set"):
+        decathlon_score({"mnist": 0.5})
+
+
+def test_classes_come_from_categories_not_from_folders(shared: Path, tmp_path: Path) -> None:
+    root = decathlon(shared, tmp_path, ("svhn",), per_class=2) / "decathlon-1.0"
+    images, classes = read_annotations(root, "svhn", "train")
+    assert classes == ("c0", "c1", "c2")
+    assert images.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert [path.parent.name for path in images.images] == ["9", "9", "8", "8", "7", "7"]
+    path = root / "annotations" / "svhn_train.json"
+    content = json.loads(path.read_text())
+    # A split without its first class keeps the numbers of the others.
+    content["annotations"] = content["annotations"][2:]
+    path.write_text(json.dumps(content))
+    assert read_annotations(root, "svhn", "train")[0].labels.tolist() == [1, 1, 2, 2]
+    content["annotations"][0]["category_id"] = 1
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="there is no 1, which its annotations need"):
+        read_annotations(root, "svhn", "train")
+    path.write_text("{")
+    with pytest.raises(ValueError, match="no annotation file"):
+        read_annotations(root, "svhn", "train")
+
+
+def test_tasks_of_a_miniature(shared: Path, tmp_path: Path) -> None:
+    root = decathlon(shared, tmp_path, THREE, per_class=2)
+    tasks = Decathlon(DecathlonConfig(sets=THREE)).tasks(root)
+    assert [task.name for task in tasks] == list(THREE)
+    sizes = [(tuple(task.train[0][0].shape), tuple(task.test[0][0].shape)) for task in tasks]
+    assert sizes == [((3, 64, 64),) * 2, ((3, 72, 72),) * 2, ((3, 64, 64),) * 2]
+    assert [task.weight_decay for task in tasks] == [2e-3, 1e-4, 5e-4]
+    assert [task.augmented for task in tasks] == [True, False, True]
+    assert tasks[2].normalisation is not None and tasks[2].normalisation.mean == (0.4820,) * 3
+    assert all(task.outputs == 3 and task.test[0][0].dtype == torch.uint8 for task in tasks)
+    # Signs are never mirrored, nor cropped at random.
+    first = tasks[1].train[0][0]
+    assert all(torch.equal(first, tasks[1].train[0][0]) for _ in range(8))
+    assert len({tuple(tasks[0].train[0][0].flatten().tolist()) for _ in range(8)}) > 1
+    again = Decathlon(DecathlonConfig(sets=THREE)).tasks(root)
+    assert [task.identity for task in again] == [task.identity for task in tasks]
+    whole = Decathlon(DecathlonConfig(sets=THREE, pedestrians="whole")).tasks(root)
+    assert tuple(whole[2].train[0][0].shape) == (3, 144, 72)
+    assert whole[2].identity != tasks[2].identity
+
+
+def test_training_and_test_labels_of_submissions(shared: Path, tmp_path: Path) -> None:
+    root = decathlon(shared, tmp_path, ("svhn",), per_class=2, test=True)
+    (task,) = Decathlon(DecathlonConfig(sets=("svhn",), train="trainval", test="test")).tasks(root)
+    assert (len(task.train), len(task.test)) == (12, 6)
+    assert isinstance(task.test, LabelledImages)
+    assert "data/svhn/test/" in str(task.test.source.images[0])
+    with pytest.raises(ValueError, match="test where train=trainval"):
+        DecathlonConfig(train="trainval")
+
+
+def test_scores_are_summed_up() -> None:
+    benchmark = Decathlon(DecathlonConfig(imagenet_accuracy=0.5987))
+    nine = {name: {"accuracy": each.baseline} for name, each in SETS.items() if name != "imagenet12"}
+    assert benchmark.summarise(nine) == {"s_score": pytest.approx(2500)}
+    assert Decathlon(DecathlonConfig()).summarise(nine) == {"s_score_of_9": pytest.approx(2250)}
+
+
+def test_wrong_layouts_are_refused_with_the_tree(shared: Path, tmp_path: Path) -> None:
+    benchmark = Decathlon(DecathlonConfig(sets=THREE))
+    with pytest.raises(LayoutError, match="is absent") as refusal:
+        benchmark.tasks(tmp_path / "nowhere")
+    assert "\n    annotations/<set>_train.json" in str(refusal.value)
+    assert "robots.ox.ac.uk/~vgg/decathlon" in str(refusal.value)
+    root = decathlon(shared, tmp_path, THREE, per_class=2)
+    (root / "decathlon-1.0" / "annotations" / "gtsrb_val.json").unlink()
+    with pytest.raises(LayoutError, match="has no annotations/gtsrb_val.json; decathlon expects"):
+        benchmark.tasks(root)
+    with pytest.raises(ValueError, match="did you mean 'gtsrb'"):
+        DecathlonConfig(sets=("gtsbr",))
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_transforms_of_every_set(name: str) -> None:
+    image = torch.arange(3 * 80 * 100).remainder(256).byte().view(3, 80, 100)
+    side = 72 if name in ("gtsrb", "omniglot", "svhn") else 64
+    for transform in transforms(name):
+        assert tuple(transform(image).shape) == (3, side, side)
