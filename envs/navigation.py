@@ -9,9 +9,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from envs import _clearance, _follower, _ground, _heightfield, _marching
+from envs import _clearance, _follower, _ground, _heightfield, _marching, _polyfloor
+from envs.navmesh import NavMesh
 from envs.scene import Scene
-
 
 # A position this far from the floor of the goal's island still counts as standing on it, metres.
 PROJECTION = 0.3
@@ -38,7 +38,7 @@ class GeodesicField:
 class NavGrid:
     """Walkable floor of a scene for an upright cylinder, as a grid of columns with one node per floor level.
 
-    Islands smaller than 1 m2 are dropped, as in habitat-sim's navigation meshes.
+    Islands smaller than 1 m2 are dropped, as in habitat-sim's navigation meshes; one that is read keeps all it has.
 
     Attributes:
         radius: Agent radius, metres.
@@ -109,6 +109,19 @@ class NavGrid:
             float(low[0]), float(low[2]), float(cell), nx, nz, float(radius), float(climb),
         )  # fmt: skip
         return cls(ground, float(height), areas)
+
+    @classmethod
+    def from_navmesh(cls, mesh: NavMesh, name: str = "") -> NavGrid:
+        """Lay the grid over a navigation mesh of habitat-sim: its floor, islands, agent and heights.
+
+        Args:
+            mesh: The polygons (`envs.navmesh.read_navmesh`).
+            name: Name of the scene, for messages.
+        """
+        ground, areas, radii = _polyfloor.ground_of(mesh, name)
+        grid = cls(ground, mesh.height, areas)
+        grid.island_radii = radii
+        return grid
 
     @cached_property
     def island_radii(self) -> NDArray[np.float64]:
@@ -232,7 +245,7 @@ class NavGrid:
         return np.array([*corners, field.tree.position[0]])
 
     def obstacle_distance(self, position: ArrayLike) -> NDArray[np.float64]:
-        """How far (N,) float64 the agent's centre can go in every direction from positions (N, 3), metres; 0 off the floor.
+        """How far (N,) float64 metres the agent can go in every direction from positions (N, 3); 0 off the floor.
 
         habitat-sim's `distance_to_closest_obstacle`: to the edge of the navigable floor, the agent's radius deducted.
         """

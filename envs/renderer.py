@@ -230,7 +230,6 @@ class EmbreeRenderer:
             for name, part in parts.items():
                 images[name][rows] = part
 
-
     def _trace(
         self, scene: int, origins: NDArray[np.float32], directions: NDArray[np.float32]
     ) -> dict[str, NDArray[Any]]:

@@ -1,0 +1,171 @@
+"""Which way is up: from a mesh file's own axes to the world's, by Habitat's rules."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs import navmesh
+
+UP_CHOICES = ("auto", "y", "z", "habitat")
+STAGE_CONFIG = ".stage_config.json"
+IDENTITY = np.eye(4)
+
+Axes = tuple[tuple[float, float, float], tuple[float, float, float]]
+Y_UP: Axes = ((0.0, 1.0, 0.0), (0.0, 0.0, -1.0))
+Z_UP: Axes = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0))
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The mesh of a building and its place.
+
+    Attributes:
+        asset: The mesh file.
+        matrix: (4, 4) float64 from the file's coordinates to the world's, +Y up.
+        navmesh: Habitat's navigation mesh, where there is one.
+    """
+
+    asset: Path
+    matrix: NDArray[np.float64] = field(default_factory=lambda: IDENTITY)
+    navmesh: Path | None = None
+
+
+def bare_stage(path: Path, up: str, bounds: Callable[[], tuple[NDArray[np.float64], NDArray[np.float64]]]) -> Stage:
+    """Find out how a mesh file that no dataset describes is to be turned.
+
+    ``auto`` takes the word of ``NAME.stage_config.json`` beside it, which Habitat reads, too. Else a ``NAME.navmesh``,
+    which lies in the world's axes, tells whether the file is Y-up or Z-up: it fits into the bounding box of the one and
+    not of the other. Else the file is Y-up, as glTF prescribes; habitat-sim takes a bare .glb as Z-up, which
+    ``habitat`` does, too.
+
+    Args:
+        path: The mesh file.
+        up: One of `UP_CHOICES`.
+        bounds: Returns the lowest and highest corner of the mesh in the file's coordinates; called only if needed.
+
+    Raises:
+        ValueError: The stage config or the navigation mesh is damaged.
+    """
+    mesh = beside(path, ".navmesh")
+    config = beside(path, STAGE_CONFIG)
+    if up in ("auto", "habitat") and config is not None:
+        return stage_of(read_json(config), config.parent, path)
+    if up == "habitat":
+        return Stage(path, frame_matrix(*default_axes(path)), mesh)
+    if up == "auto" and mesh is not None:
+        up = "z" if _fits_z_up(navmesh.read_navmesh(mesh), *bounds()) else "y"
+        _log.info("%s: %s-up, as its .navmesh says", path, up.upper())
+    return Stage(path, frame_matrix(*(Z_UP if up == "z" else Y_UP)), mesh)
+
+
+def beside(path: Path, ending: str) -> Path | None:
+    """The file of the same name with another ending, None where there is none (``x.basis.glb`` counts as ``x``, too)."""
+    stems = [path.with_suffix("").name]
+    stems += [path.name[: -len(".basis.glb")]] if path.name.endswith(".basis.glb") else []
+    return next((f for f in (path.with_name(stem + ending) for stem in stems) if f.is_file()), None)
+
+
+def stage_of(attributes: Mapping[str, Any], folder: Path, asset: Path | None = None) -> Stage:
+    """The stage that Habitat's attributes describe.
+
+    Args:
+        attributes: ``render_asset``, ``up``, ``front``, ``scale`` and ``nav_asset``; the others concern physics and
+            light. ``origin`` and ``units_to_meters`` are passed over, as habitat-sim does: it uses the rotation alone.
+        folder: Where relative names start.
+        asset: The mesh where the attributes name none.
+
+    Raises:
+        ValueError: A value has the wrong form, or no mesh is named.
+    """
+    named = attributes.get("render_asset")
+    mesh = folder / named if named else asset
+    if mesh is None:
+        raise ValueError(f"the stage in {folder} names no render_asset")
+    axes = default_axes(mesh)
+    nav = attributes.get("nav_asset")
+    nav_file = folder / nav if nav else beside(mesh, ".navmesh")
+    matrix = frame_matrix(
+        vector(attributes.get("up", axes[0]), "up"),
+        vector(attributes.get("front", axes[1]), "front"),
+        scale_of(attributes.get("scale", 1.0)),
+    )
+    return Stage(mesh, matrix, nav_file if nav_file is not None and nav_file.is_file() else None)
+
+
+def default_axes(mesh: Path) -> Axes:
+    """Up and front that habitat-sim assumes of a stage's mesh by its name."""
+    name = mesh.name.lower()
+    z_up = name.endswith((".glb", "mesh.ply")) and not name.endswith("_semantic.ply")
+    return Z_UP if z_up else Y_UP
+
+
+def frame_matrix(
+    up: tuple[float, float, float],
+    front: tuple[float, float, float],
+    scale: tuple[float, float, float] = (1.0, 1.0, 1.0),
+) -> NDArray[np.float64]:
+    """(4, 4) rotation that takes `up` to +Y and `front` to -Z, then scale.
+
+    Raises:
+        ValueError: The axes are not perpendicular.
+    """
+    y, forward = np.array(up, np.float64), np.array(front, np.float64)
+    lengths = np.linalg.norm(y), np.linalg.norm(forward)
+    if min(lengths) == 0 or abs(np.dot(y, forward)) > 1e-3 * lengths[0] * lengths[1]:
+        raise ValueError(f"up {list(up)} and front {list(front)} must be perpendicular axes")
+    y, forward = y / lengths[0], forward / lengths[1]
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.array(scale)[:, None] * np.stack([np.cross(forward, y), y, -forward])
+    return matrix
+
+
+def vector(value: Any, name: str) -> tuple[float, float, float]:
+    """Three numbers of a config file."""
+    try:
+        x, y, z = (float(v) for v in value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be three numbers, got {value!r}") from error
+    return x, y, z
+
+
+def scale_of(value: Any) -> tuple[float, float, float]:
+    """A scale: one number or three."""
+    return (float(value),) * 3 if isinstance(value, int | float) else vector(value, "scale")  # type: ignore[return-value]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        ValueError: It is damaged or no object.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read {path}: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"cannot read {path}: it holds no JSON object")
+    return found
+
+
+def _fits_z_up(mesh: navmesh.NavMesh, low: NDArray[np.float64], high: NDArray[np.float64]) -> bool:
+    """Whether a navigation mesh lies within the bounding box of the turned mesh better than of the mesh as it is."""
+    inner = mesh.triangles.reshape(-1, 3)
+    outside = []
+    for axes in (Y_UP, Z_UP):
+        corners = np.stack([low, high]) @ frame_matrix(*axes)[:3, :3].T
+        below, above = corners.min(axis=0), corners.max(axis=0)
+        outside.append(
+            float(np.maximum(below - inner.min(axis=0), 0).sum() + np.maximum(inner.max(axis=0) - above, 0).sum())
+        )
+    return outside[1] < outside[0]
