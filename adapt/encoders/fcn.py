@@ -31,7 +31,13 @@ class _FCN(nn.Module):
 
     _last: ClassVar[Sequence[str]]
 
-    def __init__(self, width: float, out_channels: int, final_act: bool, normalize_outputs: bool) -> None:
+    def __init__(
+        self,
+        width: float = 1.0,
+        out_channels: int = 8,
+        final_act: bool = True,
+        normalize_outputs: bool = False,
+    ) -> None:
         super().__init__()
         if width <= 0:
             raise ValueError(f"width multiplies the hidden channels and must be positive, got {width}")
@@ -39,6 +45,12 @@ class _FCN(nn.Module):
             raise ValueError(f"out_channels must be even (two GroupNorm groups), got {out_channels}")
         self.final_act = final_act
         self.normalize_outputs = normalize_outputs
+        self._build(width, out_channels)
+        self.groupnorm = nn.GroupNorm(2, out_channels) if normalize_outputs else nn.Identity()
+
+    def _build(self, width: float, out_channels: int) -> None:
+        """Make the blocks, in the order in which the release draws their weights."""
+        raise NotImplementedError
 
     @property
     def output_layers(self) -> tuple[str, ...]:
@@ -60,19 +72,11 @@ class FCN3(_FCN):
     layer_names: ClassVar[tuple[str, ...]] = ("conv1", "conv2", "conv3")
     _last = ("conv3",)
 
-    def __init__(
-        self,
-        width: float = 1.0,
-        out_channels: int = 8,
-        final_act: bool = True,
-        normalize_outputs: bool = False,
-    ) -> None:
-        super().__init__(width, out_channels, final_act, normalize_outputs)
+    def _build(self, width: float, out_channels: int) -> None:
         c1, c2 = _scaled(64, width), _scaled(256, width)
         self.conv1 = _block(3, c1, 8, 4, 1)
         self.conv2 = _block(c1, c2, 3, 2, 2)
         self.conv3 = _block(c2, out_channels, 3, 2, 0, norm=False)
-        self.groupnorm = nn.GroupNorm(2, out_channels) if normalize_outputs else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (B,3,H,W) to features (B,out_channels,h,w), h about H/16."""
@@ -90,9 +94,11 @@ class FCN4(_FCN):
     _last = ("conv5",)
 
     def __init__(self, width: float = 1.0, out_channels: int = 64, final_act: bool = True, pool: bool = True) -> None:
-        super().__init__(width, out_channels, final_act, normalize_outputs=False)
-        c1, c3 = _scaled(16, width), _scaled(32, width)
+        super().__init__(width, out_channels, final_act)
         self.pool = pool
+
+    def _build(self, width: float, out_channels: int) -> None:
+        c1, c3 = _scaled(16, width), _scaled(32, width)
         self.conv1 = _block(3, c1, 3, 1, 1)
         self.conv2 = _block(c1, c1, 3, 2, 0)
         self.conv3 = _block(c1, c3, 3, 2, 0)
@@ -110,14 +116,7 @@ class FCN5(_FCN):
     layer_names: ClassVar[tuple[str, ...]] = ("conv1", "conv2", "conv3", "conv4", "conv5")
     _last = ("conv5", "skip")
 
-    def __init__(
-        self,
-        width: float = 1.0,
-        out_channels: int = 8,
-        final_act: bool = True,
-        normalize_outputs: bool = False,
-    ) -> None:
-        super().__init__(width, out_channels, final_act, normalize_outputs)
+    def _build(self, width: float, out_channels: int) -> None:
         c1, c2, c4 = _scaled(64, width), _scaled(256, width), _scaled(64, width)
         self.conv1 = _block(3, c1, 8, 4, 2)
         self.conv2 = _block(c1, c2, 3, 2, 1)
@@ -125,7 +124,6 @@ class FCN5(_FCN):
         self.conv4 = _block(c2, c4, 3, 1, 1)
         self.conv5 = _block(c4, out_channels, 3, 1, 1)
         self.skip = _block(c2, out_channels, 3, 2, 1)
-        self.groupnorm = nn.GroupNorm(2, out_channels) if normalize_outputs else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (B,3,H,W) to features (B,out_channels,H/16,W/16)."""
@@ -140,14 +138,7 @@ class FCN8(_FCN):
     layer_names: ClassVar[tuple[str, ...]] = tuple(f"conv{i}" for i in range(1, 9))
     _last = ("conv8", "skip3")
 
-    def __init__(
-        self,
-        width: float = 1.0,
-        out_channels: int = 8,
-        final_act: bool = True,
-        normalize_outputs: bool = False,
-    ) -> None:
-        super().__init__(width, out_channels, final_act, normalize_outputs)
+    def _build(self, width: float, out_channels: int) -> None:
         c1, c2, c3 = _scaled(64, width), _scaled(128, width), _scaled(256, width)
         self.conv1 = _block(3, c1, 8, 4, 2)
         self.conv2 = _block(c1, c2, 3, 2, 1)
@@ -160,7 +151,6 @@ class FCN8(_FCN):
         self.skip1 = _block(c2, c3, 3, 2, 1)
         self.skip2 = _block(c3, c3, 3, 1, 1)
         self.skip3 = _block(c3, out_channels, 3, 1, 1)
-        self.groupnorm = nn.GroupNorm(2, out_channels) if normalize_outputs else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (B,3,H,W) to features (B,out_channels,H/16,W/16)."""

@@ -7,30 +7,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from envs.furniture.shapes import Shape, turned
+from envs.labels_classes import SEMANTIC_NAMES
 from envs.textures import texture_bank
 
+# COCO's kinds of object among them, in the order of Taskonomy's labels.
 CLASS_NAMES = (
     "wall",
     "floor",
     "ceiling",
     "door",
     "window",
-    "bottle",
-    "chair",
-    "couch",
-    "potted plant",
-    "bed",
-    "dining table",
-    "toilet",
-    "tv",
-    "microwave",
-    "oven",
-    "toaster",
-    "sink",
-    "refrigerator",
-    "book",
-    "clock",
-    "vase",
+    *SEMANTIC_NAMES[2:],
     "cabinet",
     "shelf",
     "lamp",
