@@ -90,7 +90,9 @@ def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
     except ImportError as error:
         raise ImportError(MISSING) from error
     tokenizer = BertWordPieceTokenizer(lowercase=True)
-    tokenizer.train_from_iterator(texts, vocab_size=size, min_frequency=1, special_tokens=list(SPECIAL))
+    tokenizer.train_from_iterator(
+        texts, vocab_size=size, min_frequency=1, special_tokens=list(SPECIAL), show_progress=False
+    )
     inner: Tokenizer = tokenizer._tokenizer
     return inner
 

@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adapt.datasets.layout import LayoutError
+from adapt.datasets.squad import (
+    Question,
+    Windows,
+    answer_tokens,
+    make_windows,
+    questions,
+    read_answers,
+    read_articles,
+    train_tokenizer,
+)
+from adapt.datasets.squad_score import best_threshold, evaluate, exact_match, f1, normalise
+
+pytest.importorskip("transformers", reason="needs the extra nlp")
+
+from adapt.base import load_base
+from adapt.benchmarks.squad import Squad, SquadConfig, SquadMetric
+from adapt.encoders.bert import write_bert
+
+FILE = "squad2_dev6078.json.gz"
+CONTEXT = "The Normans (Norman: Nourmands) gave their name to Normandy, a region in France, in the 10th century."
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("The  Normans!", "normans"),
+        ("a-b", "ab"),  # punctuation goes without a space
+        ("an apple, a pear", "apple pear"),
+        ("Athena", "athena"),  # articles are whole words
+        ("l’École", "l’école"),  # only ASCII punctuation goes
+        ("the", ""),
+        ("U.S.", "us"),
+        ("\ttwo\nlines ", "two lines"),
+    ],
+)
+def test_answers_are_normalised(text: str, normal: str) -> None:
+    assert normalise(text) == normal
+
+
+def test_exact_match_and_f1_in_closed_form() -> None:
+    assert exact_match("The Normans", "normans.") == 1
+    assert exact_match("Normans", "Norman") == 0
+    # Two of the three given words are among the four wanted: P = 2/3, R = 1/2.
+    assert f1("one two three four", "one two five") == pytest.approx(2 * (2 / 3) * (1 / 2) / (2 / 3 + 1 / 2))
+    # A word given twice is right only as often as it is wanted: P = 1/2, R = 1.
+    assert f1("one", "one one") == pytest.approx(2 / 3)
+    assert f1("", "") == 1
+    assert f1("the", "") == 1
+    assert f1("", "one") == 0
+    assert f1("one", "") == 0
+
+
+def test_evaluation_by_hand() -> None:
+    answers = {"a": ["10th century", "the 10th"], "b": [], "c": ["France"], "d": [], "e": ["the"]}
+    predictions = {"a": "10th", "b": "", "c": "", "d": "France", "e": ""}
+    scores = evaluate(answers, predictions)
+    # a: equal to the second answer; b: rightly none; c, d: wrong; e: an answer that normalises to nothing counts as
+    # none, and is still a question with an answer.
+    assert scores["exact"] == scores["f1"] == pytest.approx(100 * 3 / 5)
+    assert (scores["HasAns_total"], scores["NoAns_total"], scores["total"]) == (3, 2, 5)
+    assert scores["HasAns_exact"] == pytest.approx(200 / 3)
+    assert scores["NoAns_exact"] == pytest.approx(50)
+    odds = {"a": 0.1, "b": 0.9, "c": 0.8, "d": 0.7, "e": 0.2}
+    # Above the threshold everything is "no answer": d becomes right, e wrong only if it is above.
+    assert evaluate(answers, predictions, odds, 0.5)["exact"] == pytest.approx(100 * 4 / 5)
+    # From 2 right (b, d) +1 (a) +1 (e) = 4, then d takes one away.
+    best = evaluate(answers, predictions, odds)
+    assert (best["best_exact"], best["best_exact_thresh"]) == (pytest.approx(80), 0.2)
+    assert evaluate(answers, {"c": "France"})["exact"] == 100
+    with pytest.raises(ValueError, match="none of the questions"):
+        evaluate(answers, {"z": ""})
+
+
+def test_best_threshold_ignores_unscored_questions() -> None:
+    best = best_threshold({"a": 1.0}, {"a": "x"}, {"a": 0.3, "b": 0.1}, {"a": True, "b": True})
+    assert best == (100.0, 0.3)
+
+
+def test_real_predictions_score_as_with_the_official_script(shared: Path) -> None:
+    asked = questions(read_articles(shared / "data" / FILE))
+    assert (len(asked), sum(not question.answers for question in asked)) == (6078, 3168)
+
+    def predict(place: int, question: Question) -> str:
+        first = question.answers[0] if question.answers else question.context.split(".")[0]
+        shorter, longer = " ".join(first.split()[:2]), f"{first} of an {question.text.split()[0]}"
+        return [first, f"The {first.upper()}!", "", shorter, longer, "the", question.context[:40]][place % 7]
+
+    def doubt(place: int, question: Question) -> float:
+        return (place * 37 % 101) / (400 if question.answers and place % 7 < 2 else 100)
+
+    answers = {question.id: question.answers for question in asked}
+    predictions = {question.id: predict(place, question) for place, question in enumerate(asked)}
+    odds = {question.id: doubt(place, question) for place, question in enumerate(asked)}
+    # What evaluate-v2.0.py prints for these predictions.
+    common = {"total": 6078, "HasAns_total": 2910, "NoAns_total": 3168, "best_exact": 55.840737084567294}
+    common |= {"best_f1": 57.421595251233526, "best_exact_thresh": 0.2475, "best_f1_thresh": 0.2475}
+    official = {
+        1.0: {
+            "exact": 32.80684435669628,
+            "f1": 39.204890748858844,
+            "HasAns_exact": 37.66323024054983,
+            "HasAns_f1": 51.0265724988192,
+            "NoAns_exact": 28.345959595959595,
+            "NoAns_f1": 28.345959595959595,
+        },
+        0.5: {
+            "exact": 49.07864429088516,
+            "f1": 52.330946200973,
+            "HasAns_exact": 33.16151202749141,
+            "HasAns_f1": 39.95446426443773,
+            "NoAns_exact": 63.69949494949495,
+            "NoAns_f1": 63.69949494949495,
+        },
+    }
+    for threshold, numbers in official.items():
+        assert evaluate(answers, predictions, odds, threshold) == pytest.approx(common | numbers, abs=1e-9)
+
+
+def example(answer: str = "Normandy") -> Question:
+    found = (answer,) if answer else ()
+    return Question(answer or "none", "When was it?", CONTEXT, found, tuple(CONTEXT.index(text) for text in found))
+
+
+def windows_of(asked: list[Question], length: int = 20, stride: int = 4) -> Windows:
+    return make_windows(asked, train_tokenizer([CONTEXT, "When was it?"], 200), length, stride)
+
+
+def perfect(windows: Windows) -> tuple[np.ndarray, np.ndarray]:
+    first, last = np.zeros((2, *windows.ids.shape), np.float32)
+    rows = np.arange(len(windows))
+    first[rows, windows.spans[:, 0]] = last[rows, windows.spans[:, 1]] = 5
+    return first, last
+
+
+def test_windows_cover_the_text_and_answers_come_back() -> None:
+    windows = windows_of([example(), example("")])
+    assert len(windows) > 4
+    text = CONTEXT.lower()
+    for index in range(len(windows)):
+        question, used = windows.lengths[index]
+        places = windows.offsets[index]
+        assert (places[:question] == 0).all() and (places[used - 1 :] == 0).all()
+        tokens = windows.tokens(index)
+        assert tokens.shape == (3, 20) and tokens.dtype == np.int64
+        assert tokens[1].sum() == used and tokens[2].sum() == used - question
+        assert (tokens[0, used:] == 0).all()
+    own = windows.offsets[windows.owner == 0].reshape(-1, 2)
+    covered = {place for start, end in own for place in range(start, end)}
+    assert covered == {place for place, letter in enumerate(text) if letter != " "}
+    # Every token of the text has exactly one window with the most context.
+    counts = windows.best[windows.owner == 0].sum()
+    assert counts == len({tuple(pair) for pair in own if pair[1] > 0})
+    answers, odds = read_answers(windows, *perfect(windows))
+    assert answers == {"Normandy": "Normandy", "none": ""}
+    assert np.isfinite(list(odds.values())).all()
+
+
+def test_answers_are_read_from_the_surest_window() -> None:
+    windows = windows_of([example()])
+    assert (windows.spans.sum(1) > 0).sum() >= 2  # overlapping windows hold it
+    # Windows without it say "no answer"; the null score is the lowest of any window.
+    first, last = perfect(windows)
+    answers, odds = read_answers(windows, first, last)
+    assert answers == {"Normandy": "Normandy"}
+    assert odds["Normandy"] == -10
+    assert read_answers(windows, first, last, threshold=-11)[0] == {"Normandy": ""}
+    # A longer answer than 30 tokens is none, even if it is the surest; the last is never before the first.
+    first, last = np.zeros((2, 1, 80), np.float32)
+    twice = Question("q", "When was it?", f"{CONTEXT} {CONTEXT}", (), ())
+    whole = windows_of([twice], 80)
+    begin, used = whole.lengths[0]
+    assert len(whole) == 1 and used - 1 - begin > 30
+    first[0, begin] = last[0, used - 2] = 9
+    first[0, begin + 3] = last[0, begin + 2] = 4
+    text = slice(int(whole.offsets[0, begin, 0]), int(whole.offsets[0, begin + 2, 1]))
+    assert read_answers(whole, first, last)[0] == {"q": CONTEXT[text]}
+
+
+def test_answer_tokens_are_those_that_it_touches() -> None:
+    offsets = np.array([[0, 3], [4, 11], [12, 15]], np.int32)
+    question = Question("q", "?", "The Normans won", ("Norman",), (4,))
+    assert answer_tokens(question, offsets) == (1, 1)
+    assert answer_tokens(Question("q", "?", "The Normans won", (), ()), offsets) == (-1, -1)
+
+
+def test_truth_is_read_back_from_real_texts(shared: Path) -> None:
+    articles = read_articles(shared / "data" / FILE)[:1]
+    asked = questions(articles)
+    tokenizer = train_tokenizer([question.context for question in asked], 2000)
+    windows = make_windows(asked, tokenizer, 128, 64)
+    answers, odds = read_answers(windows, *perfect(windows))
+    scores = evaluate({question.id: question.answers for question in asked}, answers, odds, np.inf)
+    # Not 100: a few answers have more than 30 tokens of this small vocabulary.
+    assert scores["NoAns_exact"] == 100
+    assert scores["HasAns_exact"] > 97
+
+
+def make_bert(folder: Path, path: Path, **settings: int) -> Path:
+    asked = questions(read_articles(path)[:2])
+    tokenizer = train_tokenizer([question.context for question in asked], 500)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    write_bert(folder, tokenizer, **{**sizes, "max_position_embeddings": 64, **settings})
+    return folder
+
+
+def test_benchmark_on_one_file_and_on_two(shared: Path, tmp_path: Path) -> None:
+    path = shared / "data" / FILE
+    folder = make_bert(tmp_path / "bert", path)
+    config = {"tokenizer": str(folder), "length": 64, "stride": 32, "test_every": 4}
+    (task,) = Squad(SquadConfig(paragraphs=2, **config)).tasks(path)
+    assert len(task.train) > 20
+    tokens, target = task.train[0]
+    assert tuple(tokens.shape) == (3, 64) and set(target) == {"start", "end", "window"}
+    metric = task.metric()
+    assert isinstance(metric, SquadMetric)
+    articles = read_articles(path)
+    for name, part in (("train-v2.0.json.gz", articles[1:3]), ("dev-v2.0.json.gz", articles[:1])):
+        with gzip.open(tmp_path / name, "wt") as file:
+            json.dump({"version": "v2.0", "data": part}, file)
+    (other,) = Squad(SquadConfig(**config)).tasks(tmp_path)
+    assert {q.context for q in other.test.windows.questions} <= {p["context"] for p in articles[0]["paragraphs"]}
+    (tmp_path / "dev-v2.0.json.gz").unlink()
+    with pytest.raises(LayoutError, match=r"has no dev-v2.0.json; squad expects:\n"):
+        Squad(SquadConfig(**config)).tasks(tmp_path)
+    (tmp_path / "bad.json").write_text('{"version": 2}')
+    with pytest.raises(ValueError, match="no SQuAD 2.0 file"):
+        Squad(SquadConfig(**config)).tasks(tmp_path / "bad.json")
+
+
+def test_bases_that_do_not_fit_are_refused(shared: Path, tmp_path: Path) -> None:
+    folder = make_bert(tmp_path / "bert", shared / "data" / FILE)
+    base = load_base(f"bert/{folder}")
+    assert base.spec.encoder == "bert" and base.spec.kwargs["hidden_size"] == 16
+    Squad(SquadConfig(tokenizer=str(folder), length=64)).prepare(base)
+    with pytest.raises(ValueError, match="max_position_embeddings 64, and 128 are needed"):
+        Squad(SquadConfig(tokenizer=str(folder), length=128)).prepare(base)
+    with pytest.raises(ValueError, match="base=bert"):
+        Squad(SquadConfig(tokenizer=str(folder), length=64)).prepare(load_base("random"))
+    with pytest.raises(ValueError, match="tokenizer must be the name or folder of a BERT"):
+        SquadConfig()
