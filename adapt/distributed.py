@@ -208,8 +208,8 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
             parameter.grad = mean.reshape(parameter.shape).to(parameter.dtype)
 
 
-def average_and_clip_before_step(optimizer: torch.optim.Optimizer, max_norm: float) -> None:
-    """Let every step of `optimizer` first average the gradients over ranks, then clip them to `max_norm`.
+def average_and_clip_before_step(optimizer: torch.optim.Optimizer, module: nn.Module, max_norm: float) -> None:
+    """Let every step of `optimizer` first average gradients and `module`'s statistics over ranks, then clip.
 
     For loops that belong to others and clip right before the step: give them an infinite norm, with which clipping
     changes nothing.
@@ -218,6 +218,7 @@ def average_and_clip_before_step(optimizer: torch.optim.Optimizer, max_norm: flo
 
     def before(*_: Any) -> None:
         average_gradients(parameters)
+        average_statistics(module)
         nn.utils.clip_grad_norm_(parameters, max_norm)
 
     optimizer.register_step_pre_hook(before)

@@ -60,7 +60,9 @@ def progress_bar() -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, TextColumn("{task.fields[note]}"), refresh_per_second=2, disable=not distributed.is_first())
+    return Progress(
+        *columns, TextColumn("{task.fields[note]}"), refresh_per_second=2, disable=not distributed.is_first()
+    )
 
 
 def _git(*words: str) -> str:

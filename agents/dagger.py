@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
+from adapt import distributed
 from agents.collector import Collector, frame_layout
 from agents.frames import FrameStore
 from agents.imitation import ImitationLearner
@@ -71,18 +72,25 @@ class _Link:
         return now
 
 
-def _collect_in_child(cfg: DictConfig, folder: str, link: _Link, seed: int) -> None:
+def _make_collector(
+    cfg: DictConfig, policy: NavigationPolicy, vision: Vision, seed: int, part: tuple[int, int]
+) -> Collector:
+    """This part's agents in this part's scenes."""
+    places = make_places(cfg.env, cfg.env.split, cfg.seed, part)
+    env, simulator = make_env(cfg, places, vision, cfg.env.agents // part[1], seed)
+    return Collector(env, simulator, policy, tuple(cfg.algo.beta_floor), cfg.algo.temperature, seed, part)
+
+
+def _collect_in_child(cfg: DictConfig, folder: str, link: _Link, seed: int, part: tuple[int, int]) -> None:
     """Body of the collecting process: until told to stop, or until its parent is gone."""
     try:
         torch.set_num_threads(1)
         parent = os.getppid()
         vision = make_vision(cfg)
-        places = make_places(cfg.env, cfg.env.split, cfg.seed)
-        env, simulator = make_env(cfg, places, vision, cfg.env.agents, seed)
         policy = make_policy(cfg, vision)
         held = link.fetch(policy, -1)
-        collector = Collector(env, simulator, policy, tuple(cfg.algo.beta_floor), cfg.algo.temperature, seed)
-        store = _open_store(cfg, Path(folder), collector)
+        collector = _make_collector(cfg, policy, vision, seed, part)
+        store = _open_store(cfg.algo.buffer_frames // part[1], Path(folder), collector)
         while not link.stop.is_set() and os.getppid() == parent:
             held = link.fetch(policy, held)
             collector.collect(store, 8, link.progress.value)
@@ -93,7 +101,7 @@ def _collect_in_child(cfg: DictConfig, folder: str, link: _Link, seed: int) -> N
         raise SystemExit(1) from error
 
 
-def _open_store(cfg: DictConfig, folder: Path, collector: Collector) -> FrameStore:
+def _open_store(frames: int, folder: Path, collector: Collector) -> FrameStore:
     """The run's frames: those of an earlier sitting, or new files that appear under their name once complete."""
     if folder.exists():
         return FrameStore.open(folder, "r+")
@@ -101,9 +109,17 @@ def _open_store(cfg: DictConfig, folder: Path, collector: Collector) -> FrameSto
     shutil.rmtree(scratch, ignore_errors=True)
     lanes = collector.env.num_envs
     layout = frame_layout(collector.observations)
-    FrameStore.create(scratch, lanes, max(cfg.algo.buffer_frames // lanes, 256), layout)
+    FrameStore.create(scratch, lanes, max(frames // lanes, 256), layout)
     scratch.rename(folder)
     return FrameStore.open(folder, "r+")
+
+
+def _drop_others(folder: Path, part: tuple[int, int]) -> None:
+    """Forget frames of a sitting with another number of ranks: their agents were parted otherwise."""
+    if part[0] == 0:
+        for old in [*folder.glob("*_of_*"), *folder.glob(".*_of_*")]:
+            if not old.name.endswith(f"_of_{part[1]}"):
+                shutil.rmtree(old, ignore_errors=True)
 
 
 class DaggerData:
@@ -111,10 +127,15 @@ class DaggerData:
 
     def __init__(self, cfg: DictConfig, folder: Path, policy: NavigationPolicy, vision: Vision, start: int) -> None:
         """Start collecting into `folder` for a policy that has made `start` updates."""
-        self.cfg, self.folder, self.policy = cfg, folder, policy
+        part = (distributed.rank(), distributed.ranks())
+        distributed.share(cfg.env.agents, "env.agents")
+        _drop_others(folder, part)
+        folder = folder / f"{part[0]}_of_{part[1]}"
+        self.cfg, self.policy = cfg, policy
         self.total = cfg.algo.updates
         window = cfg.algo.learner.window + cfg.policy.frames - 1
         seed = cfg.seed + start  # a resumed run goes on with other episodes than it began with
+        warm_frames = cfg.algo.warmup_frames // part[1]
         self.collector: Collector | None = None
         self.process: Any = None
         if cfg.algo.parallel:
@@ -123,21 +144,19 @@ class DaggerData:
             self.link.publish(policy)
             self.process = SPAWN.Process(
                 target=_collect_in_child,
-                args=(cfg, str(folder), self.link, seed),
+                args=(cfg, str(folder), self.link, seed, part),
                 daemon=True,
                 name="collector",
             )
             self.process.start()
             self._wait_for(folder.exists)
             self.store = FrameStore.open(folder)
-            warm = min(cfg.algo.warmup_frames, self.store.length * self.store.lanes)
+            warm = min(warm_frames, self.store.length * self.store.lanes)
             self._wait_for(lambda: self.store.frames_written >= warm and self.store.windows_available(window))
         else:
-            places = make_places(cfg.env, cfg.env.split, cfg.seed)
-            env, simulator = make_env(cfg, places, vision, cfg.env.agents, seed)
-            self.collector = Collector(env, simulator, policy, tuple(cfg.algo.beta_floor), cfg.algo.temperature, seed)
-            self.store = _open_store(cfg, folder, self.collector)
-            steps = max(window, cfg.algo.warmup_frames // self.store.lanes)
+            self.collector = _make_collector(cfg, policy, vision, seed, part)
+            self.store = _open_store(cfg.algo.buffer_frames // part[1], folder, self.collector)
+            steps = max(window, warm_frames // self.store.lanes)
             self.collector.collect(self.store, steps, start / self.total)
 
     def _wait_for(self, ready: Any) -> None:

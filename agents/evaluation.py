@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
+from adapt import distributed
 from agents.observations import Observations
 from agents.policy import FrameStack, NavigationPolicy, sample_actions
 from agents.setup import Vision, make_env, make_places
 from envs.pointnav import Place, PointNav
 
+JUDGED = ("success", "spl")  # while training
 # (stacked observations, simulator, one uniform number per agent) -> (N,) action indices
 Act = Callable[[Observations, PointNav, NDArray[np.float64]], NDArray[np.int64]]
 
@@ -86,7 +88,10 @@ def run_episodes(
 
 
 class Validation:
-    """A few held-out episodes now and then while training: a learning curve, never a choice between checkpoints."""
+    """A few held-out episodes now and then while training: a learning curve, never a choice between checkpoints.
+
+    Several ranks share the episodes.
+    """
 
     def __init__(self, cfg: DictConfig) -> None:
         """Build the validation scenes, if the config asks for any."""
@@ -95,12 +100,16 @@ class Validation:
         if cfg.validation.episodes:
             places = make_places(cfg.env, cfg.validation.split, cfg.seed)
             share = max(1, cfg.validation.episodes // len(places))
-            self.places = [type(p)(p.scene, p.grid, p.episodes[:share]) for p in places][: cfg.validation.episodes]
+            places = [type(p)(p.scene, p.grid, p.episodes[:share]) for p in places][: cfg.validation.episodes]
+            self.places = places[distributed.rank() :: distributed.ranks()]
 
     def __call__(self, policy: NavigationPolicy, vision: Vision) -> dict[str, float]:
         """Success and SPL of the policy now; empty if no validation was asked for."""
-        if not self.places:
+        if not self.cfg.validation.episodes:
             return {}
-        act = policy_actor(policy, self.cfg.evaluation.temperature)
-        records = run_episodes(self.cfg, self.places, vision, act, self.cfg.seed)
-        return {f"val/{key}": float(np.mean([r[key] for r in records])) for key in ("success", "spl")}
+        records = []
+        if self.places:
+            act = policy_actor(policy, self.cfg.evaluation.temperature)
+            records = run_episodes(self.cfg, self.places, vision, act, self.cfg.seed)
+        every = [r for part in distributed.gathered([{k: r[k] for k in JUDGED} for r in records]) for r in part]
+        return {f"val/{key}": float(np.mean([r[key] for r in every])) for key in JUDGED}

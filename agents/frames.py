@@ -83,6 +83,16 @@ class FrameStore:
         arrays: dict[str, NDArray[Any]] = {key: open_memmap(folder / f"{key}.npy", mode) for key in index["keys"]}
         return cls(folder, arrays, open_memmap(folder / "written.npy", mode))
 
+    def part(self, index: int, parts: int) -> FrameStore:
+        """Every `parts`-th lane from `index` on, for reading.
+
+        Raises:
+            ValueError: There are fewer lanes than parts.
+        """
+        if self.lanes < parts:
+            raise ValueError(f"{self.folder} holds {self.lanes} agents' frames, too few for {parts} ranks; use fewer")
+        return FrameStore(self.folder, {key: array[index::parts] for key, array in self.arrays.items()}, self.written)
+
     @property
     def lanes(self) -> int:
         """Number of lanes."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from adapt import distributed
 from agents.frames import ACTION, STEP, FrameStore
 from agents.observations import FEATURES, GOAL, MAP, RGB
 from agents.policy import NavigationPolicy
@@ -35,14 +36,18 @@ class ImitationLearner:
         seed: int = 0,
     ) -> None:
         """Prepare to make `total_updates` updates; the learning rate falls linearly to 0 or is constant."""
-        if batch_size % window:
-            raise ValueError(f"algo.learner.batch_size={batch_size} must be a multiple of algo.learner.window={window}")
+        own = distributed.share(batch_size, "algo.learner.batch_size")
+        if own % window:
+            raise ValueError(
+                f"algo.learner.batch_size={batch_size} must be a multiple of algo.learner.window={window} on each rank"
+            )
         if schedule not in ("linear", "constant"):
             raise ValueError(f"algo.learner.schedule={schedule!r} is unknown; choose linear or constant")
         self.policy = policy
-        self.window, self.windows = window, batch_size // window
+        self.window, self.windows = window, own // window
         self.max_grad_norm = max_grad_norm
-        self.rng = np.random.default_rng([seed, 1])
+        self.seed = seed
+        self.rng = np.random.default_rng([seed, 1, distributed.rank()])
         self.parameters = [p for p in policy.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(self.parameters, lr=learning_rate, weight_decay=weight_decay)
 
@@ -55,7 +60,7 @@ class ImitationLearner:
         self.updates = 0
 
     def update(self, store: FrameStore) -> tuple[float, float]:
-        """One gradient step on a random batch of `store`; returns (loss, accuracy)."""
+        """One gradient step on a random batch of `store`; returns (loss, accuracy) of this rank's share of it."""
         batch = store.sample(self.rng, self.windows, self.window + self.policy.extractor.frames - 1)
         self.policy.set_training_mode(True)
         device = self.policy.device
@@ -68,12 +73,14 @@ class ImitationLearner:
             loss = loss + adapted.penalty()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        distributed.average_gradients(self.parameters)
         torch.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
         self.optimizer.step()
         self.schedule.step()
         self.updates += 1
         if adapted is not None:
-            adapted.advance(len(labels))
+            distributed.average_statistics(self.policy)
+            adapted.advance(len(labels) * distributed.ranks())
         return float(loss.detach()), float((logits.detach().argmax(1) == labels).float().mean())
 
     def window_logits(self, batch: dict[str, NDArray[Any]]) -> Tensor:
@@ -116,7 +123,10 @@ class ImitationLearner:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.updates = state["updates"]
-        self.rng.bit_generator.state = state["rng"]
+        if distributed.is_first():
+            self.rng.bit_generator.state = state["rng"]
+        else:
+            self.rng = np.random.default_rng([self.seed, 1, distributed.rank(), self.updates])
 
 
 def _plain(state: Any) -> Any:

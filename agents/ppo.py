@@ -1,24 +1,32 @@
-"""PPO: Stable-Baselines3's, on the navigation policy, with this project's run folder around it."""
+"""PPO: Stable-Baselines3's, on the navigation policy, with this project's run folder around it.
+
+Of several ranks each acts with its share of the agents in its own scenes; every mini-batch is the ranks' shares
+together: its advantages are normalised over all of them and its gradient is their mean before it is clipped.
+"""
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import deque
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from stable_baselines3 import PPO
+from stable_baselines3.common.buffers import DictRolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 
+from adapt import distributed
 from adapt.run import Run, progress_bar
 from agents.evaluation import Validation
 from agents.observations import stack_frames
 from agents.policy import NavigationPolicy
 from agents.setup import Vision, make_env, make_places, policy_arguments
 
+SEEDS_APART = 100_003  # between the seeds of ranks, so that those of resumed sittings stay apart too
 REPORTED = ("success", "spl", "distance_to_goal", "nav_reward", "steps")
 
 
@@ -35,6 +43,16 @@ class _RunWriter(KVWriter):
         """The run closes its own files."""
 
 
+class AdvantagesOverRanks(DictRolloutBuffer):
+    """Mini-batches whose advantages have mean 0 and deviation 1 over the mini-batches of all ranks together."""
+
+    def get(self, batch_size: int | None = None) -> Iterator[Any]:  # type: ignore[override]
+        """SB3's random mini-batches of `batch_size` samples of this rank."""
+        for samples in super().get(batch_size):
+            mean, deviation = distributed.moments(samples.advantages)
+            yield samples._replace(advantages=(samples.advantages - mean) / (deviation + 1e-8))
+
+
 class _Watch(BaseCallback):
     """After every rollout: success of recent episodes, progress bar, checkpoint; schedules after every step."""
 
@@ -42,7 +60,7 @@ class _Watch(BaseCallback):
         super().__init__()
         self.run, self.cfg, self.bar, self.task, self.vision = run, cfg, bar, task, vision
         self.validation = Validation(cfg)
-        self.recent: deque[dict[str, Any]] = deque(maxlen=200)
+        self.recent: deque[dict[str, Any]] = deque(maxlen=max(1, 200 // distributed.ranks()))
         self.rollouts = 0
 
     def _on_step(self) -> bool:
@@ -58,13 +76,13 @@ class _Watch(BaseCallback):
                 for key, value in means.items():
                     self.logger.record(f"train/{key}", value)
                 note = f"success {means['success']:.3f}, SPL {means['spl']:.3f}"
-            self.bar.update(self.task, completed=self.num_timesteps, note=note)
+            self.bar.update(self.task, completed=self.num_timesteps * distributed.ranks(), note=note)
             if self.rollouts % (self.cfg.log_every * self.cfg.validation.every) == 0:
                 assert isinstance(self.model.policy, NavigationPolicy)
                 for key, value in self.validation(self.model.policy, self.vision).items():
                     self.logger.record(key, value)
             if self.rollouts % self.cfg.log_every == 0:
-                self.logger.dump(self.num_timesteps)
+                self.logger.dump(self.num_timesteps * distributed.ranks())
             if self.rollouts % self.cfg.save_every == 0:
                 save(self.run, self.model, self.vision.base_sha256)  # type: ignore[arg-type]
         self.rollouts += 1
@@ -74,30 +92,40 @@ class _Watch(BaseCallback):
             self.vision.adapted.advance(self.cfg.algo.rollout * self.cfg.env.agents)
 
 
-def save(run: Run, model: PPO, base_sha256: str) -> Path:
-    """Checkpoint a PPO model."""
+def save(run: Run, model: PPO, base_sha256: str) -> None:
+    """Checkpoint a PPO model; the number of steps is that of all ranks together."""
     policy = model.policy
     assert isinstance(policy, NavigationPolicy)
     state = {"policy": policy.own_state(), "optimizer": policy.optimizer.state_dict()}
-    return run.save(model.num_timesteps, base_sha256, state)
+    steps = model.num_timesteps * distributed.ranks()
+    distributed.check_equal(state["policy"], f"after {steps} steps")
+    run.save(steps, base_sha256, state)
 
 
 def train_ppo(cfg: DictConfig, run: Run, vision: Vision) -> dict[str, Any]:
     """Train by PPO for ``cfg.algo.steps`` environment steps (to the end of the rollout that reaches them)."""
     state = run.restore(vision.base_sha256)
     done = int(state["step"]) if state is not None else 0
-    places = make_places(cfg.env, cfg.env.split, cfg.seed)
-    frames, _ = make_env(cfg, places, vision, cfg.env.agents, cfg.seed + done)
+    ranks, agents = distributed.ranks(), distributed.share(cfg.env.agents, "env.agents")
+    seed = cfg.seed + done + SEEDS_APART * distributed.rank()
+    places = make_places(cfg.env, cfg.env.split, cfg.seed, (distributed.rank(), ranks))
+    frames, _ = make_env(cfg, places, vision, agents, seed)
     env = stack_frames(frames, cfg.policy.frames)
     settings: dict[str, Any] = OmegaConf.to_container(cfg.algo.learner, resolve=True)  # type: ignore[assignment]
     rate = settings.pop("learning_rate")
+    settings["batch_size"] = distributed.share(cfg.algo.learner.batch_size, "algo.learner.batch_size")
+    if ranks > 1:
+        if settings.get("target_kl") is not None:
+            raise ValueError("algo.learner.target_kl stops each rank at another time; leave it out with several ranks")
+        # Averaging comes between the gradients and clipping, where SB3 has no place for it: clip after it instead.
+        settings.update(max_grad_norm=math.inf, normalize_advantage=False, rollout_buffer_class=AdvantagesOverRanks)
     model = PPO(
         NavigationPolicy,
         env,
         n_steps=cfg.algo.rollout,
         learning_rate=(lambda left: rate * left) if cfg.algo.anneal else rate,
         policy_kwargs=policy_arguments(cfg, vision),
-        seed=cfg.seed + done,
+        seed=seed,
         device=next(iter(vision.base.parameters())).device if vision.base is not None else "cpu",
         **settings,
     )
@@ -106,12 +134,16 @@ def train_ppo(cfg: DictConfig, run: Run, vision: Vision) -> dict[str, Any]:
     if state is not None:
         policy.load_own_state(state["policy"])
         policy.optimizer.load_state_dict(state["optimizer"])
-        model.num_timesteps = done
+        model.num_timesteps = done // ranks
+    if ranks > 1:
+        distributed.copy_from_first(policy.own_state().values())
+        distributed.average_and_clip_before_step(policy.optimizer, policy, cfg.algo.learner.max_grad_norm)
     model.set_logger(Logger(None, [_RunWriter(run)]))
     with progress_bar() as bar:
         task = bar.add_task("ppo", total=cfg.algo.steps, completed=done, note="")
         if done < cfg.algo.steps:
             watch = _Watch(run, cfg, bar, task, vision)
-            model.learn(cfg.algo.steps - done, watch, log_interval=sys.maxsize, reset_num_timesteps=done == 0)
+            left = math.ceil((cfg.algo.steps - done) / ranks)
+            model.learn(left, watch, log_interval=sys.maxsize, reset_num_timesteps=done == 0)
     save(run, model, vision.base_sha256)
-    return {"steps": model.num_timesteps}
+    return {"steps": model.num_timesteps * ranks}

@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from adapt import Adapted, Base, load_base, wrap
 from agents.observations import RGB, PolicyObservations, frame_space, stacked_space
 from agents.policy import NavigationPolicy
-from envs.places import Body, apartments, scans
+from envs.places import Body, apartments, scans, share_places
 from envs.pointnav import Place, Task
 from envs.renderer import Camera
 from envs.vector import PointNavVecEnv, observation_space
@@ -54,17 +54,31 @@ def device_of(cfg: DictConfig) -> str:
     return str(cfg.device)
 
 
-def make_places(env: DictConfig, split: str, seed: int) -> list[Place]:
-    """Scenes with walkable grids and episodes of a split (``train``, ``val``, ``test``)."""
+def make_places(env: DictConfig, split: str, seed: int, part: tuple[int, int] = (0, 1)) -> list[Place]:
+    """Scenes with walkable grids and episodes of a split (``train``, ``val``, ``test``).
+
+    Args:
+        env: The config's ``env``.
+        split: Which episodes.
+        seed: Of generated episodes.
+        part: (index, parts): only every `parts`-th scene from `index` on; with fewer scenes than parts, every
+            `parts`-th episode of each. Parts have no episode in common.
+    """
     settings = env.splits[split] if split in env.splits else None
     if settings is None:
         raise ValueError(f"env.split={split}: there is no such split; choose from {', '.join(env.splits)}")
-    body = Body(**env.body)
+    body, seen = Body(**env.body), settings.episodes_per_scene
     if env.name == "apartments":
-        return apartments(split, settings.scenes, settings.episodes_per_scene, seed, body)
-    if env.name == "scans":
-        return scans(env.scene, env.episodes, split, settings.episodes_per_scene, seed, body, up=env.up)
-    raise ValueError(f"env.name={env.name!r} is unknown; choose apartments or scans")
+        places = apartments(split, settings.scenes, seen, seed, body, part)
+        if settings.scenes >= part[1]:
+            return places
+    elif env.name == "scans":
+        places = scans(env.scene, env.episodes, split, seen, seed, body, up=env.up)
+        if len(places) >= part[1]:
+            return list(share_places(places, part))
+    else:
+        raise ValueError(f"env.name={env.name!r} is unknown; choose apartments or scans")
+    return [Place(p.scene, p.grid, tuple(share_places(p.episodes, part))) for p in places]
 
 
 def make_task(cfg: DictConfig) -> Task:

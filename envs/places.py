@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from envs import apartments as generator
 from envs.episodes import check_episodes, for_scene, generate_episodes, read_episodes, write_episodes
 from envs.navigation import NavGrid
 from envs.pointnav import Place
 from envs.scans import load_scene
+
+T = TypeVar("T")
 
 GOALS_PER_SCENE = 6
 SPLIT_SEEDS = {"train": 0, "val": 1, "test": 2}
@@ -25,8 +29,12 @@ class Body:
     max_slope: float = 45.0
 
 
-def apartments(split: str, scenes: int, episodes_per_scene: int, seed: int, body: Body) -> list[Place]:
+def apartments(
+    split: str, scenes: int, episodes_per_scene: int, seed: int, body: Body, part: tuple[int, int] = (0, 1)
+) -> list[Place]:
     """The first `scenes` procedural apartments of a split, each with generated episodes.
+
+    With `part` (index, parts) only those that `share_places` would leave are built.
 
     Raises:
         ValueError: The split does not exist or holds fewer apartments.
@@ -35,7 +43,7 @@ def apartments(split: str, scenes: int, episodes_per_scene: int, seed: int, body
     if not 1 <= scenes <= len(seeds):
         raise ValueError(f"{split} holds {len(seeds)} apartments, {scenes} were asked for")
     made = []
-    for number in seeds[:scenes]:
+    for number in share_places(seeds[:scenes], part):
         scene = generator.generate(number)
         grid = NavGrid.build(scene, **asdict(body))
         episodes = generate_episodes(
@@ -43,6 +51,12 @@ def apartments(split: str, scenes: int, episodes_per_scene: int, seed: int, body
         )
         made.append(Place(scene, grid, tuple(episodes)))
     return made
+
+
+def share_places(items: Sequence[T], part: tuple[int, int]) -> Sequence[T]:
+    """Every `parts`-th item from `index` on, for `part` = (index, parts); all where there are too few to go round."""
+    index, parts = part
+    return items[index::parts] if len(items) >= parts else items
 
 
 def scans(path: str, episodes: str | None, split: str, count: int, seed: int, body: Body, up: str = "y") -> list[Place]:
