@@ -16,7 +16,7 @@ from adapt.base import random_base
 from adapt.binary import unpack_levels
 from adapt.deltas import weighted_layers
 from adapt.methods.ewc import EWC
-from adapt.methods.packnet import Owned, PackNet
+from adapt.methods.packnet import Owned, PackNet, smallest
 from adapt.methods.progressive import FCN4Progressive, FCN5Progressive, Progressive, align, as_map
 from adapt.methods.psp import PSP
 
@@ -271,3 +271,11 @@ def test_packnet_tasks_never_disturb_earlier_ones_and_are_stored_in_few_bits(tmp
     for task, wanted in outputs.items():
         assert torch.equal(output(again, task), wanted)
     assert all(isinstance(again.method(task), PackNet) for task in outputs)
+
+
+def test_packnet_frees_exactly_the_share_of_smallest_weights_also_among_equals() -> None:
+    values = torch.tensor([0.5, -0.1, 0.2, -0.2, 0.2, 3.0, 0.0, -1.0])
+    for count, wanted in ((0, set()), (1, {6}), (2, {1, 6}), (4, {1, 2, 3, 6}), (8, set(range(8)))):
+        found = smallest(values, count / 8)
+        assert set(found.tolist()) == wanted
+        assert len(found) == count

@@ -52,9 +52,14 @@ class PackNetConfig(DeltaConfig):
 def smallest(values: Tensor, share: float) -> Tensor:
     """Indices of the round(share * n) entries of smallest magnitude of a flat tensor (n,).
 
-    Departs: the release also drops all weights that tie with the last of them.
+    Departs: of the weights that tie with the last of them only the first are dropped, in the release all.
     """
-    return values.detach().abs().topk(round(share * values.numel()), largest=False).indices
+    count, sizes = round(share * values.numel()), values.detach().abs()
+    if not count:
+        return torch.zeros(0, dtype=torch.int64, device=values.device)
+    limit = sizes.kthvalue(count).values
+    below = (sizes < limit).nonzero().squeeze(1)
+    return torch.cat([below, (sizes == limit).nonzero().squeeze(1)[: count - len(below)]])
 
 
 class Owned(Delta):
