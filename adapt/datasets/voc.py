@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
@@ -45,7 +46,7 @@ def sbd_label(path: Path) -> NDArray[np.int64]:
     """Classes (H,W) of a MATLAB file of SBD's `cls`."""
     try:
         return loadmat(path)["GTcls"][0]["Segmentation"][0].astype(np.int64)
-    except (KeyError, IndexError, OSError, ValueError, NotImplementedError) as error:
+    except (MatReadError, KeyError, IndexError, OSError, ValueError, NotImplementedError) as error:
         raise ValueError(f"cannot read {path} ({error}); unpack its archive again") from error
 
 
