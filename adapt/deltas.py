@@ -162,6 +162,8 @@ class DeltaMethod(Method):
         network = require_network(base, self.name())
         self.deltas = nn.ModuleDict()
         for name, layer in weighted_layers(network).items():
+            if "weight" not in layer._parameters:
+                raise Incompatible(f"{self.name()} changes weights, and that of {name!r} is computed from others")
             if (delta := self.delta(name, layer)) is not None:
                 self.deltas[_key(name)] = delta
         self.norms = nn.ModuleDict()
@@ -195,9 +197,9 @@ class DeltaMethod(Method):
                     module.eval()
 
     def shared_tensors(self) -> dict[str, Tensor]:
-        """All parameters and buffers of the encoder before the task's change: those of the base."""
+        """All parameters and buffers of the encoder before the task's change: those of the base, without gradients."""
         network = self.base.encoder
-        tensors: dict[str, Tensor] = dict(network.named_parameters(remove_duplicate=False))
+        tensors = {name: p.detach() for name, p in network.named_parameters(remove_duplicate=False)}
         tensors.update(network.named_buffers(remove_duplicate=False))
         return tensors
 
@@ -238,7 +240,13 @@ class DeltaMethod(Method):
     def forward(self, image: Tensor | None, features: Tensor | None, layers: Mapping[str, Tensor] | None) -> Tensor:
         """Run the encoder with the task's weights on uint8 images (B,3,H,W)."""
         assert image is not None
-        output: Tensor = functional_call(self.skeleton, self.task_tensors(), (self.base.normalise(image),))
+        return self.run(image, self.task_tensors())
+
+    def run(self, image: Tensor, tensors: dict[str, Tensor]) -> Tensor:
+        """Run the skeleton on uint8 images (B,3,H,W) with these parameters and buffers."""
+        # Layers that share a weight in the base may differ in the task.
+        x = self.base.normalise(image)
+        output: Tensor = functional_call(self.skeleton, tensors, (x,), tie_weights=False)
         return output
 
     def merge(self) -> Base:
@@ -248,12 +256,13 @@ class DeltaMethod(Method):
         with torch.no_grad():
             tensors = self.task_tensors()
         for name in map(_name, self.deltas):
-            layer = encoder.get_submodule(name)
-            if layer.bias is None and f"{name}.bias" in tensors:
-                layer.bias = nn.Parameter(tensors[f"{name}.bias"].clone())
+            if encoder.get_submodule(name).bias is None and f"{name}.bias" in tensors:
                 # The encoder that the spec names has no such bias.
                 spec = replace(spec, encoder="", kwargs={})
-        encoder.load_state_dict({name: tensors[name] for name in encoder.state_dict()})
+        for name, tensor in tensors.items():
+            owner, _, leaf = name.rpartition(".")
+            module, own = encoder.get_submodule(owner), tensor.detach().clone()
+            setattr(module, leaf, own if leaf in module._buffers else nn.Parameter(own))
         return Base(encoder, spec)
 
     def pack(self) -> dict[str, Tensor]:

@@ -193,3 +193,48 @@ def test_fused_attention_sees_the_task(method: str) -> None:
     if method in ("features", "fine_tune", "bn", "piggyback"):
         assert budget.extra_multiply_adds == 0
     assert budget == adapted.budget(), "counted anew each time, though some weights are kept"
+
+
+class Tied(nn.Module):
+    """Two layers with one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1)
+        self.second.weight = self.first.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(torch.relu(self.first(x)))
+
+
+@pytest.mark.parametrize("method", ["lora", "residual_adapter", "taps"])
+def test_layers_that_share_a_weight_may_differ_in_the_task(method: str) -> None:
+    torch.manual_seed(0)
+    base = Base(Tied())
+    adapted = wrap(base, method, "a", SIZE)
+    move(adapted)
+    own = evaluate(adapted)
+    merged = adapted.merge()
+    assert torch.allclose(merged(make_images()), own, atol=1e-5)
+    assert not torch.equal(merged.encoder.first.weight, merged.encoder.second.weight)
+    assert torch.allclose(adapted(make_images()).detach(), own, atol=1e-5)
+
+
+def test_computed_weights_are_refused() -> None:
+    base = Base(nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 8, 3)), nn.BatchNorm2d(8)))
+    with pytest.raises(Incompatible, match="'0' is computed from others"):
+        wrap(base, "lora", "a", SIZE)
+
+
+@pytest.mark.parametrize("method", list_methods())
+def test_a_base_that_is_asked_for_gradients_stays_as_it_is(method: str) -> None:
+    adapted = adapted_by(method)
+    before = copy.deepcopy(adapted.base.encoder.state_dict())
+    adapted.train()
+    adapted.requires_grad_()
+    optimiser = torch.optim.SGD(adapted.parameters(), lr=0.1, weight_decay=0.1)
+    loss = task_loss(adapted(make_images()), LABELS) + adapted.penalty()
+    if loss.requires_grad:
+        loss.backward()
+    optimiser.step()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in adapted.base.encoder.state_dict().items())

@@ -16,7 +16,6 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from adapt.adapters import Adapter
 from adapt.base import Base
@@ -110,9 +109,7 @@ class ResidualAdapter(DeltaMethod):
         if self._folds:
             return super().forward(image, features, layers)
         assert image is not None
-        tensors = {**self.shared_tensors(), **self.norm_tensors()}
-        output: Tensor = functional_call(self.skeleton, tensors, (self.base.normalise(image),))
-        return output
+        return self.run(image, {**self.shared_tensors(), **self.norm_tensors()})
 
     def adapters(self) -> list[Adapter]:
         """The adapters, in the order of their layers."""
