@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from adapt.bench import measure as measure_methods
 from adapt.run import versions, write_text
 from agents.collector import frame_layout, stored
 from agents.frames import ACTION, STEP, FrameStore
@@ -64,6 +65,7 @@ def main(cfg: DictConfig) -> None:
         results["renderer/scan"] = bench.renderer(house, NavGrid.build(house))
     results["task"] = bench.task(places)
     results["learning"] = learning(places)
+    results.update(measure_methods())
     machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
     document = {"machine": machine, "versions": versions(0), "results": results}
     write_text(Path(cfg.out), json.dumps(document, indent=1))
