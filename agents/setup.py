@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -11,11 +11,13 @@ from omegaconf import DictConfig, OmegaConf
 from stable_baselines3.common.vec_env import VecEnv
 
 from adapt import Adapted, Base, load_base, wrap
+from adapt.device import choose_device
 from agents.observations import RGB, PolicyObservations, frame_space, stacked_space
 from agents.policy import NavigationPolicy
-from envs.places import Body, apartments, scans, share_places
+from envs.places import Body, Generation, apartments, scans, share_places
 from envs.pointnav import Place, Task
 from envs.renderer import Camera
+from envs.scan_source import ScanSettings
 from envs.vector import PointNavVecEnv, observation_space
 
 ADAPT_TASK = "pointnav"
@@ -40,18 +42,8 @@ class Vision:
 
 
 def device_of(cfg: DictConfig) -> str:
-    """``cpu`` or ``cuda``; ``auto`` takes CUDA where there is a device.
-
-    Raises:
-        ValueError: It is no device, or CUDA was asked for and there is none.
-    """
-    if cfg.device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if str(cfg.device).split(":")[0] not in ("cpu", "cuda"):
-        raise ValueError(f"device={cfg.device}: this must be cpu, cuda or auto")
-    if str(cfg.device).startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device={cfg.device}: there is no CUDA device here; use device=cpu or device=auto")
-    return str(cfg.device)
+    """The device that `device` names; see `adapt.device`."""
+    return choose_device(str(cfg.device))
 
 
 def make_places(env: DictConfig, split: str, seed: int, part: tuple[int, int] = (0, 1)) -> list[Place]:
@@ -73,7 +65,19 @@ def make_places(env: DictConfig, split: str, seed: int, part: tuple[int, int] = 
         if settings.scenes >= part[1]:
             return places
     elif env.name == "scans":
-        places = scans(env.scene, env.episodes, split, seen, seed, body, up=env.up)
+        places = scans(
+            env.scene,
+            env.episodes,
+            split,
+            seen,
+            seed,
+            body,
+            # Runs of older versions have fewer keys.
+            ScanSettings(**{f.name: env[f.name] for f in fields(ScanSettings) if f.name in env}),
+            Generation(**env.get("generate", {})),
+            env.get("scenes"),
+            env.get("unfit", "error"),
+        )
         if len(places) >= part[1]:
             return list(share_places(places, part))
     else:

@@ -68,8 +68,14 @@ def bare_stage(path: Path, up: str, bounds: Callable[[], tuple[NDArray[np.float6
     return Stage(path, frame_matrix(*(Z_UP if up == "z" else Y_UP)), mesh)
 
 
+def navmesh_file(path: Path) -> Path | None:
+    """The navigation mesh of a plain mesh file: the one its stage config names, or the one of the same name."""
+    config = beside(path, STAGE_CONFIG)
+    return beside(path, ".navmesh") if config is None else stage_of(read_json(config), config.parent, path).navmesh
+
+
 def beside(path: Path, ending: str) -> Path | None:
-    """The file of the same name with another ending, None where there is none (``x.basis.glb`` counts as ``x``, too)."""
+    """The file of the same name with another ending, None where there is none; ``x.basis.glb`` is of name ``x``, too."""
     stems = [path.with_suffix("").name]
     stems += [path.name[: -len(".basis.glb")]] if path.name.endswith(".basis.glb") else []
     return next((f for f in (path.with_name(stem + ending) for stem in stems) if f.is_file()), None)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from urllib.parse import unquote
 import numpy as np
 from numpy.typing import NDArray
 
+from envs._gltf_math import FAN, STRIP, TRIANGLES, node_matrix, normalised, texture_transform, triangles_of
 from envs.scene import REPEAT, Wrap
 
 EXTENSIONS = frozenset(
@@ -39,7 +39,6 @@ HARMLESS = ("KHR_materials_", "KHR_lights_", "EXT_lights_", "KHR_animation_", "K
 _DTYPES = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
 _WRAPS: dict[int, Wrap] = {10497: "repeat", 33071: "clamp", 33648: "mirror"}
-TRIANGLES, STRIP, FAN = 4, 5, 6
 GLB_JSON, GLB_BINARY = 0x4E4F534A, 0x004E4942
 
 
@@ -197,7 +196,7 @@ class Gltf:
             )
             new = sparse["values"]
             values[rows[:, 0]] = self._raw(accessor, new["bufferView"], new.get("byteOffset", 0), sparse["count"])
-        return _normalised(values) if accessor.get("normalized") and not as_stored else values
+        return normalised(values) if accessor.get("normalized") and not as_stored else values
 
     def _raw(self, accessor: Mapping[str, Any], view: int | None, offset: int, count: int) -> NDArray[Any]:
         dtype = np.dtype(_DTYPES[accessor["componentType"]]).newbyteorder("<")
@@ -227,7 +226,7 @@ class Gltf:
             if number in seen:
                 raise ValueError(f"node {number} hangs below itself or below two nodes")
             seen.add(number)
-            matrix = above @ _local(nodes[number])
+            matrix = above @ node_matrix(nodes[number])
             yield number, matrix
             left += [(child, matrix) for child in reversed(nodes[number].get("children", ()))]
 
@@ -237,7 +236,7 @@ class Gltf:
         parts = {name.lower(): self._accessor(number) for name, number in given.items() if name[0] != "_"}
         count = max((len(values) for values in parts.values()), default=0)
         each = [{name: values[i].tolist() for name, values in parts.items()} for i in range(count)]
-        return [_local(part) for part in each] or [np.eye(4)]
+        return [node_matrix(part) for part in each] or [np.eye(4)]
 
     # -- primitives -----------------------------------------------------------------------------------------------
 
@@ -252,7 +251,7 @@ class Gltf:
         position = attributes["POSITION"].astype(np.float64)
         if indices is None:
             indices = np.arange(len(position))
-        faces = _triangles(indices.astype(np.int64).ravel(), mode)
+        faces = triangles_of(indices.astype(np.int64).ravel(), mode)
         if len(faces) == 0:
             return
         if faces.max() >= len(position):
@@ -262,7 +261,7 @@ class Gltf:
             affine = np.array(material.transform)
             uv = uv.astype(np.float64) @ affine[:, :2].T + affine[:, 2]
         color = attributes.get("COLOR_0")
-        color = None if color is None else np.clip(_normalised(color)[:, :3], 0.0, 1.0)
+        color = None if color is None else np.clip(normalised(color)[:, :3], 0.0, 1.0)
         for matrix in matrices:
             placed = position @ matrix[:3, :3].T + matrix[:3, 3]
             # A mirror turns the winding around; glTF keeps the front in front.
@@ -297,7 +296,7 @@ class Gltf:
                 values = np.asarray(mesh.get_attribute_by_unique_id(unique)["data"])
                 values = values.reshape(len(values), -1)
                 normalised = self.header["accessors"][part["attributes"][name]].get("normalized")
-                found[name] = _normalised(values) if normalised else values
+                found[name] = normalised(values) if normalised else values
         return found, np.asarray(mesh.faces)
 
     def material(self, index: int | None) -> Material:
@@ -322,7 +321,7 @@ class Gltf:
             bool(raw.get("doubleSided", False)),
             cutoff,
             coordinates,
-            _texture_transform(change),
+            texture_transform(change),
         )
 
     def _texture(self, index: int) -> tuple[int | None, tuple[Wrap, Wrap]]:
@@ -361,58 +360,3 @@ def _chunks(data: bytes) -> Iterator[tuple[int, bytes]]:
         found.append((kind, data[at + 8 : at + 8 + length]))
         at += 8 + length
     yield from reversed(found)
-
-
-def _normalised(values: NDArray[Any]) -> NDArray[Any]:
-    """Integers as fractions of their largest value, floats as they are."""
-    if values.dtype.kind not in "iu":
-        return values
-    return np.maximum(values / np.float64(np.iinfo(values.dtype).max), -1.0)
-
-
-def _local(node: Mapping[str, Any]) -> NDArray[np.float64]:
-    """(4, 4) matrix of a node: its column-major matrix, or translation x rotation x scale."""
-    if "matrix" in node:
-        return np.array(node["matrix"], np.float64).reshape(4, 4).T
-    matrix = np.eye(4)
-    x, y, z, w = np.array(node.get("rotation", (0.0, 0.0, 0.0, 1.0)), np.float64)
-    length = math.sqrt(x * x + y * y + z * z + w * w)
-    if length > 0:
-        matrix[:3, :3] = rotation_matrix(w / length, x / length, y / length, z / length)
-    matrix[:3, :3] *= np.array(node.get("scale", (1.0, 1.0, 1.0)), np.float64)
-    matrix[:3, 3] = node.get("translation", (0.0, 0.0, 0.0))
-    return matrix
-
-
-def rotation_matrix(w: float, x: float, y: float, z: float) -> NDArray[np.float64]:
-    """(3, 3) rotation of a unit quaternion."""
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-    )
-
-
-def _texture_transform(change: Mapping[str, Any]) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Offset x rotation x scale; with v down the image a positive angle turns the coordinates counter-clockwise."""
-    (sx, sy), (tx, ty) = change.get("scale", (1.0, 1.0)), change.get("offset", (0.0, 0.0))
-    c, s = math.cos(change.get("rotation", 0.0)), math.sin(change.get("rotation", 0.0))
-    return (c * sx, s * sy, tx), (-s * sx, c * sy, ty)
-
-
-def _triangles(indices: NDArray[np.int64], mode: int) -> NDArray[np.int64]:
-    """(F, 3) faces of an index list, without those that have no area because they repeat a vertex."""
-    if mode == TRIANGLES:
-        return indices[: len(indices) // 3 * 3].reshape(-1, 3)
-    if len(indices) < 3:
-        return np.empty((0, 3), np.int64)
-    if mode == STRIP:
-        faces = np.stack([indices[:-2], indices[1:-1], indices[2:]], axis=1)
-        faces[1::2] = faces[1::2, [1, 0, 2]]
-    else:
-        first = np.broadcast_to(indices[0], len(indices) - 2)
-        faces = np.stack([first, indices[1:-1], indices[2:]], axis=1)
-    a, b, c = faces.T
-    return faces[(a != b) & (b != c) & (c != a)]

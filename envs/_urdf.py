@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.scans import SUFFIXES
+from envs._mesh_files import SUFFIXES
 
 
 def rest_pose(path: Path) -> Iterator[tuple[Path, NDArray[np.float64]]]:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from envs import _shading
+from envs._packing import build_tree
 from envs.navigation import NavGrid
 from envs.pointnav import Place, PointNav, Task
-from envs.renderer import Camera, EmbreeRenderer, build_tree
+from envs.renderer import Camera, EmbreeRenderer
 from envs.scene import Scene
 
 AGENTS = 64

@@ -57,8 +57,13 @@ class Episode:
         return math.atan2(2.0 * (x * z + w * y), 1.0 - 2.0 * (x * x + y * y))
 
 
-def read_episodes(path: str | os.PathLike[str]) -> list[Episode]:
+def read_episodes(path: str | os.PathLike[str], scenes: Sequence[str] | None = None) -> list[Episode]:
     """Read a PointNav-v1 file, and the files per scene in the `content` folder beside it where there is one.
+
+    Args:
+        path: The file.
+        scenes: Names of scenes as Habitat's ``content_scenes``: other files per scene are not opened, other episodes
+            left out; all when None.
 
     Raises:
         FileNotFoundError: If the file does not exist.
@@ -69,8 +74,15 @@ def read_episodes(path: str | os.PathLike[str]) -> list[Episode]:
     episodes = _parse(file, document)
     template = str(document.get("content_scenes_path", CONTENT)).replace("{data_path}", str(file.parent))
     folder, _, ending = template.partition("{scene}")
+    wanted = None if scenes is None else {scene_name(scene) for scene in scenes}
     for part in sorted(Path(folder).glob(f"*{ending}")) if Path(folder).is_dir() else []:
-        episodes += _parse(part, _load(part))
+        if wanted is None or part.name[: len(part.name) - len(ending)] in wanted:
+            episodes += _parse(part, _load(part))
+    if wanted is not None:
+        known = sorted({scene_name(e.scene_id) for e in episodes})
+        episodes = [e for e in episodes if scene_name(e.scene_id) in wanted]
+        if not episodes:
+            raise ValueError(f"{file} holds no episodes in {', '.join(sorted(wanted))}{_listed(known)}")
     if not episodes:
         raise ValueError(f"{file} holds no episodes")
     return episodes
@@ -105,13 +117,37 @@ def for_scene(episodes: Sequence[Episode], scene: str | os.PathLike[str]) -> lis
     Raises:
         ValueError: If there are none; the message lists the scenes there are.
     """
-    wanted = _scene_name(os.fspath(scene))
-    chosen = [e for e in episodes if _scene_name(e.scene_id) == wanted]
+    wanted = scene_name(os.fspath(scene))
+    chosen = [e for e in episodes if scene_name(e.scene_id) == wanted]
     if not chosen:
-        known = sorted({_scene_name(e.scene_id) for e in episodes})
-        listed = ", ".join(known[:5]) + (", ..." if len(known) > 5 else "")
-        raise ValueError(f"no episode is in scene {wanted}; the episodes are in {listed}")
+        known = sorted({scene_name(e.scene_id) for e in episodes})
+        raise ValueError(f"no episode is in scene {wanted}{_listed(known)}")
     return chosen
+
+
+def _listed(scenes: Sequence[str]) -> str:
+    """Names of scenes for the end of a message."""
+    return f"; the episodes are in {', '.join(scenes[:5])}{', ...' if len(scenes) > 5 else ''}" if scenes else ""
+
+
+def fitting_episodes(grid: NavGrid, episodes: Sequence[Episode], tolerance: float = 0.3) -> list[Episode]:
+    """The episodes that `check_episodes` finds no fault with."""
+    on_floor, connected, _, _ = _fit(grid, episodes, tolerance)
+    return [e for e, fits in zip(episodes, on_floor.all(axis=0) & connected, strict=True) if fits]
+
+
+def _fit(
+    grid: NavGrid, episodes: Sequence[Episode], tolerance: float
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
+    """Whether starts and goals are on the floor (2, N), whether a way joins them (N,); the starts and goals (N, 3)."""
+    starts = np.array([e.start_position for e in episodes]).reshape(-1, 3)
+    goals = np.array([e.goal_position for e in episodes]).reshape(-1, 3)
+    found = [grid.snap(starts), grid.snap(goals)]
+    on_floor = np.zeros((2, len(episodes)), np.bool_)
+    for k, given in enumerate((starts, goals)):
+        apart = np.hypot(*(found[k] - given)[:, ::2].T)
+        on_floor[k] = (apart <= tolerance) & (np.abs(found[k][:, 1] - given[:, 1]) <= MAX_RISE)
+    return on_floor, grid.island(found[0]) == grid.island(found[1]), starts, goals
 
 
 def check_episodes(grid: NavGrid, episodes: Sequence[Episode], tolerance: float = 0.3) -> None:
@@ -126,20 +162,16 @@ def check_episodes(grid: NavGrid, episodes: Sequence[Episode], tolerance: float 
     Raises:
         ValueError: On the first episode that does not fit.
     """
-    starts = np.array([e.start_position for e in episodes]).reshape(-1, 3)
-    goals = np.array([e.goal_position for e in episodes]).reshape(-1, 3)
-    starts_on, goals_on = grid.snap(starts), grid.snap(goals)
-    for what, given, found in (("start", starts, starts_on), ("goal", goals, goals_on)):
-        apart = np.hypot(*(found - given)[:, ::2].T)
-        wrong = ~((apart <= tolerance) & (np.abs(found[:, 1] - given[:, 1]) <= MAX_RISE))
-        if wrong.any():
-            first = int(np.flatnonzero(wrong)[0])
+    on_floor, connected, starts, goals = _fit(grid, episodes, tolerance)
+    for what, given, fits in (("start", starts, on_floor[0]), ("goal", goals, on_floor[1])):
+        if not fits.all():
+            first = int(np.flatnonzero(~fits)[0])
             raise ValueError(
                 f"episode {episodes[first].episode_id} of scene {episodes[first].scene_id}: {what} "
-                f"{np.round(given[first], 3).tolist()} is off the floor ({wrong.sum()} of {len(wrong)} episodes are); "
-                "check that the mesh is the one the episodes were made for, in metres and with +Y up"
+                f"{np.round(given[first], 3).tolist()} is off the floor ({(~fits).sum()} of {len(fits)} episodes are); "
+                "check that the mesh is the one the episodes were made for, in metres and with +Y up (else env.up=z)"
             )
-    cut_off = grid.island(starts_on) != grid.island(goals_on)
+    cut_off = ~connected
     if cut_off.any():
         first = int(np.flatnonzero(cut_off)[0])
         raise ValueError(
@@ -157,14 +189,13 @@ def generate_episodes(
     min_distance: float = 1.0,
     max_distance: float = 12.0,
     min_ratio: float = 1.1,
-    straight: float = 0.4,
+    straight: float | None = 0.4,
 ) -> list[Episode]:
     """Generate episodes as Habitat-Lab's PointNav generator does: same island and storey, bounded geodesic distance.
 
-    Starts are uniform over the island. Few goals serve many starts each, so that geodesic fields are shared; episode i
-    goes to goal i % goals. Where the scene allows, a share 1 - `straight` of the episodes has a geodesic / Euclidean
-    ratio of at least `min_ratio` (Habitat-Lab rejects most straighter ones at random; a fixed share does the same and
-    keeps scenes comparable).
+    Goals are uniform over the wide islands, starts over the goal's island. Few goals serve many starts each, so that
+    geodesic fields are shared; episode i goes to goal i % goals. Episodes whose geodesic / Euclidean ratio is below
+    `min_ratio` are rejected at random as Habitat-Lab does, or make up a fixed share, which keeps scenes comparable.
 
     Args:
         scene_id: Written into the episodes.
@@ -175,29 +206,40 @@ def generate_episodes(
         min_distance: Least geodesic distance in metres.
         max_distance: Largest.
         min_ratio: Episodes below this ratio count as straight.
-        straight: Share of straight episodes, 0 to 1.
+        straight: Share of straight episodes, 0 to 1, where the scene allows; None for Habitat-Lab's rule, by which an
+            episode of ratio r below `min_ratio` is kept with probability 20 (r - 0.98)^2.
 
     Raises:
-        ValueError: If the scene has no such episodes.
+        ValueError: If the scene has no such episodes, or the distances are no range.
     """
+    if not 0.0 <= min_distance < max_distance:
+        raise ValueError(f"episodes of {min_distance} to {max_distance} m are no range; give the smaller one first")
     rng = np.random.default_rng(seed)
     goals = min(goals, n)
     islands = _wide_islands(grid)
     per_goal: list[list[Episode]] = []
-    attempts = 5 * goals + 20
+    attempts = (5 if straight is not None else 20) * goals + 20
     while len(per_goal) < goals and attempts > 0:
         need = n // goals + (len(per_goal) < n % goals)
         before = sum(map(len, per_goal))
         # Rounded over all goals, so that the share holds however few starts each of them has.
-        curved = need - (math.floor(straight * (before + need)) - math.floor(straight * before))
+        curved = 0
+        if straight is not None:
+            curved = need - (math.floor(straight * (before + need)) - math.floor(straight * before))
         attempts -= 1
         goal = grid.sample(rng, 1, int(rng.choice(islands, p=_shares(grid, islands))))[0]
         starts, lengths, ratios = _candidates(grid, goal, rng, min_distance, max_distance, need)
+        if straight is None:
+            kept = (ratios >= min_ratio) | (rng.random(len(ratios)) <= 20.0 * (ratios - 0.98) ** 2)
+            starts, lengths, ratios = starts[kept], lengths[kept], ratios[kept]
         bent, plain = np.flatnonzero(ratios >= min_ratio), np.flatnonzero(ratios < min_ratio)
         if len(starts) < need or (len(bent) < curved and attempts > goals - len(per_goal)):
             continue  # another goal has more to offer, unless attempts run out
-        taken = bent[: max(curved, need - len(plain))]
-        taken = rng.permutation(np.concatenate([taken, plain[: need - len(taken)]]))
+        if straight is None:
+            taken = np.arange(need)
+        else:
+            taken = bent[: max(curved, need - len(plain))]
+            taken = rng.permutation(np.concatenate([taken, plain[: need - len(taken)]]))
         per_goal.append([_episode(scene_id, starts[k], goal, lengths[k], rng) for k in taken])
     if len(per_goal) < goals:
         raise ValueError(
@@ -236,7 +278,7 @@ def _candidates(
     lengths = grid.distance(geodesic, starts)
     fits = (lengths >= least) & (lengths <= most) & (np.abs(starts[:, 1] - goal[1]) <= MAX_RISE)
     starts, lengths = starts[fits], lengths[fits]
-    return starts, lengths, lengths / np.linalg.norm(starts - goal, axis=1)
+    return starts, lengths, lengths / np.maximum(np.linalg.norm(starts - goal, axis=1), 1e-9)
 
 
 def _episode(
@@ -261,9 +303,10 @@ def _triple(values: Iterable[float]) -> tuple[float, float, float]:
     return x, y, z
 
 
-def _scene_name(scene_id: str) -> str:
+def scene_name(scene_id: str) -> str:
+    """Name of a scene: its file's, without folder and ending."""
     name = Path(scene_id).name
-    for ending in (".basis.glb", ".glb", ".gltf", ".obj", ".ply"):
+    for ending in (".scene_instance.json", ".basis.glb", ".glb", ".gltf", ".obj", ".ply"):
         if name.endswith(ending):
             return name[: -len(ending)]
     return name

@@ -79,3 +79,21 @@ def _efficiency(start_distance: ArrayLike, path_length: ArrayLike) -> NDArray[np
     shortest = np.asarray(start_distance, np.float64)
     longest = np.maximum(shortest, np.asarray(path_length, np.float64))
     return np.divide(shortest, longest, out=np.ones_like(longest), where=longest > 0.0)
+
+
+def depth_observation(
+    depth: NDArray[np.float32], low: float = 0.0, high: float = 10.0, normalize: bool = True
+) -> NDArray[np.float32]:
+    """Depth images as Habitat-Lab's `HabitatSimDepthSensor` tells them.
+
+    Args:
+        depth: (...) planar depth in metres, 0 where nothing was hit.
+        low: Smallest depth that is told (`min_depth`).
+        high: Largest (`max_depth`).
+        normalize: Map [low, high] to [0, 1] (`normalize_depth`).
+
+    Returns:
+        (..., 1) float32; a pixel that sees nothing is told as `low`.
+    """
+    told = np.clip(depth, np.float32(low), np.float32(high))[..., None]
+    return (told - np.float32(low)) / np.float32(high - low) if normalize else told

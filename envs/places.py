@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from envs import apartments as generator
-from envs.episodes import check_episodes, for_scene, generate_episodes, read_episodes, write_episodes
+from envs.episodes import (
+    check_episodes,
+    fitting_episodes,
+    for_scene,
+    generate_episodes,
+    read_episodes,
+    write_episodes,
+)
 from envs.navigation import NavGrid
 from envs.pointnav import Place
-from envs.scans import load_scene
+from envs.scan_source import ScanSettings, load_scan
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 GOALS_PER_SCENE = 6
 SPLIT_SEEDS = {"train": 0, "val": 1, "test": 2}
@@ -59,32 +69,111 @@ def share_places(items: Sequence[T], part: tuple[int, int]) -> Sequence[T]:
     return items[index::parts] if len(items) >= parts else items
 
 
-def scans(path: str, episodes: str | None, split: str, count: int, seed: int, body: Body, up: str = "y") -> list[Place]:
-    """One textured mesh with the episodes of a PointNav-v1 file.
+@dataclass(frozen=True)
+class Generation:
+    """Which episodes are generated for scans: by default those of Habitat-Lab's PointNav generator.
 
-    `episodes` is a folder laid out as Habitat's, ``<split>/<split>.json.gz``, or one ``.json.gz`` file for every split.
-    Where the folder's file does not exist, `count` episodes are generated and written there; without `episodes` they
-    are kept in memory.
+    Attributes:
+        min_distance: Least geodesic distance in metres.
+        max_distance: Largest.
+        min_ratio: Episodes whose geodesic / Euclidean distance is below this are mostly rejected.
+        goals: Different goals per scene.
+    """
+
+    min_distance: float = 1.0
+    max_distance: float = 30.0
+    min_ratio: float = 1.1
+    goals: int = 64
+
+
+def scans(
+    scene: str | None,
+    episodes: str | None,
+    split: str,
+    count: int,
+    seed: int,
+    body: Body,
+    settings: ScanSettings | None = None,
+    generation: Generation | None = None,
+    scenes: Sequence[str] | None = None,
+    unfit: str = "error",
+) -> list[Place]:
+    """Scans with the episodes of PointNav-v1 files.
+
+    `episodes` is a folder laid out as Habitat's, ``<split>/<split>.json.gz`` with or without ``<split>/content/``, or
+    one ``.json.gz`` file for every split. Where the folder's file does not exist, `count` episodes are generated and
+    written there; without `episodes` they are kept in memory.
+
+    Args:
+        scene: The one scene (`envs.scan_source.load_scan`); None for all that the episodes are in.
+        episodes: Where the episodes are.
+        split: Which of them.
+        count: Episodes to generate.
+        seed: Of generated episodes.
+        body: The agent.
+        settings: How scans are found and read.
+        generation: Which episodes to generate.
+        scenes: Names of scenes, as Habitat's ``content_scenes``: no others are loaded.
+        unfit: ``error`` refuses episodes whose start or goal is off the floor; ``skip`` leaves them out with a warning.
 
     Raises:
-        FileNotFoundError: The mesh is absent.
-        ValueError: The mesh is broken, or an episode does not fit it.
+        FileNotFoundError: A mesh is absent.
+        ValueError: A mesh is broken, an episode does not fit it, or neither `scene` nor `episodes` is given.
     """
-    scene = load_scene(path, up=up)
-    grid = NavGrid.build(scene, **asdict(body))
+    settings = settings or ScanSettings()
+    if unfit not in ("error", "skip"):
+        raise ValueError(f"env.unfit={unfit}: choose error or skip")
     file = Path(episodes) if episodes else None
     folder = file is not None and file.suffix != ".gz"
     if file is not None and folder:
         file = file / split / f"{split}.json.gz"
     # A single file is read whether it exists or not: generated, it would put held-out episodes among those trained on.
-    if file is not None and (file.exists() or not folder):
-        kept = for_scene(read_episodes(file), path)
-        check_episodes(grid, kept)
-        return [Place(scene, grid, tuple(kept))]
-    made = generate_episodes(Path(path).name, grid, count, seed=_seed(seed, split, 0), goals=GOALS_PER_SCENE)
+    if file is not None and (file.exists() or not folder or scene is None):
+        return _recorded(scene, file, body, settings, scenes, unfit)
+    if scene is None:
+        raise ValueError("env=scans needs env.scene=FILE, or env.episodes=FOLDER whose episodes name their scenes")
+    loaded, grid = load_scan(scene, settings, **asdict(body))
+    made = generate_episodes(
+        Path(scene).name,
+        grid,
+        count,
+        seed=_seed(seed, split, 0),
+        straight=None,
+        **asdict(generation or Generation()),
+    )
     if file is not None:
         write_episodes(file, made)
-    return [Place(scene, grid, tuple(made))]
+    return [Place(loaded, grid, tuple(made))]
+
+
+def _recorded(
+    scene: str | None, file: Path, body: Body, settings: ScanSettings, scenes: Sequence[str] | None, unfit: str
+) -> list[Place]:
+    """The scenes of an episode file with their episodes."""
+    if scene is not None:
+        read = {scene: for_scene(read_episodes(file, [scene] if _per_scene(file) else None), scene)}
+    else:
+        read = {}
+        for episode in read_episodes(file, scenes):
+            read.setdefault(episode.scene_id, []).append(episode)
+    places = []
+    for name, kept in read.items():
+        loaded, grid = load_scan(name, settings, **asdict(body))
+        if unfit == "skip":
+            fitting = fitting_episodes(grid, kept)
+            if len(fitting) < len(kept):
+                _log.warning(
+                    "%s: %d of %d episodes are off the floor and left out", name, len(kept) - len(fitting), len(kept)
+                )
+            kept = fitting
+        check_episodes(grid, kept)
+        places.append(Place(loaded, grid, tuple(kept)))
+    return places
+
+
+def _per_scene(file: Path) -> bool:
+    """Whether an episode file has a folder of files per scene beside it, so that the others need not be read."""
+    return (file.parent / "content").is_dir()
 
 
 def _seed(seed: int, split: str, scene: int) -> int:

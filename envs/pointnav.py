@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,28 @@ class Place:
     grid: NavGrid
     episodes: tuple[Episode, ...]
 
+    @property
+    def name(self) -> str:
+        """The scene's name."""
+        return self.scene.name
+
+    def only(self, episodes: Iterable[Episode]) -> Place:
+        """The same scene with some of its episodes."""
+        return replace(self, episodes=tuple(episodes))
+
+    def floor_plan(self, episode: Episode) -> dict[str, NDArray[Any]]:
+        """What a drawing of an episode needs.
+
+        Returns:
+            ``navigable`` (z, x) bool, the walkable floor; ``origin`` (2,) world x and z of its corner in metres; ``cell``,
+            metres; ``expert_path`` (K, 2) x and z of the corners of the shortest path.
+        """
+        start = np.asarray(episode.start_position)
+        navigable, origin, cell = self.grid.top_down(int(self.grid.island(start[None])[0]))
+        field = self.grid.field(np.asarray(episode.goal_position))
+        path = self.grid.path(field, start)[:, [0, 2]]
+        return {"navigable": navigable, "origin": origin, "cell": np.asarray(cell), "expert_path": path}
+
 
 @dataclass(frozen=True)
 class Task:
@@ -52,7 +74,9 @@ class Task:
         sensors: Subset of ``("rgb", "depth", "map")``; empty for a blind agent.
         map_size: Side of the visited map in cells (the paper: 84).
         map_extent: Side of the visited map in metres (the paper: 22).
-        max_depth: Depths are clipped to this and divided by it, metres (Habitat: 10).
+        min_depth: Smallest depth that is told, metres; pixels that see nothing have depth 0 and so count as this.
+        max_depth: Largest depth that is told, metres (Habitat: 10).
+        normalize_depth: Whether depths are mapped from [min_depth, max_depth] to [0, 1]; else they stay in metres.
     """
 
     variant: str = "habitat"
@@ -64,7 +88,9 @@ class Task:
     sensors: tuple[str, ...] = ("rgb",)
     map_size: int = 84
     map_extent: float = 22.0
+    min_depth: float = 0.0
     max_depth: float = 10.0
+    normalize_depth: bool = True
 
     def __post_init__(self) -> None:
         if self.variant not in VARIANTS:
@@ -83,6 +109,8 @@ class Task:
         ):
             if getattr(self, name) <= 0:
                 raise ValueError(f"task {name} must be positive, got {getattr(self, name)}")
+        if not 0.0 <= self.min_depth < self.max_depth:
+            raise ValueError(f"task min_depth must lie in [0, max_depth={self.max_depth}), got {self.min_depth}")
 
     @property
     def actions(self) -> tuple[int, ...]:
@@ -169,8 +197,8 @@ class PointNav:
 
     - ``pointgoal_with_gps_compass`` (N, 2) float32: distance to the goal in metres (straight line, on the floor plane)
       and its bearing in radians, in [-pi, pi], positive to the left.
-    - ``rgb`` (N, S, S, 3) uint8, ``depth`` (N, S, S, 1) float32 in [0, 1] (planar depth / max_depth), ``map``
-      (N, 3, M, M) uint8 (`envs.visited_map`): where the task asks for them.
+    - ``rgb`` (N, S, S, 3) uint8, ``depth`` (N, S, S, 1) float32 planar depth in [0, 1] as Habitat normalises it (or in
+      metres), ``map`` (N, 3, M, M) uint8 (`envs.visited_map`): where the task asks for them.
     """
 
     def __init__(
@@ -327,7 +355,9 @@ class PointNav:
             if "rgb" in frames:
                 out["rgb"] = frames["rgb"]
             if "depth" in frames:
-                out["depth"] = np.clip(frames["depth"], 0.0, task.max_depth)[..., None] / np.float32(task.max_depth)
+                out["depth"] = measures.depth_observation(
+                    frames["depth"], task.min_depth, task.max_depth, task.normalize_depth
+                )
         if "map" in task.sensors:
             out["map"] = np.empty((len(rows), 3, task.map_size, task.map_size), np.uint8)
             draw_visited_maps(
@@ -347,6 +377,18 @@ class PointNav:
         cos, sin = np.cos(a.heading[rows]), np.sin(a.heading[rows])
         right, ahead = cos * dx - sin * dz, -sin * dx - cos * dz
         return np.stack([np.hypot(dx, dz), np.arctan2(-right, ahead)], axis=1).astype(np.float32)
+
+    def picture(self, size: int) -> NDArray[np.uint8]:
+        """(N, size, size, 3) uint8, what the agents see, drawn at another size.
+
+        Raises:
+            ValueError: The agents see nothing.
+        """
+        if self.renderer is None:
+            raise ValueError("blind agents have no picture to show")
+        a = self.agents
+        camera = replace(self.camera, size=size)
+        return self.renderer.render(a.place, a.position, a.heading, camera, ("rgb",))["rgb"]
 
     def expert(self) -> NDArray[np.int64]:
         """(N,) the shortest-path expert's action index for every agent, in the task's own action space."""

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs._frames import STAGE_CONFIG, Y_UP, frame_matrix, read_json, scale_of, stage_of, vector
-from envs._gltf import rotation_matrix
+from envs._gltf_math import rotation_matrix
 from envs._urdf import rest_pose
 from envs.scans import Asset
 
@@ -116,8 +116,8 @@ class SceneDataset:
             scene: Name, handle or path of a scene instance, or of a stage that is a scene by itself.
 
         Raises:
-            KeyError: There is no such scene, stage or object; the message names near ones.
-            ValueError: A file it is made of is damaged.
+            ValueError: There is no such scene, stage or object (the message names near ones), or a file it is made of
+                is damaged.
         """
         instance = self._find("scene_instances", scene)
         if instance is None and scene.endswith(SCENE_INSTANCE) and Path(scene).is_file():
@@ -128,7 +128,7 @@ class SceneDataset:
         if stage is None:
             near = get_close_matches(plain_name(scene), self.scene_names(), n=3, cutoff=0.5)
             hint = f"did you mean {', '.join(near)}?" if near else f"it has {', '.join(self.scene_names()[:5])}, ..."
-            raise KeyError(f"scene {scene} is not in {self.path}: {hint}")
+            raise ValueError(f"scene {scene} is not in {self.path}: {hint}")
         found = stage_of(stage.attributes, stage.folder, stage.asset)
         return Composition(stage.stem, (Asset(found.asset, found.matrix, stage.stem),), found.navmesh)
 
@@ -152,7 +152,7 @@ class SceneDataset:
         if found is None:
             near = get_close_matches(plain_name(str(handle)), [t.stem for t in self.templates[kind]], n=3)
             hint = f"; near are {', '.join(near)}" if near else ""
-            raise KeyError(f"scene {scene.handle}: {self.path.name} has no {handle!r} among its {kind}{hint}")
+            raise ValueError(f"scene {scene.handle}: {self.path.name} has no {handle!r} among its {kind}{hint}")
         return found
 
     def _of_instance(self, scene: Template) -> Composition:

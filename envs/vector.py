@@ -22,11 +22,12 @@ def observation_space(task: Task, camera: Camera) -> spaces.Dict:
     limits = np.array([np.inf, np.pi], np.float32)
     low = np.array([0.0, -np.pi], np.float32)
     made: dict[str, spaces.Space[Any]] = {GOAL: spaces.Box(low, limits, dtype=np.float32)}
-    size = camera.size
+    rows, columns = camera.size, camera.columns
     if "rgb" in task.sensors:
-        made["rgb"] = spaces.Box(0, 255, (size, size, 3), np.uint8)
+        made["rgb"] = spaces.Box(0, 255, (rows, columns, 3), np.uint8)
     if "depth" in task.sensors:
-        made["depth"] = spaces.Box(0.0, 1.0, (size, size, 1), np.float32)
+        low, high = (0.0, 1.0) if task.normalize_depth else (task.min_depth, task.max_depth)
+        made["depth"] = spaces.Box(low, high, (rows, columns, 1), np.float32)
     if "map" in task.sensors:
         made["map"] = spaces.Box(0, 255, (3, task.map_size, task.map_size), np.uint8)
     return spaces.Dict(made)

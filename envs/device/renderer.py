@@ -12,6 +12,7 @@ import warp as wp
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from envs._packing import pack_faces, pack_textures
 from envs.device import shading
 from envs.device.launching import device_name, finish_uploads, launch
 from envs.renderer import (
