@@ -8,13 +8,14 @@ Every merge is a module `merge(base, side)` of two tensors of the same shape, ma
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from adapt.method import Incompatible
 
-MERGES = ("alpha", "product", "sum", "mlp", "mlp2", "resmlp2", "film", "concat")
+MERGES = ("alpha", "product", "sum", "mlp", "mlp2", "resmlp2", "film", "concat", "side")
 GROUPS = 8
 
 
@@ -70,6 +71,11 @@ def blend(share: Tensor, base: Tensor, side: Tensor) -> Tensor:
     return share * base + (1 - share) * side
 
 
+def weighted_sum(alphas: Tensor, tensors: Sequence[Tensor]) -> Tensor:
+    """Sum of tensors of one shape with weights that sum to 1, the softmax of `alphas` (n,)."""
+    return torch.stack([a * t for a, t in zip(alphas.softmax(0), tensors, strict=True)]).sum(0)
+
+
 class Alpha(nn.Module):
     """alpha base + (1 - alpha) side with alpha = sigmoid(alphas), the base's share.
 
@@ -84,7 +90,31 @@ class Alpha(nn.Module):
 
     def forward(self, base: Tensor, side: Tensor) -> Tensor:
         """Blend two tensors of one shape."""
-        return blend(torch.sigmoid(self.alphas), base, side)
+        return blend(self.share(), base, side)
+
+    def share(self) -> Tensor:
+        """The base's share, a scalar in (0,1)."""
+        return torch.sigmoid(self.alphas)
+
+
+class DenseAlpha(nn.Module):
+    """Base, sides of earlier tasks and side, weighted by a learned softmax that starts even.
+
+    Args:
+        earlier: number of earlier sides.
+    """
+
+    def __init__(self, earlier: int) -> None:
+        super().__init__()
+        self.alphas = nn.Parameter(torch.zeros(earlier + 2))
+
+    def forward(self, base: Tensor, side: Tensor, earlier: Sequence[Tensor] = ()) -> Tensor:
+        """Blend tensors of one shape."""
+        return weighted_sum(self.alphas, (base, *earlier, side))
+
+    def share(self) -> Tensor:
+        """The base's share, a scalar in (0,1)."""
+        return self.alphas.softmax(0)[0]
 
 
 class Product(nn.Module):
@@ -101,6 +131,14 @@ class Sum(nn.Module):
     def forward(self, base: Tensor, side: Tensor) -> Tensor:
         """Add two tensors of one shape."""
         return base + side
+
+
+class SideOnly(nn.Module):
+    """The side, for comparison."""
+
+    def forward(self, base: Tensor, side: Tensor) -> Tensor:
+        """Give the second of two tensors of one shape."""
+        return side
 
 
 class Concat(nn.Module):
@@ -155,4 +193,4 @@ def build_merge(kind: str, shape: tuple[int, ...]) -> nn.Module:
         if len(shape) != 3:
             raise Incompatible("the film merge modulates maps, and this base gives vectors; use an mlp merge")
         return FiLM(shape[0])
-    return {"product": Product, "sum": Sum, "concat": Concat}[kind]()
+    return {"product": Product, "sum": Sum, "concat": Concat, "side": SideOnly}[kind]()

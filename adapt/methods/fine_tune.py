@@ -1,4 +1,6 @@
-"""Fine-tuning: the task trains a copy of the base: all of it, its last layers, or all after a first stage."""
+"""Fine-tuning: the task trains a copy of the base: all of it, its last layers, or all after a first stage; or all tasks
+train one copy in turn, which forgets.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from adapt.base import Base
 from adapt.deltas import weighted_layers
 from adapt.method import Method, MethodConfig
-from adapt.own_weights import OwnWeights
+from adapt.shared_weights import SharedWeights
 
 
 @dataclass(frozen=True)
@@ -24,10 +26,13 @@ class FineTuneConfig(MethodConfig):
         stage_samples: stage-wise training: the copy stays frozen, and only the head trains, until this many
             training samples were seen (Side-Tuning section 3.3: alpha = 1 first, then 0); 0 trains it from
             the start.
+        shared: all tasks train one copy, the "fine-tune" of the incremental benchmarks; `False` gives each task its
+            own, their "independent".
     """
 
     last: int = 0
     stage_samples: int = 0
+    shared: bool = False
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -35,15 +40,16 @@ class FineTuneConfig(MethodConfig):
         self.require(self.stage_samples >= 0, "stage_samples", "0 (no first stage) or more")
 
 
-class FineTune(OwnWeights):
-    """y = B_task(x), where B_task starts as the base."""
+class FineTune(SharedWeights):
+    """y = B_task(x), where B_task starts as the base, or where the task before left it if it is shared."""
 
     Config = FineTuneConfig
     config: FineTuneConfig
 
     def __init__(self, base: Base, config: FineTuneConfig, image_size: int, earlier: Sequence[Method] = ()) -> None:
         self._frozen: list[str] = []
-        super().__init__(base, config, image_size, earlier)
+        sharing = [m for m in earlier if isinstance(m, FineTune) and m.config.shared] if config.shared else []
+        super().__init__(base, config, image_size, sharing)
         layers = list(weighted_layers(self.encoder))
         config.require(config.last <= len(layers), "last", f"at most {len(layers)}, the base's layers")
         if config.last:
@@ -80,13 +86,6 @@ class FineTune(OwnWeights):
     def pack(self) -> dict[str, Tensor]:
         """Only what may differ from the base."""
         return {n: t for n, t in super().pack().items() if self._owner(n) not in self._frozen}
-
-    def unpack(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `pack` gave; frozen layers keep the base's values."""
-        kept = {n: t for n, t in super().pack().items() if self._owner(n) in self._frozen}
-        if clash := kept.keys() & tensors.keys():
-            raise KeyError(f"unexpected tensors of frozen layers: {', '.join(sorted(clash))}")
-        super().unpack({**kept, **tensors})
 
     @staticmethod
     def _owner(tensor: str) -> str:

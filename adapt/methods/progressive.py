@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from adapt.base import Base
 from adapt.encoders.fcn import FCN4, FCN5
-from adapt.merges import build_merge, map_adapter, vector_adapter
+from adapt.merges import build_merge, map_adapter, vector_adapter, weighted_sum
 from adapt.method import Incompatible, Method, MethodConfig
 
 # The convolutions that read the base, as released.
@@ -172,8 +172,7 @@ class ProgressiveMerge(nn.Module):
     def forward(self, base: Tensor, side: Tensor, earlier: Sequence[Tensor]) -> Tensor:
         """Merge tensors of one shape, maps (B,C,h,w) or vectors (B,C)."""
         if self.kind == "alpha":
-            weighted = [a * t for a, t in zip(self.alphas.softmax(0), (base, *earlier, side), strict=True)]
-            return torch.stack(weighted).sum(0)
+            return weighted_sum(self.alphas, (base, *earlier, side))
         merged: Tensor = self.mlp(base, side)
         for adapter, output in zip(self.earlier, earlier, strict=True):
             merged = merged + adapter(output)

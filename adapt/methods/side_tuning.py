@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from adapt.base import Base
 from adapt.encoders import build_encoder, list_encoders
-from adapt.merges import MERGES, Alpha, blend, build_merge, group_normalise
+from adapt.merges import MERGES, Alpha, DenseAlpha, blend, build_merge, group_normalise
 from adapt.method import Incompatible, Method, MethodConfig
 from adapt.model import Adapted
 
@@ -39,10 +39,13 @@ class SideTuningConfig(MethodConfig):
             give the base's features. "low_energy": random with the last layer scaled by 0.01, so that the
             side's output is close to zero; the paper reaches the same by distilling towards an output
             without effect.
-        merge: one of "alpha", "product", "sum", "mlp", "mlp2", "resmlp2", "film", "concat".
+        merge: one of "alpha", "product", "sum", "mlp", "mlp2", "resmlp2", "film", "concat", or "side", which leaves the
+            base out.
         alpha: the base's share at the start, in (0,1), for the alpha merge.
         alpha_mode: "learned", "fixed", or "curriculum": alpha = k / (k + N) after N samples (section 3.3).
         k: the curriculum's k, samples.
+        dense: with a learned alpha merge, also add the side networks of all earlier tasks as they are; the weights
+            are a softmax (tlkit/models/merge_operators.py; boosting if all tasks are one task).
         normalise: standardise the merged features in 8 groups of channels before the readout, as the
             released code.
         seed: seed of random side weights.
@@ -55,6 +58,7 @@ class SideTuningConfig(MethodConfig):
     alpha: float = 0.5
     alpha_mode: str = "learned"
     k: int = 10_000
+    dense: bool = False
     normalise: bool = False
     seed: int = 0
 
@@ -68,6 +72,8 @@ class SideTuningConfig(MethodConfig):
         self.require(0 < self.alpha < 1, "alpha", "between 0 and 1, both excluded")
         self.one_of("alpha_mode", ALPHAS)
         self.require(self.k > 0, "k", "positive")
+        plain = self.merge == "alpha" and self.alpha_mode == "learned"
+        self.require(plain or not self.dense, "dense", "false unless merge=alpha and alpha_mode=learned")
 
 
 class SideTuning(Method):
@@ -85,6 +91,8 @@ class SideTuning(Method):
     def __init__(self, base: Base, config: SideTuningConfig, image_size: int, earlier: Sequence[Method] = ()) -> None:
         super().__init__(base, config, image_size, earlier)
         self.shape = base.feature_shape(image_size)
+        # A list, so that earlier tasks are no part of this one.
+        self._earlier = [m for m in earlier if isinstance(m, SideTuning)] if config.dense else []
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.side = self._build_side()
@@ -131,6 +139,8 @@ class SideTuning(Method):
         config = self.config
         if config.merge != "alpha":
             return build_merge(config.merge, self.shape)
+        if config.dense:
+            return DenseAlpha(len(self._earlier))
         if config.alpha_mode == "curriculum":
             return None
         return Alpha(config.alpha, learned=config.alpha_mode == "learned")
@@ -163,6 +173,10 @@ class SideTuning(Method):
         side = self.side_features(image)
         if self.merge_operator is None:
             merged = blend(self.config.k / (self.config.k + self.samples_seen), features, side)
+        elif self._earlier:
+            with torch.no_grad():
+                earlier = [other.side_features(image) for other in self._earlier]
+            merged = self.merge_operator(features, side, earlier)
         else:
             merged = self.merge_operator(features, side)
         output: Tensor = self.norm(merged)

@@ -1,0 +1,1 @@
+"""One trainer and one protocol layer for all benchmarks of `adapt.benchmarks`."""

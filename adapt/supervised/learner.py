@@ -1,0 +1,330 @@
+"""Tasks on one frozen base, with their readouts: how they are trained, alone or together, and tested."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from adapt.base import Base
+from adapt.benchmarks.benchmark import Benchmark, Targets, TaskData, Tensors
+from adapt.budget import stored_bits
+from adapt.method import Method, get_method
+from adapt.methods.side_tuning import SideTuning
+from adapt.model import Adapted
+from adapt.supervised.features import Features, FeatureStore
+from adapt.supervised.optimisation import OptimiserConfig, TrainingConfig, parameter_groups, shuffled, subset
+from adapt.weights import read_released
+
+Log = Callable[[int, Mapping[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is the same for all tasks of a run.
+
+    Attributes:
+        benchmark: the tasks' readouts, image size and lengths.
+        method: name of the adaptation method.
+        settings: its settings.
+        training: how long.
+        optimiser: how.
+        side_weights: a released file with which every side network starts; None: as the method says.
+        seed: of readouts, orders and subsets; each task has its own random numbers, wherever it stands in the order.
+        log_every: steps between two calls of a log.
+    """
+
+    benchmark: Benchmark
+    method: str
+    settings: Mapping[str, Any]
+    training: TrainingConfig
+    optimiser: OptimiserConfig
+    side_weights: Path | None = None
+    seed: int = 0
+    log_every: int = 20
+
+    def task_seed(self, task: str) -> int:
+        """A seed of a task's own."""
+        return (self.seed << 32) + zlib.crc32(task.encode())
+
+
+class Learner:
+    """Tasks added one after the other to one frozen base.
+
+    Attributes:
+        adapted: the base with the tasks' methods.
+        readouts: by task.
+        images: training examples seen so far, all tasks together.
+    """
+
+    def __init__(self, base: Base, plan: Plan, store: FeatureStore | None = None) -> None:
+        self.plan = plan
+        self.store = store
+        self.adapted = Adapted(base, plan.benchmark.image_size)
+        self.readouts = nn.ModuleDict()
+        self.device = next((p.device for p in base.parameters()), torch.device("cpu"))
+        self.images = 0
+
+    def add(self, task: TaskData) -> None:
+        """Add a task with an untrained method and readout.
+
+        Raises:
+            ValueError: a setting or the file of side weights does not fit.
+            Incompatible: the method makes no sense on this base.
+        """
+        plan = self.plan
+        torch.manual_seed(plan.task_seed(task.name))
+        self.adapted.add(task.name, plan.method, **plan.settings)
+        if plan.side_weights is not None:
+            load_side(self.adapted.method(task.name), plan.side_weights)
+        with self.adapted.base.normalised(task.normalisation):
+            shape = self.adapted.output_shape
+        self.readouts[task.name] = plan.benchmark.readout(shape, task).to(self.device)
+
+    def outputs(self, task: TaskData, inputs: Tensor, features: Tensor | None) -> Tensor:
+        """The readout's outputs for a batch, given the base's features if they are kept."""
+        with self.adapted.base.normalised(task.normalisation):
+            adapted = self.adapted(inputs, features, task=task.name)
+        scores: Tensor = self.readouts[task.name](adapted)
+        return scores
+
+    def train(self, tasks: Sequence[TaskData], log: Log | None = None) -> None:
+        """Train tasks that were added: one alone, or several together on the sum of their losses, a batch of each."""
+        plan = self.plan
+        chosen = {t.name: subset(len(t.train), plan.training.examples, plan.seed) for t in tasks}  # type: ignore[arg-type]
+        longest = max(map(len, chosen.values()))
+        steps = plan.training.steps(longest, plan.benchmark.lengths)
+        optimiser = self._optimiser(tasks)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: plan.optimiser.factor(step, steps))
+        parameters = [p for group in optimiser.param_groups for p in group["params"]]
+        for task in tasks:
+            self.adapted.method(task.name).begin_task()
+        streams = [self._stream(task, chosen[task.name], steps) for task in tasks]
+        torch.manual_seed(plan.task_seed(tasks[-1].name) + 1)
+        with self._training(tasks):
+            for step, batches in enumerate(zip(*streams, strict=True)):
+                optimiser.zero_grad()
+                losses = [self._loss(task, *batch) for task, batch in zip(tasks, batches, strict=True)]
+                torch.stack(losses).sum().backward()
+                if plan.optimiser.clip:
+                    nn.utils.clip_grad_norm_(parameters, plan.optimiser.clip)
+                optimiser.step()
+                schedule.step()
+                for task, batch in zip(tasks, batches, strict=True):
+                    self.adapted.method(task.name).advance(len(batch[0]))
+                    self.images += len(batch[0])
+                if log is not None and (step % plan.log_every == 0 or step == steps - 1):
+                    log(self.images, {"loss": float(sum(losses)) / len(losses), "lr": schedule.get_last_lr()[0]})
+        for task in tasks:
+            self._finish(task, chosen[task.name])
+
+    def _loss(self, task: TaskData, inputs: Tensor, targets: Targets, features: Tensor | None) -> Tensor:
+        loss = task.loss(self.outputs(task, inputs, features), targets)
+        return loss + self.adapted.method(task.name).penalty()
+
+    def _optimiser(self, tasks: Sequence[TaskData]) -> torch.optim.Optimizer:
+        config = self.plan.optimiser
+        parts = []
+        for task in tasks:
+            method = self.adapted.method(task.name)
+            names = {id(parameter): name for name, parameter in method.named_parameters()}
+            decay = config.weight_decay if task.weight_decay is None else task.weight_decay
+            parts += [(name, p, True, decay) for name, p in self.readouts[task.name].named_parameters()]
+            parts += [(names.get(id(p), "shared"), p, False, decay) for p in method.trainable()]
+        return config.build(parameter_groups(config, parts))
+
+    @contextmanager
+    def _training(self, tasks: Sequence[TaskData]) -> Iterator[None]:
+        """Methods and readouts of these tasks train, all others evaluate; afterwards all evaluate."""
+        self.eval()
+        for task in tasks:
+            self.adapted.method(task.name).train()
+            self.readouts[task.name].train()
+        try:
+            yield
+        finally:
+            self.eval()
+
+    def eval(self) -> None:
+        """Everything evaluates."""
+        self.adapted.eval()
+        self.readouts.eval()
+
+    def _finish(self, task: TaskData, chosen: Tensor) -> None:
+        """Tell the method that the task's training ended, with its examples and its loss."""
+
+        def loss(features: Tensor, targets: Tensor) -> Tensor:
+            return task.loss(self.readouts[task.name](features), targets)
+
+        generator = torch.Generator().manual_seed(self.plan.task_seed(task.name))
+        batch = self.plan.training.batch
+        count = -(-len(chosen) // batch)
+        with self.adapted.base.normalised(task.normalisation):
+            self.adapted.method(task.name).end_task(
+                _Pass(partial(self._batches, task, chosen, list(shuffled(len(chosen), batch, count, generator)))), loss
+            )
+
+    def _stream(self, task: TaskData, chosen: Tensor, steps: int) -> Iterator[tuple[Tensor, Targets, Tensor | None]]:
+        """The batches of a training: inputs, targets and, where they are kept, features."""
+        generator = torch.Generator().manual_seed(self.plan.task_seed(task.name))
+        features = self._features(task, training=True)
+        orders = [chosen[order] for order in shuffled(len(chosen), self.plan.training.batch, steps, generator)]
+        read = read_batches(task, orders, self.plan.training.workers, training=True)
+        for indices, (inputs, targets) in zip(orders, read, strict=True):
+            yield inputs.to(self.device), self._move(targets), self._take(features, indices)
+
+    def _batches(self, task: TaskData, chosen: Tensor, orders: list[Tensor]) -> Iterator[tuple[Tensor, Any]]:
+        """Inputs and targets without features, for the end of a task."""
+        for inputs, targets in read_batches(task, [chosen[o] for o in orders], self.plan.training.workers, True):
+            yield inputs.to(self.device), self._move(targets)
+
+    def _features(self, task: TaskData, training: bool) -> Features | None:
+        """The base's features of all of a task's examples, if the method reads them, and no inner layer of the base."""
+        reads = self.adapted.method(task.name).reads
+        if self.store is None or not task.identity or "features" not in reads or "layers" in reads:
+            return None
+        if training and task.augmented:
+            return None
+        data = task.train if training else task.test
+        count = len(data)  # type: ignore[arg-type]
+        orders = list(torch.arange(count).split(self.plan.training.test_batch))
+        read = partial(read_batches, task, orders, self.plan.training.workers, training)
+        identity = f"{task.identity} {'train' if training else 'test'}"
+        base = self.adapted.base
+        return self.store.get(base, identity, count, lambda: (x for x, _ in read()), task.normalisation)
+
+    def _take(self, features: Features | None, indices: Tensor) -> Tensor | None:
+        return None if features is None else torch.from_numpy(features[indices.numpy()]).to(self.device)
+
+    def _move(self, targets: Targets) -> Targets:
+        if isinstance(targets, Mapping):
+            return {name: tensor.to(self.device) for name, tensor in targets.items()}
+        return targets.to(self.device)
+
+    @torch.no_grad()
+    def test(self, task: TaskData) -> dict[str, float]:
+        """Mean loss and the metric's scores on the test examples, which are the same in every test of a run."""
+        self.eval()
+        plan = self.plan
+        count = len(task.test)  # type: ignore[arg-type]
+        chosen = subset(count, plan.training.test_examples, plan.seed)
+        orders = list(chosen.split(plan.training.test_batch))
+        features = self._features(task, training=False)
+        metric, total = task.metric(), 0.0
+        for indices, (inputs, targets) in zip(orders, read_batches(task, orders, plan.training.workers), strict=True):
+            outputs = self.outputs(task, inputs.to(self.device), self._take(features, indices))
+            moved = self._move(targets)
+            total += float(task.loss(outputs, moved)) * len(indices)
+            metric.update(outputs, moved)
+        return {"loss": total / max(1, len(chosen)), **metric.compute()}
+
+    def costs(self) -> dict[str, int]:
+        """Trainable numbers of all tasks, each counted once, those of readouts, and bits to store all methods."""
+        methods = [self.adapted.method(name) for name in self.adapted.tasks]
+        own = {id(p): p.numel() for method in methods for p in method.trainable()}
+        return {
+            "parameters": sum(own.values()),
+            "head_parameters": sum(p.numel() for p in self.readouts.parameters()),
+            "bits": sum(stored_bits(method.pack()) for method in methods),
+        }
+
+    def state(self) -> dict[str, Any]:
+        """All tasks as tensors and plain values, for `restore`."""
+        return {
+            name: {
+                "method": {key: tensor.cpu() for key, tensor in self.adapted.method(name).pack().items()},
+                "samples_seen": int(self.adapted.method(name).samples_seen),
+                "readout": {key: tensor.cpu() for key, tensor in self.readouts[name].state_dict().items()},
+            }
+            for name in self.adapted.tasks
+        }
+
+    def restore(self, tasks: Iterable[TaskData], state: Mapping[str, Any]) -> None:
+        """Add the tasks whose state is given, as they were.
+
+        Raises:
+            ValueError: the state does not fit the method.
+        """
+        for task in tasks:
+            if task.name not in state:
+                continue
+            self.add(task)
+            method, kept = self.adapted.method(task.name), state[task.name]
+            try:
+                method.unpack({key: tensor.to(self.device) for key, tensor in kept["method"].items()})
+                self.readouts[task.name].load_state_dict(kept["readout"])
+            except (RuntimeError, KeyError) as error:
+                raise ValueError(
+                    f"the checkpoint does not fit task {task.name!r} ({self.plan.method}): {error}"
+                ) from error
+            method.samples_seen.fill_(kept["samples_seen"])
+
+
+class _Pass:
+    """Batches that can be gone through more than once."""
+
+    def __init__(self, start: Callable[[], Iterator[tuple[Tensor, Any]]]) -> None:
+        self._start = start
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Any]]:
+        return self._start()
+
+
+def read_batches(
+    task: TaskData, orders: Sequence[Tensor], workers: int = 0, training: bool = False
+) -> Iterable[tuple[Tensor, Targets]]:
+    """The training or test examples with these indices, batch by batch."""
+    data = task.train if training else task.test
+    if isinstance(data, Tensors):
+        return map(data.batch, orders)
+    lists = [order.tolist() for order in orders]
+    return DataLoader(data, batch_sampler=lists, num_workers=workers, collate_fn=task.collate)
+
+
+def load_side(method: Method, path: Path) -> None:
+    """Start a side network from a released file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the method has no side network, or the file holds that of another.
+    """
+    if not isinstance(method, SideTuning):
+        raise ValueError(f"side weights {path} are for side_tuning, and the method is {method.name()}")
+    try:
+        method.side.load_state_dict(read_released(path))
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not hold the weights of side network {method.config.side!r}: {error}") from error
+
+
+def knows_earlier(base: Base, plan: Plan) -> bool:
+    """Whether a method looks at the tasks before it; if not, a task trains the same wherever it stands in the order."""
+    kind = get_method(plan.method)
+    config = kind.Config.from_settings(plan.settings)
+    first = kind(base, config, plan.benchmark.image_size)
+    watched = _Watched([first])
+    kind(base, config, plan.benchmark.image_size, watched)
+    return watched.seen
+
+
+class _Watched(Sequence[Method]):
+    """A sequence that notes whether it was looked at."""
+
+    def __init__(self, items: Sequence[Method]) -> None:
+        self._items = items
+        self.seen = False
+
+    def __getitem__(self, index: Any) -> Any:
+        self.seen = True
+        return self._items[index]
+
+    def __len__(self) -> int:
+        self.seen = True
+        return len(self._items)

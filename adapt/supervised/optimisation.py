@@ -1,0 +1,186 @@
+"""How long a task is trained, in which steps, and by which optimiser: the settings of `training` and `optimiser`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adapt.files import nearest
+from adapt.method import MethodConfig
+
+OPTIMISERS = ("adam", "adamw", "sgd", "rmsprop")
+SCHEDULES = ("constant", "cosine", "linear", "steps")
+UNITS = ("images", "steps", "passes")
+
+
+@dataclass(frozen=True)
+class TrainingConfig(MethodConfig):
+    """Length of a task's training.
+
+    Attributes:
+        length: "<number> images", "steps" or "passes" (over the training examples), or a name of the benchmark's
+            `lengths`. Images are rounded up to whole steps, as released for iCIFAR: 20000 images are 157 steps of 128.
+        batch: examples per step; in joint training of each task.
+        test_batch: examples per step of a test.
+        examples: train on this many of the examples, chosen by the seed; 0 takes all.
+        test_examples: likewise for testing.
+        workers: processes that read files.
+    """
+
+    length: str = "1 passes"
+    batch: int = 128
+    test_batch: int = 256
+    examples: int = 0
+    test_examples: int = 0
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        for setting in ("batch", "test_batch"):
+            self.require(getattr(self, setting) > 0, setting, "positive")
+        for setting in ("examples", "test_examples", "workers"):
+            self.require(getattr(self, setting) >= 0, setting, "0 or more")
+
+    def steps(self, examples: int, lengths: Mapping[str, str] | None = None) -> int:
+        """Optimiser steps for a task with this many training examples.
+
+        Raises:
+            ValueError: `length` cannot be read.
+        """
+        text = (lengths or {}).get(self.length, self.length)
+        match = re.fullmatch(r"([\d_]*\.?\d+)\s*([a-z]+)", text.strip())
+        if match is None or match[2] not in UNITS or float(match[1]) <= 0:
+            hint = nearest(text, lengths or {})
+            names = "".join(f", {name}" for name in lengths or {})
+            raise ValueError(f"training.length: write <number> {'|'.join(UNITS)}{names}, got {self.length!r}{hint}")
+        number, unit = float(match[1]), match[2]
+        if unit == "steps":
+            return math.ceil(number)
+        if unit == "images":
+            return math.ceil(number / self.batch)
+        return math.ceil(number * math.ceil(examples / self.batch))
+
+
+def shuffled(count: int, batch: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Indices (B,) of `steps` batches of `count` examples: pass after pass, each in a new order, its last batch short.
+
+    A last batch of one example is left out where there are others, because batch norms cannot train on it.
+    """
+    made = 0
+    while made < steps:
+        parts = torch.randperm(count, generator=generator).split(batch)
+        for indices in parts[: steps - made]:
+            if len(indices) > 1 or len(parts) == 1:
+                made += 1
+                yield indices
+
+
+def subset(count: int, wanted: int, seed: int) -> Tensor:
+    """`wanted` of `count` indices (all if 0 or more than there are), chosen by the seed, ascending."""
+    if not 0 < wanted < count:
+        return torch.arange(count)
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:wanted].sort().values
+
+
+@dataclass(frozen=True)
+class OptimiserConfig(MethodConfig):
+    """The optimiser and its learning rates.
+
+    Attributes:
+        name: out of `OPTIMISERS`.
+        lr: learning rate.
+        head_lr: of readouts; `lr` if 0.
+        rates: learning rates of parameters whose name contains the key, such as {"logits": 0.01}.
+        weight_decay: of everything but what `undecayed` names.
+        undecayed: parts of names of parameters without weight decay.
+        momentum: of SGD and RMSProp.
+        nesterov: of SGD.
+        betas: of Adam.
+        eps: of Adam and RMSProp; the library's if 0.
+        clip: largest norm of the gradient of all parameters together; 0: no clipping.
+        schedule: "constant"; "cosine" or "linear" to 0; "steps": times `gamma` at each of `milestones`.
+        milestones: shares of the length, in 0..1.
+        gamma: factor at each milestone.
+        warmup: share of the length in which the learning rate rises linearly from 0.
+    """
+
+    name: str = "adam"
+    lr: float = 1e-3
+    head_lr: float = 0.0
+    rates: Mapping[str, float] = field(default_factory=dict)
+    weight_decay: float = 0.0
+    undecayed: tuple[str, ...] = ()
+    momentum: float = 0.9
+    nesterov: bool = False
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 0.0
+    clip: float = 0.0
+    schedule: str = "constant"
+    milestones: tuple[float, ...] = ()
+    gamma: float = 0.1
+    warmup: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        self.one_of("name", OPTIMISERS)
+        self.one_of("schedule", SCHEDULES)
+        self.require(self.lr > 0, "lr", "positive")
+        for setting in ("head_lr", "weight_decay", "momentum", "eps", "clip"):
+            self.require(getattr(self, setting) >= 0, setting, "0 or more")
+        self.require(0 <= self.warmup < 1, "warmup", "a share of the length, 0 or more and less than 1")
+        self.require(all(0 < m < 1 for m in self.milestones), "milestones", "shares of the length between 0 and 1")
+
+    def factor(self, step: int, steps: int) -> float:
+        """What the learning rates are multiplied by in step `step` of 0..steps-1."""
+        warm = self.warmup * steps
+        if step < warm:
+            return (step + 1) / (math.ceil(warm) + 1)
+        if self.schedule == "steps":
+            return self.gamma ** sum(step >= round(m * steps) for m in self.milestones)
+        share = (step - warm) / max(1.0, steps - warm)
+        if self.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * share))
+        return 1 - share if self.schedule == "linear" else 1.0
+
+    def rate(self, name: str, head: bool) -> float:
+        """The learning rate of a parameter."""
+        special = [rate for key, rate in self.rates.items() if key in name]
+        return special[-1] if special else (self.head_lr or self.lr) if head else self.lr
+
+    def decay(self, name: str, weight_decay: float) -> float:
+        """The weight decay of a parameter."""
+        return 0.0 if any(key in name for key in self.undecayed) else weight_decay
+
+    def build(self, groups: Sequence[Mapping[str, Any]]) -> torch.optim.Optimizer:
+        """The optimiser of these parameter groups, each with its `lr` and `weight_decay`."""
+        eps = {"eps": self.eps} if self.eps else {}
+        if self.name == "sgd":
+            return torch.optim.SGD(groups, self.lr, momentum=self.momentum, nesterov=self.nesterov)
+        if self.name == "rmsprop":
+            return torch.optim.RMSprop(groups, self.lr, momentum=self.momentum, **eps)
+        kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
+        return kind(groups, self.lr, betas=self.betas, **eps)
+
+
+def parameter_groups(
+    config: OptimiserConfig, parts: Iterable[tuple[str, nn.Parameter, bool, float]]
+) -> list[dict[str, Any]]:
+    """Groups of parameters with one learning rate and weight decay each; a parameter named twice counts once.
+
+    Args:
+        config: the rates.
+        parts: name, parameter, whether it is a readout's, and the task's weight decay.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    seen: set[int] = set()
+    for name, parameter, head, decay in parts:
+        if id(parameter) not in seen:
+            seen.add(id(parameter))
+            groups.setdefault((config.rate(name, head), config.decay(name, decay)), []).append(parameter)
+    return [{"params": members, "lr": lr, "weight_decay": decay} for (lr, decay), members in groups.items()]

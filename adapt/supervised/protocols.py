@@ -1,0 +1,191 @@
+"""The protocols in which a benchmark's tasks are learned: each alone, one after the other, or all at once.
+
+Every protocol is a loop over units (a task; all tasks at once) after each of which `save` is called with all that is
+needed to go on; given that back, it goes on with the next unit. Tasks are known at test time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+
+from adapt.base import Base
+from adapt.benchmarks.benchmark import TaskData
+from adapt.files import nearest
+from adapt.supervised.features import FeatureStore
+from adapt.supervised.learner import Learner, Log, Plan, knows_earlier
+from adapt.supervised.results import Results, Scores
+
+Save = Callable[[dict[str, Any]], None]
+
+
+class Note(Protocol):
+    """Told what happens, for a progress bar."""
+
+    def __call__(self, text: str) -> None:
+        """Say what begins now."""
+
+
+def _silent(text: str) -> None:
+    """Say nothing."""
+
+
+@dataclass
+class Session:
+    """What all protocols are given.
+
+    Attributes:
+        base: the frozen base.
+        plan: how each task is trained.
+        tasks: in their order.
+        store: where the base's features are kept; None: nowhere.
+        log: takes the training's numbers.
+        save: takes the state after each unit.
+        state: what `save` was last given, in a run that goes on.
+        note: told what begins.
+        test: "all": after each task all tasks so far are tested; "own": only that one, and all after the last.
+        rigidity: whether each task is, in an extra run, trained before all others.
+    """
+
+    base: Base
+    plan: Plan
+    tasks: Sequence[TaskData]
+    store: FeatureStore | None = None
+    log: Log | None = None
+    save: Save = lambda state: None
+    state: Mapping[str, Any] = field(default_factory=dict)
+    note: Note = _silent
+    test: str = "all"
+    rigidity: bool = False
+
+    def learner(self) -> Learner:
+        """A learner without tasks."""
+        return Learner(self.base, self.plan, self.store)
+
+    def results(self) -> Results:
+        """Results so far."""
+        kept = self.state.get("results", {})
+        return Results([task.name for task in self.tasks], list(kept.get("rows", [])), dict(kept.get("first", {})))
+
+
+@dataclass
+class Outcome:
+    """What a protocol gives: results, the learners that hold the tasks (one, or one per task), their costs."""
+
+    results: Results
+    learners: list[Learner]
+
+    def costs(self) -> dict[str, int]:
+        """The sum of the learners' costs."""
+        total: dict[str, int] = {}
+        for learner in self.learners:
+            for name, value in learner.costs().items():
+                total[name] = total.get(name, 0) + value
+        return total
+
+
+def _state(results: Results, learners: Sequence[Learner]) -> dict[str, Any]:
+    tasks = {name: kept for learner in learners for name, kept in learner.state().items()}
+    images = sum(learner.images for learner in learners)
+    return {"results": {"rows": results.rows, "first": results.first}, "tasks": tasks, "images": images}
+
+
+def single(session: Session) -> Outcome:
+    """Transfer: every task alone on the base, tested on itself."""
+    results, kept = session.results(), session.state.get("tasks", {})
+    learners = []
+    for i, task in enumerate(session.tasks):
+        learner = session.learner()
+        learners.append(learner)
+        if i < len(results.rows):
+            learner.restore([task], kept)
+            continue
+        session.note(f"{task.name} ({i + 1} of {len(session.tasks)})")
+        learner.add(task)
+        learner.train([task], _offset(session.log, sum(other.images for other in learners)))
+        results.rows.append({task.name: learner.test(task)})
+        session.save(_state(results, learners))
+    return Outcome(results, learners)
+
+
+def sequential(session: Session) -> Outcome:
+    """Incremental: one task after the other on one base; R[i][j] is task j's result after task i."""
+    results, learner = session.results(), session.learner()
+    done = len(results.rows)
+    learner.restore(session.tasks[:done], session.state.get("tasks", {}))
+    learner.images = int(session.state.get("images", 0))
+    for i, task in enumerate(session.tasks[done:], done):
+        session.note(f"{task.name} ({i + 1} of {len(session.tasks)})")
+        learner.add(task)
+        learner.train([task], session.log)
+        last = i == len(session.tasks) - 1
+        tested = session.tasks[: i + 1] if session.test == "all" or last else [task]
+        results.rows.append({other.name: learner.test(other) for other in tested})
+        session.save(_state(results, [learner]))
+    if session.rigidity:
+        _train_first(session, results, learner)
+    return Outcome(results, [learner])
+
+
+def _train_first(session: Session, results: Results, learner: Learner) -> None:
+    """Give each task but the first its result when it is trained before all others.
+
+    A method that never looks at earlier tasks trains exactly as in the sequence, so that needs no run.
+    """
+    repeats = knows_earlier(session.base, session.plan)
+    for i, task in enumerate(session.tasks[1:], 1):
+        if task.name in results.first:
+            continue
+        if repeats:
+            session.note(f"{task.name} first ({i} of {len(session.tasks) - 1})")
+            results.first[task.name] = trained_alone(session, task)
+        else:
+            results.first[task.name] = results.own()[task.name]
+        session.save(_state(results, [learner]))
+
+
+def trained_alone(session: Session, task: TaskData) -> Scores:
+    """The result of a task that is trained on the base before all others."""
+    learner = session.learner()
+    learner.add(task)
+    learner.train([task])
+    return learner.test(task)
+
+
+def joint(session: Session) -> Outcome:
+    """Simultaneous: all tasks at once, a batch of each in every step."""
+    results, learner = session.results(), session.learner()
+    if results.rows:
+        learner.restore(session.tasks, session.state["tasks"])
+        return Outcome(results, [learner])
+    session.note("all tasks")
+    for task in session.tasks:
+        learner.add(task)
+    learner.train(session.tasks, session.log)
+    results.rows.append({task.name: learner.test(task) for task in session.tasks})
+    session.save(_state(results, [learner]))
+    return Outcome(results, [learner])
+
+
+def _offset(log: Log | None, images: int) -> Log | None:
+    return None if log is None else lambda step, values: log(images + step, values)
+
+
+PROTOCOLS: dict[str, Callable[[Session], Outcome]] = {"single": single, "sequential": sequential, "joint": joint}
+
+
+def run_protocol(name: str, session: Session) -> Outcome:
+    """Run a protocol by its name.
+
+    Raises:
+        ValueError: there is no such protocol, or there are no tasks.
+    """
+    if name not in PROTOCOLS:
+        raise ValueError(f"unknown protocol {name!r}{nearest(name, PROTOCOLS)}; choose from {', '.join(PROTOCOLS)}")
+    if not session.tasks:
+        raise ValueError("there is no task to train; name some with tasks=[...]")
+    with torch.random.fork_rng(devices=[]):
+        return PROTOCOLS[name](session)
