@@ -180,6 +180,7 @@ class Benchmark(ABC):
         image_size: height and width of the images, pixels.
         published: rows of the paper's table, by method, each a number by name; shown beside ours.
         lengths: names for training lengths, such as {"code": "20000 images", "paper": "20000 steps"}.
+        shared_readout: whether tasks on the same base have one readout, that of the first.
         config: the settings.
     """
 
@@ -188,6 +189,7 @@ class Benchmark(ABC):
     image_size: int
     published: ClassVar[Mapping[str, Mapping[str, float]]] = {}
     lengths: ClassVar[Mapping[str, str]] = {}
+    shared_readout: bool = False
 
     def __init__(self, config: BenchmarkConfig) -> None:
         self.config = config

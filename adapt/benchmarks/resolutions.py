@@ -75,7 +75,7 @@ get it: https://image-net.org (ILSVRC 2012), one folder per class
     def __init__(self, config: ResolutionsConfig) -> None:
         super().__init__(config)
         self.image_size = config.sizes[-1]
-        self._shared: nn.Module | None = None
+        self.shared_readout = config.share_readout
 
     def tasks(self, data: Path) -> Sequence[TaskData]:
         """One task per size, `size<pixels>`, the smallest first."""
@@ -111,10 +111,3 @@ get it: https://image-net.org (ILSVRC 2012), one folder per class
         identity = f"{train.identity} {test.identity}"
         name = f"size{size}"
         return classification(name, train, test, len(splits.classes), augmented=True, identity=identity)
-
-    def readout(self, shape: tuple[int, ...], task: TaskData) -> nn.Module:
-        """The last layer, one for all sizes if so set."""
-        if not self.config.share_readout:
-            return super().readout(shape, task)
-        self._shared = self._shared or super().readout(shape, task)
-        return self._shared

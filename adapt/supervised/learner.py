@@ -87,7 +87,8 @@ class Learner:
             load_side(self.adapted.method(task.name), plan.side_weights)
         with self.adapted.base.normalised(task.normalisation):
             shape = self.adapted.output_shape
-        self.readouts[task.name] = plan.benchmark.readout(shape, task).to(self.device)
+        shared = next(iter(self.readouts.values()), None) if plan.benchmark.shared_readout else None
+        self.readouts[task.name] = shared or plan.benchmark.readout(shape, task).to(self.device)
 
     def outputs(self, task: TaskData, inputs: Tensor, features: Tensor | None) -> Tensor:
         """The readout's outputs for a batch, given the base's features if they are kept."""
