@@ -339,6 +339,8 @@ def load_base(name_or_path: str | Path) -> Base:
         return random_base(name.removeprefix("random").removeprefix("/") or "fcn5")
     encoder, colon, file = name.partition(":")
     if colon and encoder in list_encoders():
+        if not file:
+            raise ValueError(f"base {encoder} needs its released weights; add base.weights=<file>")
         from adapt.weights import released_base
 
         return released_base(file, encoder)
