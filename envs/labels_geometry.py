@@ -226,16 +226,28 @@ def _difference(field: Any, a: Any, b: Any) -> Any:
 
 
 @numba.njit(cache=True)
+def _same_normal(normals: Any, a: tuple[int, int], b: tuple[int, int]) -> bool:
+    n, m = _at(normals, a), _at(normals, b)
+    return n[0] == m[0] and n[1] == m[1] and n[2] == m[2]
+
+
+@numba.njit(cache=True)
 def _same_surface(points: Any, normals: Any, a: tuple[int, int], b: tuple[int, int]) -> bool:
     """Whether the surface goes on from pixel a to pixel b without a jump.
 
     The inverse depth of a plane is linear in the image. Where a surface bends, the tangent planes of both
     pixels cross between them; across a jump they do not. Nearly equal depths count as one surface.
     """
-    p, q, n, m = _at(points, a), _at(points, b), _at(normals, a), _at(normals, b)
+    p, q, n = _at(points, a), _at(points, b), _at(normals, a)
     if p[2] <= 0.0 or q[2] <= 0.0:
         return False
-    at_p, at_q = _dot(n, p), _dot(m, q)
+    at_p = _dot(n, p)
+    if _same_normal(normals, a, b):
+        # What follows, for parallel planes; most pixels of rooms need no more.
+        at_q = _dot(n, q)
+        return at_p < 0.0 and at_q < 0.0 and abs(at_p - at_q) < JUMP_TOLERANCE * max(-at_p, -at_q)
+    m = _at(normals, b)
+    at_q = _dot(m, q)
     if at_p >= 0.0 or at_q >= 0.0:
         return False
     # Relative inverse-depth gap between the planes at both pixels, seen from p and from q.
@@ -317,6 +329,8 @@ def _curvature(points: NDArray[np.float32], normals: NDArray[np.float32], reach:
             above = _neighbour(points, normals, here, (-1, 0), down)
             below = _neighbour(points, normals, here, (1, 0), down)
             if left[1] == right[1] or above[0] == below[0]:
+                continue
+            if _same_normal(normals, left, right) and _same_normal(normals, above, below):
                 continue
             k1, k2 = _principal(
                 _difference(points, right, left),

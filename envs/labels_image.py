@@ -165,12 +165,54 @@ def _hessian(integral: NDArray[np.float64], i: int, j: int, width: int) -> float
 
 
 @numba.njit(cache=True)
+def _inner(integral: Any, top: int, left: int, height: int, width: int) -> float:
+    """`_box` of a box that lies inside the image."""
+    total = (
+        integral[top + height, left + width]
+        - integral[top, left + width]
+        - integral[top + height, left]
+        + integral[top, left]
+    )
+    return total if total > 0.0 else 0.0
+
+
+@numba.njit(cache=True)
+def _hessian_row(integral: Any, i: int, start: int, stop: int, width: int, shift: int, best: Any) -> None:
+    """Raise `best` to `_hessian` for the pixels of a row whose boxes lie inside: no branches, so it is vectorised."""
+    third, half = width // 3, (width - 1) // 2
+    lobe = 2 * third - 1
+    area = float(width) ** 4
+    for j in range(start, stop):
+        mixed = (
+            _inner(integral, i + 1, j - third, third, third)
+            + _inner(integral, i - third, j + 1, third, third)
+            - _inner(integral, i - third, j - third, third, third)
+            - _inner(integral, i + 1, j + 1, third, third)
+        )
+        across = _inner(integral, i - third + 1, j - half, lobe, width)
+        across -= 3.0 * _inner(integral, i - third + 1, j - third // 2, lobe, third)
+        down = _inner(integral, i - half, j - third + 1, width, lobe)
+        down -= 3.0 * _inner(integral, i - third // 2, j - third + 1, third, lobe)
+        value = (across * down - 0.81 * mixed * mixed) / area
+        best[j - shift] = value if value > best[j - shift] else best[j - shift]
+
+
+@numba.njit(cache=True)
 def _largest_hessian(integral: NDArray[np.float64], widths: NDArray[np.int64], shift: int) -> NDArray[np.float64]:
     """Pixelwise largest positive response over the filter widths, `shift` pixels down and right."""
     size = len(integral) - 1
     out = np.zeros((size, size))
     for width in widths:
-        for i in range(size):
-            for j in range(size):
-                out[i, j] = max(out[i, j], _hessian(integral, i + shift, j + shift, width))
+        # All boxes of the pixels from `start` to before `stop` lie inside the image.
+        start = min(width, size)
+        stop = max(start, size - width)
+        for i in range(shift, size + shift):
+            row = out[i - shift]
+            inside = start <= i < stop
+            for j in range(shift, start if inside else size + shift):
+                row[j - shift] = max(row[j - shift], _hessian(integral, i, j, width))
+            if inside:
+                _hessian_row(integral, i, start, stop, width, shift, row)
+                for j in range(stop, size + shift):
+                    row[j - shift] = max(row[j - shift], _hessian(integral, i, j, width))
     return out

@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from envs import labels_classes as classes
 from envs import labels_geometry as geometry
 from envs import labels_image as image
 from envs.labels_narf import keypoints3d
+from envs.png import encode_png
 from envs.scene import Scene
 
 POINT_INFO = "point_info"
@@ -167,11 +167,10 @@ def is_written(root: Path, building: str, point: int, view: int, domains: Sequen
 
 def encode(label: NDArray[Any]) -> bytes:
     """Content of a label's file: PNG of a uint8 or uint16 image, ``.npy`` of a vector."""
+    if label.ndim > 1:
+        return encode_png(label)
     stream = io.BytesIO()
-    if label.ndim == 1:
-        np.save(stream, label)
-    else:
-        Image.fromarray(label).save(stream, "png", compress_level=1)
+    np.save(stream, label)
     return stream.getvalue()
 
 
@@ -181,18 +180,24 @@ def write_file(path: Path, data: bytes) -> None:
     Raises:
         OSError: The disk is full or not writable.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
     try:
         try:
-            temporary.write_bytes(data)
+            _write(temporary, data)
         except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(data)
-        temporary.replace(path)
+            os.makedirs(folder, exist_ok=True)
+            _write(temporary, data)
+        os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
         message = f"could not write {path} ({error.strerror}); make room there, what is written stays usable"
         raise OSError(error.errno, message) from error
+
+
+def _write(path: str, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
 
 
 def point_info(viewpoint: Viewpoint, size: int, building: str) -> dict[str, Any]:

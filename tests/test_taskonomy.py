@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import signal
@@ -21,6 +22,7 @@ from envs import labels_image as image
 from envs.apartments import CLASS_NAMES, ROOM_KINDS
 from envs.labels_narf import keypoints3d
 from envs.navigation import NavGrid
+from envs.png import encode_png
 from envs.render import Building, Settings, find_buildings, render_building, render_dataset
 from envs.renderer import make_renderer
 from envs.scans import load_scene
@@ -223,6 +225,16 @@ def test_keypoints2d_are_symmetric_boxes():
     assert block[5, 5] == pytest.approx(4.0) and block[4, 4] == pytest.approx(4.0 - 0.81)
 
 
+def test_keypoints2d_inside_the_image_need_no_clamping():
+    """The fast path of whole rows gives what the general one does."""
+    rng = np.random.default_rng(0)
+    integral = np.zeros((65, 65))
+    integral[1:, 1:] = rng.random((64, 64)).cumsum(0).cumsum(1)
+    widths = np.array([3, 9, 12])
+    expected = [[max(0.0, *(image._hessian(integral, i, j, w) for w in widths)) for j in range(64)] for i in range(64)]
+    assert np.array_equal(image._largest_hessian(integral, widths, 0), expected)
+
+
 # Curvature.
 
 
@@ -340,6 +352,22 @@ def test_scene_class_is_the_room_that_the_camera_is_in():
 
 
 # Views and files.
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [((5, 7, 3), np.uint8), ((9, 4), np.uint8), ((6, 6), np.uint16), ((1, 1), np.uint16)]
+)
+def test_png_files_hold_what_was_written(shape, dtype):
+    pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max + 1, shape).astype(dtype)
+    picture = Image.open(io.BytesIO(encode_png(pixels)))
+    assert picture.mode == {(3, 1): "RGB", (2, 1): "L", (2, 2): "I;16"}[len(shape), pixels.itemsize]
+    assert np.array_equal(np.asarray(picture), pixels)
+
+
+def test_png_refuses_what_it_cannot_hold():
+    for wrong in (np.zeros((4, 4), np.float32), np.zeros((4, 4, 3), np.uint16), np.zeros((4, 4, 2), np.uint8)):
+        with pytest.raises(ValueError, match="PNG holds"):
+            encode_png(wrong)
 
 
 @pytest.fixture(scope="module")
