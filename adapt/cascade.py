@@ -1,96 +1,144 @@
-"""Run cheap networks first and stop when one is sure (after Streeter, ICML 2018, and Mudrakarta et al., ICLR 2019).
+"""``python -m adapt.cascade``: small images first, larger ones where the network is not sure; what that costs.
 
-The sure-ness of a stage is its largest softmax probability. Thresholds are chosen on held-out examples so that those
-that a stage answers come out as often right as with the best single network.
+    python -m adapt.cascade run=runs/resolutions
+
+The stages are the sizes of a finished run of the benchmark `resolutions` (Mudrakarta et al., ICLR 2019, section 5.4;
+see `adapt.supervised.cascade`). Writes `cascade.json` and the cost curve `cascade.png` into the run's folder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from omegaconf import DictConfig
+from torch.utils.data import DataLoader
 
-Probabilities = Sequence[NDArray[np.floating]]
+from adapt.benchmarks.benchmark import TaskData
+from adapt.benchmarks.resolutions import Resolutions
+from adapt.budget import multiply_adds
+from adapt.datasets.images import LabelledImages
+from adapt.files import write_atomically
+from adapt.run import list_checkpoints, load_checkpoint, load_config
+from adapt.supervised.cascade import Probabilities, choose_thresholds, run_cascade
+from adapt.supervised.learner import Learner
+from adapt.train import make_base, make_benchmark, make_plan
+from configs.compose import cli
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a cascade does to some examples.
-
-    Attributes:
-        accuracy: share that is classified right.
-        cost: mean cost of an example: that of all stages that it passes through.
-        shares: share of the examples that each stage answers.
-    """
-
-    accuracy: float
-    cost: float
-    shares: tuple[float, ...]
+TOLERANCES = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2)
 
 
-def choose_thresholds(stages: Probabilities, labels: NDArray[np.int64], tolerance: float = 0.0) -> list[float]:
-    """Thresholds of all stages, the lowest that keep the accuracy; 0 for the last, which answers everything.
-
-    Stage after stage, among the examples that the stages before left: it answers the surest ones, as many as it can
-    while at least (1 - tolerance) times as many of them are right as the best single network gets right.
+def stages_of_run(run: Path) -> tuple[list[str], list[float], list[Probabilities], list[NDArray[np.int64]]]:
+    """What the cascade needs of a finished run.
 
     Args:
-        stages: of each stage, in the order in which they run, probabilities (N,classes).
-        labels: (N,) classes.
-        tolerance: share of right answers that may be lost, 0 or more; more makes a cheaper cascade.
+        run: folder of a run of the benchmark `resolutions`.
+
+    Returns:
+        The names of the tasks, their multiply-adds per image, and for held-out and for test examples the probabilities
+        of each task and the classes.
 
     Raises:
-        ValueError: there is no stage or no example.
+        ValueError: it is a run of another benchmark.
+        FileNotFoundError: there is no run, or it has not finished.
     """
-    if not len(stages) or not len(labels):
-        raise ValueError("a cascade needs at least one stage and one held-out example")
-    right = [stage.argmax(1) == labels for stage in stages]
-    reference = right[int(np.argmax([np.mean(each) for each in right]))]
-    left = np.ones(len(labels), bool)
-    thresholds = []
-    for stage, correct in zip(stages[:-1], right[:-1], strict=True):
-        sure = stage.max(1)
-        thresholds.append(_threshold(sure[left], correct[left], reference[left], tolerance))
-        left &= sure < thresholds[-1]
-    return [*thresholds, 0.0]
+    cfg = load_config(run)
+    benchmark = make_benchmark(cfg)
+    if not isinstance(benchmark, Resolutions):
+        raise ValueError(f"{run} is a run of {cfg.benchmark.name}; a cascade is made of one of benchmark=resolutions")
+    base = make_base(cfg, benchmark)
+    checkpoints = list_checkpoints(run)
+    if not checkpoints or not (run / "result.json").is_file():
+        raise FileNotFoundError(f"{run} has not finished; add resume=true to its command")
+    state = load_checkpoint(checkpoints[-1], base.sha256)
+    tasks, held = benchmark.tasks(Path(cfg.data)), benchmark.held_out(Path(cfg.data))
+    plan = make_plan(cfg, benchmark)
+    learners = [Learner(base, plan)] * len(tasks)
+    if cfg.protocol == "single":
+        learners = [Learner(base, plan) for _ in tasks]
+    costs, parts, labels = [], ([], []), ([], [])  # type: ignore[var-annotated]
+    for task, learner, examples in zip(tasks, learners, held, strict=True):
+        learner.restore([task], state["tasks"])
+        assert isinstance(task.test, LabelledImages)
+        image = examples[0][0][None].to(learner.device)
+        costs.append(float(multiply_adds(lambda t=task, n=learner, i=image: n.outputs(t, i, None))))  # type: ignore[misc]
+        for place, data in enumerate((examples, task.test)):
+            parts[place].append(_probabilities(learner, task, data, plan.training.test_batch))
+            labels[place].append(data.source.labels)
+    return [task.name for task in tasks], costs, list(parts), [each[0] for each in labels]
 
 
-def _threshold(
-    sure: NDArray[np.floating], right: NDArray[np.bool_], reference: NDArray[np.bool_], tolerance: float
-) -> float:
-    """The lowest threshold at which the answered are right often enough; above 1 if there is none."""
-    order = np.argsort(-sure, kind="stable")
-    kept = np.cumsum(right[order]) >= (1 - tolerance) * np.cumsum(reference[order])
-    # Equally sure examples are answered together.
-    last = np.append(sure[order][1:] < sure[order][:-1], True) if len(order) else np.zeros(0, bool)
-    places = np.flatnonzero(kept & last)
-    return float(sure[order][places[-1]]) if len(places) else 2.0
+@torch.no_grad()
+def _probabilities(learner: Learner, task: TaskData, data: LabelledImages, batch: int) -> NDArray[np.float32]:
+    learner.eval()
+    outputs = [
+        learner.outputs(task, images.to(learner.device), None).softmax(1).cpu() for images, _ in DataLoader(data, batch)
+    ]
+    return torch.cat(outputs).numpy()
 
 
-def run_cascade(
-    stages: Probabilities, labels: NDArray[np.int64], costs: Sequence[float], thresholds: Sequence[float]
-) -> Outcome:
-    """Classify examples: each goes from stage to stage until one is as sure as its threshold.
+def cost_curve(
+    held: Probabilities,
+    held_labels: NDArray[np.int64],
+    test: Probabilities,
+    test_labels: NDArray[np.int64],
+    costs: Sequence[float],
+) -> list[dict[str, Any]]:
+    """What the cascade reaches on the test examples for each tolerance of `choose_thresholds` on the held-out ones."""
+    rows = []
+    for tolerance in TOLERANCES:
+        thresholds = choose_thresholds(held, held_labels, tolerance)
+        outcome = run_cascade(test, test_labels, costs, thresholds)
+        rows.append({"tolerance": tolerance, "thresholds": thresholds, **asdict(outcome)})
+    return rows
 
-    Args:
-        stages: of each stage, probabilities (N,classes).
-        labels: (N,) classes.
-        costs: of each stage for one example.
-        thresholds: of `choose_thresholds`.
 
-    Raises:
-        ValueError: costs or thresholds are not one per stage.
-    """
-    if not len(stages) == len(costs) == len(thresholds):
-        raise ValueError(f"{len(stages)} stages, {len(costs)} costs and {len(thresholds)} thresholds; give one each")
-    left = np.ones(len(labels), bool)
-    right, cost, shares = 0, 0.0, []
-    for stage, price, threshold in zip(stages, costs, thresholds, strict=True):
-        cost += price * int(left.sum())
-        answered = left & (stage.max(1) >= threshold)
-        right += int((stage.argmax(1) == labels)[answered].sum())
-        shares.append(float(answered.mean()))
-        left &= ~answered
-    return Outcome(right / len(labels), cost / len(labels), tuple(shares))
+def draw(singles: Mapping[str, tuple[float, float]], curve: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write a PNG: accuracy against mean multiply-adds of the single networks and of the cascade."""
+    figure = Figure(figsize=(5, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    points = list(singles.values())
+    axes.plot([cost / 1e6 for cost, _ in points], [100 * a for _, a in points], "o--", label="one network")
+    for name, (cost, accuracy) in singles.items():
+        axes.annotate(name, (cost / 1e6, 100 * accuracy), xytext=(4, -10), textcoords="offset points", fontsize=7)
+    costs, accuracies = ([row[key] for row in curve] for key in ("cost", "accuracy"))
+    axes.plot([cost / 1e6 for cost in costs], [100 * a for a in accuracies], "s-", label="cascade")
+    axes.set(xlabel="mean multiply-adds per image, millions", ylabel="test accuracy, %")
+    axes.legend()
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=130)
+    write_atomically(path, data.getvalue())
+
+
+@cli("cascade")
+def main(cfg: DictConfig) -> None:
+    """Write `cascade.json` and `cascade.png` into the run's folder and print what the cascade saves."""
+    run = Path(cfg.run)
+    names, costs, (held, test), (held_labels, test_labels) = stages_of_run(run)
+    curve = cost_curve(held, held_labels, test, test_labels, costs)
+    accuracies = [float((stage.argmax(1) == test_labels).mean()) for stage in test]
+    singles = dict(zip(names, zip(costs, accuracies, strict=True), strict=True))
+    draw(singles, curve, run / "cascade.png")
+    networks = {name: {"multiply_adds": cost, "accuracy": accuracy} for name, (cost, accuracy) in singles.items()}
+    content = {"networks": networks, "cascade": curve, "held_out": len(held_labels), "test": len(test_labels)}
+    write_atomically(run / "cascade.json", json.dumps(content, indent=1).encode())
+    best = max(singles, key=lambda name: singles[name][1])
+    cost, accuracy = singles[best]
+    saved = 1 - curve[0]["cost"] / cost
+    print(f"best single network: {best}, {accuracy:.1%}, {cost / 1e6:.1f} M multiply-adds")  # noqa: T201
+    print(f"cascade: {curve[0]['accuracy']:.1%}, {curve[0]['cost'] / 1e6:.1f} M, {saved:.1%} less")  # noqa: T201
+    print(f"{run / 'cascade.png'}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

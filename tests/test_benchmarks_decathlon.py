@@ -143,7 +143,7 @@ def test_wrong_layouts_are_refused_with_the_tree(shared: Path, tmp_path: Path) -
     assert "robots.ox.ac.uk/~vgg/decathlon" in str(refusal.value)
     root = decathlon(shared, tmp_path, THREE, per_class=2)
     (root / "decathlon-1.0" / "annotations" / "gtsrb_val.json").unlink()
-    with pytest.raises(LayoutError, match="has no annotations/gtsrb_val.json; decathlon expects"):
+    with pytest.raises(LayoutError, match=r"has no annotations/gtsrb_val.json; decathlon expects"):
         benchmark.tasks(root)
     with pytest.raises(ValueError, match="did you mean 'gtsrb'"):
         DecathlonConfig(sets=("gtsbr",))

@@ -87,7 +87,7 @@ def test_wrong_layouts_are_refused_with_the_tree(shared: Path, tmp_path: Path) -
     with pytest.raises(LayoutError, match=r"has no domain clipart \(found: real, sketch\)"):
         sources(tmp_path, domains=("clipart",))
     (tmp_path / "sketch_train.txt").write_text("sketch/the class 0/0.jpg,0\n")
-    with pytest.raises(LayoutError, match="sketch_train.txt has in line 1 'sketch/the class 0/0.jpg,0'"):
+    with pytest.raises(LayoutError, match=r"sketch_train.txt has in line 1 'sketch/the class 0/0.jpg,0'"):
         sources(tmp_path)
     (tmp_path / "sketch_train.txt").unlink()
     (tmp_path / "sketch_train.txt").write_text("sketch/bird/0.jpg 0\n")

@@ -8,8 +8,8 @@ from miniatures import image_folders, pacs_subset
 
 from adapt.benchmarks.multitask_patches import MultitaskPatches, MultitaskPatchesConfig
 from adapt.benchmarks.resolutions import Resolutions, ResolutionsConfig
-from adapt.cascade import choose_thresholds, run_cascade
 from adapt.datasets.layout import LayoutError
+from adapt.supervised.cascade import choose_thresholds, run_cascade
 
 COSTS = (1.0, 4.0)
 

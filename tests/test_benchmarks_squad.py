@@ -233,7 +233,7 @@ def test_benchmark_on_one_file_and_on_two(shared: Path, tmp_path: Path) -> None:
     with pytest.raises(LayoutError, match=r"has no dev-v2.0.json; squad expects:\n"):
         Squad(SquadConfig(**config)).tasks(tmp_path)
     (tmp_path / "bad.json").write_text('{"version": 2}')
-    with pytest.raises(ValueError, match="no SQuAD 2.0 file"):
+    with pytest.raises(ValueError, match=r"no SQuAD 2.0 file"):
         Squad(SquadConfig(**config)).tasks(tmp_path / "bad.json")
 
 

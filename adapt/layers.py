@@ -1,0 +1,147 @@
+"""``python -m adapt.layers``: which layers each task changes, as a picture, from a finished run of `adapt.train`.
+
+    python -m adapt.layers run=runs/taps_pacs
+
+For TAPS a layer is changed or not (their Figures 3 and 4); for Piggyback it is the share of its weights that the mask
+removes (their Figure 3); for the other methods that change weights the size of the change relative to the weights.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from omegaconf import DictConfig
+
+from adapt.base import Base
+from adapt.checkpoint import HEADER
+from adapt.deltas import DeltaMethod, weighted_layers
+from adapt.files import write_atomically
+from adapt.method import Method
+from adapt.methods.piggyback import Mask, Piggyback
+from adapt.methods.taps import TAPS
+from adapt.model import load
+from adapt.run import load_config
+from adapt.train import make_base, make_benchmark
+from configs.compose import cli
+
+MEANINGS = {
+    "taps": "layers that the task changes",
+    "piggyback": "share of the weights that the mask removes",
+}
+RELATIVE = "size of the change, relative to that of the weights"
+
+
+def changed_layers(method: Method) -> dict[str, float]:
+    """How much a task changes each layer of the base, in the base's order.
+
+    Args:
+        method: the task's method, one that changes weights.
+
+    Returns:
+        By layer: for TAPS 1 or 0; for Piggyback the share of weights with mask 0; for all others |W' - W| / |W|.
+
+    Raises:
+        ValueError: the method does not change the base's weights layer by layer.
+    """
+    if isinstance(method, TAPS):
+        return {name: float(gate.active) for name, gate in method.gates().items()}
+    if isinstance(method, Piggyback):
+        masks = {key.replace("/", "."): mask for key, mask in method.deltas.items() if isinstance(mask, Mask)}
+        return {name: float((mask.mask() == 0).float().mean()) for name, mask in masks.items()}
+    if not isinstance(method, DeltaMethod):
+        raise ValueError(f"{method.name()} does not change the base layer by layer; give a run of taps or piggyback")
+    with torch.no_grad():
+        tensors = method.task_tensors()
+    changes = {}
+    for name, layer in weighted_layers(method.base.encoder).items():
+        before, after = layer.weight.detach(), tensors[f"{name}.weight"]
+        changes[name] = float((after - before).norm() / before.norm().clamp(min=1e-12))
+    return changes
+
+
+def share_of_parameters(method: Method, changes: Mapping[str, float]) -> float:
+    """Sum of the layers' changes, weighted by their numbers of weights."""
+    sizes = {name: layer.weight.numel() for name, layer in weighted_layers(method.base.encoder).items()}
+    return sum(sizes[name] * change for name, change in changes.items()) / sum(sizes[name] for name in changes)
+
+
+def run_changes(run: Path, base: Base) -> tuple[str, dict[str, dict[str, float]], dict[str, float]]:
+    """The changes of all tasks of a finished run.
+
+    Args:
+        run: its folder.
+        base: the base that it was trained on.
+
+    Returns:
+        The method's name, the changes by task and layer, and per task their mean weighted by the layers' sizes.
+
+    Raises:
+        FileNotFoundError: the run has not finished.
+        ValueError: the base is another, or the method is not one that changes weights.
+    """
+    # Tasks that were learned alone were saved alone.
+    saved = sorted((run / "adapter").glob(HEADER)) or sorted((run / "adapter").glob(f"*/{HEADER}"))
+    if not saved:
+        raise FileNotFoundError(f"{run} has no saved tasks: it has not finished; add resume=true to its command")
+    changes: dict[str, dict[str, float]] = {}
+    shares: dict[str, float] = {}
+    name = ""
+    for part in (header.parent for header in saved):
+        adapted = load(base, part)
+        for task in adapted.tasks:
+            method = adapted.method(task)
+            name = method.name()
+            changes[task] = changed_layers(method)
+            shares[task] = share_of_parameters(method, changes[task])
+    return name, changes, shares
+
+
+def draw(method: str, changes: Mapping[str, Mapping[str, float]], path: Path) -> None:
+    """Write a PNG: a row per task, a column per layer, dark where the task changes much.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    layers = list(next(iter(changes.values())))
+    values = [[task[layer] for layer in layers] for task in changes.values()]
+    largest = max(1e-9, *(value for row in values for value in row))
+    figure = Figure(figsize=(2.5 + 0.18 * len(layers), 2.2 + 0.3 * len(changes)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    image = axes.pcolormesh(values, cmap="Blues", vmin=0, vmax=1 if method == "taps" else largest, edgecolors="0.85")
+    axes.set_yticks([place + 0.5 for place in range(len(changes))], list(changes))
+    axes.set_xticks([place + 0.5 for place in range(len(layers))], layers, rotation=90, fontsize=6)
+    axes.invert_yaxis()
+    axes.set_title(MEANINGS.get(method, RELATIVE), fontsize=9)
+    if method != "taps":
+        figure.colorbar(image, ax=axes)
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=130)
+    write_atomically(path, data.getvalue())
+
+
+@cli("layers")
+def main(cfg: DictConfig) -> None:
+    """Write `layers.png` and `layers.json` into the run's folder and print a line per task."""
+    run = Path(cfg.run)
+    settings = load_config(run)
+    base = make_base(settings, make_benchmark(settings))
+    method, changes, shares = run_changes(run, base.cpu())
+    draw(method, changes, run / "layers.png")
+    content = {"method": method, "meaning": MEANINGS.get(method, RELATIVE), "layers": changes, "weighted": shares}
+    write_atomically(run / "layers.json", json.dumps(content, indent=1).encode())
+    for task, layers in changes.items():
+        count = sum(value > 0 for value in layers.values())
+        line = f"{task}: {count} of {len(layers)} layers, {shares[task]:.1%} weighted by their size"
+        print(line)  # noqa: T201
+    print(f"{run / 'layers.png'}: {MEANINGS.get(method, RELATIVE)}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
