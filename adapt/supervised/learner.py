@@ -123,7 +123,10 @@ class Learner:
                     self.adapted.method(task.name).advance(len(batch[0]))
                     self.images += len(batch[0])
                 if log is not None and (step % plan.log_every == 0 or step == steps - 1):
-                    log(self.images, {"loss": float(torch.stack(losses).detach().mean()), "lr": schedule.get_last_lr()[0]})
+                    log(
+                        self.images,
+                        {"loss": float(torch.stack(losses).detach().mean()), "lr": schedule.get_last_lr()[0]},
+                    )
         for task in tasks:
             self._finish(task, chosen[task.name])
 

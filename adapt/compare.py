@@ -1,0 +1,31 @@
+"""``python -m adapt.compare run=[runs/a,runs/b] out=runs/table``: runs of `adapt.train` side by side.
+
+Also takes a folder of run folders, such as the one of a sweep:
+
+    python -m adapt.train -m benchmark=icifar adapt.merge=alpha,mlp2 'run=runs/merges/${adapt.merge}' ...
+    python -m adapt.compare run=runs/merges out=runs/merges
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig, ListConfig
+
+from adapt.supervised.report import compare, find_runs
+from configs.compose import cli
+
+
+@cli("compare")
+def main(cfg: DictConfig) -> None:
+    """Write the comparison and print its table."""
+    words = list(cfg.run) if isinstance(cfg.run, ListConfig) else [cfg.run]
+    runs = find_runs([Path(str(word)) for word in words])
+    page = compare(runs, Path(cfg.out), cfg.x)
+    table = [line for line in page.with_suffix(".md").read_text().splitlines() if line.startswith("|")]
+    print("\n".join(table))  # noqa: T201
+    print(page)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

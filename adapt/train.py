@@ -1,0 +1,202 @@
+"""``python -m adapt.train``: one adaptation method on the tasks of one benchmark, in one run folder.
+
+    python -m adapt.train benchmark=icifar adapt=side_tuning adapt.merge=mlp2 data=data/cifar run=runs/icifar
+
+The folder holds what `adapt.run.Run` says, the tasks without the base in `adapter/`, and the report.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from adapt.base import Base, load_base
+from adapt.benchmarks.benchmark import Benchmark, TaskData, build_benchmark
+from adapt.device import choose_device
+from adapt.files import nearest
+from adapt.methods.side_tuning import SideTuning
+from adapt.run import Run, progress_bar
+from adapt.supervised.features import FeatureStore
+from adapt.supervised.learner import Plan
+from adapt.supervised.optimisation import OptimiserConfig, TrainingConfig
+from adapt.supervised.protocols import Outcome, Session, run_protocol
+from adapt.supervised.report import write_report
+from adapt.supervised.results import mean, shared_means
+from configs.compose import cli
+
+TESTS = ("all", "own")
+
+
+def make_benchmark(cfg: DictConfig) -> Benchmark:
+    """The configured benchmark."""
+    settings = _plain(cfg.benchmark)
+    return build_benchmark(settings.pop("name"), **settings)
+
+
+def make_plan(cfg: DictConfig, benchmark: Benchmark) -> Plan:
+    """How the configuration trains each task.
+
+    Raises:
+        ValueError: a value is out of range, or unknown.
+    """
+    settings = _plain(cfg.adapt)
+    return Plan(
+        benchmark=benchmark,
+        method=settings.pop("name"),
+        settings=settings,
+        training=_settings("training", TrainingConfig, cfg.training),
+        optimiser=_settings("optimiser", OptimiserConfig, cfg.optimiser),
+        side_weights=None if cfg.side_weights is None else Path(cfg.side_weights),
+        seed=cfg.seed,
+        log_every=cfg.log_every,
+    )
+
+
+def make_base(cfg: DictConfig, benchmark: Benchmark) -> Base:
+    """The configured base, as the benchmark uses it, on the configured device."""
+    return benchmark.prepare(load_base(cfg.base.name)).to(choose_device(cfg.device))
+
+
+def choose_tasks(tasks: Sequence[TaskData], names: Sequence[str]) -> list[TaskData]:
+    """The named tasks in the order of the names; all if there are no names.
+
+    Raises:
+        ValueError: a task that the benchmark does not have, or one named twice.
+    """
+    known = {task.name: task for task in tasks}
+    if len(set(names)) < len(names):
+        raise ValueError(f"tasks=[{','.join(names)}] names a task twice")
+    for name in names:
+        if name not in known:
+            raise ValueError(f"tasks: there is no task {name!r}{nearest(name, known)}; there are {', '.join(known)}")
+    return [known[name] for name in names] or list(tasks)
+
+
+def summary(benchmark: Benchmark, plan: Plan, tasks: Sequence[TaskData], outcome: Outcome) -> dict[str, Any]:
+    """What `result.json` says."""
+    results = outcome.results
+    final, rigidity = results.final(), results.rigidity()
+    per_task: dict[str, dict[str, float]] = {name: dict(scores) for name, scores in final.items()}
+    for name, growth in results.forgetting().items():
+        per_task[name]["forgetting"] = growth
+    for name, ratio in rigidity.items():
+        per_task[name]["rigidity"] = ratio
+    for learner in outcome.learners:
+        for name in learner.adapted.tasks:
+            per_task[name].update(base_share(learner.adapted.method(name)))
+    growths = list(results.forgetting().values())
+    return {
+        "benchmark": benchmark.name(),
+        "method": plan.method,
+        "tasks": results.tasks,
+        "score": {task.name: task.score for task in tasks},
+        "higher_is_better": {task.name: task.higher_is_better for task in tasks},
+        **shared_means(final),
+        **benchmark.summarise(final),
+        "per_task": per_task,
+        # The last task has had no time to be forgotten.
+        "forgetting": mean(growths[:-1]) if len(results.rows) > 1 else 0.0,
+        "forgetting_largest": max(map(abs, growths)),
+        "rigidity": mean(list(rigidity.values())[1:]) if len(rigidity) == len(tasks) > 1 else None,
+        **outcome.costs(),
+        "images": sum(learner.images for learner in outcome.learners),
+        "matrix": {name: _without_nan(results.matrix(name)) for name in shared_means(final)},
+        "first": results.first,
+    }
+
+
+def base_share(method: Any) -> dict[str, float]:
+    """`alpha`, the base's share that a side-tuned task has learned, if it has one."""
+    if not isinstance(method, SideTuning) or not hasattr(method.merge_operator, "share"):
+        return {}
+    return {"alpha": float(method.merge_operator.share())}
+
+
+def _without_nan(matrix: list[list[float]]) -> list[list[float | None]]:
+    return [[None if math.isnan(value) else value for value in row] for row in matrix]
+
+
+def _settings(section: str, kind: Any, cfg: DictConfig) -> Any:
+    try:
+        return kind.from_settings(_plain(cfg))
+    except ValueError as error:
+        text = str(error)
+        raise ValueError(text if text.startswith(section) else f"{section}.{text}") from error
+
+
+def _plain(cfg: DictConfig) -> dict[str, Any]:
+    return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]
+
+
+def _check(cfg: DictConfig) -> None:
+    if cfg.test not in TESTS:
+        raise ValueError(f"test={cfg.test}: choose from {', '.join(TESTS)}")
+    if cfg.log_every < 1:
+        raise ValueError(f"log_every={cfg.log_every}: this must be 1 or more")
+
+
+def train(cfg: DictConfig) -> dict[str, Any]:
+    """Train as the configuration says; gives what `result.json` holds.
+
+    Raises:
+        ValueError: a setting is wrong, or the folder holds another run.
+        OSError: data, weights or the folder cannot be read or written.
+    """
+    _check(cfg)
+    benchmark = make_benchmark(cfg)
+    plan = make_plan(cfg, benchmark)
+    base = make_base(cfg, benchmark)
+    tasks = choose_tasks(benchmark.tasks(Path(cfg.data)), list(cfg.tasks))
+    run = Run(Path(cfg.run), cfg, cfg.resume)
+    try:
+        state = run.restore(base.sha256) or {}
+        with progress_bar() as bar:
+            shown = bar.add_task(f"{benchmark.name()} {plan.method}", total=None, note="")
+            session = Session(
+                base=base,
+                plan=plan,
+                tasks=tasks,
+                store=None if cfg.cache == "none" else FeatureStore(Path(cfg.cache)),
+                log=run.log,
+                save=lambda kept: _save(run, base, kept),
+                state=state,
+                note=lambda text: bar.update(shown, note=text),
+                test=cfg.test,
+                rigidity=cfg.rigidity,
+            )
+            outcome = run_protocol(cfg.protocol, session)
+        result = {**summary(benchmark, plan, tasks, outcome), "protocol": cfg.protocol, "seconds": run.seconds}
+        for learner in outcome.learners:
+            folder = run.path / "adapter"
+            learner.adapted.save(folder if len(outcome.learners) == 1 else folder / learner.adapted.active)
+        run.result(result)
+    finally:
+        run.close()
+    write_report(run.path)
+    return result
+
+
+def _save(run: Run, base: Base, state: dict[str, Any]) -> None:
+    """A checkpoint, with the newest test results as metrics; a resumed run drops metrics beyond its checkpoint."""
+    row = state["results"]["rows"][-1]
+    run.log(
+        state["images"],
+        {f"test/{task}/{name}": value for task, scores in row.items() for name, value in scores.items()},
+    )
+    run.save(state["images"], base.sha256, state)
+
+
+@cli("supervised")
+def main(cfg: DictConfig) -> None:
+    """Train as the configuration says and print the result."""
+    result = train(cfg)
+    shown = [f"{name} {value:.4g}" for name, value in result.items() if isinstance(value, float)]
+    print(f"{cfg.run}: {', '.join(shown)}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
