@@ -27,6 +27,7 @@ class Adapter(Delta):
         dropout: probability of dropping a channel of the adapter's input in training.
     """
 
+    costly = True
     a: nn.Parameter | None
     b: Tensor
     owner: Adapter | None
@@ -43,11 +44,6 @@ class Adapter(Delta):
         deviation = 0.0 if zero else (2 / outputs) ** 0.5
         self.a = nn.Parameter(torch.randn(outputs, inputs) * deviation)
         object.__setattr__(self, "owner", None)
-
-    @property
-    def costly(self) -> bool:  # type: ignore[override]
-        """A series adapter multiplies its matrix with the whole kernel."""
-        return self.inner is not None
 
     def depends_on(self) -> list[Tensor]:
         """Also the owner's factor."""

@@ -55,8 +55,8 @@ class Delta(nn.Module):
     """What a task trains for one layer: `forward` maps the frozen weight to the task's, of the same shape.
 
     Attributes:
-        costly: whether `forward` multiplies matrices of the layer's size. Without gradients its result is then kept
-            until what it depends on changes; see `DeltaMethod.task_tensors`.
+        costly: whether `forward` takes long, as a product of matrices of the layer's size does. Without gradients its
+            result is then kept until what it depends on changes; see `DeltaMethod.task_tensors`.
     """
 
     costly: ClassVar[bool] = False

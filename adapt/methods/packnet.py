@@ -72,6 +72,7 @@ class Owned(Delta):
         family: this layer's `Owned` of all tasks, in the order of the tasks.
     """
 
+    costly = True
     values: nn.Parameter
     claimed: Tensor
     kept: Tensor
@@ -106,15 +107,22 @@ class Owned(Delta):
 
     def earlier(self, weight: Tensor) -> Tensor:
         """The weights of the base and of earlier tasks, zero elsewhere; kept until one of them changes."""
-        before = self.family[: self.identity - FIRST]
 
         def compute() -> Tensor:
             total = torch.where(self.owner == BASE, weight, torch.zeros_like(weight))
-            for owned in before:
+            for owned in self._before:
                 total.masked_scatter_(self.owner == owned.identity, owned.values[owned.kept])
             return total
 
-        return self._earlier.get([self.owner, *(owned.values for owned in before)], weight, compute)
+        return self._earlier.get([self.owner, *(owned.values for owned in self._before)], weight, compute)
+
+    @property
+    def _before(self) -> list[Owned]:
+        return self.family[: self.identity - FIRST]
+
+    def depends_on(self) -> list[Tensor]:
+        """The task's weights and those of earlier tasks, and whose each is."""
+        return [self.values, self.kept, self.owner, *(owned.values for owned in self._before)]
 
     def forward(self, weight: Tensor) -> Tensor:
         """Put the owned weights between the earlier ones."""
