@@ -102,15 +102,12 @@ def save(run: Run, model: PPO, base_sha256: str) -> None:
     run.save(steps, base_sha256, state)
 
 
-def train_ppo(cfg: DictConfig, run: Run, vision: Vision) -> dict[str, Any]:
-    """Train by PPO for ``cfg.algo.steps`` environment steps (to the end of the rollout that reaches them)."""
-    state = run.restore(vision.base_sha256)
-    done = int(state["step"]) if state is not None else 0
+def make_ppo(cfg: DictConfig, vision: Vision, done: int = 0) -> PPO:
+    """This rank's SB3 PPO with its agents, for a training that has made `done` steps on all ranks together."""
     ranks, agents = distributed.ranks(), distributed.share(cfg.env.agents, "env.agents")
     seed = cfg.seed + done + SEEDS_APART * distributed.rank()
     places = make_places(cfg.env, cfg.env.split, cfg.seed, (distributed.rank(), ranks))
     frames, _ = make_env(cfg, places, vision, agents, seed)
-    env = stack_frames(frames, cfg.policy.frames)
     settings: dict[str, Any] = OmegaConf.to_container(cfg.algo.learner, resolve=True)  # type: ignore[assignment]
     rate = settings.pop("learning_rate")
     settings["batch_size"] = distributed.share(cfg.algo.learner.batch_size, "algo.learner.batch_size")
@@ -121,7 +118,7 @@ def train_ppo(cfg: DictConfig, run: Run, vision: Vision) -> dict[str, Any]:
         settings.update(max_grad_norm=math.inf, normalize_advantage=False, rollout_buffer_class=AdvantagesOverRanks)
     model = PPO(
         NavigationPolicy,
-        env,
+        stack_frames(frames, cfg.policy.frames),
         n_steps=cfg.algo.rollout,
         learning_rate=(lambda left: rate * left) if cfg.algo.anneal else rate,
         policy_kwargs=policy_arguments(cfg, vision),
@@ -129,21 +126,29 @@ def train_ppo(cfg: DictConfig, run: Run, vision: Vision) -> dict[str, Any]:
         device=next(iter(vision.base.parameters())).device if vision.base is not None else "cpu",
         **settings,
     )
+    model.num_timesteps = done // ranks
+    if ranks > 1:
+        distributed.average_and_clip_before_step(model.policy.optimizer, model.policy, cfg.algo.learner.max_grad_norm)
+    return model
+
+
+def train_ppo(cfg: DictConfig, run: Run, vision: Vision) -> dict[str, Any]:
+    """Train by PPO for ``cfg.algo.steps`` environment steps (to the end of the rollout that reaches them)."""
+    state = run.restore(vision.base_sha256)
+    done = int(state["step"]) if state is not None else 0
+    model = make_ppo(cfg, vision, done)
     policy = model.policy
     assert isinstance(policy, NavigationPolicy)
     if state is not None:
         policy.load_own_state(state["policy"])
         policy.optimizer.load_state_dict(state["optimizer"])
-        model.num_timesteps = done // ranks
-    if ranks > 1:
-        distributed.copy_from_first(policy.own_state().values())
-        distributed.average_and_clip_before_step(policy.optimizer, policy, cfg.algo.learner.max_grad_norm)
+    distributed.copy_from_first(policy.own_state().values())
     model.set_logger(Logger(None, [_RunWriter(run)]))
     with progress_bar() as bar:
         task = bar.add_task("ppo", total=cfg.algo.steps, completed=done, note="")
         if done < cfg.algo.steps:
             watch = _Watch(run, cfg, bar, task, vision)
-            left = math.ceil((cfg.algo.steps - done) / ranks)
+            left = math.ceil((cfg.algo.steps - done) / distributed.ranks())
             model.learn(left, watch, log_interval=sys.maxsize, reset_num_timesteps=done == 0)
     save(run, model, vision.base_sha256)
-    return {"steps": model.num_timesteps * ranks}
+    return {"steps": model.num_timesteps * distributed.ranks()}
