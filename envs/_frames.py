@@ -75,7 +75,7 @@ def navmesh_file(path: Path) -> Path | None:
 
 
 def beside(path: Path, ending: str) -> Path | None:
-    """The file of the same name with another ending, None where there is none; ``x.basis.glb`` is of name ``x``, too."""
+    """The file of the same name with another ending, None where there is none; ``x.basis.glb`` is also named ``x``."""
     stems = [path.with_suffix("").name]
     stems += [path.name[: -len(".basis.glb")]] if path.name.endswith(".basis.glb") else []
     return next((f for f in (path.with_name(stem + ending) for stem in stems) if f.is_file()), None)

@@ -295,8 +295,8 @@ class Gltf:
             if name in wanted:
                 values = np.asarray(mesh.get_attribute_by_unique_id(unique)["data"])
                 values = values.reshape(len(values), -1)
-                normalised = self.header["accessors"][part["attributes"][name]].get("normalized")
-                found[name] = normalised(values) if normalised else values
+                scaled = self.header["accessors"][part["attributes"][name]].get("normalized")
+                found[name] = normalised(values) if scaled else values
         return found, np.asarray(mesh.faces)
 
     def material(self, index: int | None) -> Material:

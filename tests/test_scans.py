@@ -1,86 +1,16 @@
 from __future__ import annotations
 
-import base64
-import io
 import json
 import logging
 
 import numpy as np
 import pytest
 import trimesh
+from gltf_files import TRIANGLE, UV, Gltf, plain, png, textured
 from PIL import Image
 
 from envs.renderer import Camera, EmbreeRenderer
 from envs.scans import load_scene
-
-TRIANGLE = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], np.float32)
-UV = np.array([[0, 0], [1, 0.25], [0.5, 1]], np.float32)
-
-
-def png(image):
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, "png")
-    return stream.getvalue()
-
-
-class Gltf:
-    """Writes a .gltf file piece by piece: trimesh exports neither several parts in a mesh nor COLOR_0."""
-
-    def __init__(self):
-        self.blob = b""
-        self.header = {
-            "asset": {"version": "2.0"},
-            "scene": 0,
-            "scenes": [{"nodes": [0]}],
-            **{key: [] for key in ("nodes", "meshes", "accessors", "bufferViews")},
-        }
-
-    def put(self, key, *values):
-        self.header.setdefault(key, []).extend(values)
-        return self
-
-    def view(self, data):
-        self.header["bufferViews"].append(
-            {"buffer": 0, "byteOffset": len(self.blob), "byteLength": len(data)}
-        )
-        self.blob += data + b"\0" * (-len(data) % 4)
-        return len(self.header["bufferViews"]) - 1
-
-    def accessor(self, array):
-        component = {"uint8": 5121, "uint16": 5123, "uint32": 5125, "float32": 5126}[array.dtype.name]
-        kind = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}[1 if array.ndim == 1 else array.shape[1]]
-        entry = {"bufferView": self.view(array.tobytes()), "componentType": component, "type": kind}
-        entry |= {
-            "count": len(array),
-            "min": [0.0] * 3,
-            "max": [1.0] * 3,
-            "normalized": "int" in array.dtype.name,
-        }
-        self.header["accessors"].append(entry)
-        return len(self.header["accessors"]) - 1
-
-    def part(self, material=None, uv=None, color=None):
-        part = {"attributes": {"POSITION": self.accessor(TRIANGLE)}}
-        part["indices"] = self.accessor(np.array([0, 1, 2], np.uint32))
-        if uv is not None:
-            part["attributes"]["TEXCOORD_0"] = self.accessor(uv)
-        if color is not None:
-            part["attributes"]["COLOR_0"] = self.accessor(color)
-        return part if material is None else part | {"material": material}
-
-    def save(self, path):
-        uri = "data:application/octet-stream;base64," + base64.b64encode(self.blob).decode()
-        header = self.header | {"buffers": [{"byteLength": len(self.blob), "uri": uri}]}
-        path.write_text(json.dumps(header))
-        return path
-
-
-def textured(texture=0, factor=(1.0, 1.0, 1.0, 1.0)):
-    return {"pbrMetallicRoughness": {"baseColorTexture": {"index": texture}, "baseColorFactor": list(factor)}}
-
-
-def plain(*factor):
-    return {"pbrMetallicRoughness": {"baseColorFactor": list(factor)}}
 
 
 def test_gltf_nodes_materials_and_colours(tmp_path):
@@ -88,13 +18,9 @@ def test_gltf_nodes_materials_and_colours(tmp_path):
     second = 255 - first[:2]
     (tmp_path / "wood floor.png").write_bytes(png(first))
     file = Gltf()
-    file.put(
-        "images", {"uri": "wood%20floor.png"}, {"bufferView": file.view(png(second)), "mimeType": "image/png"}
-    )
+    file.put("images", {"uri": "wood%20floor.png"}, {"bufferView": file.view(png(second)), "mimeType": "image/png"})
     file.put("textures", {"source": 0}, {"source": 1})
-    file.put(
-        "materials", textured(0, (1.0, 0.2, 0.6, 1.0)), textured(1), plain(0.2, 0.4, 0.6, 1.0), textured(0)
-    )
+    file.put("materials", textured(0, (1.0, 0.2, 0.6, 1.0)), textured(1), plain(0.2, 0.4, 0.6, 1.0), textured(0))
     half = np.array([[65535, 0, 0], [0, 65535, 0], [0, 0, 65535 // 5]], np.uint16)
     bytes4 = np.array([[255, 0, 51, 255]] * 3, np.uint8)
     file.put(
@@ -167,9 +93,7 @@ def write_gltf(mesh, path):
 def quad_mesh(image):
     """A unit square facing +Z whose picture stands upright, v counted upwards as trimesh does."""
     vertices = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], float)
-    material = trimesh.visual.material.SimpleMaterial(
-        image=Image.fromarray(image), diffuse=[255, 255, 255, 255]
-    )
+    material = trimesh.visual.material.SimpleMaterial(image=Image.fromarray(image), diffuse=[255, 255, 255, 255])
     visual = trimesh.visual.TextureVisuals(uv=vertices[:, :2], material=material)
     return trimesh.Trimesh(vertices, [[0, 1, 2], [0, 2, 3]], visual=visual, process=False)
 
@@ -288,9 +212,7 @@ def test_a_truncated_file_and_a_missing_buffer_give_one_clear_line(tmp_path):
         load_scene(gltf)
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"), [({"up": "x"}, "up must be"), ({"max_texture": 0}, "max_texture")]
-)
+@pytest.mark.parametrize(("settings", "message"), [({"up": "x"}, "up must be"), ({"max_texture": 0}, "max_texture")])
 def test_bad_settings_say_what_is_wrong(tmp_path, settings, message):
     with pytest.raises(ValueError, match=message):
         load_scene(tmp_path / "scan.glb", **settings)
@@ -302,9 +224,7 @@ def test_the_house(shared):
     np.testing.assert_allclose(np.ptp(scene.vertices, axis=0), [19.0, 3.0, 11.4], atol=0.01)
     renderer = EmbreeRenderer([scene])
     # Straight down in a free spot: the floor lies at height 0, seen at camera height.
-    down = renderer.render(
-        [0], [[-5, 0, 0]], [0], Camera(9, hfov=10), ("depth", "normal"), pitch=[-np.pi / 2]
-    )
+    down = renderer.render([0], [[-5, 0, 0]], [0], Camera(9, hfov=10), ("depth", "normal"), pitch=[-np.pi / 2])
     np.testing.assert_allclose(down["depth"], 1.25, atol=2e-3)
     np.testing.assert_allclose(down["normal"][..., 1], 1, atol=1e-3)
     seen = renderer.render([0], [[-5, 0, 0]], [np.pi / 2], Camera(128))
