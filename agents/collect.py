@@ -10,16 +10,14 @@ from typing import Any
 
 import numpy as np
 from numpy.lib.format import open_memmap
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from adapt import Base
 from adapt.run import progress_bar, versions, write_text
 from agents.frames import ACTION, FORMAT, STEP, FrameStore
 from agents.observations import FEATURES, GOAL, MAP, RGB, Observations, frozen_features
-from agents.setup import make_places, make_task
+from agents.setup import make_places, make_rules, make_simulator
 from configs.compose import cli
-from envs.renderer import Camera
-from envs.vector import PointNavVecEnv
 
 SEEN = "seen.json"
 
@@ -38,7 +36,7 @@ def record(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     `folder` appears only when all frames are there. The STOP frames are kept: with four actions, stopping is learned.
     """
     places = make_places(cfg.env, cfg.env.split, cfg.seed)
-    env = PointNavVecEnv(places, make_task(cfg), Camera(**cfg.env.camera), cfg.env.agents, cfg.seed)
+    env = make_simulator(cfg, places, cfg.env.agents, cfg.seed)
     observations: Observations = env.reset()
     length = max(1, cfg.frames // env.num_envs)
     scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
@@ -64,14 +62,16 @@ def record(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         write_text(scratch / SEEN, json.dumps(_seen(cfg)))
         scratch.rename(folder)
     finally:
+        env.close()
         shutil.rmtree(scratch, ignore_errors=True)
     return numbers
 
 
 def _seen(cfg: DictConfig) -> dict[str, Any]:
     """What recorded frames and actions depend on."""
-    task = {key: cfg.env.task[key] for key in ("variant", "forward", "turn", "map_size", "map_extent")}
-    return {"task": task, "camera": OmegaConf.to_container(cfg.env.camera)}
+    task, camera = make_rules(cfg)
+    rules = {key: getattr(task, key) for key in ("variant", "forward", "turn", "map_size", "map_extent")}
+    return {"task": rules, "camera": {key: getattr(camera, key) for key in cfg.env.camera}}
 
 
 def prepare(cfg: DictConfig, folder: Path, base: Base | None, reads: frozenset[str]) -> FrameStore:

@@ -9,8 +9,8 @@ from stable_baselines3.common.vec_env import VecEnv
 from agents.frames import ACTION, STEP, FrameStore
 from agents.observations import FEATURES, GOAL, MAP, RGB, Observations
 from agents.policy import FrameStack, NavigationPolicy, sample_actions
+from agents.setup import Simulator
 from envs.pointnav import STOP
-from envs.vector import PointNavVecEnv
 
 STORED = (GOAL, RGB, FEATURES, MAP)
 # An agent without this much progress (metres of geodesic distance) in this many steps is led on by the expert for a
@@ -41,7 +41,7 @@ class Collector:
     def __init__(
         self,
         env: VecEnv,
-        simulator: PointNavVecEnv,
+        simulator: Simulator,
         policy: NavigationPolicy,
         beta_floor: tuple[float, float],
         temperature: float,

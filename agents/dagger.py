@@ -145,14 +145,19 @@ class DaggerData:
             self.process = SPAWN.Process(
                 target=_collect_in_child,
                 args=(cfg, str(folder), self.link, seed, part),
-                daemon=True,
+                # A daemon may not start simulators in processes of their own; this one ends when its parent is gone.
+                daemon=False,
                 name="collector",
             )
             self.process.start()
-            self._wait_for(folder.exists)
-            self.store = FrameStore.open(folder)
-            warm = min(warm_frames, self.store.length * self.store.lanes)
-            self._wait_for(lambda: self.store.frames_written >= warm and self.store.windows_available(window))
+            try:
+                self._wait_for(folder.exists)
+                self.store = FrameStore.open(folder)
+                warm = min(warm_frames, self.store.length * self.store.lanes)
+                self._wait_for(lambda: self.store.frames_written >= warm and self.store.windows_available(window))
+            except BaseException:
+                self.close()
+                raise
         else:
             self.collector = _make_collector(cfg, policy, vision, seed, part)
             self.store = _open_store(cfg.algo.buffer_frames // part[1], folder, self.collector)
@@ -187,3 +192,5 @@ class DaggerData:
             self.process.join(timeout=30)
             if self.process.is_alive():
                 self.process.kill()
+        if self.collector is not None:
+            self.collector.env.close()

@@ -18,10 +18,9 @@ from adapt.run import list_checkpoints, load_checkpoint, load_config, versions, 
 from agents.evaluation import Act, expert_actor, policy_actor, random_actor, run_episodes
 from agents.policy import NavigationPolicy
 from agents.report import terminal_table, write_report
-from agents.setup import Vision, make_places, make_policy, make_vision
+from agents.setup import AnyPlace, Nav, Places, Vision, make_places, make_policy, make_vision
 from agents.video import write_video
 from configs.compose import cli
-from envs.pointnav import Place, PointNav
 
 MEASURES = ("success", "spl", "soft_spl", "distance_to_goal", "nav_reward", "collisions")
 PICTURED, FILMED = 6, 4
@@ -58,32 +57,24 @@ def _chosen(records: list[dict[str, Any]], count: int) -> list[int]:
     return [int(order[i]) for i in np.unique(np.linspace(0, len(order) - 1, count).round().astype(int))]
 
 
-def _episode(places: list[Place], record: dict[str, Any]) -> Place:
+def _episode(places: Places, record: dict[str, Any]) -> AnyPlace:
     """The place of a record, reduced to its one episode."""
-    place = next(p for p in places if p.scene.name == record["scene_id"])
-    only = tuple(e for e in place.episodes if e.episode_id == record["episode_id"])
-    return Place(place.scene, place.grid, only)
+    place = next(p for p in places if p.name == record["scene_id"])
+    return place.only([e for e in place.episodes if e.episode_id == record["episode_id"]])
 
 
-def _write_top_downs(folder: Path, places: list[Place], records: list[dict[str, Any]]) -> None:
+def _write_top_downs(folder: Path, places: Places, records: list[dict[str, Any]]) -> None:
     """Walkable area, the agent's path and the expert's for a few episodes (`agents.report` draws them)."""
     for i, index in enumerate(_chosen(records, PICTURED)):
         record = records[index]
         place = _episode(places, record)
-        episode = place.episodes[0]
-        start = np.asarray(episode.start_position)
-        navigable, origin, cell = place.grid.top_down(int(place.grid.island(start[None])[0]))
-        field = place.grid.field(np.asarray(episode.goal_position))
         drawn = io.BytesIO()
         np.savez_compressed(
             drawn,
-            navigable=navigable,
-            origin=origin,
-            cell=cell,
+            **place.floor_plan(place.episodes[0]),
             agent_path=np.asarray(record["path"]),
-            expert_path=place.grid.path(field, start)[:, [0, 2]],
-            start=start[[0, 2]],
-            goal=np.asarray(episode.goal_position)[[0, 2]],
+            start=np.asarray(place.episodes[0].start_position)[[0, 2]],
+            goal=np.asarray(record["goal"])[[0, 2]],
             scene_id=record["scene_id"],
             episode_id=record["episode_id"],
             success=record["success"],
@@ -95,7 +86,7 @@ def _write_top_downs(folder: Path, places: list[Place], records: list[dict[str, 
 def _film(
     cfg: DictConfig,
     folder: Path,
-    places: list[Place],
+    places: Places,
     vision: Vision,
     actor: Callable[[], Act],
     records: list[dict[str, Any]],
@@ -106,11 +97,8 @@ def _film(
     for index in _chosen(records, FILMED):
         frames: list[np.ndarray[Any, Any]] = []
 
-        def look(nav: PointNav, frames: list[np.ndarray[Any, Any]] = frames) -> None:
-            camera = type(nav.camera)(**{**vars(nav.camera), "size": FILM_SIZE})
-            assert nav.renderer is not None
-            a = nav.agents
-            frames.append(nav.renderer.render(a.place, a.position, a.heading, camera, ("rgb",))["rgb"][0])
+        def look(nav: Nav, frames: list[np.ndarray[Any, Any]] = frames) -> None:
+            frames.append(nav.picture(FILM_SIZE)[0])
 
         record = run_episodes(cfg, [_episode(places, records[index])], vision, actor(), seed, look)[0]
         outcome = "reached" if record["success"] else "missed"

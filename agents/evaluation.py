@@ -13,36 +13,35 @@ from omegaconf import DictConfig
 from adapt import distributed
 from agents.observations import Observations
 from agents.policy import FrameStack, NavigationPolicy, sample_actions
-from agents.setup import Vision, make_env, make_places
-from envs.pointnav import Place, PointNav
+from agents.setup import AnyPlace, Nav, Places, Vision, make_env, make_places
 
 JUDGED = ("success", "spl")  # while training
 # (stacked observations, simulator, one uniform number per agent) -> (N,) action indices
-Act = Callable[[Observations, PointNav, NDArray[np.float64]], NDArray[np.int64]]
+Act = Callable[[Observations, Nav, NDArray[np.float64]], NDArray[np.int64]]
 
 
 def policy_actor(policy: NavigationPolicy, temperature: float) -> Act:
     """Sample from the policy at a temperature; 0 takes the likeliest action. Good for one `run_episodes`."""
     stack = FrameStack(policy)
 
-    def act(observations: Observations, nav: PointNav, noise: NDArray[np.float64]) -> NDArray[np.int64]:
+    def act(observations: Observations, nav: Nav, noise: NDArray[np.float64]) -> NDArray[np.int64]:
         probabilities = stack.probabilities(observations, nav.agents.steps, temperature or 1.0)
         return sample_actions(probabilities, noise) if temperature else probabilities.argmax(1)
 
     return act
 
 
-def random_actor(observations: Observations, nav: PointNav, noise: NDArray[np.float64]) -> NDArray[np.int64]:
+def random_actor(observations: Observations, nav: Nav, noise: NDArray[np.float64]) -> NDArray[np.int64]:
     """Uniform actions."""
     return (noise * len(nav.task.actions)).astype(np.int64)
 
 
-def expert_actor(observations: Observations, nav: PointNav, noise: NDArray[np.float64]) -> NDArray[np.int64]:
+def expert_actor(observations: Observations, nav: Nav, noise: NDArray[np.float64]) -> NDArray[np.int64]:
     """The shortest-path expert."""
     return nav.expert()
 
 
-def _noise(nav: PointNav, agent: int, seed: int) -> np.random.Generator:
+def _noise(nav: Nav, agent: int, seed: int) -> np.random.Generator:
     """An episode's own source of noise, so that its outcome hangs neither on the others nor on their order."""
     episode = nav.episode(agent)
     return np.random.default_rng([seed, zlib.crc32(f"{episode.scene_id}|{episode.episode_id}".encode())])
@@ -50,11 +49,11 @@ def _noise(nav: PointNav, agent: int, seed: int) -> np.random.Generator:
 
 def run_episodes(
     cfg: DictConfig,
-    places: list[Place],
+    places: Places,
     vision: Vision,
     act: Act,
     seed: int,
-    watch: Callable[[PointNav], None] | None = None,
+    watch: Callable[[Nav], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Let `act` run every episode of `places` once.
 
@@ -83,7 +82,8 @@ def run_episodes(
         for n in np.flatnonzero(dones):
             records.append(infos[n]["nav"])
             noise[n] = _noise(nav, int(n), seed)
-    order = {(p.scene.name, e.episode_id): i for i, (p, e) in enumerate((p, e) for p in places for e in p.episodes)}
+    env.close()
+    order = {(p.name, e.episode_id): i for i, (p, e) in enumerate((p, e) for p in places for e in p.episodes)}
     return sorted(records, key=lambda r: order[(r["scene_id"], r["episode_id"])])
 
 
@@ -96,12 +96,13 @@ class Validation:
     def __init__(self, cfg: DictConfig) -> None:
         """Build the validation scenes, if the config asks for any."""
         self.cfg = cfg
-        self.places = []
+        self.places: list[AnyPlace] = []
         if cfg.validation.episodes:
             places = make_places(cfg.env, cfg.validation.split, cfg.seed)
             share = max(1, cfg.validation.episodes // len(places))
-            places = [type(p)(p.scene, p.grid, p.episodes[:share]) for p in places][: cfg.validation.episodes]
-            self.places = places[distributed.rank() :: distributed.ranks()]
+            self.places = [p.only(p.episodes[:share]) for p in places[: cfg.validation.episodes]][
+                distributed.rank() :: distributed.ranks()
+            ]
 
     def __call__(self, policy: NavigationPolicy, vision: Vision) -> dict[str, float]:
         """Success and SPL of the policy now; empty if no validation was asked for."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, cast
 
 import torch
 from gymnasium import spaces
@@ -14,13 +15,19 @@ from adapt import Adapted, Base, load_base, wrap
 from adapt.device import choose_device
 from agents.observations import RGB, PolicyObservations, frame_space, stacked_space
 from agents.policy import NavigationPolicy
+from envs import habitat
 from envs.places import Body, Generation, apartments, scans, share_places
-from envs.pointnav import Place, Task
+from envs.pointnav import Place, PointNav, Task
 from envs.renderer import Camera
 from envs.scan_source import ScanSettings
 from envs.vector import PointNavVecEnv, observation_space
 
 ADAPT_TASK = "pointnav"
+
+AnyPlace = Place | habitat.HabitatPlace
+Places = Sequence[AnyPlace]
+Nav = PointNav | habitat.HabitatNav
+Simulator = PointNavVecEnv | habitat.HabitatVecEnv
 
 
 @dataclass
@@ -46,7 +53,7 @@ def device_of(cfg: DictConfig) -> str:
     return choose_device(str(cfg.device))
 
 
-def make_places(env: DictConfig, split: str, seed: int, part: tuple[int, int] = (0, 1)) -> list[Place]:
+def make_places(env: DictConfig, split: str, seed: int, part: tuple[int, int] = (0, 1)) -> Places:
     """Scenes with walkable grids and episodes of a split (``train``, ``val``, ``test``).
 
     Args:
@@ -59,6 +66,11 @@ def make_places(env: DictConfig, split: str, seed: int, part: tuple[int, int] = 
     settings = env.splits[split] if split in env.splits else None
     if settings is None:
         raise ValueError(f"env.split={split}: there is no such split; choose from {', '.join(env.splits)}")
+    if env.name == "habitat":
+        scenes = habitat.make_places(_habitat_settings(env, split))
+        if len(scenes) >= part[1]:
+            return list(share_places(scenes, part))
+        return [p.only(share_places(p.episodes, part)) for p in scenes]
     body, seen = Body(**env.body), settings.episodes_per_scene
     if env.name == "apartments":
         places = apartments(split, settings.scenes, seen, seed, body, part)
@@ -81,15 +93,21 @@ def make_places(env: DictConfig, split: str, seed: int, part: tuple[int, int] = 
         if len(places) >= part[1]:
             return list(share_places(places, part))
     else:
-        raise ValueError(f"env.name={env.name!r} is unknown; choose apartments or scans")
-    return [Place(p.scene, p.grid, tuple(share_places(p.episodes, part))) for p in places]
+        raise ValueError(f"env.name={env.name!r} is unknown; choose apartments, scans or habitat")
+    return [p.only(share_places(p.episodes, part)) for p in places]
 
 
-def make_task(cfg: DictConfig) -> Task:
-    """The task's rules; a blind agent gets no picture."""
+def _habitat_settings(env: DictConfig, split: str) -> habitat.Settings:
+    return habitat.Settings.of(OmegaConf.to_container(env, resolve=True), split)  # type: ignore[arg-type]
+
+
+def make_rules(cfg: DictConfig) -> tuple[Task, Camera]:
+    """The task's rules and the agents' camera; a blind agent gets no picture."""
     task: dict[str, Any] = OmegaConf.to_container(cfg.env.task, resolve=True)  # type: ignore[assignment]
     sensors = tuple(s for s in task["sensors"] if not (cfg.blind and s in (RGB, "depth")))
-    return Task(**{**task, "sensors": sensors})
+    if cfg.env.name == "habitat":
+        return habitat.rules(_habitat_settings(cfg.env, cfg.env.split).with_sensors(sensors))
+    return Task(**{**task, "sensors": sensors}), Camera(**cfg.env.camera)
 
 
 def make_vision(cfg: DictConfig) -> Vision:
@@ -100,15 +118,21 @@ def make_vision(cfg: DictConfig) -> Vision:
     base = load_base(cfg.base.name).to(device_of(cfg))
     settings: dict[str, Any] = OmegaConf.to_container(cfg.adapt, resolve=True)  # type: ignore[assignment]
     name = settings.pop("name")
-    adapted = wrap(base, name, task=ADAPT_TASK, image_size=cfg.env.camera.size, **settings)
+    adapted = wrap(base, name, task=ADAPT_TASK, image_size=make_rules(cfg)[1].size, **settings)
     return Vision(base, adapted.to(device_of(cfg)))
 
 
-def make_env(
-    cfg: DictConfig, places: list[Place], vision: Vision, count: int, seed: int | None
-) -> tuple[VecEnv, PointNavVecEnv]:
+def make_simulator(cfg: DictConfig, places: Places, count: int, seed: int | None) -> Simulator:
+    """`count` agents in `places`; with seed None every episode comes once."""
+    task, camera = make_rules(cfg)
+    if cfg.env.name == "habitat":
+        return habitat.HabitatVecEnv(cast("list[habitat.HabitatPlace]", places), task, camera, count, seed)
+    return PointNavVecEnv(cast("list[Place]", places), task, camera, count, seed)
+
+
+def make_env(cfg: DictConfig, places: Places, vision: Vision, count: int, seed: int | None) -> tuple[VecEnv, Simulator]:
     """`count` agents with what the policy reads of single frames, and the simulator underneath (expert, records)."""
-    simulator = PointNavVecEnv(places, make_task(cfg), Camera(**cfg.env.camera), count, seed)
+    simulator = make_simulator(cfg, places, count, seed)
     return PolicyObservations(simulator, vision.base, vision.reads), simulator
 
 
@@ -119,8 +143,8 @@ def policy_arguments(cfg: DictConfig, vision: Vision) -> dict[str, Any]:
 
 def make_policy(cfg: DictConfig, vision: Vision) -> NavigationPolicy:
     """A policy with fresh weights, drawn with the config's seed; needs no scene."""
-    task = make_task(cfg)
-    source = observation_space(task, Camera(**cfg.env.camera))
+    task, camera = make_rules(cfg)
+    source = observation_space(task, camera)
     space = stacked_space(frame_space(source, vision.base, vision.reads), cfg.policy.frames)
     torch.manual_seed(cfg.seed)
     actions = spaces.Discrete(len(task.actions))

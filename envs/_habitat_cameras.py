@@ -18,35 +18,19 @@ RENDERED = {"COLOR": "rgb", "DEPTH": "depth", "SEMANTIC": "instance"}
 
 @dataclass(frozen=True)
 class View:
-    """A pinhole camera of any aspect ratio on the agent.
+    """A camera on the agent.
 
     Attributes:
-        height: Pixels.
-        width: Pixels.
-        hfov: Horizontal field of view in degrees.
-        position: x, y, z in metres in the agent's frame.
-        pitch: Tilt in radians, positive looks up.
-        yaw: Rotation in radians, positive looks left.
+        camera: The camera.
+        ahead: Metres that it is in front of the agent's middle.
+        right: Metres that it is to the right of it.
+        yaw: Radians that it is turned to the left.
     """
 
-    height: int
-    width: int
-    hfov: float
-    position: tuple[float, float, float]
-    pitch: float
+    camera: Camera
+    ahead: float
+    right: float
     yaw: float
-
-    @property
-    def camera(self) -> Camera:
-        """The square camera of which this view is the middle: same focal length in pixels."""
-        side = max(self.height, self.width)
-        half_width = math.tan(math.radians(self.hfov) / 2) * side / self.width
-        return Camera(side, 2 * math.degrees(math.atan(half_width)), self.position[1])
-
-    def crop(self, image: NDArray[Any]) -> NDArray[Any]:
-        """(S, S, ...) image of `camera` to (height, width, ...)."""
-        top, left = (len(image) - self.height) // 2, (len(image) - self.width) // 2
-        return image[top : top + self.height, left : left + self.width]
 
 
 def view_of(config: Any) -> View:
@@ -62,13 +46,12 @@ def view_of(config: Any) -> View:
         raise ValueError(
             f"the embedded simulator has no sensor noise; {kind} asks for noise_model={config.noise_model}"
         )
-    if (config.height - config.width) % 2:
-        raise ValueError(f"{kind}: height and width must both be even or both odd, got {config.height}x{config.width}")
     pitch, yaw, roll = (float(angle) for angle in config.orientation)
     if roll:
         raise ValueError(f"the embedded simulator does not roll cameras; {kind} asks for orientation[2]={roll}")
     x, y, z = (float(v) for v in config.position)
-    return View(int(config.height), int(config.width), float(config.hfov), (x, y, z), pitch, yaw)
+    camera = Camera(int(config.height), float(config.hfov), y, int(config.width), math.degrees(pitch))
+    return View(camera, -z, x, yaw)
 
 
 def observe(
@@ -89,13 +72,10 @@ def observe(
     out: dict[str, NDArray[Any]] = {}
     for view in dict.fromkeys(view for view, _ in views.values()):
         wanted = sorted({kind for other, kind in views.values() if other == view})
-        x, _, z = view.position
         cos, sin = math.cos(heading), math.sin(heading)
-        place = position + np.array([cos * x + sin * z, 0.0, -sin * x + cos * z])
-        pitch = np.array([view.pitch])
-        images = renderer.render([0], place[None], [heading + view.yaw], view.camera, wanted, pitch)
+        offset = np.array([cos * view.right - sin * view.ahead, 0.0, -sin * view.right - cos * view.ahead])
+        images = renderer.render([0], (position + offset)[None], [heading + view.yaw], view.camera, wanted)
         for name, (other, kind) in views.items():
             if other == view:
-                image = view.crop(images[kind][0])
-                out[name] = image + 1 if kind == "instance" else image
+                out[name] = images[kind][0] + (kind == "instance")
     return out

@@ -1,4 +1,4 @@
-"""What Habitat code asks ``sim.pathfinder``, a greedy follower and ``sim.semantic_scene``, answered by grid and scene."""
+"""What Habitat code asks ``sim.pathfinder``, a follower and ``sim.semantic_scene``, answered by grid and scene."""
 
 from __future__ import annotations
 

@@ -17,7 +17,6 @@ camera tilt, sensors that are no pinhole cameras) is refused with an error.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -42,16 +41,21 @@ from habitat.config.default import get_agent_config
 from habitat.core.registry import registry
 from habitat.core.simulator import AgentState, SensorSuite, Simulator
 
+from envs._frames import bare_stage
 from envs._habitat_cameras import RENDERED, observe, view_of
 from envs._habitat_pathfinder import Follower, PathFinder, SemanticScene
 from envs.navigation import GeodesicField, NavGrid, geodesic_distance, wrap_angle
+from envs.navmesh import read_navmesh
 from envs.pointnav import FORWARD, LEFT, RIGHT, STOP
 from envs.renderer import Renderer, make_renderer
-from envs.scans import load_scene
+from envs.scans import load_assets, load_scene
 from envs.scene import Scene
+from envs.scene_datasets import SceneDataset
 
 NAME = "Sidestep-v0"
 ACTIONS = {"stop": STOP, "move_forward": FORWARD, "turn_left": LEFT, "turn_right": RIGHT}
+# Habitat-Lab's names for scenes that belong to no scene dataset.
+NO_DATASET = ("", "default", "NONE")
 KEPT_SCENES, KEPT_FIELDS = 4, 512
 
 
@@ -66,17 +70,22 @@ class _World:
 
 @lru_cache(KEPT_SCENES)
 def _load(scene_id: str, dataset: str, radius: float, height: float, climb: float, slope: float) -> _World:
-    scene = _load_scene(scene_id)
-    grid = NavGrid.build(scene, radius, height, climb, max_slope=slope)
+    """The scene that habitat-sim finds under this name; a bare mesh without a ``.stage_config.json`` counts as Z-up."""
+    if dataset in NO_DATASET:
+        scene = load_scene(scene_id, up="habitat")
+        stored = bare_stage(Path(scene_id), "habitat", lambda: (np.zeros(3), np.zeros(3))).navmesh
+    else:
+        made = SceneDataset.open(dataset).compose(scene_id)
+        scene, stored = load_assets(made.name, made.assets), made.navmesh
+    grid = None
+    if stored is not None:
+        mesh = read_navmesh(stored)
+        # habitat-sim computes a navigation mesh anew where the stored one is for another agent.
+        if math.isclose(mesh.radius, radius, abs_tol=1e-3) and math.isclose(mesh.height, height, abs_tol=1e-3):
+            grid = NavGrid.from_navmesh(mesh, scene.name)
+    if grid is None:
+        grid = NavGrid.build(scene, radius, height, climb, max_slope=slope)
     return _World(scene, grid, make_renderer([scene]))
-
-
-def _load_scene(scene_id: str) -> Scene:
-    """The mesh that habitat-sim finds under a scene's name: Z-up unless a ``.stage_config.json`` beside it differs."""
-    path = Path(scene_id)
-    config = path.with_name(path.name.removesuffix(path.suffix) + ".stage_config.json")
-    up = json.loads(config.read_text()).get("up", [0, 0, 1]) if config.is_file() else [0, 0, 1]
-    return load_scene(path, up="y" if up[1] else "z")
 
 
 @dataclass
@@ -370,8 +379,9 @@ class SidestepSim(Simulator):
         floor = self.pathfinder.snap_point(start)
         if not np.isfinite(floor).all():
             raise ValueError(
-                f"scene {self.habitat_config.scene}: the start {start.round(3).tolist()} is more than 2 m from any floor; "
-                "check that the mesh is the one the episodes were made for (a bare .glb counts as Z-up, as in Habitat)"
+                f"scene {self.habitat_config.scene}: the start {start.round(3).tolist()} is more than 2 m from any "
+                "floor; check that the mesh is the one the episodes were made for (a bare .glb counts as Z-up, as in "
+                "Habitat)"
             )
         self.set_agent_state(floor, [float(v) for v in agent.start_rotation])
 

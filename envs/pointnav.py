@@ -48,8 +48,8 @@ class Place:
         """What a drawing of an episode needs.
 
         Returns:
-            ``navigable`` (z, x) bool, the walkable floor; ``origin`` (2,) world x and z of its corner in metres; ``cell``,
-            metres; ``expert_path`` (K, 2) x and z of the corners of the shortest path.
+            ``navigable`` (z, x) bool, the walkable floor; ``origin`` (2,) world x and z of its corner in metres;
+            ``cell``, metres; ``expert_path`` (K, 2) x and z of the corners of the shortest path.
         """
         start = np.asarray(episode.start_position)
         navigable, origin, cell = self.grid.top_down(int(self.grid.island(start[None])[0]))
