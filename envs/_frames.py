@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from embreex.mesh_construction import TriangleMesh
+from embreex.rtcore_scene import EmbreeScene
 from numpy.typing import NDArray
 
 from envs import navmesh
@@ -17,6 +19,8 @@ from envs import navmesh
 UP_CHOICES = ("auto", "y", "z", "habitat")
 STAGE_CONFIG = ".stage_config.json"
 IDENTITY = np.eye(4)
+# Polygons of a navigation mesh that are looked at, and how far in metres they may be from the floor (two voxels).
+PROBES, FLOOR_GAP = 500, 0.4
 
 Axes = tuple[tuple[float, float, float], tuple[float, float, float]]
 Y_UP: Axes = ((0.0, 1.0, 0.0), (0.0, 0.0, -1.0))
@@ -40,18 +44,17 @@ class Stage:
     navmesh: Path | None = None
 
 
-def bare_stage(path: Path, up: str, bounds: Callable[[], tuple[NDArray[np.float64], NDArray[np.float64]]]) -> Stage:
+def bare_stage(path: Path, up: str, triangles: Callable[[], NDArray[np.float64]]) -> Stage:
     """Find out how a mesh file that no dataset describes is to be turned.
 
     ``auto`` takes the word of ``NAME.stage_config.json`` beside it, which Habitat reads, too. Else a ``NAME.navmesh``,
-    which lies in the world's axes, tells whether the file is Y-up or Z-up: it fits into the bounding box of the one and
-    not of the other. Else the file is Y-up, as glTF prescribes; habitat-sim takes a bare .glb as Z-up, which
-    ``habitat`` does, too.
+    which lies in the world's axes, tells whether the file is Y-up or Z-up: it lies on surfaces of the one and not of the
+    other. Else the file is Y-up, as glTF prescribes; habitat-sim takes a bare .glb as Z-up, which ``habitat`` does, too.
 
     Args:
         path: The mesh file.
         up: One of `UP_CHOICES`.
-        bounds: Returns the lowest and highest corner of the mesh in the file's coordinates; called only if needed.
+        triangles: Returns the (F, 3, 3) triangles in the file's coordinates; called only if needed.
 
     Raises:
         ValueError: The stage config or the navigation mesh is damaged.
@@ -63,7 +66,7 @@ def bare_stage(path: Path, up: str, bounds: Callable[[], tuple[NDArray[np.float6
     if up == "habitat":
         return Stage(path, frame_matrix(*default_axes(path)), mesh)
     if up == "auto" and mesh is not None:
-        up = "z" if _fits_z_up(navmesh.read_navmesh(mesh), *bounds()) else "y"
+        up = "z" if _fits_z_up(navmesh.read_navmesh(mesh), triangles()) else "y"
         _log.info("%s: %s-up, as its .navmesh says", path, up.upper())
     return Stage(path, frame_matrix(*(Z_UP if up == "z" else Y_UP)), mesh)
 
@@ -164,14 +167,17 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _fits_z_up(mesh: navmesh.NavMesh, low: NDArray[np.float64], high: NDArray[np.float64]) -> bool:
-    """Whether a navigation mesh lies within the bounding box of the turned mesh better than of the mesh as it is."""
-    inner = mesh.triangles.reshape(-1, 3)
-    outside = []
+def _fits_z_up(mesh: navmesh.NavMesh, triangles: NDArray[np.float64]) -> bool:
+    """Whether more of a navigation mesh lies on surfaces of the turned mesh than of the mesh as it is."""
+    points = mesh.triangles.mean(axis=1)
+    points = points[:: max(1, len(points) // PROBES)]
+    shares = []
     for axes in (Y_UP, Z_UP):
-        corners = np.stack([low, high]) @ frame_matrix(*axes)[:3, :3].T
-        below, above = corners.min(axis=0), corners.max(axis=0)
-        outside.append(
-            float(np.maximum(below - inner.min(axis=0), 0).sum() + np.maximum(inner.max(axis=0) - above, 0).sum())
-        )
-    return outside[1] < outside[0]
+        turned = (triangles @ frame_matrix(*axes)[:3, :3].T).astype(np.float32)
+        tree = EmbreeScene(robust=True)
+        TriangleMesh(tree, np.ascontiguousarray(turned))
+        above = (points + [0.0, 2.0 * FLOOR_GAP, 0.0]).astype(np.float32)
+        down = np.tile(np.float32([0, -1, 0]), (len(points), 1))
+        hits = tree.run(above, down, output=1)
+        shares.append(((hits["primID"] >= 0) & (np.abs(hits["tfar"] - 2.0 * FLOOR_GAP) <= FLOOR_GAP)).mean())
+    return bool(shares[1] > shares[0])

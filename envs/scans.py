@@ -69,7 +69,7 @@ def load_scene(path: str | Path, *, max_texture: int = 1024, up: str = "auto", c
     if not path.is_file():
         raise FileNotFoundError(f"scene file {path} does not exist")
     mesh = reader.read(path)
-    stage: Stage = bare_stage(path, up, lambda: (mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)))
+    stage: Stage = bare_stage(path, up, lambda: mesh.vertices[mesh.faces])
     if stage.asset != path:
         mesh = reader.read(stage.asset)
     return assemble(str(path), [(mesh, stage.matrix)], culling=culling)
