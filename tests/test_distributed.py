@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import ranks
+import torch
+import trimesh
+from omegaconf import OmegaConf
+from rooms import scene, wall
+
+from adapt.run import list_checkpoints
+from agents.frames import FrameStore
+from agents.setup import make_places
+from configs.compose import compose
+
+ROOT = Path(__file__).resolve().parents[1]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+TINY = [
+    "base=random",
+    "env=scans",
+    "env.agents=8",
+    "env.camera.size=32",
+    "env.task.max_steps=100",
+    "env.splits.train.episodes_per_scene=40",
+    "policy.hidden=[64]",
+    "policy.frames=2",
+    "algo.learner.batch_size=64",
+    "device=cpu",
+]
+IN_TURNS = ["algo=dagger", "algo.parallel=false", "algo.warmup_frames=160", "algo.buffer_frames=4096"]
+
+
+def torchrun(*words: str) -> list[str]:
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *words]
+
+
+def call(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+
+
+def done(*words: str) -> None:
+    finished = call(*words)
+    assert finished.returncode == 0, finished.stderr
+
+
+def errors(stderr: str) -> list[str]:
+    return [line for line in stderr.splitlines() if line.startswith("error:")]
+
+
+def checkpoint(run: Path) -> dict[str, torch.Tensor]:
+    return torch.load(list_checkpoints(run)[-1], weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = scene(5.0, 4.0, [wall(0.0, 2.0, 3.2, 2.0)])
+    mesh = trimesh.Trimesh(made.vertices, made.faces, process=False)
+    mesh.visual = trimesh.visual.ColorVisuals(mesh, vertex_colors=made.corner_color.reshape(-1, 3))
+    path = tmp_path_factory.mktemp("scene") / "room.ply"
+    mesh.export(path)
+    return path
+
+
+def test_two_ranks_make_the_update_of_one_process(tmp_path: Path) -> None:
+    done(*torchrun("tests/ranks.py", "learners", str(tmp_path / "out.pt")))
+    out = torch.load(tmp_path / "out.pt", weights_only=True)
+    assert out["total"] == 2
+    assert out["means"] == {"a": 0.5, "b": 5.0}
+    assert all(out["equal"].values())
+    for name, alone in (("imitation", ranks.imitation()), ("ppo", ranks.ppo())):
+        assert out[name].keys() == alone.keys()
+        for key, value in alone.items():
+            torch.testing.assert_close(
+                out[name][key], value, rtol=2e-4, atol=2e-6, msg=lambda m, key=key: f"{key}: {m}"
+            )
+    assert any(key.startswith("gradient") and out["imitation"][key].abs().max() > 1e-3 for key in out["imitation"])
+    uneven = out["uneven"]
+    assert torch.equal(uneven["both"], torch.full((3,), 3.0))
+    assert torch.equal(uneven["one"], torch.full((3,), 0.5))
+    assert torch.equal(uneven["statistics"], torch.full((2,), 0.5))
+    torch.testing.assert_close(uneven["moments"], torch.stack([torch.arange(8.0).mean(), torch.arange(8.0).std()]))
+
+
+def test_ranks_own_disjoint_scenes_or_episodes(room: Path) -> None:
+    apartments = compose("train", ["run=none", "env.splits.train={scenes: 3, episodes_per_scene: 4}"]).env
+    scans = compose("train", ["run=none", "env=scans", f"env.scene={room}"]).env
+    OmegaConf.update(scans, "splits.train.episodes_per_scene", 9)
+    for env, parts in ((apartments, 2), (apartments, 4), (scans, 2)):
+        whole = {(p.scene.name, e.episode_id) for p in make_places(env, "train", 0) for e in p.episodes}
+        owned = [make_places(env, "train", 0, (i, parts)) for i in range(parts)]
+        keys = [[(p.scene.name, e.episode_id) for p in places for e in p.episodes] for places in owned]
+        assert sorted(key for part in keys for key in part) == sorted(whole)
+    names = [{p.scene.name for p in make_places(apartments, "train", 0, (i, 2))} for i in range(2)]
+    assert [len(n) for n in names] == [2, 1]
+    assert not names[0] & names[1]
+
+
+def test_recorded_frames_are_shared_by_lanes(tmp_path: Path) -> None:
+    store = FrameStore.create(tmp_path / "frames", 5, 8, {})
+    parts = [store.part(i, 2) for i in range(2)]
+    assert [p.lanes for p in parts] == [3, 2]
+    with pytest.raises(ValueError, match="too few for 6 ranks"):
+        store.part(0, 6)
+
+
+def test_ranks_hold_the_same_parameters_after_every_update(room: Path, tmp_path: Path) -> None:
+    words = [*TINY, *IN_TURNS, f"env.scene={room}", "algo.updates=12", "log_every=4", "save_every=12"]
+    done(*torchrun("tests/ranks.py", "hashes", str(tmp_path / "hash"), *words, f"run={tmp_path / 'run'}"))
+    first, second = (json.loads((tmp_path / f"hash.{i}").read_text()) for i in range(2))
+    assert first == second
+    assert len(set(first)) == 12
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [4, 8, 12]
+    assert lines[-1]["train/frames"] == 160 + 8 * 12
+    assert json.loads((tmp_path / "run/versions.json").read_text())["ranks"] == 2
+    refused = call(*torchrun("-m", "agents.train", *words, "env.agents=7", f"run={tmp_path / 'x'}"))
+    assert refused.returncode != 0
+    assert len(errors(refused.stderr)) == 1
+    assert re.match(r"error: rank \d of 2 .*env.agents=7 cannot be shared by 2 ranks", errors(refused.stderr)[0])
+
+
+def kill_one(words: list[str], run: Path) -> tuple[int, str]:
+    """Start two ranks, kill the second once a checkpoint is there; returns the exit code and what was said."""
+    command = torchrun("-m", "agents.train", *words, f"run={run}")
+    process = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    while not list_checkpoints(run):
+        assert process.poll() is None
+        time.sleep(0.05)
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True).stdout
+    for child in map(int, children.split()):
+        if b"RANK=1" in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
+            os.kill(child, signal.SIGKILL)
+    _, stderr = process.communicate(timeout=120)
+    return process.returncode, stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the rank to kill in /proc")
+@pytest.mark.parametrize("parallel", ["false", "true"])
+def test_a_killed_rank_ends_the_job_and_one_process_goes_on(parallel: str, room: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = [*TINY, *IN_TURNS, f"env.scene={room}", "algo.updates=400", "save_every=20", "log_every=20"]
+    words += [f"algo.parallel={parallel}"]
+    code, stderr = kill_one(words, run)
+    assert code != 0
+    assert errors(stderr) == [
+        "error: rank 1 of 2 ended without a word (killed, or out of memory?); what was saved is kept: go on with "
+        "resume=true, on any number of ranks"
+    ]
+    before = checkpoint(run)["step"]
+    assert before < 400
+    done(sys.executable, "-m", "agents.train", *words, f"run={run}", "resume=true")
+    assert checkpoint(run)["step"] == 400
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(20, 401, 20))
+    assert not (run / "frames").exists()
+
+
+@pytest.mark.slow
+def test_two_ranks_go_on_with_the_run_of_one_process(room: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = [*TINY, f"env.scene={room}", "algo=ppo", "policy.frames=1", "algo.rollout=16", f"run={run}"]
+    done(sys.executable, "-m", "agents.train", *words, "algo.steps=256")
+    first = checkpoint(run)
+    assert first["step"] == 256
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("steps: 256", "steps: 512"))
+    hashed = torchrun("tests/ranks.py", "hashes", str(tmp_path / "hash"), *words, "algo.steps=512", "resume=true")
+    done(*hashed)
+    assert checkpoint(run)["step"] == 512
+    a, b = (json.loads((tmp_path / f"hash.{i}").read_text()) for i in range(2))
+    assert a == b
+    assert len(set(a)) == 12  # 2 rollouts, 3 epochs, 2 mini-batches
+    assert any(not torch.equal(first["policy"][k], v) for k, v in checkpoint(run)["policy"].items())
