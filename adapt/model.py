@@ -102,8 +102,9 @@ class Adapted(nn.Module):
 
     @property
     def reads(self) -> frozenset[str]:
-        """What the active task needs: any of "image", "features", "layers"."""
-        return frozenset({"features"}) if self._disabled else self.method().reads
+        """What the active task needs: any of "image", "features", "layers"; with layers the features come along."""
+        reads = frozenset({"features"}) if self._disabled else self.method().reads
+        return reads - {"features"} if "layers" in reads else reads
 
     def forward(
         self,

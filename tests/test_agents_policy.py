@@ -94,7 +94,13 @@ def test_window_logits_equal_those_of_stacked_observations(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("method", "keys"),
-    [("features", {FEATURES}), ("side_tuning", {RGB, FEATURES}), ("fine_tune", {RGB}), ("scratch", {RGB})],
+    [
+        ("features", {FEATURES}),
+        ("side_tuning", {RGB, FEATURES}),
+        ("fine_tune", {RGB}),
+        ("progressive", {RGB}),  # which has the base compute inner maps anyway
+        ("scratch", {RGB}),
+    ],
 )
 def test_observations_hold_what_the_method_reads_and_no_more(method: str, keys: set[str]) -> None:
     cfg = config(f"adapt={method}")
