@@ -1,8 +1,9 @@
 """Writes ``.navmesh`` files byte by byte in the layout of habitat-sim and Detour, for tests.
 
-habitat-sim's `PathFinder::saveNavMesh`: int magic 'MSET', int version, int tiles, dtNavMeshParams; from version 2 on the
-NavMeshSettings (13 floats, 4 booleans); then per tile dtTileRef, int size, data. Detour's dtCreateNavMeshData: a tile is
-dtMeshHeader, vertices, dtPoly, dtLink, dtPolyDetail, detail vertices, detail triangles, dtBVNode, off-mesh connections.
+habitat-sim's `PathFinder::saveNavMesh`: int magic 'MSET', int version, int tiles, dtNavMeshParams; from version 2 on
+the NavMeshSettings (13 floats, 4 booleans); then per tile dtTileRef, int size, data. Detour's dtCreateNavMeshData: a
+tile is dtMeshHeader, vertices, dtPoly, dtLink, dtPolyDetail, detail vertices, detail triangles, dtBVNode, off-mesh
+connections.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def test_matrices_nest_and_mirrors_keep_the_front(tmp_path):
     )
     scene = load_scene(file.save(tmp_path / "a.gltf"))
     world = shift @ turn @ scale
-    expected = (TRIANGLE + [1, 0, 0]) @ world[:3, :3].T + world[:3, 3]
+    expected = (TRIANGLE + np.array([1, 0, 0])) @ world[:3, :3].T + world[:3, 3]
     found = corners(scene)[0]
     assert {tuple(v) for v in found.round(5).tolist()} == {tuple(v) for v in expected.round(5).tolist()}
     normal = np.cross(found[1] - found[0], found[2] - found[0])
@@ -176,7 +176,7 @@ def test_texture_transform_and_second_coordinates(tmp_path):
 
 
 def test_single_sided_faces_are_seen_from_the_front_only(tmp_path):
-    positions, uv, indices = quad()
+    positions, _, indices = quad()
     near, far = positions + np.float32([0, 0, 0]), positions * 3 + np.float32([-1, -1, -2])
     file = Gltf()
     file.put("materials", plain(1, 0, 0, 1), plain(0, 1, 0, 1) | {"doubleSided": True}, plain(0, 0, 1, 1))
@@ -202,11 +202,12 @@ def test_single_sided_faces_are_seen_from_the_front_only(tmp_path):
 
 
 def test_two_single_sided_faces_back_to_back_are_a_sheet_with_two_pictures(tmp_path):
-    positions, uv, indices = quad()
+    positions, _, indices = quad()
     file = Gltf().put("materials", plain(1, 0, 0, 1), plain(0, 0, 1, 1))
     other = [[1, 0, 2], [2, 0, 3]]
     file.alone(
-        file.part(0, positions=positions, indices=indices), file.part(1, positions=positions, indices=sum(other, []))
+        file.part(0, positions=positions, indices=indices),
+        file.part(1, positions=positions, indices=[*other[0], *other[1]]),
     )
     renderer = EmbreeRenderer([load_scene(file.save(tmp_path / "a.glb"))])
     camera = Camera(size=32, hfov=40, height=0.5)

@@ -61,11 +61,11 @@ def test_walkable_is_what_lies_on_the_polygons(tmp_path):
 
 @pytest.mark.parametrize("shift", [0.0, 0.017])
 def test_geodesic_distance_bends_round_the_corner_of_the_polygons(tmp_path, shift):
-    verts, polys = strips([tuple(np.add(r[:4], shift)) + (0.0,) for r in L])
+    verts, polys = strips([(*np.add(r[:4], shift), 0.0) for r in L])
     grid = NavGrid.from_navmesh(read_navmesh(save(tmp_path / "a.navmesh", tile(verts, polys))))
-    a, b = np.array([4.5, 0, 0.2]) + [shift, 0, shift], np.array([0.3, 0, 4.6]) + [shift, 0, shift]
+    a, b = np.array([4.5, 0, 0.2]) + np.array([shift, 0, shift]), np.array([0.3, 0, 4.6]) + np.array([shift, 0, shift])
     # The polygons are where the agent's centre can be: the exact way touches their inner corner, a point.
-    corner = np.array([1.0, 0, 1.0]) + [shift, 0, shift]
+    corner = np.array([1.0, 0, 1.0]) + np.array([shift, 0, shift])
     exact = np.linalg.norm(a - corner) + np.linalg.norm(b - corner)
     there = grid.distance(grid.field(b), a[None])[0]
     back = grid.distance(grid.field(a), b[None])[0]

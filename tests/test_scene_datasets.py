@@ -43,7 +43,7 @@ def dataset(tmp_path):
     """A dataset laid out as ReplicaCAD: configs in folders, wildcards, own entries, a scene."""
     root = tmp_path / "replica"
     mesh(root / "stages" / "flat.glb", TRIANGLE * 10)
-    mesh(root / "objects" / "chair" / "chair.glb", TRIANGLE + [1, 1, 1])
+    mesh(root / "objects" / "chair" / "chair.glb", TRIANGLE + np.array([1, 1, 1]))
     mesh(root / "objects" / "lamp" / "lamp.glb")
     write(
         root / "configs" / "stages" / "flat.stage_config.json",
@@ -103,12 +103,12 @@ def test_objects_are_placed_by_translation_rotation_and_scale(dataset):
     stage, chair, lamp, flat, tall = corners(opened.compose("apt_0"))
     np.testing.assert_allclose(stage, TRIANGLE * 10)
     # Scaled by its config file, turned by +90 degrees about Y (x becomes -z), then moved.
-    local = (TRIANGLE + [1, 1, 1]) * 2
+    local = (TRIANGLE + np.array([1, 1, 1])) * 2
     np.testing.assert_allclose(chair, np.stack([local[:, 2] + 10, local[:, 1], -local[:, 0]], 1), atol=1e-5)
     # The lamp's file says nothing of scale: the dataset's default holds, times the instance's.
     np.testing.assert_allclose(lamp, TRIANGLE * 6 + [0, 7, 0], atol=1e-5)
     np.testing.assert_allclose(flat, TRIANGLE * np.array([1.5, 3.0, 4.5]), atol=1e-5)
-    np.testing.assert_allclose(tall, (TRIANGLE + [1, 1, 1]) * [1, 5, 1], atol=1e-5)
+    np.testing.assert_allclose(tall, (TRIANGLE + np.array([1, 1, 1])) * [1, 5, 1], atol=1e-5)
 
 
 def test_translation_origin_is_the_centre_of_mass_unless_asset_local(dataset):
@@ -122,7 +122,7 @@ def test_translation_origin_is_the_centre_of_mass_unless_asset_local(dataset):
     _, centred, local, own = corners(opened.compose("configs/scenes/apt_0.scene_instance.json"))
     # Without a COM in the config it is the middle of the bounding box, which goes to the translation.
     np.testing.assert_allclose((centred.min(0) + centred.max(0)) / 2, [10, 0, 0], atol=1e-5)
-    np.testing.assert_allclose(local, (TRIANGLE + [1, 1, 1]) * 2 + [10, 0, 0], atol=1e-5)
+    np.testing.assert_allclose(local, (TRIANGLE + np.array([1, 1, 1])) * 2 + [10, 0, 0], atol=1e-5)
     np.testing.assert_allclose(own, TRIANGLE - [0, 1, 0] + [0, 5, 0], atol=1e-5)
 
 
@@ -175,7 +175,8 @@ def test_articulated_objects_stand_in_their_rest_pose(dataset):
     mesh(root / "urdf" / "fridge" / "door.glb")
     (root / "urdf" / "fridge" / "fridge.urdf").write_text(
         """<robot name="fridge"><link name="base"/>
-        <link name="door"><visual><origin xyz="0 0 1"/><geometry><mesh filename="door.glb" scale="2 2 2"/></geometry></visual></link>
+        <link name="door"><visual><origin xyz="0 0 1"/><geometry>
+        <mesh filename="door.glb" scale="2 2 2"/></geometry></visual></link>
         <joint name="hinge" type="revolute"><parent link="base"/><child link="door"/>
         <origin xyz="5 0 0" rpy="0 0 1.5707963267948966"/></joint></robot>"""
     )
