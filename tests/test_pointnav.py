@@ -89,6 +89,26 @@ def test_the_clock_runs_out_as_a_truncation() -> None:
     assert record["success"] == 0.0
 
 
+def test_depth_is_told_as_habitat_lab_tells_it() -> None:
+    # The wall is 2.95 m ahead of the level camera; above it there is sky, at which Habitat's depth is 0.
+    tasks = {
+        (0.0, 10.0, True): (0.295, 0.0),
+        (0.5, 5.0, True): (2.45 / 4.5, 0.0),
+        (0.5, 5.0, False): (2.95, 0.5),
+        (0.5, 1.5, True): (1.0, 0.0),
+    }
+    for (low, high, normalize), (wall_ahead, sky) in tasks.items():
+        nav = one(sensors=("depth",), min_depth=low, max_depth=high, normalize_depth=normalize)
+        depth = nav.observe()["depth"][0]
+        assert depth.shape == (16, 16, 1) and depth.dtype == np.float32
+        assert depth[7, 7, 0] == pytest.approx(wall_ahead, abs=1e-4)
+        assert depth[0, 7, 0] == pytest.approx(sky, abs=1e-6)
+        space = PointNavEnv(nav.places, nav.task, CAMERA).observation_space["depth"]
+        assert (space.low.min(), space.high.max()) == ((0.0, 1.0) if normalize else (low, high))
+    with pytest.raises(ValueError, match="min_depth must lie in"):
+        Task(min_depth=10.0)
+
+
 def test_side_tuning_variant_stops_by_itself_and_pays_ten() -> None:
     nav = one(variant="side_tuning")
     assert nav.task.actions == (FORWARD, LEFT, RIGHT)

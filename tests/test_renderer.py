@@ -55,12 +55,13 @@ def box(low, high):
 
 def pinhole(position, heading, pitch, camera):
     """Camera centre, and a ray per pixel of length 1 along the optical axis, by rotation matrices."""
-    size = camera.size
-    focal = size / (2 * math.tan(math.radians(camera.hfov) / 2))
-    row, column = np.mgrid[0:size, 0:size] + 0.5
-    rays = np.stack([(column - size / 2) / focal, -(row - size / 2) / focal, -np.ones((size, size))], -1)
+    rows, columns = camera.size, camera.columns
+    focal = columns / (2 * math.tan(math.radians(camera.hfov) / 2))
+    row, column = np.mgrid[0:rows, 0:columns] + 0.5
+    rays = np.stack([(column - columns / 2) / focal, -(row - rows / 2) / focal, -np.ones((rows, columns))], -1)
     c, s = math.cos(heading), math.sin(heading)
     yaw = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+    pitch = pitch + math.radians(camera.pitch)
     c, s = math.cos(pitch), math.sin(pitch)
     tilt = np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
     return np.add(position, [0, camera.height, 0]), rays @ (yaw @ tilt).T
@@ -78,7 +79,15 @@ def bilinear(image, u, v):
     return top * (1 - fy) + bottom * fy
 
 
-@pytest.mark.parametrize("camera", [Camera(), Camera(size=33, hfov=60, height=0.4)])
+CAMERAS = [
+    Camera(),
+    Camera(size=33, hfov=60, height=0.4),
+    Camera(size=24, width=40, hfov=79, height=0.88),
+    Camera(size=40, width=24, hfov=50, pitch=-20.0, near=0.05),
+]
+
+
+@pytest.mark.parametrize("camera", CAMERAS)
 def test_depth_normals_and_faces_of_a_box_room_are_the_closed_form(camera):
     low, high = np.array([-2.0, 0.0, -4.0]), np.array([3.0, 2.8, 1.5])
     renderer = EmbreeRenderer([scene_of(box(low, high))])
@@ -95,9 +104,7 @@ def test_depth_normals_and_faces_of_a_box_room_are_the_closed_form(camera):
         ordered = np.sort(hits, axis=-1)
         inside = ordered[..., 1] - ordered[..., 0] > 1e-3
         sign = np.sign(np.take_along_axis(rays, axis[..., None], -1))[..., 0]
-        np.testing.assert_allclose(
-            seen["normal"][n][inside], (-sign[..., None] * np.eye(3)[axis])[inside], atol=1e-6
-        )
+        np.testing.assert_allclose(seen["normal"][n][inside], (-sign[..., None] * np.eye(3)[axis])[inside], atol=1e-6)
         side = 2 * axis + (sign > 0)
         np.testing.assert_array_equal((seen["face"][n] // 2)[inside], side[inside])
         np.testing.assert_array_equal(seen["instance"][n], seen["face"][n] // 2 + 10)
@@ -137,15 +144,50 @@ def test_rgb_is_the_bilinear_texel_times_the_corner_colour():
     assert (seen["face"][0][outside] == -1).all()
 
 
+def test_a_wide_camera_sees_more_to_the_sides_and_less_above():
+    walls = box([-3, -1.75, -3], [3, 4.25, 3])
+    renderer = EmbreeRenderer([scene_of(walls, classes=np.repeat([0, 1, 2, 3, 4, 5], 2))])
+    # 100 degrees wide and 12 x 30 pixels: 51 degrees high.
+    seen = renderer.render([0], [[0, 0, 0]], [0], Camera(12, 100.0, width=30), ("semantic", "rgb"))
+    assert seen["semantic"].shape == (1, 12, 30) and seen["rgb"].shape == (1, 12, 30, 3)
+    row = seen["semantic"][0, 6]
+    assert (row[0], row[15], row[-1]) == (0, 4, 1)
+    assert set(seen["semantic"][0, :, 15]) == {4}
+    tall = renderer.render([0], [[0, 0, 0]], [0], Camera(30, 51.0, width=12), ("semantic",))["semantic"][0]
+    assert (tall[0, 6], tall[15, 6], tall[-1, 6]) == (3, 4, 2)
+
+
+def test_nothing_is_seen_before_the_near_and_beyond_the_far_plane():
+    planes = [quad([-50, 50, -z], [100, 0, 0], [0, -100, 0])[0] for z in (0.3, 2.0, 9.0)]
+    renderer = EmbreeRenderer([scene_of(np.concatenate(planes))])
+    for near, far, depth in ((0.01, 1000, 0.3), (0.31, 1000, 2.0), (2.5, 8.9, 0.0), (2.5, 9.1, 9.0), (0.01, 0.2, 0.0)):
+        camera = Camera(size=9, height=0, near=near, far=far)
+        seen = renderer.render([0], [[0, 0, 0]], [0], camera, ALL)
+        # The planes are perpendicular to the optical axis: planar depth is one number all over.
+        np.testing.assert_allclose(seen["depth"], depth, atol=1e-4)
+        assert ((seen["face"] >= 0) == (depth > 0)).all()
+        assert ((seen["rgb"] > 0).all(-1) == (depth > 0)).all()
+
+
+def test_depth_is_planar_to_a_millimetre_ten_metres_away():
+    corner, across, down = np.array([-16.0, 14.0, -6.0]), np.array([36.0, 4.0, -12.0]), np.array([1.0, -32.0, -6.0])
+    renderer = EmbreeRenderer([scene_of(quad(corner, across, down)[0])])
+    camera = Camera(size=64, hfov=60)
+    pose = np.array([1.2, 0.0, 3.4]), 0.2, 0.1
+    seen = renderer.render([0], [pose[0]], [pose[1]], camera, ("depth",), pitch=[pose[2]])["depth"][0]
+    eye, rays = pinhole(*pose, camera)
+    normal = np.cross(across, down)
+    np.testing.assert_allclose(seen, (corner - eye) @ normal / (rays @ normal), rtol=0, atol=1e-3)
+    assert 5 < seen.min() < 10 < seen.max() < 30
+
+
 def test_texture_is_upright_and_not_mirrored():
     red, green, blue, white = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
     image = np.array([[red, green], [blue, white]], np.uint8)
     triangles, st = quad([-2, 3.25, -2], [4, 0, 0], [0, -4, 0])
     scene = scene_of(triangles, uv=st, texture=[0, 0], textures=[image])
     rgb = EmbreeRenderer([scene]).render([0], [[0, 0, 0]], [0], Camera(size=4))["rgb"][0]
-    np.testing.assert_array_equal(
-        rgb[[0, 0, 3, 3], [0, 3, 0, 3]] > 128, np.array([red, green, blue, white]) > 128
-    )
+    np.testing.assert_array_equal(rgb[[0, 0, 3, 3], [0, 3, 0, 3]] > 128, np.array([red, green, blue, white]) > 128)
 
 
 def test_heading_turns_left_and_pitch_looks_up():
@@ -174,9 +216,7 @@ def test_nothing_hit_is_black_zero_and_minus_one():
         "face": -1,
     }.items():
         assert (seen[name] == empty).all(), name
-    assert {name: image.dtype for name, image in seen.items()} == {
-        n: np.dtype(d) for n, (d, _) in SENSORS.items()
-    }
+    assert {name: image.dtype for name, image in seen.items()} == {n: np.dtype(d) for n, (d, _) in SENSORS.items()}
 
 
 def test_no_ray_slips_through_a_closed_surface():
@@ -200,9 +240,7 @@ def many_scenes(count=5):
         color = rng.integers(0, 256, (many, 3, 3))
         texture = rng.integers(-1, 3, many)
         classes = rng.integers(0, 6, many)
-        scenes.append(
-            scene_of(triangles, uv=uv, color=color, texture=texture, textures=textures, classes=classes)
-        )
+        scenes.append(scene_of(triangles, uv=uv, color=color, texture=texture, textures=textures, classes=classes))
     return scenes
 
 
@@ -218,9 +256,7 @@ def test_a_batch_equals_its_single_images_bit_for_bit():
     for name in ALL:
         np.testing.assert_array_equal(batch[name], again[name])
     for n in (0, 1, 33, 69):
-        alone = EmbreeRenderer([scenes[index[n]]]).render(
-            [0], position[n : n + 1], heading[n : n + 1], Camera(64), ALL
-        )
+        alone = EmbreeRenderer([scenes[index[n]]]).render([0], position[n : n + 1], heading[n : n + 1], Camera(64), ALL)
         for name in ALL:
             np.testing.assert_array_equal(alone[name][0], batch[name][n])
 
@@ -274,7 +310,8 @@ def test_bad_scenes_cameras_and_devices_say_what_is_wrong():
         EmbreeRenderer([scene_of(triangles, texture=[0, 0], textures=[np.zeros((4, 4, 3))])])
     with pytest.raises(ValueError, match="corner_uv holds NaN"):
         EmbreeRenderer([scene_of(triangles, uv=st * np.nan)])
-    for bad in ({"size": 0}, {"hfov": 180}, {"height": math.nan}):
+    bads = [{"size": 0}, {"hfov": 180}, {"height": math.nan}, {"width": 0}, {"pitch": 91}, {"near": -1}, {"near": 2000}]
+    for bad in bads:
         with pytest.raises(ValueError, match=next(iter(bad))):
             Camera(**bad)
     scenes = [scene_of(triangles)]
