@@ -191,10 +191,15 @@ class DeltaMethod(Method):
     def skeleton_train(self, mode: bool) -> None:
         """Set the mode of the structure that `forward` runs."""
         self.skeleton.train(mode)
-        if self.config.norm in ("frozen", "affine"):
-            for module in self.skeleton.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+        own = self.own_tensors()
+        for name, module in self.skeleton.named_modules():
+            # In training mode they would write into the statistics, which are the base's.
+            if isinstance(module, _BatchNorm) and f"{name}.running_mean" not in own:
+                module.eval()
+
+    def own_tensors(self) -> dict[str, Tensor]:
+        """Parameters and buffers of the encoder, by name, that training may write into."""
+        return self.norm_tensors()
 
     def shared_tensors(self) -> dict[str, Tensor]:
         """All parameters and buffers of the encoder before the task's change: those of the base, without gradients."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from adapt.base import Base
 from adapt.deltas import DeltaConfig, DeltaMethod
-from adapt.method import Method
+from adapt.method import Incompatible, Method
 
 
 class Trunk(nn.Module):
@@ -62,21 +62,28 @@ class JointDeltaMethod(DeltaMethod):
         self.own_trunk: Trunk | None = None
 
     def join(self, earlier: Sequence[Method], private: Iterable[str]) -> None:
-        """Share the trunk of the earlier tasks, or begin one without the `private` tensors."""
+        """Share the trunk of the earlier tasks, or begin one without the `private` tensors.
+
+        Raises:
+            Incompatible: the trunk of the earlier tasks holds more or less than this task needs.
+        """
+        own = Trunk(self.base.encoder, private)
         trunks = (method.trunk for method in earlier if isinstance(method, JointDeltaMethod))
         shared = next((trunk for trunk in trunks if trunk is not None), None)
         if shared is None:
-            shared = self.own_trunk = Trunk(self.base.encoder, private)
+            shared = self.own_trunk = own
+        elif shared.tensors().keys() != own.tensors().keys():
+            raise Incompatible(
+                f"joint tasks of {self.name()} need the same settings, and earlier ones share other layers"
+            )
         # Not a submodule where another task owns it.
         object.__setattr__(self, "trunk", shared)
         self.train(self.training)
 
-    def skeleton_train(self, mode: bool) -> None:
-        """With a trunk all normalisation is trained, the task's own and the shared."""
-        if self.trunk is None:
-            super().skeleton_train(mode)
-        else:
-            self.skeleton.train(mode)
+    def own_tensors(self) -> dict[str, Tensor]:
+        """The task's own normalisation and the trunk."""
+        shared = {} if self.trunk is None else self.trunk.tensors()
+        return {**shared, **super().own_tensors()}
 
     def shared_tensors(self) -> dict[str, Tensor]:
         """The base's tensors, replaced by the trunk's where there is one."""

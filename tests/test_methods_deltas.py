@@ -525,6 +525,17 @@ class TestResidualAdapter:
             assert torch.equal(again(image=make_images(), task=task), output)
             assert torch.allclose(adapted.merge(task)(make_images()), output, atol=1e-5)
 
+    def test_tasks_that_could_not_be_loaded_again_are_not_compressed_together(self) -> None:
+        adapted = Adapted(make_base("conv"), SIZE)
+        for task in "abcd":
+            adapted.add(task, "residual_adapter")
+        a, b, c, d = (adapted.method(task) for task in "abcd")
+        with pytest.raises(ValueError, match="order in which they were added"):
+            compress_jointly([b, a], 0.5)
+        compress_jointly([b, c], 0.5)
+        with pytest.raises(ValueError, match="share output factors already"):
+            compress_jointly([a, d], 0.5)
+
     def test_joint_compression_of_nine_decathlon_tasks_takes_half(self) -> None:
         """1 + 0.54 of the base, Residual Adapters (CVPR 2018) Table 2 says 1.5."""
         adapters = wrap(random_base("resnet26"), "residual_adapter", norm="frozen").method().adapters()

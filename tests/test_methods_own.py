@@ -206,6 +206,12 @@ def test_psp_stores_shared_weights_once_and_one_bit_per_sign(tmp_path: Path) -> 
             assert torch.allclose(adapted.merge(task)(make_images()), output(adapted, task), atol=1e-5)
 
 
+def test_psp_tasks_need_the_same_statistics() -> None:
+    adapted = wrap(make_base("conv"), "psp", "a", SIZE)
+    with pytest.raises(Incompatible, match="same statistics"):
+        adapted.add("b", "psp", statistics="batch")
+
+
 def test_psp_with_statistics_of_the_batch_and_scrambled_start() -> None:
     base = make_base("conv")
     adapted = wrap(base, "psp", "a", SIZE, statistics="batch", start="plain").eval()

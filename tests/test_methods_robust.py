@@ -238,3 +238,31 @@ def test_a_base_that_is_asked_for_gradients_stays_as_it_is(method: str) -> None:
         loss.backward()
     optimiser.step()
     assert all(torch.equal(tensor, before[name]) for name, tensor in adapted.base.encoder.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("method", "first", "second"),
+    [
+        ("patch", {"joint": True}, {"joint": True, "norm": "frozen", "last_layer": "trained"}),
+        ("taps", {"joint": "standard"}, {"joint": "two_stage", "stage_samples": 12}),
+    ],
+)
+def test_joint_tasks_of_other_settings_are_refused(
+    method: str, first: dict[str, object], second: dict[str, object]
+) -> None:
+    adapted = wrap(make_base("depthwise"), method, "a", SIZE, **first)
+    with pytest.raises(Incompatible, match="same settings"):
+        adapted.add("b", method, **second)
+    assert adapted.tasks == ["a"]
+
+
+@pytest.mark.parametrize("norm", ["frozen", "trained", "affine", "statistics"])
+def test_statistics_of_the_base_are_never_written_into(norm: str) -> None:
+    base = make_base("depthwise")
+    before = copy.deepcopy(base.encoder.state_dict())
+    adapted = wrap(base, "lora", "a", SIZE, norm=norm).train()
+    for module in adapted.method().skeleton.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.training == (norm in ("trained", "statistics"))
+    adapted(make_images())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in base.encoder.state_dict().items())

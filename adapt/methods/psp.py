@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from adapt.base import Base
 from adapt.binary import pack_levels, unpack_levels
 from adapt.deltas import TaskNorm, norm_layers, weighted_layers
-from adapt.method import Method, MethodConfig
+from adapt.method import Incompatible, Method, MethodConfig
 from adapt.shared_weights import SharedWeights
 
 
@@ -59,6 +59,8 @@ class PSP(SharedWeights):
 
     def __init__(self, base: Base, config: PSPConfig, image_size: int, earlier: Sequence[Method] = ()) -> None:
         super().__init__(base, config, image_size, earlier)
+        if any(isinstance(m, PSP) and m.config.statistics != config.statistics for m in earlier):
+            raise Incompatible("psp tasks share one network and need the same statistics")
         generator = torch.Generator().manual_seed(config.seed + self.position)
         self.contexts = nn.Module()
         for name, layer in list(weighted_layers(self.encoder).items())[1:]:

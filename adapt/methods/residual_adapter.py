@@ -81,6 +81,8 @@ class ResidualAdapter(DeltaMethod):
         sharing = [m for m in earlier if isinstance(m, ResidualAdapter) and m.config.shared]
         self._owners = dict(sharing[0].deltas) if config.shared and sharing else {}
         super().__init__(base, config, image_size, earlier)
+        self._tasks: list[ResidualAdapter] = next((m._tasks for m in earlier if isinstance(m, ResidualAdapter)), [])
+        self._tasks.append(self)
         for key in self.deltas:
             layer = self.skeleton.get_submodule(key.replace("/", "."))
             layer.register_forward_hook(partial(self._add, key))
@@ -146,10 +148,16 @@ def compress_jointly(methods: Sequence[ResidualAdapter], rank: float) -> None:
         rank: K / min(out, in), in (0, 1].
 
     Raises:
-        ValueError: a task is compressed already, or the rank is not in (0, 1].
+        ValueError: a task is compressed already, they are in another order, other tasks of the base share factors
+            already, or the rank is not in (0, 1].
     """
     for method in methods:
         method._check_compressible(rank)
+    every = methods[0]._tasks
+    if [method for method in every if method in methods] != list(methods):
+        raise ValueError("give the tasks of one base in the order in which they were added")
+    if any(method.config.shared for method in every):
+        raise ValueError("other tasks share output factors already; compress all that shall share in one call")
     config = [replace(method.config, rank=rank, shared=True) for method in methods]
     for adapters in zip(*(method.adapters() for method in methods), strict=True):
         first = adapters[0]
