@@ -113,7 +113,7 @@ def base_share(method: Any) -> dict[str, float]:
     """`alpha`, the base's share that a side-tuned task has learned, if it has one."""
     if not isinstance(method, SideTuning) or not hasattr(method.merge_operator, "share"):
         return {}
-    return {"alpha": float(method.merge_operator.share())}
+    return {"alpha": float(method.merge_operator.share().detach())}
 
 
 def _without_nan(matrix: list[list[float]]) -> list[list[float | None]]:

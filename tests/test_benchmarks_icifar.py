@@ -1,0 +1,320 @@
+"""iCIFAR on few real images: the protocols, what forgets and what cannot, resuming, the command's errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from adapt import Base, Incompatible, load, load_base, wrap
+from adapt.base import random_base
+from adapt.benchmarks.benchmark import TaskData, Tensors, build_benchmark
+from adapt.compare import main as compare_main
+from adapt.datasets.packed import read_packed
+from adapt.supervised import protocols
+from adapt.supervised.learner import Learner, Plan, knows_earlier
+from adapt.supervised.optimisation import OptimiserConfig, TrainingConfig
+from adapt.supervised.protocols import Session, run_protocol, trained_alone
+from adapt.train import main, train
+from configs.compose import compose
+
+TASKS = ["classes_0_9", "classes_10_19", "classes_20_29"]
+
+
+@pytest.fixture(scope="module")
+def cifar(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 25 training and 10 test images of each class of CIFAR-100."""
+    full = read_packed(shared / "data" / "cifar100_a.medl.npz")
+    chosen: list[int] = []
+    for label in range(100):
+        of_class = full["y"] == label
+        for test, count in ((False, 25), (True, 10)):
+            chosen += np.flatnonzero(of_class & (full["is_test"].astype(bool) == test))[:count].tolist()
+    folder = tmp_path_factory.mktemp("cifar")
+    np.savez(folder / "cifar100.npz", x=full["x"][chosen], y=full["y"][chosen], is_test=full["is_test"][chosen])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tasks(cifar: Path) -> list[TaskData]:
+    return list(build_benchmark("icifar").tasks(cifar))
+
+
+@pytest.fixture
+def base() -> Base:
+    return random_base("fcn4")
+
+
+def plan(method: str, length: str = "3 steps", **settings: Any) -> Plan:
+    training = TrainingConfig(length, batch=50, test_batch=50)
+    return Plan(build_benchmark("icifar"), method, settings, training, OptimiserConfig(lr=1e-2, clip=1.0))
+
+
+def small(task: TaskData, count: int) -> Tensors:
+    assert isinstance(task.train, Tensors)
+    return task.train if count == 0 else Tensors(task.train.inputs[:count], task.train.targets[:count])
+
+
+class TestData:
+    def test_tasks_are_the_classes_in_order(self, tasks: list[TaskData], cifar: Path) -> None:
+        assert [task.name for task in tasks][:3] == TASKS
+        assert len(tasks) == 10
+        with np.load(cifar / "cifar100.npz") as file:
+            first = file["y"][~file["is_test"].astype(bool)]
+        third = tasks[2].train
+        assert isinstance(third, Tensors)
+        assert len(third) == 250
+        assert len(tasks[2].test) == 100  # type: ignore[arg-type]
+        assert np.array_equal(third.targets, first[(first >= 20) & (first < 30)] - 20)  # type: ignore[arg-type]
+        assert third.inputs.shape == (250, 3, 32, 32)
+        assert len({task.identity for task in tasks}) == 10
+
+    def test_boosting_repeats_one_task(self, cifar: Path) -> None:
+        boosted = build_benchmark("icifar", boosting=True).tasks(cifar)
+        assert len({task.identity for task in boosted}) == 1
+        assert len({task.name for task in boosted}) == 10
+
+    def test_features_are_standardised_before_the_readout(self, tasks: list[TaskData]) -> None:
+        readout = build_benchmark("icifar").readout((64,), tasks[0])
+        features = torch.randn(5, 64)
+        assert torch.allclose(readout(features), readout(7 * features), atol=1e-4)
+
+    def test_absent_classes_are_named(self, tmp_path: Path) -> None:
+        arrays = {"x": np.zeros((4, 32, 32, 3), np.uint8), "y": np.arange(4), "is_test": np.array([0, 0, 1, 1])}
+        np.savez(tmp_path / "cifar100.npz", **arrays)
+        with pytest.raises(ValueError, match="no images of the classes 10 to 19"):
+            build_benchmark("icifar").tasks(tmp_path)
+        np.savez(tmp_path / "cifar100.npz", x=arrays["x"], y=arrays["y"])
+        with pytest.raises(ValueError, match="has no is_test"):
+            build_benchmark("icifar").tasks(tmp_path)
+
+
+class TestProtocols:
+    @pytest.mark.parametrize(
+        ("method", "settings"),
+        [
+            ("features", {}),
+            ("side_tuning", {"side": "fcn4", "width": 1.0, "merge": "mlp2"}),
+            ("side_tuning", {"side": "fcn4", "width": 0.5, "dense": True}),
+            ("bn", {}),
+            ("fine_tune", {}),
+        ],
+    )
+    def test_additive_methods_forget_nothing_to_the_last_bit(
+        self, method: str, settings: dict[str, Any], base: Base, tasks: list[TaskData]
+    ) -> None:
+        if method == "bn":
+            base = random_base("resnet26", width=0.125)
+        before = base.sha256
+        outcome = run_protocol("sequential", Session(base, plan(method, **settings), tasks[:3]))
+        assert set(outcome.results.forgetting().values()) == {0.0}
+        assert set(outcome.results.forgetting("accuracy").values()) == {0.0}
+        assert Base(base.encoder, base.spec).sha256 == before
+
+    def test_one_fine_tuned_network_forgets(self, base: Base, tasks: list[TaskData]) -> None:
+        outcome = run_protocol("sequential", Session(base, plan("fine_tune", "10 passes", shared=True), tasks[:2]))
+        first = np.array(outcome.results.matrix("accuracy"))[:, 0]
+        assert first[0] > 0.25, "the first task is learned (chance is 0.1)"
+        assert first[1] < first[0] - 0.05
+        assert outcome.results.forgetting()[TASKS[0]] > 0.1
+        costs = outcome.costs()
+        assert costs["parameters"] == sum(p.numel() for p in base.encoder.parameters())
+        assert costs["head_parameters"] == 2 * 650
+
+    def test_positions_do_not_matter_to_methods_that_ignore_earlier_tasks(
+        self, base: Base, tasks: list[TaskData]
+    ) -> None:
+        chosen = plan("side_tuning", side="fcn4", width=0.5)
+        session = Session(base, chosen, tasks[:2], rigidity=True)
+        results = run_protocol("sequential", session).results
+        assert results.first[TASKS[1]] == trained_alone(session, tasks[1])
+        assert results.rigidity() == {TASKS[0]: 0.0, TASKS[1]: 0.0}
+
+    @pytest.mark.parametrize(
+        ("method", "settings", "knows"),
+        [
+            ("side_tuning", {"side": "fcn4", "width": 0.5}, False),
+            ("side_tuning", {"side": "fcn4", "width": 0.5, "dense": True}, True),
+            ("fine_tune", {}, False),
+            ("fine_tune", {"shared": True}, True),
+            ("ewc", {}, True),
+            ("psp", {}, True),
+            ("piggyback", {}, False),
+            ("taps", {"norm": "frozen"}, False),
+        ],
+    )
+    def test_who_looks_at_earlier_tasks(self, method: str, settings: dict[str, Any], knows: bool, base: Base) -> None:
+        assert knows_earlier(base, plan(method, **settings)) is knows
+
+    def test_rigidity_of_shared_weights_takes_extra_runs(self, base: Base, tasks: list[TaskData]) -> None:
+        session = Session(base, plan("ewc", "5 steps"), tasks[:2], rigidity=True)
+        results = run_protocol("sequential", session).results
+        assert results.first[TASKS[1]] != results.own()[TASKS[1]]
+        assert results.rigidity()[TASKS[1]] != 0.0
+
+    def test_single_tasks_do_not_meet(self, base: Base, tasks: list[TaskData]) -> None:
+        session = Session(base, plan("fine_tune", shared=True), tasks[:2])
+        outcome = run_protocol("single", session)
+        assert len(outcome.learners) == 2
+        assert outcome.results.final()[TASKS[1]] == trained_alone(session, tasks[1])
+
+    def test_joint_training_learns_all_tasks_at_once(self, base: Base, tasks: list[TaskData]) -> None:
+        outcome = run_protocol("joint", Session(base, plan("fine_tune", "12 passes", shared=True), tasks[:2]))
+        assert all(scores["accuracy"] > 0.2 for scores in outcome.results.final().values())
+        assert outcome.learners[0].images == 2 * 12 * 250
+
+    def test_dense_sides_take_part_but_stay(self, base: Base, tasks: list[TaskData]) -> None:
+        learner = Learner(base, plan("side_tuning", side="fcn4", width=0.5, dense=True))
+        learner.add(tasks[0])
+        learner.add(tasks[1])
+        first, second = (learner.adapted.method(name) for name in TASKS[:2])
+        assert not {id(p) for p in first.parameters()} & {id(p) for p in second.trainable()}
+        images = small(tasks[0], 4).inputs
+        learner.eval()
+        before = learner.adapted(images, task=TASKS[1])
+        with torch.no_grad():
+            for parameter in first.parameters():
+                parameter.mul_(2)
+        assert not torch.allclose(before, learner.adapted(images, task=TASKS[1]))
+
+    def test_side_alone_ignores_the_base(self, base: Base, tasks: list[TaskData]) -> None:
+        adapted = wrap(base, "side_tuning", image_size=32, side="fcn4", width=1.0, merge="side").eval()
+        images = small(tasks[0], 4).inputs
+        assert torch.equal(adapted(images), adapted(images, torch.zeros(4, 64)))
+
+    def test_unknown_protocols_and_no_tasks_are_refused(self, base: Base, tasks: list[TaskData]) -> None:
+        with pytest.raises(ValueError, match="did you mean 'sequential'"):
+            run_protocol("sequental", Session(base, plan("features"), tasks))
+        with pytest.raises(ValueError, match="no task to train"):
+            run_protocol("single", Session(base, plan("features"), []))
+
+
+def words(cifar: Path, run: Path, *more: str) -> list[str]:
+    return [
+        "benchmark=icifar",
+        "base=random",
+        "base.name=random/fcn4",
+        f"data={cifar}",
+        f"run={run}",
+        f"cache={run.parent / 'features'}",
+        f"tasks=[{','.join(TASKS)}]",
+        "training.batch=50",
+        "training.length=200 images",
+        *more,
+    ]
+
+
+class TestCommand:
+    def test_run_folder_and_comparison(
+        self, cifar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        side = words(cifar, tmp_path / "runs" / "side", "adapt=side_tuning", "rigidity=true")
+        features = words(cifar, tmp_path / "runs" / "features", "adapt=features", "rigidity=true")
+        result = train(compose("supervised", side))
+        train(compose("supervised", features))
+        folder = tmp_path / "runs" / "side"
+        stored = json.loads((folder / "result.json").read_text())
+        assert stored == json.loads(json.dumps(result))
+        expected = {"accuracy", "per_task", "forgetting", "rigidity", "parameters", "bits"}
+        assert expected <= stored.keys()
+        assert stored["forgetting"] == stored["forgetting_largest"] == stored["rigidity"] == 0.0
+        assert stored["parameters"] == 3 * (25_904 + 1)
+        assert stored["bits"] == 32 * stored["parameters"]
+        assert stored["accuracy"] == pytest.approx(np.mean([t["accuracy"] for t in stored["per_task"].values()]))
+        assert all(0 < t["alpha"] < 1 for t in stored["per_task"].values())
+        names = {"config.yaml", "versions.json", "metrics.jsonl", "tb", "result.json", "report.html", "report.md"}
+        assert names | {"adapter", "checkpoints"} <= {file.name for file in folder.iterdir()}
+        adapted = load(load_base("random/fcn4"), folder / "adapter")
+        assert adapted.tasks == TASKS
+        monkeypatch.setattr("sys.argv", ["x", f"run={tmp_path / 'runs'}", f"out={tmp_path / 'out'}"])
+        compare_main()
+        table = capsys.readouterr().out
+        assert "| side |" in table
+        assert "| features |" in table
+        page = (tmp_path / "out" / "comparison.md").read_text()
+        assert "Rank correlation" in page
+        assert (tmp_path / "out" / "comparison.html").is_file()
+
+    @pytest.mark.parametrize("method", ["adapt=side_tuning", "adapt=ewc"])
+    def test_a_killed_run_goes_on_as_if_nothing_happened(
+        self, method: str, cifar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        whole = train(compose("supervised", words(cifar, tmp_path / "whole", method, "rigidity=true")))
+        killed = words(cifar, tmp_path / "killed", method, "rigidity=true")
+        trained: list[str] = []
+        original = Learner.train
+
+        def dies(self: Learner, tasks: list[TaskData], log: Any = None) -> None:
+            if len(trained) == 2:
+                trained.clear()
+                raise KeyboardInterrupt
+            trained.append(tasks[0].name)
+            original(self, tasks, log)
+
+        monkeypatch.setattr(Learner, "train", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train(compose("supervised", killed))
+        with pytest.raises(ValueError, match="already holds a run"):
+            train(compose("supervised", killed))
+        if method == "adapt=ewc":  # again, in the extra runs of rigidity
+            with pytest.raises(KeyboardInterrupt):
+                train(compose("supervised", [*killed, "resume=true"]))
+        monkeypatch.setattr(Learner, "train", original)
+        resumed = train(compose("supervised", [*killed, "resume=true"]))
+        for result in (whole, resumed):
+            result.pop("seconds")
+        assert resumed == whole
+
+    @pytest.mark.parametrize(
+        ("more", "said"),
+        [
+            (["adapt=sidetuning"], "did you mean 'side_tuning'"),
+            (["protocol=sequental"], "did you mean 'sequential'"),
+            (["training.length=3 epochs"], "training.length: write <number>"),
+            (["training.batch=0"], "training.batch must be positive"),
+            (["optimiser.name=adm"], "did you mean 'adam'"),
+            (["tasks=[clases_0_9]"], "did you mean 'classes_0_9'"),
+            (["tasks=[classes_0_9,classes_0_9]"], "names a task twice"),
+            (["data=/nowhere"], "/nowhere is absent; icifar expects"),
+            (["adapt=features", "side_weights=/nowhere.pt"], "the method is features"),
+            (["side_weights=/nowhere.pt"], "no weights at /nowhere.pt"),
+            (["base=resnet44"], "add base.weights=<file>"),
+            (["resume=true"], "holds no run to resume"),
+            (["device=tpu"], "must be cpu, cuda or auto"),
+            (["test=some"], "choose from all, own"),
+        ],
+    )
+    def test_bad_input_is_one_line(
+        self,
+        more: list[str],
+        said: str,
+        cifar: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        overridden = {word.split("=")[0] for word in more}
+        given = [word for word in words(cifar, tmp_path / "x") if word.split("=")[0] not in overridden]
+        if "base" in overridden:
+            given = [word for word in given if not word.startswith("base.name=")]
+        monkeypatch.setattr("sys.argv", ["adapt.train", *given, *more])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        error = capsys.readouterr().err
+        assert stopped.value.code == 2
+        assert said in error
+        assert "Traceback" not in error
+        assert len(error.strip().splitlines()) == 1 or "expects" in said
+
+    def test_a_method_that_makes_no_sense_says_so(self, cifar: Path, tmp_path: Path) -> None:
+        with pytest.raises(Incompatible, match="batch"):
+            train(compose("supervised", words(cifar, tmp_path / "x", "adapt=adashare")))
+
+
+def test_every_protocol_is_documented() -> None:
+    text = (Path(__file__).resolve().parents[1] / "configs" / "supervised.yaml").read_text()
+    assert all(name in text for name in protocols.PROTOCOLS)
