@@ -23,8 +23,8 @@ MARGIN = 3
 REACH = 1.5
 # Surfaces less apart in height than this are one floor, metres.
 STOREY = 0.5
-# habitat-sim takes a point this far off the polygons as navigable, metres.
-TOLERANCE = 0.01
+# A point this far off the polygons is on them, metres: single precision of the file, and points that lie on the border.
+TOLERANCE = 1e-3
 FINER = (1.0, 0.5, 0.25)
 
 _log = logging.getLogger(__name__)

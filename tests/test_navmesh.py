@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from detour import inside, move_along_surface
 from navmesh_files import WALK, save, strips, tile
 
 from envs.navigation import NavGrid
@@ -152,3 +153,45 @@ def test_bad_files_give_one_clear_line(tmp_path):
         read_navmesh(save(tmp_path / "b.navmesh", tile(*strips(L), flags=[0, 0, 4])))
     with pytest.raises(ValueError, match=r"absent\.navmesh"):
         read_navmesh(tmp_path / "absent.navmesh")
+
+
+def maze(seed, size=12, spacing=0.6):
+    """A field of slanted quadrilaterals with a third of them missing: corners, polygons, outlines, neighbours."""
+    rng = np.random.default_rng(seed)
+    free = rng.random((size, size)) > 0.3
+    shift = rng.uniform(-0.15, 0.15, (size + 1, size + 1, 2))
+    numbers, polys = {}, []
+    for i, j in np.argwhere(free).tolist():
+        polys.append([numbers.setdefault(c, len(numbers)) for c in ((i, j), (i, j + 1), (i + 1, j + 1), (i + 1, j))])
+    flat = np.array([spacing * np.array(c) + shift[c] for c in numbers])
+    owner = {(p[k], p[(k + 1) % 4]): n for n, p in enumerate(polys) for k in range(4)}
+    neighbours = [[owner.get((p[(k + 1) % 4], p[k]), -1) for k in range(4)] for p in polys]
+    corners = np.stack([flat[:, 0], np.zeros(len(flat)), flat[:, 1]], axis=1)
+    return corners, polys, [flat[p] for p in polys], neighbours
+
+
+def test_steps_slide_and_collide_as_detour_and_habitat_sim_have_it(tmp_path):
+    corners, polys, outlines, neighbours = maze(0)
+    grid = NavGrid.from_navmesh(read_navmesh(save(tmp_path / "a.navmesh", tile(corners, polys))))
+    rng = np.random.default_rng(1)
+    apart, flags = [], []
+    for _ in range(2500):
+        polygon = int(rng.integers(len(polys)))
+        start = rng.dirichlet(np.ones(4)) @ outlines[polygon]
+        if not inside(start, outlines[polygon]):
+            continue
+        heading = rng.uniform(-math.pi, math.pi)
+        end = start - 0.25 * np.array([math.sin(heading), math.cos(heading)])
+        expected = move_along_surface(outlines, neighbours, polygon, start, end)
+        now, collided = grid.step([[start[0], 0.0, start[1]]], [heading], 0.25)
+        # habitat-sim: collided where the squared way made + 1e-5 is less than the squared way asked for.
+        held = np.sum((expected - start) ** 2) + 1e-5 < np.sum((end - start) ** 2)
+        apart.append(np.linalg.norm(now[0, [0, 2]] - expected))
+        flags.append((held, bool(collided[0])))
+    apart, (held, collided) = np.array(apart), np.array(flags).T
+    assert held.sum() > 250
+    assert np.median(apart) < 1e-9
+    assert np.quantile(apart[held], 0.9) < 2e-3  # the tolerance of the border
+    # Round corners Detour may jump to the end of the step where we walk up to them.
+    assert np.quantile(apart, 0.98) < 0.02
+    assert (held == collided).mean() > 0.98
