@@ -6,10 +6,13 @@ line (``key=value``, ``group=choice``, ``-m group=a,b`` to sweep, ``--help``).
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 import re
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +74,7 @@ def cli(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]
                 main(cfg)
 
         def command() -> None:
-            with _errors_on_one_line():
+            with _errors_on_one_line(), _first_rank_speaks():
                 words = [a for a in sys.argv[1:] if not a.startswith("-") and "=" in a]
                 _check_choices(words)
                 if not {"-m", "--multirun"} & set(sys.argv) and not any(a.startswith("-") for a in sys.argv[1:]):
@@ -95,6 +98,18 @@ class _errors_on_one_line:
             keep_lines = getattr(error, "keep_lines", False)
             sys.stderr.write(f"error: {error if keep_lines else ' '.join(str(error).split())}\n")
             raise SystemExit(2) from error
+
+
+@contextlib.contextmanager
+def _first_rank_speaks() -> Iterator[None]:
+    """What is wrong with the words is wrong on all of torchrun's ranks; the others give the first time to say it."""
+    try:
+        yield
+    except ConfigError as error:
+        if os.environ.get("RANK", "0") != "0":
+            time.sleep(5.0)
+            raise SystemExit(2) from error
+        raise
 
 
 def _check_missing(cfg: DictConfig) -> None:
