@@ -19,7 +19,7 @@ from envs.episodes import (
 )
 from envs.navigation import NavGrid
 from envs.pointnav import Place
-from envs.scan_source import ScanSettings, load_scan
+from envs.scan_source import ScanSettings, episode_settings, load_scan
 
 T = TypeVar("T")
 
@@ -158,7 +158,8 @@ def _recorded(
             read.setdefault(episode.scene_id, []).append(episode)
     places = []
     for name, kept in read.items():
-        loaded, grid = load_scan(name, settings, **asdict(body))
+        own = episode_settings(settings, kept[0].extra.get("scene_dataset_config"))
+        loaded, grid = load_scan(name, own, **asdict(body))
         if unfit == "skip":
             fitting = fitting_episodes(grid, kept)
             if len(fitting) < len(kept):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from envs.navigation import NavGrid
 from envs.navmesh import NavMesh, read_navmesh
 from envs.scans import load_assets, load_scene
 from envs.scene import Scene
-from envs.scene_datasets import SCENE_INSTANCE, Composition, SceneDataset, compose_file
+from envs.scene_datasets import DATASET_CONFIG, SCENE_INSTANCE, Composition, SceneDataset, compose_file
 
 # Habitat-Lab strips this from the scene ids of episodes.
 HABITAT_PREFIX = "data/scene_datasets/"
@@ -91,8 +92,7 @@ def locate_scene(scene: str, scenes_dir: str) -> Path:
     Raises:
         FileNotFoundError: There is none; the message says where it was looked for.
     """
-    plain = scene.replace("\\", "/").removeprefix("./").removeprefix(HABITAT_PREFIX)
-    candidates = [Path(scene), Path(scenes_dir) / plain]
+    candidates = _places(scene, scenes_dir)
     found = next((file for file in candidates if file.is_file()), None)
     if found is None:
         raise FileNotFoundError(
@@ -102,9 +102,28 @@ def locate_scene(scene: str, scenes_dir: str) -> Path:
     return found
 
 
+def episode_settings(settings: ScanSettings, dataset: object) -> ScanSettings:
+    """The settings for the scenes of episodes that name a ``scene_dataset_config``, where that file is there.
+
+    A dataset in the settings goes first.
+    """
+    if settings.dataset is not None or not isinstance(dataset, str) or not dataset.endswith(DATASET_CONFIG):
+        return settings
+    found = next((file for file in _places(dataset, settings.scenes_dir) if file.is_file()), None)
+    return settings if found is None else replace(settings, dataset=str(found))
+
+
+def _places(name: str, scenes_dir: str) -> list[Path]:
+    """Where a file that an episode names may be."""
+    plain = name.replace("\\", "/").removeprefix("./").removeprefix(HABITAT_PREFIX)
+    return [Path(name), Path(scenes_dir) / plain]
+
+
 def _find(scene: str, settings: ScanSettings) -> Path | Composition:
     if settings.dataset is not None:
-        return SceneDataset.open(settings.dataset).compose(scene)
+        is_file = any(file.is_file() for file in _places(scene, settings.scenes_dir))
+        file = locate_scene(scene, settings.scenes_dir) if is_file and scene.lower().endswith(SUFFIXES) else None
+        return _open(settings.dataset, _changed(settings.dataset)).compose(scene, file)
     if scene.endswith(SCENE_INSTANCE):
         return compose_file(locate_scene(scene, settings.scenes_dir))
     if Path(scene).suffix.lower() not in SUFFIXES:
@@ -113,6 +132,17 @@ def _find(scene: str, settings: ScanSettings) -> Path | Composition:
             "without env.dataset, the name of a dataset's scene"
         )
     return locate_scene(scene, settings.scenes_dir)
+
+
+@lru_cache(4)
+def _open(dataset: str, changed: int) -> SceneDataset:
+    """The dataset, listed once for all its scenes."""
+    return SceneDataset.open(dataset)
+
+
+def _changed(file: str) -> int:
+    """When a file was last written, in nanoseconds; 0 where there is none."""
+    return Path(file).stat().st_mtime_ns if Path(file).is_file() else 0
 
 
 def _check_fit(scene: Scene, mesh: NavMesh, file: Path) -> None:

@@ -76,11 +76,13 @@ class SceneDataset:
         path: The file.
         templates: For each section of `KINDS`, its templates.
         navmeshes: Files by name.
+        stage_defaults: Attributes of stages that are listed nowhere.
     """
 
     path: Path
     templates: dict[str, list[Template]] = field(default_factory=dict)
     navmeshes: dict[str, Path] = field(default_factory=dict)
+    stage_defaults: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def open(cls, path: str | Path) -> SceneDataset:
@@ -98,6 +100,7 @@ class SceneDataset:
         try:
             for kind, ending in KINDS.items():
                 dataset.templates[kind] = list(_templates(raw.get(kind, {}), ending, path.parent))
+            dataset.stage_defaults = raw.get("stages", {}).get("default_attributes", {})
             named = raw.get("navmesh_instances", {})
             dataset.navmeshes = {name: path.parent / file for name, file in named.items() if isinstance(file, str)}
         except (AttributeError, TypeError) as error:
@@ -109,11 +112,12 @@ class SceneDataset:
         kind = "scene_instances" if self.templates["scene_instances"] else "stages"
         return sorted({template.stem for template in self.templates[kind]})
 
-    def compose(self, scene: str) -> Composition:
+    def compose(self, scene: str, file: Path | None = None) -> Composition:
         """Find what a scene is made of.
 
         Args:
             scene: Name, handle or path of a scene instance, or of a stage that is a scene by itself.
+            file: The mesh that is taken as a stage where the dataset does not list the scene, as Habitat does.
 
         Raises:
             ValueError: There is no such scene, stage or object (the message names near ones), or a file it is made of
@@ -125,6 +129,8 @@ class SceneDataset:
         if instance is not None:
             return self._of_instance(instance)
         stage = self._find("stages", scene)
+        if stage is None and file is not None:
+            stage = Template(file.as_posix(), self.stage_defaults, file.parent, file)
         if stage is None:
             near = get_close_matches(plain_name(scene), self.scene_names(), n=3, cutoff=0.5)
             hint = f"did you mean {', '.join(near)}?" if near else f"it has {', '.join(self.scene_names()[:5])}, ..."

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 import math
@@ -10,6 +11,7 @@ from gltf_files import TRIANGLE, Gltf
 from navmesh_files import save, strips, tile
 from shapes import floor, room, scene
 
+from envs.places import Body, scans
 from envs.scan_source import ScanSettings, load_scan
 from envs.scans import load_assets, load_scene
 from envs.scene_datasets import SceneDataset, compose_file, placement
@@ -274,3 +276,24 @@ def test_a_dataset_scene_with_its_navmesh(dataset):
     save(dataset.parent / "navmeshes" / "flat.navmesh", tile(*strips([(1, 3, 1, 3, 0.0)])))
     _, grid = load_scan("apt_0", settings, **BODY)
     assert grid.island_areas == pytest.approx([4.0])
+
+
+def test_episodes_may_name_their_dataset(tmp_path):
+    root = tmp_path / "scene_datasets"
+    building(root / "hm3d" / "val" / "00800-X" / "X.basis.glb", z_up=True)
+    # The dataset lists another scene; Habitat takes X with the defaults of its stages.
+    config = {"stages": {"paths": {".glb": ["train/*/*.basis.glb"]}}}
+    write(root / "hm3d" / "hm3d_basis.scene_dataset_config.json", config)
+    scene_id = "hm3d/val/00800-X/X.basis.glb"
+    episode = {
+        "episode_id": "0",
+        "scene_id": scene_id,
+        "scene_dataset_config": "./data/scene_datasets/hm3d/hm3d_basis.scene_dataset_config.json",
+        "start_position": [1.0, 0.0, 1.0],
+        "start_rotation": [0, 0, 0, 1],
+        "goals": [{"position": [5.0, 0.0, 3.0], "radius": None}],
+    }
+    file = tmp_path / "val.json.gz"
+    file.write_bytes(gzip.compress(json.dumps({"episodes": [episode]}).encode()))
+    (place,) = scans(None, str(file), "val", 1, 0, Body(), ScanSettings(scenes_dir=str(root)))
+    np.testing.assert_allclose(np.ptp(place.scene.vertices, axis=0), [6.2, 2.5, 4.2], atol=1e-5)
