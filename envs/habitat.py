@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from envs.episodes import scene_name
 from envs.pointnav import Task
 from envs.renderer import Camera
 
-__all__ = ["HabitatNav", "HabitatPlace", "HabitatVecEnv", "Settings", "make_places", "rules"]
+__all__ = ["HabitatNav", "HabitatPlace", "HabitatVecEnv", "Settings", "dataset_paths", "make_places", "rules"]
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,18 @@ def make_places(settings: Settings) -> list[HabitatPlace]:
     if not names:
         raise ValueError(f"{file} has no scenes")
     return [HabitatPlace(settings, name) for name in names]
+
+
+def dataset_paths(settings: Settings) -> tuple[Path, Path]:
+    """The episode file of the split, and the folder that its scenes are relative to.
+
+    Raises:
+        ImportError: Habitat-Lab is not installed.
+        ValueError: The config is wrong.
+    """
+    # Which simulator will run does not matter here, and may be what is missing.
+    dataset = compose(replace(settings, simulator="sidestep")).habitat.dataset
+    return Path(dataset.data_path.format(split=dataset.split)), Path(dataset.scenes_dir)
 
 
 @dataclass

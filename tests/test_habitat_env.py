@@ -1,0 +1,235 @@
+"""``env=habitat``: Habitat-Lab, on the embedded simulator, as this project's VecEnv (make test-habitat)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from habitat_rooms import write_room, write_split
+
+from configs.compose import FOLDER
+from envs.habitat import HabitatVecEnv, Settings, make_places, rules
+from envs.navigation import NavGrid
+from envs.pointnav import Place, Task
+from envs.renderer import Camera
+from envs.scans import load_scene
+from envs.vector import PointNavVecEnv
+
+ROOT = Path(__file__).resolve().parents[1]
+pytestmark = [
+    pytest.mark.habitat,
+    pytest.mark.skipif(find_spec("habitat") is None, reason="needs Habitat-Lab: make test-habitat"),
+    pytest.mark.filterwarnings("ignore"),
+]
+
+
+@pytest.fixture(scope="module")
+def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two rooms, 6 training and 3 held-out episodes in each."""
+    folder = tmp_path_factory.mktemp("rooms")
+    meshes = [write_room(folder, "long", 6.0), write_room(folder, "short", 5.0)]
+    write_split(folder, "train", meshes, 6)
+    write_split(folder, "val", meshes, 3, seed=1)
+    return folder
+
+
+def settings(rooms: Path, split: str = "val", task: dict[str, Any] | None = None, **changes: Any) -> Settings:
+    env = yaml.safe_load((FOLDER / "env/habitat.yaml").read_text())
+    env.update({"simulator": "sidestep", "episodes": str(rooms), "scenes_dir": str(rooms), **changes})
+    env["camera"]["size"] = 16
+    env["task"].update({"sensors": ["rgb", "depth", "map"], "max_steps": 60, **(task or {})})
+    return Settings.of(env, split)
+
+
+def ours(rooms: Path, made: Settings) -> list[Place]:
+    """The same places in the embedded environment."""
+    from envs.episodes import read_episodes
+
+    episodes = read_episodes(rooms / "val/val.json.gz")
+    found = []
+    for name in ("long.ply", "short.ply"):
+        scene = load_scene(rooms / name)
+        found.append(Place(scene, NavGrid.build(scene), tuple(e for e in episodes if e.scene_id == name)))
+    return found
+
+
+def play(env: Any, actions: np.ndarray) -> Iterator[tuple[Any, ...]]:
+    yield (env.reset(),)
+    for row in actions:
+        yield env.step(row)
+        if not env.active.any():
+            return
+
+
+@pytest.mark.parametrize("variant", ["habitat", "side_tuning"])
+def test_equals_the_embedded_environment(rooms: Path, variant: str) -> None:
+    made = settings(rooms, task={"variant": variant})
+    task, camera = rules(made)
+    assert task == Task(variant=variant, sensors=("rgb", "depth", "map"), max_steps=60, map_size=40, map_extent=14.0)
+    assert camera == Camera(size=16)
+    theirs = HabitatVecEnv(make_places(made), task, camera, 1, None)
+    mine = PointNavVecEnv(ours(rooms, made), task, camera, 1, None)
+    rng = np.random.default_rng(0)
+    # Mostly forward and turns, now and then STOP where there is one.
+    chances = [0.02, 0.58, 0.2, 0.2] if variant == "habitat" else [0.6, 0.2, 0.2]
+    actions = rng.choice(len(chances), (6 * 60, 1), p=chances)
+    records = 0
+    try:
+        assert theirs.observation_space == mine.observation_space
+        assert theirs.action_space == mine.action_space
+        for a, b in zip(play(theirs, actions), play(mine, actions), strict=True):
+            active = mine.active
+            assert np.array_equal(theirs.active, active)
+            for key in b[0]:
+                if active[0] or len(b) == 1:
+                    np.testing.assert_allclose(a[0][key].astype(float), b[0][key].astype(float), atol=1e-5, err_msg=key)
+            if len(b) == 1:
+                continue
+            np.testing.assert_allclose(a[1], b[1], atol=1e-6)
+            assert a[1].dtype == np.float32
+            assert np.array_equal(a[2], b[2])
+            if b[2][0]:
+                records += 1
+                told, own = a[3][0], b[3][0]
+                assert told["TimeLimit.truncated"] == own["TimeLimit.truncated"]
+                assert told["is_success"] == own["is_success"]
+                for key in own["terminal_observation"]:
+                    one, other = told["terminal_observation"][key], own["terminal_observation"][key]
+                    np.testing.assert_allclose(one.astype(float), other.astype(float), atol=1e-5)
+                assert told["nav"].keys() == own["nav"].keys()
+                for key, value in own["nav"].items():
+                    if key != "scene_id":
+                        assert told["nav"][key] == (value if isinstance(value, str) else pytest.approx(value, abs=1e-3))
+            if active[0]:
+                assert theirs.nav.agents.steps[0] == mine.nav.agents.steps[0]
+                assert theirs.nav.agents.distance[0] == pytest.approx(mine.nav.agents.distance[0], abs=1e-6)
+                assert theirs.nav.episode(0).episode_id == mine.nav.episode(0).episode_id
+        assert records == 6
+    finally:
+        theirs.close()
+
+
+def test_every_episode_once_and_the_expert_solves_it(rooms: Path) -> None:
+    made = settings(rooms, task={"sensors": ["rgb"], "max_steps": 100})
+    places = make_places(made)
+    assert [p.name for p in places] == ["long", "short"]
+    task, camera = rules(made)
+    env = HabitatVecEnv(places, task, camera, 2, None)
+    try:
+        seen = env.reset()
+        assert seen["rgb"].flags.c_contiguous
+        records = []
+        while env.active.any():
+            _, _, dones, infos = env.step(env.nav.expert())
+            records += [infos[n]["nav"] for n in np.flatnonzero(dones)]
+        expected = sorted((p.name, e.episode_id) for p in places for e in p.episodes)
+        assert sorted((r["scene_id"], r["episode_id"]) for r in records) == expected
+        assert len(set(expected)) == 6
+        assert all(r["success"] for r in records)
+        assert np.mean([r["spl"] for r in records]) > 0.9
+        # Idle agents: nothing happens, and nothing is counted.
+        _, rewards, dones, infos = env.step(np.zeros(2, np.int64))
+        assert not rewards.any()
+        assert not dones.any()
+        assert env.nav.picture(16).shape == (2, 16, 16, 3)
+    finally:
+        env.close()
+    plan = places[0].floor_plan(places[0].episodes[0])
+    assert plan["navigable"].any()
+    goal = np.asarray(places[0].episodes[0].goals[0].position)[[0, 2]]
+    np.testing.assert_allclose(plan["expert_path"][-1], goal, atol=1e-3)
+
+
+def test_training_episodes_go_round_for_ever_with_a_seed(rooms: Path) -> None:
+    made = settings(rooms, "train", {"sensors": [], "max_steps": 2}, episodes_per_scene=None)
+    places = make_places(made)
+    task, camera = rules(made)
+
+    def identities(seed: int) -> list[Any]:
+        env = HabitatVecEnv(places, task, camera, 2, seed)
+        try:
+            env.reset()
+            found = []
+            for _ in range(16):
+                found.append([env.nav.episode(n) for n in range(2)])
+                env.step(np.array([2, 2]))
+                env.step(np.array([2, 2]))
+            return found
+        finally:
+            env.close()
+
+    first = identities(0)
+    assert first == identities(0)
+    assert first != identities(1)
+    # Two workers, two scenes: each has its own.
+    assert {row[0].scene_id for row in first} == {"long"}
+    assert {row[1].scene_id for row in first} == {"short"}
+    assert len({row[0].episode_id for row in first}) == 6
+
+
+def test_settings_reach_habitat_lab(rooms: Path) -> None:
+    made = settings(rooms, overrides=["habitat.simulator.turn_angle=30"], task={"turn": None, "forward": 0.5})
+    task, _ = rules(made)
+    assert (task.turn, task.forward, task.max_steps) == (30.0, 0.5, 60)
+    assert rules(settings(rooms, task={"max_steps": None}))[0].max_steps == 500
+    for changes, said in (
+        ({"config": "benchmark/nav/pointnav/nowhere.yaml"}, "No file found"),
+        ({"overrides": ["habitat.nonsense=1"]}, "nonsense"),
+        ({"task": {"turn": 7.5}}, "whole number of degrees"),
+        ({"overrides": ["~habitat.task.actions.turn_left"]}, "must have the actions"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            rules(settings(rooms, **changes))
+    with pytest.raises(FileNotFoundError, match="is not there"):
+        make_places(settings(rooms, episodes=str(rooms / "nowhere")))
+    with pytest.raises(ValueError, match="choose from habitat_sim, sidestep"):
+        settings(rooms, simulator="unity")
+
+
+def test_a_simulator_that_cannot_start_is_one_error(rooms: Path, tmp_path: Path) -> None:
+    made = settings(rooms)
+    places = make_places(made)
+    episodes = list(places[0].episodes)
+    for episode in episodes:
+        episode.scene_id = str(tmp_path / "gone.glb")
+    task, camera = rules(made)
+    with pytest.raises(ValueError, match=r"gone\.glb"):
+        HabitatVecEnv([places[0].only(episodes)], task, camera, 1, None)
+
+
+def command(module: str, *words: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", f"agents.{module}", *words]
+    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_training_and_evaluation_from_the_command_line(rooms: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    env = ["env=habitat", "env.simulator=sidestep", f"env.episodes={rooms}", f"env.scenes_dir={rooms}"]
+    tiny = ["env.agents=2", "env.camera.size=32", "env.task.max_steps=80", "base=random", "adapt.width=0.25"]
+    tiny += ["policy.hidden=[32]", "policy.frames=2", "algo=dagger", "algo.updates=6", "algo.warmup_frames=64"]
+    tiny += ["algo.buffer_frames=1024", "algo.learner.batch_size=16", "log_every=3"]
+    trained = command("train", *env, *tiny, f"run={run}")
+    assert trained.returncode == 0, trained.stderr
+    judged = command("evaluate", f"run={run}")
+    assert judged.returncode == 0, judged.stderr
+    result = json.loads((run / "result.json").read_text())
+    assert (result["episodes"], result["scenes"], result["expert.success"]) == (6, 2, 1.0)
+    records = [json.loads(line) for line in (run / "eval/val/agent.jsonl").read_text().splitlines()]
+    assert len({(r["scene_id"], r["episode_id"]) for r in records}) == 6
+    assert (run / "report.html").stat().st_size > 10_000
+    assert len(list((run / "eval/val").glob("topdown_*.npz"))) == 6
+    said = command("doctor", *env)
+    assert said.returncode == 0, said.stdout
+    assert "all 2 scenes are in" in said.stdout
+    lacking = command("doctor", *env, "env.simulator=habitat_sim", "env.split=test")
+    assert lacking.returncode == 1
+    assert "missing habitat-sim is not installed" in lacking.stdout
+    assert "test.json.gz is not there" in lacking.stdout

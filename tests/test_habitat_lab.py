@@ -1,0 +1,352 @@
+"""The embedded simulator under Habitat-Lab's own environments, measures, sensors and datasets (make test-habitat)."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from habitat_rooms import describe, write_room, write_split
+
+from envs import habitat_stand_ins
+from envs.episodes import Episode, read_episodes, write_episodes
+from envs.navigation import NavGrid
+from envs.pointnav import FORWARD, LEFT, RIGHT, STOP, Place, PointNav, Task
+from envs.renderer import Camera
+from envs.scans import load_scene
+
+pytestmark = [
+    pytest.mark.habitat,
+    pytest.mark.skipif(find_spec("habitat") is None, reason="needs Habitat-Lab: make test-habitat"),
+    # Habitat-Lab and its gym are older than some of what they import.
+    pytest.mark.filterwarnings("ignore"),
+]
+CONFIG = "benchmark/nav/pointnav/pointnav_habitat_test.yaml"
+NAMES = {STOP: "stop", FORWARD: "move_forward", LEFT: "turn_left", RIGHT: "turn_right"}
+BLIND = [f"~habitat.simulator.agents.main_agent.sim_sensors.{name}_sensor" for name in ("rgb", "depth")]
+MEASURES = [
+    f"+habitat/task/measurements@habitat.task.measurements.{name}={name}"
+    for name in ("soft_spl", "collisions", "num_steps")
+]
+Walk = tuple[str, list[int]]
+
+
+@pytest.fixture(scope="module")
+def habitat() -> Any:
+    habitat_stand_ins.install()
+    import habitat
+    from habitat.core.logging import logger
+
+    import envs.habitat_simulator  # noqa: F401
+
+    logger.setLevel("WARNING")
+    return habitat
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scenes")
+    write_split(folder, "train", [write_room(folder)], 12)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def house(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("house")
+    (folder / "house.glb").symlink_to(shared / "data/aws_small_house.glb")
+    describe(folder / "house.glb")
+    write_split(folder, "train", [folder / "house.glb"], 100)
+    return folder
+
+
+def config(habitat: Any, folder: Path, *overrides: str) -> Any:
+    paths = f"'{folder}/{{split}}/{{split}}.json.gz'"
+    words = ["habitat.simulator.type=Sidestep-v0", f"habitat.dataset.scenes_dir={folder}"]
+    return habitat.get_config(CONFIG, [*words, f"habitat.dataset.data_path={paths}", *MEASURES, *overrides])
+
+
+def in_order(habitat: Any, folder: Path, *overrides: str) -> Any:
+    """An environment that plays the episodes of the file in their order."""
+    options = "habitat.environment.iterator_options"
+    words = [f"{options}.shuffle=False", f"{options}.group_by_scene=False", f"{options}.max_scene_repeat_steps=-1"]
+    return habitat.Env(config(habitat, folder, *words, *overrides))
+
+
+def ours(folder: Path, mesh: str, episodes: list[Episode], **task: Any) -> PointNav:
+    scene = load_scene(folder / mesh)
+    place = Place(scene, NavGrid.build(scene), tuple(episodes))
+    return PointNav([place], Task(**{"sensors": (), **task}), Camera(size=16), 1, seed=None)
+
+
+def choose(kind: int, nav: PointNav, step: int, rng: np.random.Generator) -> int:
+    """Expert; the expert with random slips; random; forward until the clock runs out; a tour that stops anywhere."""
+    expert = int(nav.expert()[0])
+    if kind == 0:
+        return expert
+    if kind == 1:
+        return int(rng.choice([FORWARD, LEFT, RIGHT])) if rng.random() < 0.3 else expert
+    if kind == 2:
+        return int(rng.choice(4, p=[0.005, 0.695, 0.15, 0.15]))
+    if kind == 3:
+        return LEFT if step % 50 == 49 else FORWARD
+    return STOP if step == 40 else [FORWARD, FORWARD, FORWARD, LEFT, FORWARD, RIGHT][step % 6]
+
+
+def on_floor(goal: Any) -> Any:
+    """A polar goal as metres ahead and to the left: close to the goal its bearing is ill-conditioned."""
+    return goal[0] * np.array([math.cos(goal[1]), math.sin(goal[1])])
+
+
+def test_one_hundred_episodes_in_the_house_have_the_measures_of_habitat_lab(habitat: Any, house: Path) -> None:
+    episodes = read_episodes(house / "train/train.json.gz")
+    assert len(episodes) == 100
+    env, nav = in_order(habitat, house, *BLIND), ours(house, "house.glb", episodes)
+    rng = np.random.default_rng(0)
+    succeeded, collided, timed_out = 0, 0, 0
+    task = env._config.task
+    for number, episode in enumerate(episodes):
+        seen = env.reset()
+        nav.reset(np.array([0]))
+        assert env.current_episode.episode_id == episode.episode_id
+        done, step, paid = False, 0, 0.0
+        while not done:
+            mine = nav.observe()["pointgoal_with_gps_compass"][0]
+            np.testing.assert_allclose(on_floor(mine), on_floor(seen["pointgoal_with_gps_compass"]), atol=2e-6)
+            action = choose(number % 5, nav, step, rng)
+            seen = env.step(NAMES[action])
+            rewards, dones, records = nav.step(np.array([action]))
+            done, step, theirs = bool(dones[0]), step + 1, env.get_metrics()
+            assert done == env.episode_over
+            reward = task.slack_reward + theirs["distance_to_goal_reward"]
+            reward += task.success_reward if theirs[task.success_measure] else 0.0
+            paid += reward
+            assert float(rewards[0]) == pytest.approx(reward, abs=1e-6)
+            assert nav.agents.distance[0] == pytest.approx(theirs["distance_to_goal"], abs=1e-6)
+            assert nav.agents.collisions[0] == theirs["collisions"]["count"]
+        record, theirs = records[0], env.get_metrics()
+        for name in ("success", "spl", "soft_spl", "distance_to_goal"):
+            assert record[name] == pytest.approx(theirs[name], abs=1e-6), (number, name)
+        assert record["collisions"] == theirs["collisions"]["count"]
+        assert record["steps"] == theirs["num_steps"] == step
+        assert record["nav_reward"] == pytest.approx(paid, abs=1e-6)
+        assert record["truncated"] == (step == 500 and action != STOP)
+        succeeded += int(record["success"])
+        collided += record["collisions"] > 0
+        timed_out += record["truncated"]
+    assert succeeded >= 35
+    assert collided >= 40
+    assert timed_out >= 10
+
+
+def test_habitat_labs_follower_reaches_the_goals(habitat: Any, house: Path) -> None:
+    from habitat.tasks.nav.shortest_path_follower import ShortestPathFollower
+
+    env = in_order(habitat, house, *BLIND)
+    follower = ShortestPathFollower(env.sim, 0.1, False)
+    results = []
+    for _ in range(100):
+        env.reset()
+        while not env.episode_over:
+            env.step(follower.get_next_action(env.current_episode.goals[0].position))
+        results.append(env.get_metrics())
+    assert np.mean([r["success"] for r in results]) >= 0.99
+    assert np.mean([r["spl"] for r in results]) >= 0.95
+
+
+def test_pictures_are_those_of_the_embedded_environment(habitat: Any, room: Path) -> None:
+    size = [
+        f"habitat.simulator.agents.main_agent.sim_sensors.{s}_sensor.{k}=24"
+        for s in ("rgb", "depth")
+        for k in ("width", "height")
+    ]
+    env = in_order(habitat, room, *size)
+    nav = ours(room, "room.ply", read_episodes(room / "train/train.json.gz"), sensors=("rgb", "depth"))
+    nav.camera = Camera(size=24)
+    for _ in range(3):
+        seen = env.reset()
+        nav.reset(np.array([0]))
+        for action in (FORWARD, LEFT, FORWARD, RIGHT, RIGHT):
+            mine = nav.observe()
+            assert np.array_equal(seen["rgb"], mine["rgb"][0])
+            np.testing.assert_allclose(seen["depth"], mine["depth"][0], atol=1e-6)
+            seen = env.step(NAMES[action])
+            nav.step(np.array([action]))
+
+
+def test_gps_and_compass_are_told_in_the_frame_of_the_start(habitat: Any, room: Path) -> None:
+    from habitat.config import default_structured_configs as defaults
+    from habitat.config.read_write import read_write
+
+    made = config(habitat, room, *BLIND)
+    with read_write(made):
+        sensors = made.habitat.task.lab_sensors
+        sensors.compass = defaults.CompassSensorConfig()
+        sensors.gps = defaults.GPSSensorConfig()
+        sensors.heading = defaults.HeadingSensorConfig()
+        sensors.proximity = defaults.ProximitySensorConfig()
+        made.habitat.task.measurements.top_down_map = defaults.TopDownMapMeasurementConfig(map_resolution=100)
+    env = habitat.Env(made)
+    grid = NavGrid.build(load_scene(room / "room.ply"))
+    for _ in range(12):
+        seen = env.reset()
+        np.testing.assert_allclose([*seen["gps"], *seen["compass"]], 0.0, atol=1e-6)
+        start, heading = env.sim.get_agent_state().position, float(seen["heading"][0])
+        seen = env.step("turn_left")
+        assert float(seen["compass"][0]) == pytest.approx(math.radians(10), abs=1e-6)
+        assert math.remainder(float(seen["heading"][0]) - heading - math.radians(10), math.tau) == pytest.approx(
+            0, abs=1e-5
+        )
+        seen = env.step("move_forward")
+        here = env.sim.get_agent_state().position
+        if not env.sim.previous_step_collided:
+            expected = 0.25 * np.array([math.cos(math.radians(10)), -math.sin(math.radians(10))])
+            np.testing.assert_allclose(seen["gps"], expected, atol=1e-5)
+        assert np.linalg.norm(seen["gps"]) == pytest.approx(np.linalg.norm((here - start)[[0, 2]]), abs=1e-5)
+        assert float(seen["proximity"][0]) == pytest.approx(min(2.0, grid.obstacle_distance(here[None])[0]), abs=1e-6)
+        drawn = env.get_metrics()["top_down_map"]
+        row, column = drawn["agent_map_coord"][0]
+        assert min(drawn["map"].shape) == 100
+        assert drawn["map"][row, column] > 0
+        assert drawn["fog_of_war_mask"].any()
+
+
+def test_simulator_answers_as_habitat_lab_asks(habitat: Any, room: Path) -> None:
+    env = habitat.Env(config(habitat, room))
+    sim = env.sim
+    env.reset()
+    assert sim.forward_vector.tolist() == [0, 0, -1]
+    assert sim.up_vector.tolist() == [0, 1, 0]
+    sim.seed(3)
+    points = [sim.sample_navigable_point() for _ in range(20)]
+    sim.seed(3)
+    assert [sim.sample_navigable_point() for _ in range(20)] == points
+    assert all(sim.is_navigable(p) for p in points)
+    assert not sim.is_navigable([2.0, 0.0, 2.0])  # in the wall
+    assert not sim.is_navigable([1.0, 1.0, 1.0])  # in the air
+    assert sim.island_radius(points[0]) == pytest.approx(3.0, rel=0.25)
+    one = [sim.geodesic_distance(points[0], p) for p in points[1:]]
+    assert sim.geodesic_distance(points[0], points[1:]) == min(one)
+    assert sim.geodesic_distance(points[1], points[0]) == pytest.approx(one[0], rel=0.01)
+    assert sim.geodesic_distance(points[0], [50.0, 0.0, 50.0]) == math.inf
+    path = np.array(sim.get_straight_shortest_path_points(points[0], points[1]))
+    assert np.linalg.norm(np.diff(path, axis=0), axis=1).sum() == pytest.approx(one[0], abs=1e-6)
+    # An episode's cache holds its goals until it is emptied, as in HabitatSim.
+    episode = env.current_episode
+    episode._shortest_path_cache = None
+    first = sim.geodesic_distance(points[0], [points[1]], episode)
+    assert sim.geodesic_distance(points[0], [points[2]], episode) == first == one[0]
+    episode.goals = list(episode.goals)
+    assert sim.geodesic_distance(points[0], [points[2]], episode) == one[1]
+
+
+def test_poses_are_set_and_looked_from(habitat: Any, room: Path) -> None:
+    sim = habitat.Env(config(habitat, room)).sim
+    sim.reset()
+    assert sim.set_agent_state([1.0, 0.0, 1.0], [0.0, math.sin(0.3), 0.0, math.cos(0.3)])
+    before = sim.get_agent_state()
+    there = sim.get_observations_at([4.0, 0.0, 3.0], [0.0, 0.0, 0.0, 1.0])
+    assert np.array_equal(sim.get_agent_state().position, before.position)
+    assert not np.array_equal(there["rgb"], sim.render("rgb"))
+    sim.get_observations_at([4.0, 0.0, 3.0], [0.0, 0.0, 0.0, 1.0], keep_agent_at_new_pose=True)
+    assert np.array_equal(there["rgb"], sim.render("rgb"))
+    assert np.array_equal(sim.get_agent(0).state.position, [4.0, 0.0, 3.0])
+    sim.set_agent_state([1.0, 0.0, 0.3], [0.0, 0.0, 0.0, 1.0])  # 0.15 m of floor in front of the wall
+    sim.step(FORWARD)
+    assert sim.previous_step_collided
+    sim.step(LEFT)
+    assert not sim.previous_step_collided
+    for _ in range(36):
+        sim.step(RIGHT)
+    state = sim.get_agent_state().rotation
+    assert 2 * math.atan2(state.y, state.w) == pytest.approx(math.radians(10), abs=1e-9)
+
+
+def test_cameras_of_any_shape_share_one_focal_length(habitat: Any, room: Path) -> None:
+    depth = "habitat.simulator.agents.main_agent.sim_sensors.depth_sensor"
+    images = {}
+    # 32 rows of 90 degrees across 64 columns are the middle of a square image; so are 32 columns of 53 degrees.
+    for width, height, hfov in ((64, 64, 90), (64, 32, 90), (32, 64, 53)):
+        words = [f"{depth}.width={width}", f"{depth}.height={height}", f"{depth}.hfov={hfov}"]
+        sim = habitat.Env(config(habitat, room, *words, f"{depth}.normalize_depth=False")).sim
+        seen = sim.get_observations_at([1.0, 0.0, 3.2], [0.0, 0.0, 0.0, 1.0])["depth"]
+        assert seen.shape == (height, width, 1)
+        images[width, height] = seen
+    assert images[64, 64].max() > 1.0
+    np.testing.assert_allclose(images[64, 32], images[64, 64][16:48], atol=1e-5)
+    # 53 is 53.13 rounded: the floor's depth in a row is off by as little.
+    np.testing.assert_allclose(images[32, 64][40:, 16], images[64, 64][40:, 32], rtol=5e-3)
+
+
+def test_what_is_not_there_is_refused_in_one_line(habitat: Any, room: Path) -> None:
+    sensor = "habitat.simulator.agents.main_agent.sim_sensors.rgb_sensor"
+    with pytest.raises(ValueError, match="no sensor noise"):
+        habitat.Env(config(habitat, room, f"{sensor}.noise_model=GaussianNoiseModel"))
+    with pytest.raises(ValueError, match="does not roll"):
+        habitat.Env(config(habitat, room, f"{sensor}.orientation=[0,0,0.5]"))
+    sim = habitat.Env(config(habitat, room, *BLIND)).sim
+    with pytest.raises(ValueError, match="knows stop, move_forward, turn_left, turn_right"):
+        sim.step(7)
+    with pytest.raises(ValueError, match="one agent"):
+        sim.get_agent_state(1)
+    with pytest.raises(ImportError, match="needs habitat-sim"):
+        habitat.Env(config(habitat, room, "habitat.simulator.type=Sim-v0"))
+
+
+def test_objects_of_the_house_are_told(habitat: Any, house: Path) -> None:
+    sim = habitat.Env(config(habitat, house, *BLIND)).sim
+    scene = sim.semantic_annotations()
+    assert len(scene.objects) > 50
+    assert scene.objects[0].category.name() == "void"
+    for item in scene.objects[1:]:
+        assert (item.aabb.sizes >= 0).all()
+        assert (np.abs(item.aabb.center() - scene.aabb.center()) <= scene.aabb.sizes / 2 + 1e-3).all()
+
+
+def document(path: Path) -> Any:
+    return json.loads(gzip.decompress(path.read_bytes()))
+
+
+def test_our_files_are_read_by_habitat_lab_losslessly(habitat: Any, room: Path, tmp_path: Path) -> None:
+    from habitat.datasets.pointnav.pointnav_dataset import PointNavDatasetV1
+
+    mine = read_episodes(room / "train/train.json.gz")
+    made = config(habitat, room)
+    dataset = PointNavDatasetV1(made.habitat.dataset)
+    assert len(dataset.episodes) == len(mine) == 12
+    for theirs, own in zip(dataset.episodes, mine, strict=True):
+        assert theirs.episode_id == own.episode_id
+        assert theirs.scene_id == str(room / own.scene_id)
+        assert tuple(theirs.start_position) == own.start_position
+        assert tuple(theirs.start_rotation) == own.start_rotation
+        assert tuple(theirs.goals[0].position) == own.goal_position
+        assert theirs.goals[0].radius == own.goal_radius
+        assert theirs.info == dict(own.info)
+    assert PointNavDatasetV1.get_scenes_to_load(made.habitat.dataset) == ["room"]
+
+
+def test_habitat_labs_files_are_read_and_written_back_losslessly(habitat: Any, room: Path, tmp_path: Path) -> None:
+    from habitat.datasets.pointnav.pointnav_dataset import PointNavDatasetV1
+    from habitat.datasets.pointnav.pointnav_generator import generate_pointnav_episode
+
+    sim = habitat.Env(config(habitat, room, *BLIND)).sim
+    np.random.seed(0)
+    dataset = PointNavDatasetV1()
+    # Shortest paths included: fields that we do not use must survive, too.
+    dataset.episodes = list(generate_pointnav_episode(sim, 5, geodesic_to_euclid_min_ratio=1.0001))
+    theirs = dataset.to_json()
+    source, back = tmp_path / "theirs.json.gz", tmp_path / "back.json.gz"
+    source.write_bytes(gzip.compress(theirs.encode()))
+    mine = read_episodes(source)
+    assert [e.start_position for e in mine] == [tuple(e.start_position) for e in dataset.episodes]
+    assert all(1.0 <= e.info["geodesic_distance"] <= 30.0 for e in mine)
+    write_episodes(back, mine)
+    assert document(back)["episodes"] == document(source)["episodes"]
+    again = PointNavDatasetV1()
+    again.from_json(json.dumps(document(back)))
+    assert json.loads(again.to_json()) == json.loads(theirs)
+    assert all(len(e.shortest_paths[0]) > 2 for e in again.episodes)
