@@ -16,7 +16,6 @@ import hashlib
 import os
 import platform
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
@@ -318,13 +317,10 @@ def moments(values: Tensor) -> tuple[Tensor, Tensor]:
     return mean.to(values.dtype), variance.sqrt().to(values.dtype)
 
 
-def first_does(work: Callable[[], None], done: Callable[[], bool], what: str) -> None:
+def first_does(work: Callable[[], None], done: Callable[[], bool]) -> None:
     """Let one rank of each machine do slow work that leaves a file, while its others wait until `done`."""
-    if done():
-        return
-    if int(os.environ.get("LOCAL_RANK", "0")) == 0 or ranks() == 1:
+    mine = ranks() == 1 or os.environ.get("LOCAL_RANK", "0") == "0"
+    if mine and not done():
         work()
-        return
-    sys.stderr.flush()
-    while not done():
+    while not mine and not done():
         time.sleep(0.5)

@@ -8,14 +8,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.lib.format import open_memmap
 from omegaconf import DictConfig
 
 from adapt import Base
 from adapt.run import progress_bar, versions, write_text
+from agents.feature_cache import cached_features
 from agents.frames import ACTION, FORMAT, STEP, FrameStore
-from agents.observations import FEATURES, GOAL, MAP, RGB, Observations, frozen_features
+from agents.observations import FEATURES, GOAL, MAP, RGB, Observations
 from agents.setup import make_places, make_rules, make_simulator
 from configs.compose import cli
 
@@ -96,25 +95,8 @@ def prepare(cfg: DictConfig, folder: Path, base: Base | None, reads: frozenset[s
         raise ValueError(f"{folder} was recorded without pictures; record again with rgb among env.task.sensors")
     rgb = store.arrays[RGB] if "image" in reads else store.arrays.pop(RGB, None)
     if base is not None and "features" in reads and rgb is not None:
-        store.arrays[FEATURES] = _cached_features(folder, base, rgb)
+        store.arrays[FEATURES] = cached_features(folder, base, rgb)
     return store
-
-
-def _cached_features(folder: Path, base: Base, rgb: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    file = folder / f"features_{base.sha256[:16]}.npy"
-    if not file.exists():
-        scratch = file.with_name(f".{file.name}.{os.getpid()}")
-        shape = (*rgb.shape[:2], *base.feature_shape(rgb.shape[-1]))
-        out = open_memmap(scratch, "w+", np.dtype(np.float16), shape)
-        with progress_bar() as bar:
-            task = bar.add_task("frozen features", total=rgb.shape[0] * rgb.shape[1], note="")
-            for lane in range(rgb.shape[0]):
-                for start in range(0, rgb.shape[1], 256):
-                    out[lane, start : start + 256] = frozen_features(base, np.asarray(rgb[lane, start : start + 256]))
-                bar.update(task, advance=rgb.shape[1])
-        out.flush()
-        os.replace(scratch, file)
-    return open_memmap(file, "r")
 
 
 @cli("collect")

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import ranks
 import torch
@@ -16,8 +17,11 @@ import trimesh
 from omegaconf import OmegaConf
 from rooms import scene, wall
 
+from adapt.base import random_base
 from adapt.run import list_checkpoints
+from agents.feature_cache import cached_features
 from agents.frames import FrameStore
+from agents.observations import frozen_features
 from agents.setup import make_places
 from configs.compose import compose
 
@@ -125,6 +129,24 @@ def test_ranks_hold_the_same_parameters_after_every_update(room: Path, tmp_path:
     assert refused.returncode != 0
     assert len(errors(refused.stderr)) == 1
     assert re.match(r"error: rank \d of 2 .*env.agents=7 cannot be shared by 2 ranks", errors(refused.stderr)[0])
+
+
+def test_kept_features_are_checked_and_made_anew_for_another_base(tmp_path: Path) -> None:
+    rgb = np.random.default_rng(0).integers(0, 255, (2, 6, 3, 32, 32)).astype(np.uint8)
+    base, other = (random_base("fcn4", seed=seed).eval() for seed in (0, 1))
+    kept = cached_features(tmp_path, base, rgb)
+    assert kept.shape == (2, 6, *base.feature_shape(32))
+    np.testing.assert_allclose(kept[1, 3:5], frozen_features(base, rgb[1, 3:5]), atol=0.05)
+    file = next(tmp_path.glob("features_*.npy"))
+    made = file.stat().st_mtime_ns
+    cached_features(tmp_path, base, rgb)
+    assert file.stat().st_mtime_ns == made
+    assert not np.allclose(cached_features(tmp_path, other, rgb), kept, atol=0.05)
+    assert len(list(tmp_path.glob("features_*.npy"))) == 2
+    for damage in (lambda: file.write_bytes(file.read_bytes()[:-100]), lambda: np.save(file, 0 * np.load(file))):
+        damage()
+        np.testing.assert_array_equal(cached_features(tmp_path, base, rgb), kept)
+    assert file.stat().st_mtime_ns != made
 
 
 def kill_one(words: list[str], run: Path) -> tuple[int, str]:
