@@ -21,14 +21,17 @@ from adapt.model import wrap
 
 
 def best_times(works: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Seconds of each work, the best of `rounds` after one to warm up; the works take turns."""
+    """Processor seconds of each work, the best of `rounds` after one to warm up; the works take turns.
+
+    What else runs on the machine disturbs them less than seconds on the clock.
+    """
     best = dict.fromkeys(works, float("inf"))
     for i in range(rounds + 1):
         for name, work in works.items():
-            start = time.perf_counter()
+            start = time.process_time()
             work()
             if i:
-                best[name] = min(best[name], time.perf_counter() - start)
+                best[name] = min(best[name], time.process_time() - start)
     return best
 
 
