@@ -134,7 +134,7 @@ def test_ranks_hold_the_same_parameters_after_every_update(room: Path, tmp_path:
 def test_kept_features_are_checked_and_made_anew_for_another_base(tmp_path: Path) -> None:
     rgb = np.random.default_rng(0).integers(0, 255, (2, 6, 3, 32, 32)).astype(np.uint8)
     base, other = (random_base("fcn4", seed=seed).eval() for seed in (0, 1))
-    kept = cached_features(tmp_path, base, rgb)
+    kept = np.array(cached_features(tmp_path, base, rgb))
     assert kept.shape == (2, 6, *base.feature_shape(32))
     np.testing.assert_allclose(kept[1, 3:5], frozen_features(base, rgb[1, 3:5]), atol=0.05)
     file = next(tmp_path.glob("features_*.npy"))
