@@ -259,11 +259,12 @@ class Gltf:
         uv = attributes.get(f"TEXCOORD_{material.coordinates}")
         if uv is not None:
             affine = np.array(material.transform)
-            uv = uv.astype(np.float64) @ affine[:, :2].T + affine[:, 2]
+            uv = np.nan_to_num(uv.astype(np.float64), posinf=0.0, neginf=0.0) @ affine[:, :2].T + affine[:, 2]
         color = attributes.get("COLOR_0")
         color = None if color is None else np.clip(normalised(color)[:, :3], 0.0, 1.0)
         for matrix in matrices:
-            placed = position @ matrix[:3, :3].T + matrix[:3, 3]
+            with np.errstate(invalid="ignore"):  # corners that are not finite are sorted out later
+                placed = position @ matrix[:3, :3].T + matrix[:3, 3]
             # A mirror turns the winding around; glTF keeps the front in front.
             wound = faces[:, ::-1] if np.linalg.det(matrix[:3, :3]) < 0 else faces
             yield Primitive(node, placed, wound, uv, color, material)

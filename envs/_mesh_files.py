@@ -84,7 +84,7 @@ class MeshReader:
                 # Parsers fail in any way a broken file makes them; for the user it is one thing.
                 reason = " ".join(str(error).split()) or type(error).__name__
                 raise ValueError(f"cannot read {path}: {reason}; is it a complete {path.suffix} file?") from error
-            if not parts.faces:
+            if not any(len(faces) for faces in parts.faces):
                 raise ValueError(f"cannot use {path}: it holds no triangles")
             self._read[path] = parts.mesh()
         return self._read[path]
@@ -123,12 +123,18 @@ class _Parts:
         cutoff: int = 0,
     ) -> None:
         """Add triangles with (V, 2) texture coordinates and (V, 3) or (F, 3, 3) colours in [0, 1]."""
+        whole = np.isfinite(vertices).all(axis=1)
+        if not whole.all():
+            kept = whole[faces].all(axis=1)
+            _log.warning("%s: %d faces with corners that are not finite are left out", self.path, (~kept).sum())
+            color = color[kept] if color.ndim == 3 else color
+            vertices, faces = np.where(whole[:, None], vertices, 0.0), faces[kept]
         number = len(faces)
         self.vertices.append(vertices)
         self.faces.append(faces + self.count)
         self.count += len(vertices)
         textured = texture >= 0 and uv is not None
-        self.uv.append(uv[faces] if textured and uv is not None else np.zeros((number, 3, 2)))
+        self.uv.append(np.nan_to_num(uv[faces]) if textured and uv is not None else np.zeros((number, 3, 2)))
         corner = color if color.ndim == 3 else color[faces]
         self.color.append(np.rint(np.clip(corner, 0.0, 1.0) * 255.0).astype(np.uint8))
         self.texture.append(np.full(number, texture if textured else -1, np.int32))

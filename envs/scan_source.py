@@ -19,9 +19,11 @@ from envs.scene_datasets import DATASET_CONFIG, SCENE_INSTANCE, Composition, Sce
 
 # Habitat-Lab strips this from the scene ids of episodes.
 HABITAT_PREFIX = "data/scene_datasets/"
-NAVMESH_CHOICES = ("auto", "none")
+NAVMESH_CHOICES = ("auto", "match", "none")
 # A navigation mesh may reach this far beyond the mesh that it is used with, metres.
 OVERHANG = 1.0
+# Differences in radius and height up to which two agents are the same, metres.
+SAME_AGENT = 1e-3
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +38,8 @@ class ScanSettings:
         up: Axis of a plain file that points up (`envs.scans.load_scene`).
         culling: Whether single-sided faces are seen from the front only, as in Habitat.
         max_texture: Larger textures are scaled down to this many pixels on their longer side.
-        navmesh: ``auto`` walks on the scene's ``.navmesh`` where there is one; ``none`` finds the floor in the mesh.
+        navmesh: ``auto`` walks on the scene's ``.navmesh`` where there is one; ``match`` only where it was made for an
+            agent of the same radius and height, as habitat-sim does; ``none`` finds the floor in the mesh.
     """
 
     dataset: str | None = None
@@ -78,9 +81,10 @@ def load_scan(
     else:
         made = load_scene(found, max_texture=settings.max_texture, up=settings.up, culling=settings.culling)
         polygons = navmesh_file(found)
-    if settings.navmesh == "none" or polygons is None:
+    mesh = None if settings.navmesh == "none" or polygons is None else read_navmesh(polygons)
+    fits = mesh is not None and max(abs(mesh.radius - radius), abs(mesh.height - height)) <= SAME_AGENT
+    if mesh is None or polygons is None or (settings.navmesh == "match" and not fits):
         return made, NavGrid.build(made, radius, height, climb, max_slope=max_slope)
-    mesh = read_navmesh(polygons)
     _check_fit(made, mesh, polygons)
     _log.info("%s: walking on %s, for an agent of radius %.3g m", scene, polygons.name, mesh.radius)
     return made, NavGrid.from_navmesh(mesh, scene)

@@ -362,3 +362,15 @@ def test_grey_and_palette_images_with_sixteen_bits(tmp_path):
         file.put("images", {"bufferView": file.view(stream.getvalue())})
         file.alone(file.part(0, uv=uv, positions=positions, indices=indices))
         np.testing.assert_allclose(looks(file.save(tmp_path / "a.glb")), expected, atol=1)
+
+
+def test_corners_that_are_not_finite_take_only_their_faces_with_them(tmp_path, caplog):
+    positions, uv, indices = quad()
+    positions[3] = np.nan
+    uv[1] = np.inf
+    file = picture_on_wall(np.zeros((2, 2, 3), np.uint8))
+    file.alone(file.part(0, uv=uv, positions=positions, indices=indices))
+    with caplog.at_level(logging.WARNING, logger="envs.scans"):
+        scene = load_scene(file.save(tmp_path / "a.glb"))
+    assert len(scene.faces) == 1 and "1 faces with corners that are not finite" in caplog.text
+    EmbreeRenderer([scene])

@@ -253,6 +253,10 @@ def test_a_navmesh_tells_which_way_is_up_and_where_to_walk(tmp_path, z_up, caplo
     assert grid.island_areas == pytest.approx([2.9 * 3.8])
     # Half the room is not on the navigation mesh, but is floor of the mesh.
     assert grid.is_navigable([[1, 0.1, 3], [5, 0, 3]]).tolist() == [True, False]
+    _, same = load_scan(str(path), ScanSettings(navmesh="match"), **BODY)
+    assert same.island_areas == pytest.approx(grid.island_areas)
+    _, wider = load_scan(str(path), ScanSettings(navmesh="match"), **(BODY | {"radius": 0.2}))
+    assert wider.radius == 0.2 and wider.is_navigable([[5, 0, 3]]).all()
     up = "z" if z_up else "y"
     _, own = load_scan(str(path), ScanSettings(navmesh="none", up=up), **BODY)
     assert own.is_navigable([[5, 0, 3]]).all()
