@@ -18,6 +18,7 @@ from adapt.base import Base, load_base
 from adapt.benchmarks.benchmark import Benchmark, TaskData, build_benchmark
 from adapt.device import choose_device
 from adapt.files import nearest
+from adapt.merges import Alpha, DenseAlpha
 from adapt.methods.side_tuning import SideTuning
 from adapt.run import Run, progress_bar
 from adapt.supervised.features import FeatureStore
@@ -111,9 +112,8 @@ def summary(benchmark: Benchmark, plan: Plan, tasks: Sequence[TaskData], outcome
 
 def base_share(method: Any) -> dict[str, float]:
     """`alpha`, the base's share that a side-tuned task has learned, if it has one."""
-    if not isinstance(method, SideTuning) or not hasattr(method.merge_operator, "share"):
-        return {}
-    return {"alpha": float(method.merge_operator.share().detach())}
+    merge = method.merge_operator if isinstance(method, SideTuning) else None
+    return {"alpha": float(merge.share().detach())} if isinstance(merge, Alpha | DenseAlpha) else {}
 
 
 def _without_nan(matrix: list[list[float]]) -> list[list[float | None]]:
@@ -161,7 +161,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
                 plan=plan,
                 tasks=tasks,
                 store=None if cfg.cache == "none" else FeatureStore(Path(cfg.cache)),
-                log=run.log,
+                log=lambda step, values: run.log(step, dict(values)),
                 save=lambda kept: _save(run, base, kept),
                 state=state,
                 note=lambda text: bar.update(shown, note=text),

@@ -311,7 +311,7 @@ class TestCommand:
         assert len(error.strip().splitlines()) == 1 or "expects" in said
 
     def test_a_method_that_makes_no_sense_says_so(self, cifar: Path, tmp_path: Path) -> None:
-        with pytest.raises(Incompatible, match="batch"):
+        with pytest.raises(Incompatible, match="residual blocks"):
             train(compose("supervised", words(cifar, tmp_path / "x", "adapt=adashare")))
 
 
