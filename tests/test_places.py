@@ -10,7 +10,9 @@ from gltf_files import Gltf
 from shapes import furnished, room, scene
 
 from envs.episodes import generate_episodes, read_episodes, write_episodes
-from envs.places import Body, Generation, scans
+from envs.places import Body, Generation, apartments, scans
+from envs.pointnav import PointNav, Task
+from envs.renderer import Camera
 from envs.scan_source import ScanSettings, locate_scene
 
 BODY = Body(radius=0.1)
@@ -139,3 +141,23 @@ def test_a_distance_range_that_is_none_is_refused(gibson):
     (place,) = scans(str(file), None, "val", 4, 0, BODY, generation=FEW)
     with pytest.raises(ValueError, match="are no range"):
         generate_episodes("s", place.grid, 4, 0, min_distance=5.0, max_distance=2.0)
+
+
+@pytest.mark.parametrize("where", ["house", "apartments"])
+def test_the_expert_solves_generated_episodes_on_nearly_shortest_paths(where, request):
+    if where == "house":
+        file = request.getfixturevalue("shared") / "data" / "aws_small_house.glb"
+        places = scans(str(file), None, "val", 150, 0, Body(), generation=Generation(goals=15))
+    else:
+        places = apartments("val", 3, 50, 0, Body())
+    nav = PointNav(places, Task(sensors=()), Camera(16), 50, seed=None)
+    nav.reset(np.arange(50))
+    records = []
+    while nav.agents.active.any():
+        _, dones, found = nav.step(nav.expert())
+        records += [found[n] for n in np.flatnonzero(dones)]
+        if dones.any():
+            nav.reset(np.flatnonzero(dones))
+    assert len(records) == 150
+    assert np.mean([r["success"] for r in records]) >= 0.99
+    assert np.mean([r["spl"] for r in records]) >= 0.95
