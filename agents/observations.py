@@ -10,6 +10,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecFrameStack
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
+from torch import Tensor
 
 from adapt import Base
 
@@ -39,12 +40,17 @@ def frame_space(source: spaces.Dict, base: Base | None, reads: frozenset[str]) -
 
 
 @torch.no_grad()
+def features_of(base: Base, images: Tensor) -> Tensor:
+    """(N, C, h, w) float16 features of (N, 3, H, W) uint8 images on the base's device, by bfloat16 autocast."""
+    with torch.autocast(images.device.type, torch.bfloat16):
+        features: Tensor = base(images.contiguous(memory_format=torch.channels_last))
+    return features.to(torch.float16)
+
+
 def frozen_features(base: Base, rgb: NDArray[np.uint8]) -> NDArray[np.float16]:
-    """(N, C, h, w) float16 features of (N, 3, H, W) uint8 images, by bfloat16 autocast on the base's device."""
+    """`features_of` images in host memory."""
     device = next(base.parameters(), torch.empty(0)).device
-    with torch.autocast(device.type, torch.bfloat16):
-        features = base(torch.as_tensor(rgb, device=device))
-    return features.to(torch.float16).cpu().numpy()
+    return features_of(base, torch.as_tensor(rgb, device=device)).cpu().numpy()
 
 
 def _stack_order(space: spaces.Dict) -> dict[str, str]:
@@ -93,9 +99,10 @@ class PolicyObservations(VecEnvWrapper):
     def _convert(self, observations: Observations) -> Observations:
         out = {GOAL: observations[GOAL], VALID: np.ones((len(observations[GOAL]), 1), np.float32)}
         if self.reads:
-            rgb = np.ascontiguousarray(observations[RGB].transpose(0, 3, 1, 2))
+            # As rendered it is channels-last, which the base likes best.
+            rgb = observations[RGB].transpose(0, 3, 1, 2)
             if "image" in self.reads:
-                out[RGB] = rgb
+                out[RGB] = np.ascontiguousarray(rgb)
             if "features" in self.reads:
                 assert self.base is not None
                 out[FEATURES] = frozen_features(self.base, rgb)

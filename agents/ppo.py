@@ -14,17 +14,18 @@ from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
 from stable_baselines3 import PPO
-from stable_baselines3.common.buffers import DictRolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 
 from adapt import distributed
 from adapt.run import Run, progress_bar
 from agents.evaluation import Validation
-from agents.observations import stack_frames
+from agents.memory import plan_memory
 from agents.policy import NavigationPolicy
-from agents.setup import Vision, make_env, make_places, policy_arguments
+from agents.rollout import DeviceRolloutBuffer, Timeouts
+from agents.setup import Vision, make_places, make_stacked_env, policy_arguments
 
 SEEDS_APART = 100_003  # between the seeds of ranks, so that those of resumed sittings stay apart too
 REPORTED = ("success", "spl", "distance_to_goal", "nav_reward", "steps")
@@ -43,7 +44,7 @@ class _RunWriter(KVWriter):
         """The run closes its own files."""
 
 
-class AdvantagesOverRanks(DictRolloutBuffer):
+class AdvantagesOverRanks(DeviceRolloutBuffer):
     """Mini-batches whose advantages have mean 0 and deviation 1 over the mini-batches of all ranks together."""
 
     def get(self, batch_size: int | None = None) -> Iterator[Any]:  # type: ignore[override]
@@ -107,10 +108,13 @@ def make_ppo(cfg: DictConfig, vision: Vision, done: int = 0) -> PPO:
     ranks, agents = distributed.ranks(), distributed.share(cfg.env.agents, "env.agents")
     seed = cfg.seed + done + SEEDS_APART * distributed.rank()
     places = make_places(cfg.env, cfg.env.split, cfg.seed, (distributed.rank(), ranks))
-    frames, _ = make_env(cfg, places, vision, agents, seed)
+    planned = plan_memory(cfg, vision, places, agents)
+    if distributed.rank() == 0:
+        Console().print(planned, highlight=False, soft_wrap=True)
     settings: dict[str, Any] = OmegaConf.to_container(cfg.algo.learner, resolve=True)  # type: ignore[assignment]
     rate = settings.pop("learning_rate")
     settings["batch_size"] = distributed.share(cfg.algo.learner.batch_size, "algo.learner.batch_size")
+    settings["rollout_buffer_class"] = DeviceRolloutBuffer
     if ranks > 1:
         if settings.get("target_kl") is not None:
             raise ValueError("algo.learner.target_kl stops each rank at another time; leave it out with several ranks")
@@ -118,7 +122,7 @@ def make_ppo(cfg: DictConfig, vision: Vision, done: int = 0) -> PPO:
         settings.update(max_grad_norm=math.inf, normalize_advantage=False, rollout_buffer_class=AdvantagesOverRanks)
     model = PPO(
         NavigationPolicy,
-        stack_frames(frames, cfg.policy.frames),
+        make_stacked_env(cfg, places, vision, agents, seed),
         n_steps=cfg.algo.rollout,
         learning_rate=(lambda left: rate * left) if cfg.algo.anneal else rate,
         policy_kwargs=policy_arguments(cfg, vision),
@@ -149,6 +153,6 @@ def train_ppo(cfg: DictConfig, run: Run, vision: Vision) -> dict[str, Any]:
         if done < cfg.algo.steps:
             watch = _Watch(run, cfg, bar, task, vision)
             left = math.ceil((cfg.algo.steps - done) / distributed.ranks())
-            model.learn(left, watch, log_interval=sys.maxsize, reset_num_timesteps=done == 0)
+            model.learn(left, [Timeouts(), watch], log_interval=sys.maxsize, reset_num_timesteps=done == 0)
     save(run, model, vision.base_sha256)
     return {"steps": model.num_timesteps * distributed.ranks()}

@@ -13,12 +13,12 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from adapt import Adapted, Base, load_base, wrap
 from adapt.device import choose_device
-from agents.observations import RGB, PolicyObservations, frame_space, stacked_space
+from agents.observations import RGB, PolicyObservations, frame_space, stack_frames, stacked_space
 from agents.policy import NavigationPolicy
 from envs import habitat
 from envs.places import Body, Generation, apartments, scans, share_places
 from envs.pointnav import Place, PointNav, Task
-from envs.renderer import Camera
+from envs.renderer import Camera, choose_backend
 from envs.scan_source import ScanSettings
 from envs.vector import PointNavVecEnv, observation_space
 
@@ -122,17 +122,42 @@ def make_vision(cfg: DictConfig) -> Vision:
     return Vision(base, adapted.to(device_of(cfg)))
 
 
-def make_simulator(cfg: DictConfig, places: Places, count: int, seed: int | None) -> Simulator:
-    """`count` agents in `places`; with seed None every episode comes once."""
+def make_simulator(cfg: DictConfig, places: Places, count: int, seed: int | None, mirror: bool = False) -> Simulator:
+    """`count` agents in `places`; with seed None every episode comes once.
+
+    `mirror` puts every second agent into the mirror image of its scene, which Habitat cannot.
+    """
     task, camera = make_rules(cfg)
     if cfg.env.name == "habitat":
         return habitat.HabitatVecEnv(cast("list[habitat.HabitatPlace]", places), task, camera, count, seed)
-    return PointNavVecEnv(cast("list[Place]", places), task, camera, count, seed)
+    device = device_of(cfg) if backend_of(cfg) == "warp" else "cpu"
+    return PointNavVecEnv(cast("list[Place]", places), task, camera, count, seed, device, mirror)
 
 
-def make_env(cfg: DictConfig, places: Places, vision: Vision, count: int, seed: int | None) -> tuple[VecEnv, Simulator]:
+def backend_of(cfg: DictConfig) -> str:
+    """What renders: ``embree`` on the CPU or ``warp`` (`envs.renderer.choose_backend`)."""
+    if cfg.env.name == "habitat":
+        return "embree"
+    return choose_backend(OmegaConf.select(cfg, "env.backend", default="auto"), device_of(cfg))
+
+
+def make_stacked_env(cfg: DictConfig, places: Places, vision: Vision, count: int, seed: int | None) -> VecEnv:
+    """`count` agents with stacks of ``policy.frames`` frames: with Warp all of it on the device, as tensors."""
+    if backend_of(cfg) == "embree":
+        return stack_frames(make_env(cfg, places, vision, count, seed)[0], cfg.policy.frames)
+    from agents.device_frames import DeviceFrames
+    from envs.device.pointnav import DevicePointNavVecEnv
+
+    task, camera = make_rules(cfg)
+    simulator = DevicePointNavVecEnv(cast("list[Place]", places), task, camera, count, seed, device_of(cfg))
+    return DeviceFrames(simulator, vision.base, vision.reads, cfg.policy.frames)
+
+
+def make_env(
+    cfg: DictConfig, places: Places, vision: Vision, count: int, seed: int | None, mirror: bool = False
+) -> tuple[VecEnv, Simulator]:
     """`count` agents with what the policy reads of single frames, and the simulator underneath (expert, records)."""
-    simulator = make_simulator(cfg, places, count, seed)
+    simulator = make_simulator(cfg, places, count, seed, mirror)
     return PolicyObservations(simulator, vision.base, vision.reads), simulator
 
 

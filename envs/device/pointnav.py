@@ -212,7 +212,10 @@ class DevicePointNav:
             if "rgb" in frames:
                 out["rgb"] = frames["rgb"]
             if "depth" in frames:
-                out["depth"] = frames["depth"].clamp_(0.0, task.max_depth).unsqueeze_(-1).div_(task.max_depth)
+                depth = frames["depth"].clamp_(task.min_depth, task.max_depth).unsqueeze_(-1)
+                if task.normalize_depth:
+                    depth.sub_(task.min_depth).div_(task.max_depth - task.min_depth)
+                out["depth"] = depth
         if "map" in task.sensors:
             shape = (len(rows), 3, task.map_size, task.map_size)
             out["map"] = torch.full(shape, EMPTY, dtype=torch.uint8, device=self.device)

@@ -12,7 +12,7 @@ import warp as wp
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from envs._packing import pack_faces, pack_textures
+from envs._packing import pack_faces, pack_textures, traced_triangles
 from envs.device import shading
 from envs.device.launching import device_name, finish_uploads, launch
 from envs.renderer import (
@@ -21,9 +21,6 @@ from envs.renderer import (
     allocate,
     check_poses,
     check_sensors,
-    pack_faces,
-    pack_textures,
-    traced_triangles,
 )
 from envs.scene import Scene
 

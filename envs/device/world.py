@@ -14,10 +14,33 @@ from torch import Tensor
 from envs.device import ground
 from envs.device.launching import finish_uploads
 from envs.navigation import GeodesicField
-from envs.pointnav import CACHED_FIELDS, Place
+from envs.pointnav import CACHED_FIELDS, Place, Task
 
 Goal = tuple[int, tuple[float, ...]]
 _FIRST_VERTICES = 512
+# Bytes of a face (its row, its share of vertices and of the tree) and of a grid node with its column.
+_FACE, _NODE, _COLUMN = 64 + 36 + 100, 16, 4
+
+
+def planned_bytes(places: Sequence[Place], task: Task, agents: int) -> dict[str, int]:
+    """About what `DevicePointNav` will take on the device for `places`, by part, before it is made."""
+    grounds = [place.grid.ground for place in places]
+    textures = {id(t): t.size // t.shape[2] for place in places for t in place.scene.textures}
+    seeing = {"rgb", "depth"} & set(task.sensors)
+    faces = sum(len(place.scene.faces) for place in places)
+    slots, nodes = _slots(places, agents), max(len(g.column) for g in grounds)
+    return {
+        "scenes": faces * _FACE + 4 * sum(textures.values()) if seeing else 0,
+        "grids": sum(len(g.column) * _NODE + len(g.start) * _COLUMN for g in grounds),
+        "paths": slots * (2 * nodes + 32 * _FIRST_VERTICES),
+        "agents": agents * (8 * (task.max_steps + 1) + 160),
+    }
+
+
+def _slots(places: Sequence[Place], agents: int) -> int:
+    """Goals whose paths are kept: all or, if they are many, `CACHED_FIELDS` or one per agent."""
+    goals = {(p, e.goal_position) for p, place in enumerate(places) for e in place.episodes}
+    return min(len(goals), max(CACHED_FIELDS, agents))
 
 
 class Grids:
@@ -74,8 +97,7 @@ class GoalSlots:
         """Make room for all goals of `places` or, if they are many, for `CACHED_FIELDS` or one per agent."""
         self.places, self.device = list(places), device
         self._slot: OrderedDict[Goal, int] = OrderedDict()
-        goals = {(p, e.goal_position) for p, place in enumerate(self.places) for e in place.episodes}
-        self.slots = min(len(goals), max(CACHED_FIELDS, agents))
+        self.slots = _slots(self.places, agents)
         self._vertex = torch.full((self.slots, most_nodes), -1, dtype=torch.int16, device=device)
         self._position = torch.zeros((self.slots, _FIRST_VERTICES, 3), dtype=torch.float64, device=device)
         self._cost = torch.zeros((self.slots, _FIRST_VERTICES), dtype=torch.float64, device=device)
