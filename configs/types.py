@@ -64,7 +64,8 @@ def _check(given: DictConfig, key: Any, full: str, value: Any, wanted: Any) -> N
                     raise ConfigError(f"{full}={_plain(value)}: each item must be {_name(wanted[0])}, {one!r} is not")
         return
     if not _fits(value, wanted):
-        raise ConfigError(f"{full}={'null' if value is None else _plain(value)}: this must be {_name(wanted)}")
+        hint = f"; write it out, as {value:.0f}" if isinstance(value, float) and value.is_integer() else ""
+        raise ConfigError(f"{full}={'null' if value is None else _plain(value)}: this must be {_name(wanted)}{hint}")
 
 
 def _is_number(value: Any) -> bool:
@@ -88,7 +89,7 @@ def _name(wanted: Any) -> str:
         return f"a group with the keys {', '.join(map(str, wanted))}"
     names: list[tuple[type, str]] = [
         (bool, "true or false"),
-        (int, "a whole number (5000, not 5e3)"),
+        (int, "a whole number"),
         (float, "a number"),
         (str, "text"),
     ]

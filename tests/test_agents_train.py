@@ -94,6 +94,14 @@ def test_dagger_in_turns_is_deterministic_and_evaluates(room: Path, tmp_path: Pa
     assert np.mean([r["spl"] for r in records]) == pytest.approx(result["spl"])
     assert (tmp_path / "a/report.html").stat().st_size > 10_000
     assert (episodes / "val/val.json.gz").exists()
+    started = done("evaluate", f"run={tmp_path / 'a'}", f"+env.episodes={episodes}", "untrained=true")
+    assert "untrained" in started.lower()
+    untrained = [json.loads(line) for line in (tmp_path / "a/eval/val/untrained.jsonl").read_text().splitlines()]
+    assert [r["episode_id"] for r in untrained] == [r["episode_id"] for r in records]
+    assert [r["path"] for r in untrained] != [r["path"] for r in records]
+    after = json.loads((tmp_path / "a/result.json").read_text())
+    assert {k: v for k, v in after.items() if not k.startswith("untrained.")} == result
+    assert after["untrained.success"] == np.mean([r["success"] for r in untrained])
     again = done("evaluate", f"run={tmp_path / 'a'}", f"+env.episodes={episodes}", "video=false")
     assert "expert" in again.lower()
     assert [json.loads(x) for x in (tmp_path / "a/eval/val/agent.jsonl").read_text().splitlines()] == records

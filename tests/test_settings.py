@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from omegaconf import OmegaConf
+
+from agents.cost_model import Constants, Plan, fit, predict, ring
+from agents.limits import check_limits
+from configs.compose import ConfigError, check_types, compose
+
+RUN = "run=none"
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "said"),
+    [
+        ("train", [RUN, "policy.hidden=64"], "policy.hidden=64: this must be a list, as [256, 256]"),
+        ("train", [RUN, "policy.hidden=[64,a]"], "each item must be a whole number"),
+        ("train", [RUN, "seed=null"], "seed=null: this must be a whole number"),
+        ("train", [RUN, "algo.updates=abc"], "algo.updates=abc: this must be a whole number"),
+        ("train", [RUN, "algo.updates=5e3"], "write it out, as 5000"),
+        ("train", [RUN, "resume=1"], "resume=1: this must be true or false"),
+        ("train", [RUN, "log_every=true"], "log_every=True: this must be a whole number"),
+        ("train", [RUN, "algo=ppo", "algo.learner.gamma=high"], "algo.learner.gamma=high: this must be a number"),
+        ("train", [RUN, "adapt=lora", "adapt.rank=x"], "adapt.rank=x: this must be a whole number"),
+        ("train", [RUN, "env.camera=5"], "env.camera=5: this must be a group with the keys size"),
+        ("train", [RUN, "device=true"], "device=True: this must be text"),
+        ("train", ["run=true"], "run=True: this must be text"),
+        ("evaluate", [RUN, "temperature=warm"], "temperature=warm: this must be a number"),
+        ("train", [RUN, "adapt=sidetuning"], "there is no such choice; did you mean 'side_tuning'?"),
+        ("train", [RUN, "algo.updatez=3"], "no key 'algo.updatez'; did you mean 'algo.updates'?"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(name: str, words: list[str], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose(name, words)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_fitting_values_pass_and_numbers_may_be_names() -> None:
+    cfg = compose("train", ["run=7", "algo.learner.learning_rate=1", "policy.hidden=[8]", "env.splits.val.scenes=3"])
+    assert cfg.run == "7"
+    assert cfg.algo.learner.learning_rate == 1
+    assert compose("evaluate", [RUN, "temperature=null"]).temperature is None
+    assert compose("evaluate", [RUN, "temperature=1"]).temperature == 1
+    changed = OmegaConf.create({"env": {"agents": "many"}})
+    with pytest.raises(ConfigError, match=r"env\.agents=many: this must be a whole number"):
+        check_types(changed, cfg)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["env.agents=0"], "env.agents must be at least 1, got 0"),
+        (["algo.temperature=-1"], "algo.temperature must be at least 0, got -1"),
+        (["algo=ppo", "algo.rollout=0"], "algo.rollout must be at least 1, got 0"),
+        (["policy.hidden=[]"], "policy.hidden must name at least one layer"),
+        (["algo.beta_floor=[0.7,0.1]"], "algo.beta_floor must be two shares, the lower first"),
+        (["algo.learner.learning_rate=nan"], "algo.learner.learning_rate must be at least 0, got nan"),
+    ],
+)
+def test_a_value_out_of_range_is_refused(words: list[str], said: str) -> None:
+    check_limits(compose("train", [RUN]))
+    with pytest.raises(ConfigError) as caught:
+        check_limits(compose("train", [RUN, *words]))
+    assert said in str(caught.value)
+
+
+def test_cost_model_in_closed_form() -> None:
+    constants = Constants(step=0.01, frame=0.001, update=0.1, sample=0.002, exchange=0.02, gradient_bytes=100)
+    plan = Plan(agents=10, rollout=20, minibatches=2, epochs=3)
+    # 20 steps of 0.02 s; 6 mini-batches of 100 samples, 0.1 + 0.2 + 0.02 s each.
+    assert predict(constants, plan, 1) == pytest.approx(200 / (0.4 + 6 * 0.32))
+    assert predict(constants, plan, 4) == pytest.approx(4 * predict(constants, plan, 1))
+    assert fit({10: 0.3, 30: 0.7}) == pytest.approx((0.1, 0.02))
+    assert fit({10: 0.1, 30: 0.6}) == pytest.approx((0.0, 0.02))
+    assert ring(800, 1, 1e9, 1.0) == 0.0
+    assert ring(800, 2, 100.0, 0.5) == pytest.approx(2 * (4.0 + 0.5))
+    assert math.isclose(ring(800, 8, 100.0, 0.0), 2 * 7 / 8 * 8.0)
