@@ -37,6 +37,7 @@ from configs.compose import cli
 TOLERANCES = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2)
 
 
+@torch.no_grad()
 def stages_of_run(run: Path) -> tuple[list[str], list[float], list[Probabilities], list[NDArray[np.int64]]]:
     """What the cascade needs of a finished run.
 
@@ -68,6 +69,7 @@ def stages_of_run(run: Path) -> tuple[list[str], list[float], list[Probabilities
     costs, parts, labels = [], ([], []), ([], [])  # type: ignore[var-annotated]
     for task, learner, examples in zip(tasks, learners, held, strict=True):
         learner.restore([task], state["tasks"])
+        learner.eval()
         assert isinstance(task.test, LabelledImages)
         image = examples[0][0][None].to(learner.device)
         costs.append(float(multiply_adds(lambda t=task, n=learner, i=image: n.outputs(t, i, None))))  # type: ignore[misc]
@@ -77,9 +79,7 @@ def stages_of_run(run: Path) -> tuple[list[str], list[float], list[Probabilities
     return [task.name for task in tasks], costs, list(parts), [each[0] for each in labels]
 
 
-@torch.no_grad()
 def _probabilities(learner: Learner, task: TaskData, data: LabelledImages, batch: int) -> NDArray[np.float32]:
-    learner.eval()
     outputs = [
         learner.outputs(task, images.to(learner.device), None).softmax(1).cpu() for images, _ in DataLoader(data, batch)
     ]

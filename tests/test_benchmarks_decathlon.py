@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from miniatures import decathlon
+from supervised_runs import run
 
 from adapt.benchmarks.decathlon import Decathlon, DecathlonConfig, transforms
 from adapt.datasets.decathlon import SETS, decathlon_score, decathlon_scores, read_annotations
@@ -155,3 +156,14 @@ def test_transforms_of_every_set(name: str) -> None:
     side = 72 if name in ("gtsrb", "omniglot", "svhn") else 64
     for transform in transforms(name):
         assert tuple(transform(image).shape) == (3, side, side)
+
+
+def test_runs_end_to_end(shared: Path, tmp_path: Path) -> None:
+    names = ("aircraft", "gtsrb")
+    decathlon(shared, tmp_path / "data", names, per_class=4)
+    words = [f"data={tmp_path / 'data'}", "benchmark.sets=[aircraft,gtsrb]", "training.length=3 steps"]
+    result = run(tmp_path / "run", "benchmark=decathlon", "adapt=residual_adapter", *words, "training.batch=6")
+    assert result["protocol"] == "single" and result["images"] == 2 * 18
+    accuracies = {name: result["per_task"][name]["accuracy"] for name in names}
+    assert result["s_score_of_2"] == pytest.approx(decathlon_score(accuracies))
+    assert all((tmp_path / "run" / "adapter" / name / "adapter.json").is_file() for name in names)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from miniatures import domainnet, image_folders, pacs_subset
+from supervised_runs import run
 
 from adapt.benchmarks.domainnet import DOMAINS, DomainNet, DomainNetConfig
 from adapt.datasets.images import Labelled, LabelledImages, split
@@ -97,3 +98,30 @@ def test_wrong_layouts_are_refused_with_the_tree(shared: Path, tmp_path: Path) -
     np.savez(tmp_path / "a.npz", x=np.zeros((4, 8, 8, 3), np.uint8))
     with pytest.raises(LayoutError, match="has no domain, domains, y"):
         sources(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("method", ["taps", "adashare"])
+@pytest.mark.parametrize("protocol", ["sequential", "joint"])
+def test_runs_end_to_end(method: str, protocol: str, shared: Path, tmp_path: Path) -> None:
+    data = domainnet(shared, tmp_path / "data", ("real", "sketch"), per_class=3)
+    own = ["adapt.joint=standard"] if method == "taps" and protocol == "joint" else []
+    if method == "adashare":
+        own = ["adapt.warmup_samples=0", "adapt.phase_samples=0", "adapt.search_samples=8"]
+    words = [f"data={data}", "benchmark.size=32", "training.length=4 steps", "training.batch=4", f"protocol={protocol}"]
+    result = run(tmp_path / "run", "benchmark=domainnet", f"adapt={method}", *words, *own)
+    assert result["protocol"] == protocol and result["tasks"] == ["real", "sketch"]
+    assert len(result["matrix"]["accuracy"]) == (1 if protocol == "joint" else 2)
+    assert result["images"] == 32
+    if (method, protocol) == ("taps", "sequential"):
+        assert result["forgetting_largest"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [["adapt=taps"], ["adapt=taps", "protocol=joint", "adapt.joint=standard"]])
+def test_pacs_is_learned(words: list[str], shared: Path, tmp_path: Path) -> None:
+    weights = shared / "weights" / "resnet44-cifar.sd.pt"
+    own = ["base=resnet44", f"base.weights={weights}", f"data={shared / 'data' / 'pacs_72px_jpeg.npz'}"]
+    length = ["training.length=60 steps", "training.test_examples=200", "optimiser.lr=0.02", "benchmark.size=32"]
+    result = run(tmp_path / "run", "benchmark=domainnet", *words, *own, *length, base="configured")
+    # Seven classes; the features of CIFAR-10 alone would do half of it.
+    assert result["accuracy"] > 0.4

@@ -4,11 +4,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from miniatures import image_folders, pacs_subset
+from supervised_runs import run
 
+from adapt import wrap
+from adapt.base import random_base
 from adapt.benchmarks.multitask_patches import MultitaskPatches, MultitaskPatchesConfig
 from adapt.benchmarks.resolutions import Resolutions, ResolutionsConfig
+from adapt.cascade import cost_curve, draw, stages_of_run
 from adapt.datasets.layout import LayoutError
+from adapt.deltas import norm_layers, weighted_layers
+from adapt.layers import changed_layers, run_changes
+from adapt.layers import draw as draw_layers
+from adapt.methods.piggyback import Piggyback
+from adapt.methods.taps import TAPS
 from adapt.supervised.cascade import choose_thresholds, run_cascade
 
 COSTS = (1.0, 4.0)
@@ -104,3 +114,71 @@ def test_five_sizes_of_one_dataset(shared: Path, tmp_path: Path) -> None:
         benchmark.tasks(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="ascending"):
         ResolutionsConfig(sizes=(32, 16))
+
+
+def test_patches_on_two_datasets_at_once(shared: Path, tmp_path: Path) -> None:
+    image_folders(shared, tmp_path / "data" / "imagenet", {"train": 4, "val": 2})
+    pacs_subset(shared, tmp_path / "data" / "places_jpeg.npz", per_class=4)
+    words = [f"data={tmp_path / 'data'}", "benchmark.sizes=[24,32]", "training.length=2 steps", "training.batch=4"]
+    result = run(tmp_path / "run", "benchmark=multitask_patches", "adapt=patch", *words, "optimiser.lr=0.001")
+    network = random_base("resnet26", width=0.125).encoder
+    norms = sum(p.numel() for layer in norm_layers(network).values() for p in layer.parameters())
+    weights = sum(p.numel() for p in network.parameters()) - norms
+    # All convolutions once, scales and biases twice.
+    assert result["parameters"] == weights + 2 * norms
+    assert result["protocol"] == "joint"
+
+
+def test_five_sizes_share_all_but_their_patches_and_make_a_cascade(shared: Path, tmp_path: Path) -> None:
+    data = pacs_subset(shared, tmp_path / "pacs_jpeg.npz", per_class=5)
+    words = [f"data={data}", "benchmark.sizes=[16,24,32]", "benchmark.held_out=0.3", "training.length=3 steps"]
+    result = run(
+        tmp_path / "run", "benchmark=resolutions", "adapt=patch", *words, "training.batch=8", "optimiser.lr=0.001"
+    )
+    assert result["head_parameters"] == 7 * (32 + 1)  # one for all
+    names, costs, (held, test), (held_labels, test_labels) = stages_of_run(tmp_path / "run")
+    assert names == ["size16", "size24", "size32"]
+    assert costs[0] < costs[1] < costs[2] and costs[2] / costs[0] == pytest.approx(4, rel=0.1)
+    accuracies = [float((stage.argmax(1) == test_labels).mean()) for stage in test]
+    assert accuracies == pytest.approx([result["per_task"][name]["accuracy"] for name in names])
+    rows = cost_curve(held, held_labels, test, test_labels, costs)
+    assert [row["cost"] for row in rows] == sorted((row["cost"] for row in rows), reverse=True)
+    draw(dict(zip(names, zip(costs, accuracies, strict=True), strict=True)), rows, tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("method", ["taps", "piggyback", "lora"])
+def test_pictures_of_changed_layers(method: str, tmp_path: Path) -> None:
+    base = random_base("resnet26", width=0.125)
+    adapted = wrap(base, method, "first", 32)
+    adapted.add("second", method)
+    layers = list(weighted_layers(base.encoder))
+    second = adapted.method("second")
+    with torch.no_grad():
+        if isinstance(second, TAPS):
+            for name in layers[3:]:
+                second.gates()[name].s.zero_()
+        elif isinstance(second, Piggyback):
+            mask = second.deltas[layers[0].replace(".", "/")]
+            mask.r[:2] = 0  # two of the four filters
+        else:
+            for parameter in second.parameters():
+                parameter.add_(0.1)
+    adapted.save(tmp_path / "adapter")
+    found, changes, shares = run_changes(tmp_path, base)
+    assert found == method and list(changes) == ["first", "second"] and list(changes["first"]) == layers
+    if method == "taps":
+        assert changes["second"] == {name: float(place < 3) for place, name in enumerate(layers)}
+        assert shares["first"] == 1 and 0 < shares["second"] < 0.1
+    elif method == "piggyback":
+        assert changes["second"] == {name: 0.5 * (place == 0) for place, name in enumerate(layers)}
+        assert shares["first"] == 0
+    else:
+        assert all(value > 0 for value in changes["second"].values())
+        assert all(value == 0 for value in changes["first"].values())
+    draw_layers(method, changes, tmp_path / "layers.png")
+    assert (tmp_path / "layers.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(FileNotFoundError, match="has not finished"):
+        run_changes(tmp_path / "nowhere", base)
+    with pytest.raises(ValueError, match="does not change the base layer by layer"):
+        changed_layers(wrap(base, "features", "third", 32).method())

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from miniatures import segmentation
+from supervised_runs import run
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -172,3 +173,13 @@ def test_wrong_layouts_are_refused_with_the_tree(shared: Path, tmp_path: Path) -
     mat.write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"cannot read .*\.mat"):
         [Segmentation(SegmentationConfig(year=2012)).tasks(root)[0].train[i] for i in range(4)]
+
+
+def test_runs_end_to_end(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapt.train.load_base", lambda name: tiny_base())
+    root = segmentation(shared, tmp_path / "data")
+    words = ["benchmark=segmentation", f"data={root}", "training.length=3 passes", "optimiser.lr=0.01"]
+    result = run(tmp_path / "run", *words, "adapt=piggyback", base="random")
+    # At first every pixel is background; the miniature has two classes, so that this alone scores less than a half.
+    assert 0 < result["mean_iou"] <= 1 and result["head_parameters"] == 21 * 9 + 21 * 21 * 64 * 64
+    assert result["images"] == 12

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from miniatures import image_folders
+from supervised_runs import run
 
 from adapt.benchmarks.imagenet_to_sketch import ImageNetToSketch, ImageNetToSketchConfig
 from adapt.datasets.layout import LayoutError
@@ -69,3 +70,11 @@ def test_broken_images_are_named(shared: Path, tmp_path: Path) -> None:
     broken.unlink()
     with pytest.raises(FileNotFoundError, match=r"no image .*class0/0.jpg, which the dataset lists"):
         task.test[0]
+
+
+def test_runs_end_to_end(shared: Path, tmp_path: Path) -> None:
+    words = [f"data={five_sets(shared, tmp_path / 'data')}", "benchmark.size=32", "training.length=2 steps"]
+    result = run(tmp_path / "run", "benchmark=imagenet_to_sketch", "adapt=piggyback", *words, "training.batch=4")
+    assert result["tasks"] == list(FIVE) and 0 <= result["accuracy"] <= 1
+    # One bit per weight of each task's mask.
+    assert result["bits"] == pytest.approx(result["parameters"], rel=1e-3)

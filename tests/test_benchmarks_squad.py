@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from supervised_runs import run
 
 from adapt.datasets.layout import LayoutError
 from adapt.datasets.squad import (
@@ -23,7 +25,7 @@ from adapt.datasets.squad_score import best_threshold, evaluate, exact_match, f1
 pytest.importorskip("transformers", reason="needs the extra nlp")
 
 from adapt.base import load_base
-from adapt.benchmarks.squad import Squad, SquadConfig, SquadMetric
+from adapt.benchmarks.squad import Squad, SquadConfig, SquadExamples
 from adapt.encoders.bert import write_bert
 
 FILE = "squad2_dev6078.json.gz"
@@ -213,22 +215,38 @@ def make_bert(folder: Path, path: Path, **settings: int) -> Path:
     return folder
 
 
+def small_file(shared: Path, folder: Path) -> Path:
+    """The first two paragraphs of four articles."""
+    path = folder / "small.json"
+    articles = read_articles(shared / "data" / FILE)[:4]
+    parts = [{"title": each["title"], "paragraphs": each["paragraphs"][:2]} for each in articles]
+    path.write_text(json.dumps({"version": "v2.0", "data": parts}))
+    return path
+
+
 def test_benchmark_on_one_file_and_on_two(shared: Path, tmp_path: Path) -> None:
-    path = shared / "data" / FILE
+    path = small_file(shared, tmp_path)
     folder = make_bert(tmp_path / "bert", path)
-    config = {"tokenizer": str(folder), "length": 64, "stride": 32, "test_every": 4}
-    (task,) = Squad(SquadConfig(paragraphs=2, **config)).tasks(path)
-    assert len(task.train) > 20
+    config = {"tokenizer": str(folder), "length": 64, "stride": 32}
+    articles = read_articles(path)
+
+    def texts(data: SquadExamples) -> list[str]:
+        return list(dict.fromkeys(question.context for question in data.windows.questions))
+
+    (task,) = Squad(SquadConfig(**config)).tasks(path)
+    assert isinstance(task.train, SquadExamples) and isinstance(task.test, SquadExamples)
+    assert (len(texts(task.train)), len(texts(task.test))) == (6, 2)
     tokens, target = task.train[0]
     assert tuple(tokens.shape) == (3, 64) and set(target) == {"start", "end", "window"}
-    metric = task.metric()
-    assert isinstance(metric, SquadMetric)
-    articles = read_articles(path)
+    (few,) = Squad(SquadConfig(paragraphs=1, holdout=2, test_every=2, **config)).tasks(path)
+    assert texts(few.train) == [articles[1]["paragraphs"][0]["context"]]  # type: ignore[arg-type]
+    assert len(texts(few.test)) == 2  # type: ignore[arg-type]
     for name, part in (("train-v2.0.json.gz", articles[1:3]), ("dev-v2.0.json.gz", articles[:1])):
         with gzip.open(tmp_path / name, "wt") as file:
             json.dump({"version": "v2.0", "data": part}, file)
-    (other,) = Squad(SquadConfig(**config)).tasks(tmp_path)
-    assert {q.context for q in other.test.windows.questions} <= {p["context"] for p in articles[0]["paragraphs"]}
+    (other,) = Squad(SquadConfig(every=2, **config)).tasks(tmp_path)
+    assert texts(other.train) == [p["context"] for p in articles[1]["paragraphs"]]  # type: ignore[arg-type]
+    assert texts(other.test) == [p["context"] for p in articles[0]["paragraphs"]]  # type: ignore[arg-type]
     (tmp_path / "dev-v2.0.json.gz").unlink()
     with pytest.raises(LayoutError, match=r"has no dev-v2.0.json; squad expects:\n"):
         Squad(SquadConfig(**config)).tasks(tmp_path)
@@ -237,8 +255,20 @@ def test_benchmark_on_one_file_and_on_two(shared: Path, tmp_path: Path) -> None:
         Squad(SquadConfig(**config)).tasks(tmp_path / "bad.json")
 
 
+def test_the_metric_is_perfect_for_perfect_scores(shared: Path, tmp_path: Path) -> None:
+    path = small_file(shared, tmp_path)
+    (task,) = Squad(SquadConfig(tokenizer=str(make_bert(tmp_path / "bert", path)), length=64, stride=32)).tasks(path)
+    assert isinstance(task.test, SquadExamples)
+    first, last = perfect(task.test.windows)
+    metric = task.metric()
+    for part in torch.arange(len(task.test)).split(7):
+        metric.update(torch.from_numpy(np.stack([first, last], 2))[part], {"window": part})
+    scores = metric.compute()
+    assert scores["exact"] > 0.95 and scores["NoAns_f1"] == 1 and scores["best_f1"] >= scores["f1"]
+
+
 def test_bases_that_do_not_fit_are_refused(shared: Path, tmp_path: Path) -> None:
-    folder = make_bert(tmp_path / "bert", shared / "data" / FILE)
+    folder = make_bert(tmp_path / "bert", small_file(shared, tmp_path))
     base = load_base(f"bert/{folder}")
     assert base.spec.encoder == "bert" and base.spec.kwargs["hidden_size"] == 16
     Squad(SquadConfig(tokenizer=str(folder), length=64)).prepare(base)
@@ -248,3 +278,38 @@ def test_bases_that_do_not_fit_are_refused(shared: Path, tmp_path: Path) -> None
         Squad(SquadConfig(tokenizer=str(folder), length=64)).prepare(load_base("random"))
     with pytest.raises(ValueError, match="tokenizer must be the name or folder of a BERT"):
         SquadConfig()
+
+
+@pytest.mark.parametrize("method", ["side_tuning", "features", "fine_tune", "scratch"])
+def test_all_four_modes_run_end_to_end(method: str, shared: Path, tmp_path: Path) -> None:
+    small = small_file(shared, tmp_path)
+    folder = make_bert(tmp_path / "bert", small)
+    words = [f"data={small}", f"base.model={folder}", "benchmark.length=64", "benchmark.stride=32"]
+    length = ["training.length=4 steps", "benchmark.holdout=2", "training.batch=4"]
+    result = run(tmp_path / "run", "benchmark=squad", f"adapt={method}", *words, *length, base="configured")
+    scores = result["per_task"]["squad"]
+    assert 0 <= scores["exact"] <= scores["f1"] <= scores["best_f1"] <= 1
+    assert (result["parameters"] == 0) == (method == "features")
+
+
+@pytest.mark.slow
+def test_a_tiny_bert_learns(shared: Path, tmp_path: Path) -> None:
+    path = shared / "data" / FILE
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
+    folder = make_bert(tmp_path / "bert", path, **sizes, max_position_embeddings=128)
+    words = [f"data={path}", f"base.model={folder}", "benchmark.length=128", "benchmark.stride=64"]
+    length = ["training.length=60 passes", "training.batch=32", "optimiser.lr=1e-3", "benchmark.paragraphs=2"]
+    result = run(
+        tmp_path / "run",
+        "benchmark=squad",
+        "adapt=fine_tune",
+        *words,
+        *length,
+        "benchmark.test_every=4",
+        base="configured",
+    )
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    # Two paragraphs are learned by heart; the start is near log(128) = 4.9.
+    assert losses[0] > 3 and losses[-1] < 1
+    assert result["f1"] > 0

@@ -95,11 +95,13 @@ class SquadMetric:
         self._scored += targets["window"].tolist()
 
     def compute(self) -> dict[str, float]:
-        """The official numbers, in percent; `best_...` are over all thresholds, chosen on these very questions."""
-        scores = np.concatenate(self._scores)
-        answers, odds = read_answers(self.windows, scores[..., 0], scores[..., 1], self.threshold, self._scored)
+        """The official numbers as fractions; `best_...` are over all thresholds, chosen on these very questions."""
+        tokens = np.concatenate(self._scores)
+        answers, odds = read_answers(self.windows, tokens[..., 0], tokens[..., 1], self.threshold, self._scored)
         gold = {question.id: question.answers for question in self.windows.questions if question.id in answers}
-        return evaluate(gold, answers, odds, threshold=np.inf)
+        scores = evaluate(gold, answers, odds, threshold=np.inf)
+        shares = {name: value / 100 for name, value in scores.items() if not name.endswith(("total", "thresh"))}
+        return {**shares, **{name: value for name, value in scores.items() if name not in shares}}
 
 
 def span_loss(outputs: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
