@@ -65,7 +65,7 @@ class Collector:
     def collect(self, store: FrameStore, steps: int, progress: float) -> None:
         """Take `steps` steps with every agent at training progress in [0, 1] and append the frames to `store`."""
         for _ in range(steps):
-            labels = self.simulator.nav.expert()
+            labels = self.simulator.expert()
             store.push({**stored(self.observations), ACTION: labels, STEP: self.simulator.nav.agents.steps})
             actions = self._act(labels, progress)
             self.observations, _, dones, _ = self.env.step(actions)  # type: ignore[assignment]

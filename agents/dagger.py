@@ -77,7 +77,7 @@ def _make_collector(
 ) -> Collector:
     """This part's agents in this part's scenes."""
     places = make_places(cfg.env, cfg.env.split, cfg.seed, part)
-    env, simulator = make_env(cfg, places, vision, cfg.env.agents // part[1], seed)
+    env, simulator = make_env(cfg, places, vision, cfg.env.agents // part[1], seed, cfg.algo.mirror)
     return Collector(env, simulator, policy, tuple(cfg.algo.beta_floor), cfg.algo.temperature, seed, part)
 
 

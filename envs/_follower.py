@@ -17,6 +17,10 @@ PROGRESS = 0.5
 # less, but its choice between a step and a turn hangs on angles too fine to be seen, and so is harder to imitate.
 ENOUGH = 0.94
 
+# Nearer than this share of the success distance it stops at once. Between the two it takes one step more if that ends
+# so near: who imitates it stops a little too soon now and then, and outside the distance a stop is a failure.
+NEAR = 0.7
+
 
 @kernel
 def _by_node(g: Ground, t: Tree, s: Stencil, x: float, y: float, z: float) -> tuple[float, int, int]:
@@ -128,9 +132,12 @@ def act(
     position alone and not on which way the agent looks, so it never turns to and fro.
     """
     here = toward(g, t, x, y, z)[0]
-    if here < success or here == np.inf:
+    if here < NEAR * success or here == np.inf:
         return STOP
-    if here - _after_forward(g, t, x, y, z, heading, forward) >= ENOUGH * min(forward, here):
+    after = _after_forward(g, t, x, y, z, heading, forward)
+    if here < success:
+        return FORWARD if after < NEAR * success else STOP
+    if here - after >= ENOUGH * min(forward, here):
         return FORWARD
     ax, az = _aim(g, t, x, y, z, LOOKAHEAD * forward)
     off = np.arctan2(x - ax, z - az) - heading

@@ -18,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
-from envs._habitat_config import Settings, compose, rules
+from envs._habitat_config import Settings, compose, place_name, rules
 from envs._habitat_worker import HabitatAgent, Identity, Share, State, load_episodes
-from envs.episodes import scene_name
 from envs.pointnav import Task
 from envs.renderer import Camera
 
@@ -44,7 +43,7 @@ class HabitatPlace:
     @property
     def name(self) -> str:
         """The scene's name."""
-        return scene_name(f"{self.content}.glb")
+        return place_name(self.content)
 
     @cached_property
     def episodes(self) -> tuple[Any, ...]:
@@ -52,7 +51,7 @@ class HabitatPlace:
         if self.chosen is not None:
             return self.chosen
         config = compose(self.settings)
-        return tuple(load_episodes(config, (self.content,), self.settings.episodes_per_scene).episodes)
+        return tuple(load_episodes(self.settings, config, (self.content,), self.settings.episodes_per_scene).episodes)
 
     def only(self, episodes: Sequence[Any]) -> HabitatPlace:
         """The same scene with some of its episodes."""
@@ -181,6 +180,10 @@ class HabitatVecEnv(SubprocVecEnv):
     def active(self) -> NDArray[np.bool_]:
         """(N,) bool, False for agents that wait idly because no episode is left."""
         return self.nav.agents.active
+
+    def expert(self) -> NDArray[np.int64]:
+        """(N,) the shortest-path expert's action for every agent."""
+        return self.nav.expert()
 
     def reset(self) -> dict[str, NDArray[Any]]:
         """Start a new episode for every agent."""

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
-from envs.pointnav import Place, PointNav, Task
+from envs.pointnav import LEFT, RIGHT, Place, PointNav, Task
 from envs.renderer import Camera
 
 GOAL = "pointgoal_with_gps_compass"
@@ -33,8 +33,22 @@ def observation_space(task: Task, camera: Camera) -> spaces.Dict:
     return spaces.Dict(made)
 
 
+def _reflect(observations: dict[str, NDArray[Any]], which: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+    """Swap left and right, in place, in the rows `which` of a batch of observations."""
+    for key, value in observations.items() if which.any() else ():
+        if key == GOAL:
+            value[which, 1] *= -1.0
+        else:
+            value[which] = np.flip(value[which], -1 if key == "map" else -2)
+    return observations
+
+
 class PointNavVecEnv(VecEnv):
     """N agents in the scenes of `places`, stepped as one batch in this process.
+
+    With `mirror` every second agent lives in the mirror image of its scene: left and right are swapped in what it sees,
+    in what it is told and in what its actions do. A mirrored apartment is another apartment, so there are twice as many
+    to learn from. Records stay in the scene's own coordinates.
 
     A finished episode is followed by the next at once, as SB3 expects: ``infos[n]`` then holds the true last
     observation (``terminal_observation``), ``TimeLimit.truncated`` (True where the episode was cut off, so that its
@@ -49,8 +63,12 @@ class PointNavVecEnv(VecEnv):
         count: int,
         seed: int | None = 0,
         device: str = "cpu",
+        mirror: bool = False,
     ) -> None:
         """Make `count` agents. Seed None: every episode once, in order; agents without one left idle (`active`)."""
+        self.mirrored = (np.arange(count) % 2 == 1) & mirror
+        opposite = {LEFT: RIGHT, RIGHT: LEFT}
+        self._swapped = np.array([task.actions.index(opposite.get(action, action)) for action in task.actions])
         self.nav = self._make_nav(places, task, camera, count, seed, device)
         self.render_mode = "rgb_array"
         super().__init__(count, observation_space(task, camera), spaces.Discrete(len(task.actions)))
@@ -71,11 +89,22 @@ class PointNavVecEnv(VecEnv):
         self.nav.reset(np.arange(self.num_envs))
         self._reset_seeds()
         self._reset_options()
-        return self.nav.observe()
+        return self._observe()
+
+    def expert(self) -> NDArray[np.int64]:
+        """(N,) the shortest-path expert's action for every agent, as the agent itself would choose it."""
+        return self._reflect_actions(self.nav.expert())
+
+    def _observe(self) -> dict[str, NDArray[Any]]:
+        return _reflect(self.nav.observe(), self.mirrored)
+
+    def _reflect_actions(self, actions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Actions in the scene to actions in each agent's own world, or back."""
+        return np.where(self.mirrored, self._swapped[actions], actions) if self.mirrored.any() else actions
 
     def step_async(self, actions: NDArray[np.int64]) -> None:
         """Keep the actions for `step_wait`."""
-        self._pending = np.asarray(actions)
+        self._pending = self._reflect_actions(np.asarray(actions))
 
     def step_wait(
         self,
@@ -84,7 +113,7 @@ class PointNavVecEnv(VecEnv):
         rewards, dones, records = self.nav.step(self._pending)
         ended = np.flatnonzero(dones)
         infos: list[dict[str, Any]] = [{"TimeLimit.truncated": False} for _ in range(self.num_envs)]
-        last = self.nav.observe(ended) if len(ended) else {}
+        last = _reflect(self.nav.observe(ended), self.mirrored[ended]) if len(ended) else {}
         for i, n in enumerate(ended):
             infos[n] = {
                 "terminal_observation": {key: value[i] for key, value in last.items()},
@@ -94,14 +123,14 @@ class PointNavVecEnv(VecEnv):
             }
         if len(ended):
             self.nav.reset(ended)
-        return self.nav.observe(), rewards, dones, infos
+        return self._observe(), rewards, dones, infos
 
     def close(self) -> None:
         """Nothing to release: there is no GL context and no child process."""
 
     def get_images(self) -> Sequence[NDArray[np.uint8]]:
         """What each agent sees, (S, S, 3) uint8."""
-        frames = self.nav.observe()
+        frames = self._observe()
         if "rgb" not in frames:
             raise ValueError("the agents have no rgb sensor to show; add it to env.task.sensors")
         return list(frames["rgb"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
 
@@ -12,6 +13,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check
 
 from envs.pointnav import FORWARD, LEFT, RIGHT, STOP, EpisodeQueue, PointNav, Task
 from envs.renderer import Camera
+from envs.scene import Scene
 from envs.vector import PointNavEnv, PointNavVecEnv
 from envs.visited_map import EMPTY, MARKED
 
@@ -203,6 +205,39 @@ def test_vec_env_gives_the_true_last_frame_and_flags_the_time_limit() -> None:
     last = infos[0]["terminal_observation"]
     assert np.array_equal(last["rgb"], single.observe()["rgb"][0])
     assert not np.array_equal(last["rgb"], observations["rgb"][0])
+
+
+def reflected(made: Scene, width: float) -> Scene:
+    """The scene seen in a mirror: x becomes width - x."""
+    vertices = made.vertices * np.float32([-1, 1, 1]) + np.float32([width, 0, 0])
+    turned = {name: getattr(made, name)[:, ::-1] for name in ("faces", "corner_uv", "corner_color")}
+    return dataclasses.replace(made, vertices=vertices, **turned)
+
+
+@pytest.mark.parametrize("variant", ["habitat", "side_tuning"])
+def test_a_mirrored_agent_lives_as_another_does_in_the_mirrored_scene(variant: str) -> None:
+    room = scene(4.0, 4.0, [wall(0.0, 2.0, 2.5, 2.0)])
+    here = place(room, [episode((1.3, 1.0), (1.1, 3.2), 0.4)])
+    there = place(reflected(room, 4.0), [episode((2.7, 1.0), (2.9, 3.2), -0.4)])
+    task = Task(variant=variant, sensors=("rgb", "depth", "map"), map_size=41, max_steps=80)
+    mirrored = PointNavVecEnv([here], task, CAMERA, 2, seed=0, mirror=True)
+    plain = PointNavVecEnv([there], task, CAMERA, 1, seed=0)
+    a, b = mirrored.reset(), plain.reset()
+    lasts = []
+    for _ in range(70):
+        assert a["pointgoal_with_gps_compass"][1] == pytest.approx(b["pointgoal_with_gps_compass"][0], abs=1e-5)
+        assert np.abs(a["rgb"][1].astype(int) - b["rgb"][0]).mean() < 2.0
+        assert np.abs(a["depth"][1] - b["depth"][0]).mean() < 1e-3
+        assert (a["map"][1] != b["map"][0]).mean() < 0.01
+        labels = mirrored.expert()
+        assert labels[1] == plain.expert()[0]
+        a, _, done, infos = mirrored.step(labels)
+        b, _, _, twins = plain.step(labels[1:])
+        if done[1]:
+            lasts = [info["terminal_observation"]["pointgoal_with_gps_compass"] for info in (infos[1], twins[0])]
+            break
+    assert lasts[0] == pytest.approx(lasts[1], abs=1e-5)
+    assert infos[1]["is_success"]
 
 
 @pytest.mark.parametrize("variant", ["habitat", "side_tuning"])
