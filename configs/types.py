@@ -32,8 +32,9 @@ def check_types(given: DictConfig, shown: DictConfig, prefix: str = "") -> None:
     Raises:
         ConfigError: A value of another type; the message says which type the key takes.
     """
+    known = list(shown)  # `in` does not see keys whose value is left open
     for key in given:
-        if key not in shown or OmegaConf.is_missing(given, key):
+        if key not in known or OmegaConf.is_missing(given, key):
             continue
         value, wanted = given[key], _wanted(shown, key, given[key])
         if isinstance(wanted, DictConfig) and isinstance(value, DictConfig):
