@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -31,6 +32,7 @@ class Settings:
         overrides: Hydra overrides of it.
         episodes: Folder of ``<split>/<split>.json.gz``, or an episode file; None: as the config says.
         scenes_dir: Folder that the files' scene ids are relative to; None: as the config says.
+        dataset: A ``.scene_dataset_config.json`` for the episodes that name none; None: there is none.
         split: The dataset's name of the split.
         scenes: At most this many scenes; None: all.
         episodes_per_scene: At most this many episodes of each; None: all.
@@ -45,6 +47,7 @@ class Settings:
     overrides: tuple[str, ...]
     episodes: str | None
     scenes_dir: str | None
+    dataset: str | None
     split: str
     scenes: int | None
     episodes_per_scene: int | None
@@ -75,6 +78,7 @@ class Settings:
             overrides=tuple(env["overrides"]),
             episodes=env["episodes"],
             scenes_dir=env["scenes_dir"],
+            dataset=env["dataset"],
             split=chosen["split"],
             scenes=chosen["scenes"],
             episodes_per_scene=chosen["episodes_per_scene"],
@@ -94,6 +98,14 @@ class Settings:
 
 def _plain(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+def place_name(scene: str) -> str:
+    """Name of a scene, from an episode's scene id or from a dataset's name of its file per scene."""
+    name = Path(scene).name
+    for ending in (".glb", ".gltf", ".obj", ".ply", ".json", ".basis", ".scene_instance"):
+        name = name.removesuffix(ending)
+    return name
 
 
 def import_habitat(simulator: str) -> ModuleType:

@@ -14,8 +14,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from envs import measures
-from envs._habitat_config import Settings, compose, import_habitat
-from envs.episodes import scene_name
+from envs._habitat_config import Settings, compose, import_habitat, place_name
 from envs.pointnav import FORWARD, LEFT, RIGHT, STOP, Task
 from envs.renderer import Camera
 from envs.vector import GOAL, observation_space
@@ -60,7 +59,7 @@ class Share:
     seed: int | None = None
 
 
-def load_episodes(config: Any, scenes: tuple[str, ...], most: int | None) -> Any:
+def load_episodes(settings: Settings, config: Any, scenes: tuple[str, ...], most: int | None) -> Any:
     """Habitat-Lab's dataset object with the episodes of some scenes.
 
     Raises:
@@ -70,20 +69,22 @@ def load_episodes(config: Any, scenes: tuple[str, ...], most: int | None) -> Any
     import habitat
     from habitat.config.read_write import read_write
 
-    settings = config.habitat.dataset
-    with read_write(settings):
-        settings.content_scenes = list(scenes)
+    source = config.habitat.dataset
+    with read_write(source):
+        source.content_scenes = list(scenes)
+    file = source.data_path.format(split=source.split)
     try:
-        dataset = habitat.make_dataset(settings.type, config=settings)
+        dataset = habitat.make_dataset(source.type, config=source)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(
-            f"the dataset's file {settings.data_path.format(split=settings.split)} is not there ({error.strerror}); "
-            "docs/habitat.md says where to put it, or set env.episodes"
+            f"the dataset's file {file} is not there ({error.strerror}); docs/habitat.md says where to put it, or set "
+            "env.episodes"
         ) from error
     except (OSError, EOFError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{settings.data_path.format(split=settings.split)} is no PointNav-v1 file: {type(error).__name__} {error}"
-        ) from error
+        raise ValueError(f"{file} is no PointNav-v1 file: {type(error).__name__} {error}") from error
+    for episode in dataset.episodes:
+        if settings.dataset is not None and episode.scene_dataset_config == "default":
+            episode.scene_dataset_config = settings.dataset
     if most is not None:
         kept: dict[str, int] = {}
         chosen = []
@@ -93,7 +94,7 @@ def load_episodes(config: Any, scenes: tuple[str, ...], most: int | None) -> Any
                 chosen.append(episode)
         dataset.episodes = chosen
     if not dataset.episodes:
-        raise ValueError(f"{settings.data_path.format(split=settings.split)} has no episodes in {', '.join(scenes)}")
+        raise ValueError(f"{file} has no episodes in {', '.join(scenes)}")
     return dataset
 
 
@@ -131,7 +132,7 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
 
         config = compose(self.settings)
         if self.share.episodes is None:
-            dataset = load_episodes(config, self.share.scenes, self.share.most)
+            dataset = load_episodes(self.settings, config, self.share.scenes, self.share.most)
         else:
             dataset = registry.get_dataset(config.habitat.dataset.type)()
             dataset.episodes = pickle.loads(self.share.episodes)
@@ -164,7 +165,7 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
             return self._nothing(), {"state": self._state()}
         episode = self._env.current_episode
         self._active, self._steps, self._return = True, 0, 0.0
-        self._identity = Identity(scene_name(episode.scene_id), str(episode.episode_id))
+        self._identity = Identity(place_name(episode.scene_id), str(episode.episode_id))
         self._start_distance = self._distance = float(self._env.get_metrics()["distance_to_goal"])
         if not math.isfinite(self._distance):
             raise ValueError(

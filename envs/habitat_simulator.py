@@ -22,7 +22,6 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,16 +40,13 @@ from habitat.config.default import get_agent_config
 from habitat.core.registry import registry
 from habitat.core.simulator import AgentState, SensorSuite, Simulator
 
-from envs._frames import bare_stage
 from envs._habitat_cameras import RENDERED, observe, view_of
 from envs._habitat_pathfinder import Follower, PathFinder, SemanticScene
 from envs.navigation import GeodesicField, NavGrid, geodesic_distance, wrap_angle
-from envs.navmesh import read_navmesh
 from envs.pointnav import FORWARD, LEFT, RIGHT, STOP
 from envs.renderer import Renderer, make_renderer
-from envs.scans import load_assets, load_scene
+from envs.scan_source import ScanSettings, load_scan
 from envs.scene import Scene
-from envs.scene_datasets import SceneDataset
 
 NAME = "Sidestep-v0"
 ACTIONS = {"stop": STOP, "move_forward": FORWARD, "turn_left": LEFT, "turn_right": RIGHT}
@@ -70,21 +66,9 @@ class _World:
 
 @lru_cache(KEPT_SCENES)
 def _load(scene_id: str, dataset: str, radius: float, height: float, climb: float, slope: float) -> _World:
-    """The scene that habitat-sim finds under this name; a bare mesh without a ``.stage_config.json`` counts as Z-up."""
-    if dataset in NO_DATASET:
-        scene = load_scene(scene_id, up="habitat")
-        stored = bare_stage(Path(scene_id), "habitat", lambda: (np.zeros(3), np.zeros(3))).navmesh
-    else:
-        made = SceneDataset.open(dataset).compose(scene_id)
-        scene, stored = load_assets(made.name, made.assets), made.navmesh
-    grid = None
-    if stored is not None:
-        mesh = read_navmesh(stored)
-        # habitat-sim computes a navigation mesh anew where the stored one is for another agent.
-        if math.isclose(mesh.radius, radius, abs_tol=1e-3) and math.isclose(mesh.height, height, abs_tol=1e-3):
-            grid = NavGrid.from_navmesh(mesh, scene.name)
-    if grid is None:
-        grid = NavGrid.build(scene, radius, height, climb, max_slope=slope)
+    """The scene that habitat-sim finds under this name, with its rules for the axes and for navigation meshes."""
+    settings = ScanSettings(None if dataset in NO_DATASET else dataset, up="habitat", navmesh="match")
+    scene, grid = load_scan(scene_id, settings, radius, height, climb, slope)
     return _World(scene, grid, make_renderer([scene]))
 
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -105,9 +106,11 @@ def test_equals_the_embedded_environment(rooms: Path, variant: str) -> None:
                     one, other = told["terminal_observation"][key], own["terminal_observation"][key]
                     np.testing.assert_allclose(one.astype(float), other.astype(float), atol=1e-5)
                 assert told["nav"].keys() == own["nav"].keys()
-                for key, value in own["nav"].items():
-                    if key != "scene_id":
-                        assert told["nav"][key] == (value if isinstance(value, str) else pytest.approx(value, abs=1e-3))
+                assert told["nav"]["scene_id"] == own["nav"]["scene_id"].rpartition("/")[2].removesuffix(".ply")
+                assert told["nav"]["episode_id"] == own["nav"]["episode_id"]
+                np.testing.assert_allclose(told["nav"]["path"], own["nav"]["path"], atol=1.1e-3)
+                for key in own["nav"].keys() - {"scene_id", "episode_id", "path"}:
+                    assert told["nav"][key] == pytest.approx(own["nav"][key], abs=1e-6), key
             if active[0]:
                 assert theirs.nav.agents.steps[0] == mine.nav.agents.steps[0]
                 assert theirs.nav.agents.distance[0] == pytest.approx(mine.nav.agents.distance[0], abs=1e-6)
@@ -192,6 +195,39 @@ def test_settings_reach_habitat_lab(rooms: Path) -> None:
         make_places(settings(rooms, episodes=str(rooms / "nowhere")))
     with pytest.raises(ValueError, match="choose from habitat_sim, sidestep"):
         settings(rooms, simulator="unity")
+
+
+def test_scenes_of_a_scene_dataset(rooms: Path, tmp_path: Path) -> None:
+    from envs.episodes import read_episodes, write_episodes
+
+    data = tmp_path / "flat"
+    instance = data / "scenes/flat_0.scene_instance.json"
+    instance.parent.mkdir(parents=True)
+    stage = {"render_asset": str(rooms / "short.ply"), "up": [0, 1, 0], "front": [0, 0, -1]}
+    (data / "stages").mkdir()
+    (data / "stages/short.stage_config.json").write_text(json.dumps(stage))
+    instance.write_text(json.dumps({"stage_instance": {"template_name": "short"}}))
+    sections = {"stages": {"paths": {".json": ["stages"]}}, "scene_instances": {"paths": {".json": ["scenes"]}}}
+    config = data / "flat.scene_dataset_config.json"
+    config.write_text(json.dumps(sections))
+    episodes = [replace(e, scene_id=instance.name) for e in read_episodes(rooms / "val/val.json.gz")[3:]]
+    write_episodes(data / "val/val.json.gz", episodes)
+    task = {"sensors": ["rgb"], "max_steps": 100}
+    made = settings(rooms, "val", task, episodes=str(data), scenes_dir=str(instance.parent), dataset=str(config))
+    (place,) = make_places(made)
+    assert place.name == "flat_0"
+    assert len(place.episodes) == 3
+    env = HabitatVecEnv([place], *rules(made), 1, None)
+    try:
+        assert env.reset()["rgb"].any()
+        records = []
+        while env.active.any():
+            _, _, dones, infos = env.step(env.nav.expert())
+            records += [infos[n]["nav"] for n in np.flatnonzero(dones)]
+        assert [r["success"] for r in records] == [1.0] * 3
+        assert {r["scene_id"] for r in records} == {"flat_0"}
+    finally:
+        env.close()
 
 
 def test_a_simulator_that_cannot_start_is_one_error(rooms: Path, tmp_path: Path) -> None:
