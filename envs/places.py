@@ -89,6 +89,14 @@ class Generation:
     min_ratio: float = 1.1
     goals: int = 64
 
+    def __post_init__(self) -> None:
+        if self.goals < 1:
+            raise ValueError(f"env.generate.goals must be at least 1, got {self.goals}")
+        if not 0.0 <= self.min_distance < self.max_distance:
+            raise ValueError(
+                f"env.generate: min_distance={self.min_distance} must be less than max_distance={self.max_distance}"
+            )
+
 
 def scans(
     scene: str | None,

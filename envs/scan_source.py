@@ -100,7 +100,7 @@ def locate_scene(scene: str, scenes_dir: str) -> Path:
     found = next((file for file in candidates if file.is_file()), None)
     if found is None:
         raise FileNotFoundError(
-            f"scene {scene} is absent: neither {candidates[0]} nor {candidates[1]} exists; "
+            f"scene {scene} is absent: there is no {' and no '.join(map(str, candidates))}; "
             "set env.scene to the file, or env.scenes_dir to the folder that holds gibson/, mp3d/, hm3d/, ..."
         )
     return found
@@ -120,7 +120,7 @@ def episode_settings(settings: ScanSettings, dataset: object) -> ScanSettings:
 def _places(name: str, scenes_dir: str) -> list[Path]:
     """Where a file that an episode names may be."""
     plain = name.replace("\\", "/").removeprefix("./").removeprefix(HABITAT_PREFIX)
-    return [Path(name), Path(scenes_dir) / plain]
+    return list(dict.fromkeys((Path(name), Path(scenes_dir) / plain)))
 
 
 def _find(scene: str, settings: ScanSettings) -> Path | Composition:

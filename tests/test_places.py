@@ -72,7 +72,7 @@ def test_other_scenes_files_are_not_even_opened(gibson, tmp_path):
 
 def test_absent_scenes_say_where_they_were_looked_for(gibson, tmp_path):
     with pytest.raises(
-        FileNotFoundError, match=r"gibson/Aloha\.glb is absent: neither .* nor .*env\.scenes_dir"
+        FileNotFoundError, match=r"gibson/Aloha\.glb is absent: there is no .* and no .*env\.scenes_dir"
     ) as caught:
         scans(None, str(gibson / "episodes"), "val", 9, 0, BODY, ScanSettings(scenes_dir=str(tmp_path)))
     assert "\n" not in str(caught.value)
@@ -141,6 +141,10 @@ def test_a_distance_range_that_is_none_is_refused(gibson):
     (place,) = scans(str(file), None, "val", 4, 0, BODY, generation=FEW)
     with pytest.raises(ValueError, match="are no range"):
         generate_episodes("s", place.grid, 4, 0, min_distance=5.0, max_distance=2.0)
+    with pytest.raises(ValueError, match="goals must be at least 1"):
+        Generation(goals=0)
+    with pytest.raises(ValueError, match="must be less than"):
+        Generation(min_distance=9.0, max_distance=3.0)
 
 
 @pytest.mark.parametrize("where", ["house", "apartments"])
