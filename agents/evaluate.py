@@ -68,10 +68,14 @@ def _write_top_downs(folder: Path, places: Places, records: list[dict[str, Any]]
     for i, index in enumerate(_chosen(records, PICTURED)):
         record = records[index]
         place = _episode(places, record)
+        plan = place.floor_plan(place.episodes[0])
         drawn = io.BytesIO()
         np.savez_compressed(
             drawn,
-            **place.floor_plan(place.episodes[0]),
+            navigable=plan["navigable"],
+            origin=plan["origin"],
+            cell=plan["cell"],
+            expert_path=plan["expert_path"],
             agent_path=np.asarray(record["path"]),
             start=np.asarray(place.episodes[0].start_position)[[0, 2]],
             goal=np.asarray(record["goal"])[[0, 2]],

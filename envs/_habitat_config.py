@@ -133,7 +133,7 @@ def import_habitat(simulator: str) -> ModuleType:
     from habitat.core.logging import logger
 
     logger.setLevel(logging.WARNING)
-    return habitat  # type: ignore[no-any-return]
+    return habitat
 
 
 def compose(settings: Settings) -> Any:

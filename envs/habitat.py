@@ -7,13 +7,14 @@ Habitat-Lab before it is needed.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import SubprocVecEnv
@@ -63,7 +64,7 @@ class HabitatPlace:
         env = HabitatVecEnv([self.only([episode])], replace(task, sensors=()), camera, 1, None)
         try:
             env.reset()
-            return env.env_method("floor_plan")[0]  # type: ignore[no-any-return]
+            return cast("dict[str, NDArray[Any]]", env.env_method("floor_plan")[0])
         finally:
             env.close()
 
@@ -139,7 +140,7 @@ class HabitatNav:
 
     def picture(self, size: int) -> NDArray[np.uint8]:
         """(N, S, S, 3) uint8, what the agents see; `size` is only a wish, as the sensors' size is fixed."""
-        return np.stack(self._venv.get_images())
+        return np.stack(cast("list[NDArray[np.uint8]]", self._venv.get_images()))
 
 
 class HabitatVecEnv(SubprocVecEnv):
@@ -164,7 +165,9 @@ class HabitatVecEnv(SubprocVecEnv):
         """
         shares = _shares_once(places, count) if seed is None else _shares_shuffled(places, count, seed)
         settings = places[0].settings.with_sensors(task.sensors)
-        makers = [partial(HabitatAgent, settings, task, camera, share) for share in shares]
+        makers: list[Callable[[], gymnasium.Env[Any, Any]]] = [
+            partial(HabitatAgent, settings, task, camera, share) for share in shares
+        ]
         super().__init__(makers, start_method="forkserver")
         self.nav = HabitatNav(self, task)
         try:
@@ -206,7 +209,7 @@ class HabitatVecEnv(SubprocVecEnv):
         for n, info in enumerate(infos):
             state = info.pop("state")
             self.nav.update(n, self.reset_infos[n]["state"] if dones[n] else state)
-        return observations, rewards.astype(np.float32), dones, list(infos)  # type: ignore[return-value, union-attr]
+        return observations, rewards.astype(np.float32), dones, list(infos)  # type: ignore[return-value]
 
     def close(self) -> None:
         """End the processes, those that ended by themselves included."""

@@ -122,7 +122,7 @@ class SidestepSim(Simulator):
         }
         self._collided = False
         self._configure(config)
-        self._place(self._world.grid.sample(self._rng, 1)[0], np.quaternion(1, 0, 0, 0))
+        self._place(self._world.grid.sample(self._rng, 1)[0], quaternion.quaternion(1, 0, 0, 0))
 
     def _configure(self, config: Any) -> None:
         """Take over a config, and load its scene unless it is the one that is loaded."""
@@ -223,7 +223,7 @@ class SidestepSim(Simulator):
         self._check_agent(agent_id)
         if not isinstance(rotation, quaternion.quaternion):
             x, y, z, w = (float(v) for v in rotation)
-            rotation = np.quaternion(w, x, y, z)
+            rotation = quaternion.quaternion(w, x, y, z)
         self._place(np.array(position, np.float64).reshape(3), rotation)
         return True
 
@@ -382,7 +382,7 @@ class SidestepSim(Simulator):
             angle = np.array(turn if number == LEFT else -turn)
             self._heading = float(wrap_angle(self._heading + angle))
             half = self._heading / 2
-            self._rotation = np.quaternion(math.cos(half), 0.0, math.sin(half), 0.0)
+            self._rotation = quaternion.quaternion(math.cos(half), 0.0, math.sin(half), 0.0)
 
     def _observe(self) -> Any:
         images = observe(self._world.renderer, self._views, self._position, self._heading)
