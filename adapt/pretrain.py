@@ -2,7 +2,8 @@
 
     python -m adapt.pretrain task=curvature data=runs/taskonomy/train val=runs/taskonomy/val out=curvature.safetensors
 
-The decoders serve training only. Validation compares with the best constant prediction of the training labels.
+Validation compares with the best constant prediction of the training labels. The decoders are written beside the
+encoder, for distillation and evaluation.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from torch import Tensor, nn
 
 from adapt.base import Base, BaseSpec, Normalisation, save_base
-from adapt.decoders import build_decoder
+from adapt.decoders import WIDTH, Decoders, TaskDecoder, build_decoder, decoders_path, save_decoders
 from adapt.encoders import build_encoder
 from adapt.files import nearest
+from adapt.scores import Tally, batches, label_statistics, network_input, wanted_domains
 from adapt.taskonomy_data import TaskonomyViews
-from adapt.tasks import SCALINGS, Labels, Task, add_noise, find_task
+from adapt.tasks import SCALINGS, Labels, Task, find_task
 from configs.compose import cli
 
-CONSTANT_SAMPLE = 512  # Views of which constant predictions are made.
 CLIP = 1.0
 WARM_UP = 0.1  # Share of the steps in which the learning rate rises.
 
@@ -40,9 +41,10 @@ class Settings:
     Attributes:
         encoder: A name of `adapt.encoders.build_encoder`.
         decoder: A name of `adapt.decoders.build_decoder`.
+        decoder_width: Channels of a light decoder.
         scaling: How label values become targets, out of `adapt.tasks.SCALINGS`.
-        label_size: Pixels per side of the decoded labels; image labels are averaged down to it. The image's size if
-            None.
+        label_size: Pixels per side of the decoded labels; larger label images are averaged over blocks (classes:
+            their middle pixel). The image's size if None.
         steps: Updates.
         batch: Views per update.
         lr: Highest learning rate of Adam; it rises and falls once.
@@ -52,6 +54,7 @@ class Settings:
 
     encoder: str = "fcn5"
     decoder: str = "light"
+    decoder_width: int = WIDTH
     scaling: str = "side_tuning"
     label_size: int | None = None
     steps: int = 3000
@@ -84,9 +87,9 @@ class Pretraining(nn.Module):
     def __init__(self, tasks: Sequence[str], views: TaskonomyViews, settings: Settings) -> None:
         super().__init__()
         self.tasks: dict[str, Task] = {name: find_task(name) for name in tasks}
-        size = settings.label_size or views.size
-        if size != views.size and any(task.kind == "segmentation" for task in self.tasks.values()):
-            raise ValueError("label_size: classes cannot be averaged; leave it out for segment_semantic")
+        self.size = settings.label_size or views.size
+        if views.size % self.size:
+            raise ValueError(f"label_size must divide the images' {views.size} pixels, got {self.size}")
         if len({task.noisy for task in self.tasks.values()}) > 1:
             raise ValueError("denoising sees noisy images; train it apart from the other tasks")
         self.settings = settings
@@ -96,83 +99,36 @@ class Pretraining(nn.Module):
         self.encoder = build_encoder(settings.encoder, **self.kwargs)
         code = Base(self.encoder).feature_shape(views.size)
         self.encoder.requires_grad_(True)
-        self.decoders = nn.ModuleDict(
-            {
-                name: build_decoder(
-                    settings.decoder,
-                    code,
-                    task.classes(settings.scaling),
-                    size,
-                    task.kind == "classification",
-                )
-                for name, task in self.tasks.items()
-            }
-        )
-        for name, task in self.tasks.items():
-            best, spread = label_statistics(task, views, settings.scaling, size)
-            self.register_buffer(f"constant_{name}", best)
-            self.register_buffer(f"spread_{name}", spread)
+        self.code_shape = code
+        self.decoders = nn.ModuleDict({name: self._build_decoder(name, views) for name in tasks})
 
-    def constant(self, name: str) -> Tensor:
-        """The best constant output of a task, (1,C,1,1) or (1,C)."""
-        return self.get_buffer(f"constant_{name}")
+    def _build_decoder(self, name: str, views: TaskonomyViews) -> TaskDecoder:
+        task, settings = self.tasks[name], self.settings
+        classes, classifier = task.classes(settings.scaling), task.kind == "classification"
+        network = build_decoder(
+            settings.decoder, self.code_shape, classes, self.size, classifier, settings.decoder_width
+        )
+        return TaskDecoder(network, *label_statistics(task, views, settings.scaling, self.size))
 
     def forward(self, rgb: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Decoded float32 outputs of each task, for uint8 images (B,3,H,W)."""
-        if next(iter(self.tasks.values())).noisy:
-            noisy = add_noise(rgb.float() / 255.0, generator)
-            mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (self.normalisation.mean, self.normalisation.std))
-            images = (noisy - mean) / std
-        else:
-            images = self.normalisation(rgb)
+        noisy = next(iter(self.tasks.values())).noisy
+        images = network_input(rgb, self.normalisation, noisy, generator)
         device = next(self.parameters()).device
         images = images.to(device, memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.training and _has_bfloat16(device)):
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.training and has_bfloat16(device)):
             code = self.encoder(images)
-            raw = {name: decoder(code).float() for name, decoder in self.decoders.items()}
-        return {name: self.constant(name) + self.get_buffer(f"spread_{name}") * output for name, output in raw.items()}
+            return {name: decoder(code) for name, decoder in self.decoders.items()}
 
 
-def _has_bfloat16(device: torch.device) -> bool:
+def choose_device(name: str) -> torch.device:
+    """The device of a name; ``auto`` takes CUDA where there is one."""
+    return torch.device(name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether autocast to bfloat16 pays there."""
     return device.type == "cuda" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-def wanted_domains(tasks: Sequence[str]) -> list[str]:
-    """Folders of a dataset that training on these tasks reads."""
-    return list(dict.fromkeys(["rgb", *(d for name in tasks for d in find_task(name).domains())]))
-
-
-def label_statistics(
-    task: Task, views: TaskonomyViews, scaling: str, size: int, seed: int = 0
-) -> tuple[Tensor, Tensor]:
-    """The best prediction that ignores the image, and how far labels spread about it.
-
-    Args:
-        task: The task.
-        views: Training views; 512 of them are read.
-        scaling: Out of `adapt.tasks.SCALINGS`.
-        size: Pixels per side of the labels.
-        seed: Chooses those views.
-
-    Returns:
-        For images (1,C,1,1) each: per channel the median (L1) or mean (L2) over valid pixels, and the standard
-        deviation. For segmentation (1,C,1,1) and classification (1,C): the logarithm of the mean probabilities, and
-        ones.
-    """
-    rng = np.random.default_rng(seed)
-    labels = views.batch(rng.permutation(len(views))[:CONSTANT_SAMPLE])
-    if task.kind == "classification":
-        best = task.target(labels, scaling).mean(0, keepdim=True).clamp(min=1e-9).log()
-        return best, torch.ones_like(best)
-    if task.kind == "segmentation":
-        target = task.target(labels, scaling)
-        counts = torch.bincount(target[target >= 0], minlength=task.classes(scaling)).float()
-        best = (counts / counts.sum()).clamp(min=1e-9).log().view(1, -1, 1, 1)
-        return best, torch.ones_like(best)
-    target, mask = task.image_target(labels, scaling, size)
-    pixels = target.movedim(1, -1)[mask[:, 0] > 0]
-    best = pixels.median(0).values if task.kind == "l1" else pixels.mean(0)
-    return best.view(1, -1, 1, 1), pixels.std(0).clamp(min=1e-3).view(1, -1, 1, 1)
 
 
 @torch.no_grad()
@@ -184,36 +140,17 @@ def evaluate(model: Pretraining, views: TaskonomyViews) -> dict[str, dict[str, f
         views: Validation views.
 
     Returns:
-        Per task ``loss``, ``constant`` (the constant prediction's loss) and ``ratio`` = constant / loss; for classes
-        also ``accuracy`` and ``constant_accuracy``.
+        Per task what `Tally.scores` gives.
     """
     model.eval()
     generator = torch.Generator().manual_seed(0)
-    sums: dict[str, dict[str, float]] = {name: {} for name in model.tasks}
-    for indices in np.array_split(np.arange(len(views)), max(1, len(views) // model.settings.batch)):
-        labels = views.batch(indices)
+    scaling = model.settings.scaling
+    tallies = {name: Tally(task, model.decoders[name].constant, scaling) for name, task in model.tasks.items()}
+    for labels in batches(views, model.settings.batch):
         outputs = model(labels["rgb"], generator)
-        for name, task in model.tasks.items():
-            for key, value in _scores(task, outputs[name].cpu(), model.constant(name), labels, model.settings.scaling):
-                sums[name][key] = sums[name].get(key, 0.0) + value * len(indices) / len(views)
-    for score in sums.values():
-        score["ratio"] = score["constant"] / score["loss"]
-    return sums
-
-
-def _scores(task: Task, output: Tensor, constant: Tensor, labels: Labels, scaling: str) -> list[tuple[str, float]]:
-    """Losses, and accuracies for classes, of one batch."""
-    fixed = constant.expand_as(output)
-    scores = [
-        ("loss", float(task.loss(output, labels, scaling))),
-        ("constant", float(task.loss(fixed, labels, scaling))),
-    ]
-    if task.kind in ("segmentation", "classification"):
-        target = task.target(labels, scaling)
-        target = target.argmax(1) if task.kind == "classification" else target
-        for key, guess in (("accuracy", output), ("constant_accuracy", fixed)):
-            scores.append((key, float((guess.argmax(1) == target)[target >= 0].float().mean())))
-    return scores
+        for name, tally in tallies.items():
+            tally.add(outputs[name].cpu(), labels)
+    return {name: tally.scores() for name, tally in tallies.items()}
 
 
 def flip(labels: Labels) -> dict[str, Tensor]:
@@ -229,9 +166,7 @@ def flip(labels: Labels) -> dict[str, Tensor]:
 def fit(model: Pretraining, views: TaskonomyViews) -> None:
     """Train encoder and decoders; each task's loss counts relative to its constant prediction's."""
     settings = model.settings
-    device = torch.device(
-        settings.device if settings.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    )
+    device = choose_device(settings.device)
     model.to(device).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.Adam(model.parameters(), settings.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -264,7 +199,7 @@ def _relative_loss(model: Pretraining, labels: Labels, generator: torch.Generato
     moved = {domain: label.to(device) for domain, label in labels.items()}
     terms = []
     for name, task in model.tasks.items():
-        fixed = model.constant(name).expand_as(outputs[name])
+        fixed = model.decoders[name].constant.expand_as(outputs[name])
         scale = task.loss(fixed, moved, model.settings.scaling).clamp(min=1e-6)
         terms.append(task.loss(outputs[name], moved, model.settings.scaling) / scale)
     return torch.stack(terms).mean()
@@ -284,7 +219,7 @@ def pretrain(
         tasks: Names of tasks.
         data: Datasets to train on.
         val: Datasets to validate on.
-        out: File to write.
+        out: File to write; the decoders go to `adapt.decoders.decoders_path` of it.
         settings: How to train.
         size: Pixels per side; as stored when None.
 
@@ -306,6 +241,8 @@ def pretrain(
     # Judge what will be stored: half-precision weights.
     model.to("cpu")
     model.encoder.half().float()
+    for decoder in model.decoders.values():
+        decoder.network.half().float()
     training = {
         "tasks": evaluate(model, held_out),
         "data": list(data),
@@ -313,7 +250,7 @@ def pretrain(
         "views": len(views),
         "val_views": len(held_out),
         "size": views.size,
-        "label_size": settings.label_size or views.size,
+        "label_size": model.size,
         "scaling": settings.scaling,
         "steps": settings.steps,
         "batch": settings.batch,
@@ -323,7 +260,20 @@ def pretrain(
         "command": " ".join(["python -m adapt.pretrain", *sys.argv[1:]]),
     }
     spec = BaseSpec(settings.encoder, model.kwargs, model.normalisation, "+".join(tasks), training)
-    save_base(Base(model.encoder, spec), out)
+    base = Base(model.encoder, spec)
+    save_base(base, out)
+    save_decoders(
+        Decoders(
+            base=base.sha256,
+            decoder=settings.decoder,
+            width=settings.decoder_width,
+            code_shape=model.code_shape,
+            size=model.size,
+            scaling=settings.scaling,
+            networks=dict(model.decoders.items()),
+        ),
+        decoders_path(out),
+    )
     return training
 
 
@@ -331,14 +281,15 @@ def pretrain(
 def main(cfg: DictConfig) -> None:
     """Train as the configuration says and print the validation."""
     settings = Settings(**{name: cfg[name] for name in Settings.__dataclass_fields__})
-    training = pretrain(_list(cfg.task), _list(cfg.data), _list(cfg.val), Path(cfg.out), settings, cfg.size)
+    training = pretrain(as_list(cfg.task), as_list(cfg.data), as_list(cfg.val), Path(cfg.out), settings, cfg.size)
     for name, scores in training["tasks"].items():
         numbers = ", ".join(f"{key} {value:.4f}" for key, value in scores.items())
         print(f"{name}: {numbers}")  # noqa: T201
     print(f"{cfg.out}: {training['seconds']} s on {training['views']} views")  # noqa: T201
 
 
-def _list(value: Any) -> list[str]:
+def as_list(value: Any) -> list[str]:
+    """A setting that is one name or several."""
     return list(OmegaConf.to_container(value)) if isinstance(value, ListConfig) else [str(value)]  # type: ignore[arg-type]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -57,6 +58,15 @@ class TaskonomyViews:
     def __len__(self) -> int:
         """Number of views."""
         return len(self._files)
+
+    def sample(self, count: int, seed: int = 0) -> TaskonomyViews:
+        """Some of the views, chosen at random; all if there are no more."""
+        chosen = np.random.default_rng(seed).permutation(len(self))[:count]
+        part = copy.copy(self)
+        part._files = [self._files[i] for i in np.sort(chosen)]
+        part._known = np.zeros(len(part._files), bool)
+        part._kept = {d: np.empty((len(part._files), *array.shape[1:]), array.dtype) for d, array in self._kept.items()}
+        return part
 
     def batch(self, indices: Sequence[int] | NDArray[np.int64]) -> dict[str, Tensor]:
         """Read views.

@@ -114,20 +114,26 @@ class Task:
 
         Args:
             output: The decoder's (B,channels,h,w) or (B,channels). Image labels larger than that are averaged over
-                the valid pixels of blocks.
+                the valid pixels of blocks; of segmentations the pixel right below the middle of a block counts.
             labels: A batch of stored labels by domain.
             scaling: Out of `SCALINGS`.
         """
         if self.kind == "classification":
             return losses.dense_cross_entropy(output, self.target(labels, scaling))
         if self.kind == "segmentation":
-            target = self.target(labels, scaling)
+            target = self.class_target(labels, scaling, output.shape[-1])
             if scaling == "side_tuning":
                 return losses.segmentation_cross_entropy(output, target)
             weight = torch.tensor(SEMANTIC_WEIGHTS, device=output.device)
             return losses.segmentation_cross_entropy(output, target, weight, ignore=-1)
         masked = losses.masked_l1 if self.kind == "l1" else losses.masked_l2
         return masked(output, *self.image_target(labels, scaling, output.shape[-1]))
+
+    def class_target(self, labels: Labels, scaling: str, size: int) -> Tensor:
+        """Classes of a segmentation, (B,size,size) int64: of every block of pixels one at its middle."""
+        target = self.target(labels, scaling)
+        block = target.shape[-1] // size
+        return target[:, block // 2 :: block, block // 2 :: block]
 
     def image_target(self, labels: Labels, scaling: str, size: int) -> tuple[Tensor, Tensor]:
         """Target (B,C,size,size) and mask (B,1,size,size) of an image task, averaged over blocks if smaller."""

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -89,15 +91,73 @@ def test_taskonomy_names() -> None:
         taskonomy_decoder("egomotion")
 
 
+def publish(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, kind: str, task: str, state: dict[str, torch.Tensor]
+) -> Path:
+    """Put a state dict into the cache as if it were the published file of a task."""
+    table = ENCODERS if kind == "encoder" else DECODERS
+    content = io.BytesIO()
+    torch.save({"state_dict": state, "epoch": 1}, content)
+    digest = hashlib.sha256(content.getvalue()).hexdigest()
+    path = folder / f"{task}_{kind}-{digest}.pth"
+    path.write_bytes(content.getvalue())
+    monkeypatch.setenv("SIDESTEP_CACHE", str(folder))
+    monkeypatch.setitem(table, task, digest)
+    return path
+
+
+def random_state(shapes: dict[str, list[int]]) -> dict[str, torch.Tensor]:
+    """Random values in a released layout."""
+    generator = torch.Generator().manual_seed(0)
+    return {
+        name: torch.tensor(3) if name.endswith("num_batches_tracked") else torch.rand(shape, generator=generator)
+        for name, shape in shapes.items()
+    }
+
+
+RELEASED = [
+    ("encoder", "curvature", "TaskonomyEncoder"),
+    ("decoder", "depth_zbuffer", "TaskonomyDecoder_1"),
+    ("decoder", "curvature", "TaskonomyDecoder_2"),
+    ("decoder", "normal", "TaskonomyDecoder_3"),
+    ("decoder", "segment_semantic", "TaskonomyDecoder_18"),
+    ("decoder", "class_object", "TaskonomyDecoder_mlp_1000"),
+]
+
+
+@pytest.mark.parametrize(("kind", "task", "layout"), RELEASED, ids=[layout for *_, layout in RELEASED])
+def test_released_layouts_load_strictly(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shared: Path, kind: str, task: str, layout: str
+) -> None:
+    """Random values under the released keys arrive value by value; one key or shape off is refused."""
+    shapes = json.loads((shared / "weights" / "expected_shapes.json").read_text())[layout]
+    state = random_state(shapes)
+    publish(monkeypatch, tmp_path, kind, task, state)
+    load = (lambda: load_base(f"taskonomy/{task}").encoder) if kind == "encoder" else (lambda: taskonomy_decoder(task))
+    loaded = load().state_dict()
+    assert {name: list(tensor.shape) for name, tensor in loaded.items()} == shapes
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
+
+    name = next(iter(state))
+    for wrong in ({k: t for k, t in state.items() if k != name}, state | {name: state[name][..., :1]}):
+        publish(monkeypatch, tmp_path, kind, task, wrong)
+        with pytest.raises(ValueError, match=f"(?s)does not hold the weights of a Taskonomy.*{name}"):
+            load()
+
+
+def test_a_file_of_the_right_name_and_wrong_content_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SIDESTEP_CACHE", str(tmp_path))
+    path = tmp_path / f"curvature_encoder-{ENCODERS['curvature']}.pth"
+    path.write_bytes(b"something else")
+    with pytest.raises(ValueError, match=rf"{path.name} is damaged \(another sha256\); delete it and try again"):
+        load_base("taskonomy/curvature")
+    assert path.exists()
+
+
 def test_a_published_encoder_in_the_cache_is_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = build_encoder("taskonomy", normalize_outputs=False)
-    path = tmp_path / f"curvature_encoder-{ENCODERS['curvature']}.pth"
-    torch.save({"state_dict": network.state_dict(), "epoch": 1}, path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    path.rename(tmp_path / f"curvature_encoder-{digest}.pth")
-    monkeypatch.setenv("SIDESTEP_CACHE", str(tmp_path))
-    monkeypatch.setitem(ENCODERS, "curvature", digest)
+    publish(monkeypatch, tmp_path, "encoder", "curvature", network.state_dict())
     base = load_base("taskonomy/curvature")
     images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
     with torch.no_grad():

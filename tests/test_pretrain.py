@@ -12,8 +12,11 @@ from PIL import Image
 
 from adapt import losses
 from adapt.base import load_base
-from adapt.decoders import LightDecoder, build_decoder
-from adapt.pretrain import Pretraining, Settings, evaluate, flip, label_statistics, pretrain, wanted_domains
+from adapt.decoders import LightDecoder, build_decoder, decoders_path, load_decoders
+from adapt.evaluate import evaluate as evaluate_names
+from adapt.evaluate import evaluate_base, table
+from adapt.pretrain import Pretraining, Settings, evaluate, flip, pretrain
+from adapt.scores import Tally, label_statistics, wanted_domains
 from adapt.taskonomy_data import TaskonomyViews
 from adapt.tasks import TASKS, add_noise, as_probabilities, find_task
 
@@ -132,6 +135,40 @@ def test_smaller_labels_are_means_over_the_valid_pixels_of_blocks():
     assert valid[0, 0].tolist() == [[1.0, 0.0], [1.0, 1.0]]
 
 
+def test_smaller_segmentations_take_the_middle_of_blocks():
+    label = {"segment_semantic": torch.arange(16, dtype=torch.uint8).view(1, 1, 4, 4)}
+    assert find_task("segment_semantic").class_target(label, "side_tuning", 2).tolist() == [[[5, 7], [13, 15]]]
+    assert (
+        find_task("segment_semantic").class_target(label, "side_tuning", 4).tolist()
+        == label["segment_semantic"][:, 0].tolist()
+    )
+
+
+def test_tally_of_classes_in_closed_form():
+    """Eight pixels of class 1 and two of class 2; the output tells all of class 1 and half of class 2."""
+    target = torch.tensor([1, 1, 1, 1, 1, 1, 1, 1, 2, 2]).view(1, 1, 1, 10).to(torch.uint8)
+    guess = torch.tensor([1, 1, 1, 1, 1, 1, 1, 1, 2, 1])
+    task = find_task("segment_semantic")
+    constant = torch.zeros(1, 18, 1, 1)
+    constant[:, 1] = 1.0
+    tally = Tally(task, constant, "side_tuning")
+    tally.add(torch.nn.functional.one_hot(guess, 18).T.view(1, 18, 1, 10).float(), {"segment_semantic": target})
+    scores = tally.scores()
+    assert scores["accuracy"] == pytest.approx(0.9) and scores["constant_accuracy"] == pytest.approx(0.8)
+    assert scores["recall"] == pytest.approx(0.75) and scores["chance"] == 0.5
+    e = math.e
+    assert scores["loss"] == pytest.approx(math.log(e + 17) - 0.9, rel=1e-5)
+    assert scores["constant"] == pytest.approx(math.log(e + 17) - 0.8, rel=1e-5)
+
+
+def test_views_without_an_object_count_neither_right_nor_wrong():
+    task = find_task("class_scene")
+    tally = Tally(task, torch.zeros(1, 63), "side_tuning")
+    vectors = torch.stack([torch.eye(63)[4], torch.full((63,), 1 / 63)])
+    tally.add(torch.eye(63)[[4, 5]], {"class_scene": vectors})
+    assert tally.scores()["accuracy"] == 1.0 and tally.scores()["chance"] == 1.0
+
+
 def test_flip_mirrors_and_turns_the_normals_sideways():
     labels = {
         "rgb": torch.arange(12, dtype=torch.uint8).view(1, 3, 1, 4),
@@ -189,6 +226,9 @@ def test_reader_says_what_is_wrong(dataset, tmp_path):
 def test_decoders_double_the_code_to_the_image():
     assert LightDecoder((8, 4, 4), 2, 64)(torch.rand(2, 8, 4, 4)).shape == (2, 2, 64, 64)
     assert LightDecoder((8, 4, 4), 2, 16)(torch.rand(2, 8, 4, 4)).shape == (2, 2, 16, 16)
+    assert LightDecoder((8, 4, 4), 2, 4)(torch.rand(2, 8, 4, 4)).shape == (2, 2, 4, 4)
+    with pytest.raises(ValueError, match="multiple of 8"):
+        LightDecoder((8, 4, 4), 2, 16, width=12)
     with pytest.raises(ValueError, match="doubled"):
         LightDecoder((8, 4, 4), 2, 48)
     with pytest.raises(ValueError, match="codes of 8x16x16"):
@@ -222,6 +262,22 @@ def test_pretraining_beats_the_constant_and_is_saved_with_its_numbers(dataset, t
     assert runs[0]["tasks"]["class_scene"]["accuracy"] >= runs[0]["tasks"]["class_scene"]["constant_accuracy"]
     assert base(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)).shape == (1, 8, 4, 4)
 
+    # The stored decoders give what the training's validation said.
+    decoders = load_decoders(tmp_path / "a.safetensors")
+    assert decoders.base == base.sha256 and set(decoders.networks) == set(runs[0]["tasks"])
+    views = TaskonomyViews([dataset], wanted_domains(list(decoders.networks)))
+    for task, scores in evaluate_base(base, decoders, views).items():
+        assert scores == pytest.approx(runs[0]["tasks"][task], rel=1e-4)
+    rows = evaluate_names([str(tmp_path / "a.safetensors")], [str(dataset)])
+    assert len(rows) == 3 and table(rows).count("\n") == 4
+    with pytest.raises(ValueError, match="did you mean 'reshading'"):
+        decoders["reshadin"]
+    decoders_path(tmp_path / "b.safetensors").write_bytes(b"broken")
+    with pytest.raises(ValueError, match="train it again"):
+        load_decoders(tmp_path / "b.safetensors")
+    with pytest.raises(FileNotFoundError, match=r"adapt\.pretrain writes them"):
+        load_decoders(tmp_path / "c.safetensors")
+
 
 def test_settings_that_make_no_sense_are_refused(dataset):
     views = TaskonomyViews([dataset], wanted_domains(["reshading", "denoising", "segment_semantic"]))
@@ -230,7 +286,7 @@ def test_settings_that_make_no_sense_are_refused(dataset):
     with pytest.raises(ValueError, match="apart"):
         Pretraining(["denoising", "reshading"], views, Settings())
     with pytest.raises(ValueError, match="label_size"):
-        Pretraining(["segment_semantic"], views, Settings(label_size=16))
+        Pretraining(["reshading"], views, Settings(label_size=12))
 
 
 @pytest.mark.parametrize("name", ["curvature", "denoising"])

@@ -20,6 +20,7 @@ from envs import labels_classes as classes
 from envs import labels_geometry as geometry
 from envs import labels_image as image
 from envs.apartments import CLASS_NAMES, ROOM_KINDS
+from envs.contact_sheets import choose_views, colours, sheet, words
 from envs.labels_narf import keypoints3d
 from envs.navigation import NavGrid
 from envs.png import encode_png
@@ -528,3 +529,23 @@ def test_kill_loses_at_most_the_current_file(mesh, tmp_path):
     assert done >= 3
     rendered = render_building(Building("room", mesh=str(mesh)), tmp_path, settings, tuple(DOMAINS))
     assert rendered == 200 - done
+
+
+def test_contact_sheets_show_every_label(mesh, tmp_path):
+    settings = Settings(size=32, views_per_scene=4, views_per_point=2)
+    list(render_dataset([Building("room", mesh=str(mesh))], tmp_path, settings, tuple(DOMAINS), 1))
+    views = choose_views(tmp_path, 3)
+    assert len(set(views)) == 3 and views == choose_views(tmp_path, 3)
+    for domain in (*DOMAINS, "denoising"):
+        page = np.asarray(sheet(tmp_path, domain, views))
+        assert page.shape[1] == 3 * 34 - 2 and page.shape[2] == 3
+        assert np.array_equal(page[:32, 34:66], np.asarray(Image.open(file_path(tmp_path, "rgb", *views[1]))))
+        if domain == "normal":
+            assert np.array_equal(page[34:, :32], np.asarray(Image.open(file_path(tmp_path, domain, *views[0]))))
+    depth = np.array([[512, 1024], [2048, 65535]], np.uint16)
+    shown = colours("depth_zbuffer", depth)
+    assert not shown[1, 1].any() and len({tuple(c) for c in shown.reshape(-1, 3).tolist()}) == 4
+    assert words("class_scene", np.eye(63, dtype=np.float32)[classes.SCENE_NAMES.index("kitchen")]) == ["kitchen 1.00"]
+    assert words("class_object", np.full(1000, 1e-3, np.float32)) == ["nothing to tell"]
+    with pytest.raises(FileNotFoundError, match="wanted are 5"):
+        choose_views(tmp_path, 5)

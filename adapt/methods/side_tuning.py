@@ -8,23 +8,24 @@ average-pooled to the size of the base's where the two differ.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from adapt.base import Base
+from adapt.base import Base, load_base
 from adapt.encoders import build_encoder, list_encoders
 from adapt.merges import MERGES, Alpha, DenseAlpha, blend, build_merge, group_normalise
 from adapt.method import Incompatible, Method, MethodConfig
 from adapt.model import Adapted
+from adapt.students import match, to_shape
 
 INITS = ("random", "base", "distill", "low_energy")
 ALPHAS = ("learned", "fixed", "curriculum")
 LOW_ENERGY = 0.01
+WEIGHTS = ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class SideTuningConfig(MethodConfig):
             have the same architecture. "distill": random until `distill` is called, which trains the side to
             give the base's features. "low_energy": random with the last layer scaled by 0.01, so that the
             side's output is close to zero; the paper reaches the same by distilling towards an output
-            without effect.
+            without effect. A file (*.safetensors): what `python -m adapt.distill` wrote for this side and width.
         merge: one of "alpha", "product", "sum", "mlp", "mlp2", "resmlp2", "film", "concat", or "side", which leaves the
             base out.
         alpha: the base's share at the start, in (0,1), for the alpha merge.
@@ -67,13 +68,19 @@ class SideTuningConfig(MethodConfig):
         if "/" not in self.side:
             self.one_of("side", ["base", *list_encoders()])
         self.require(self.width > 0, "width", "positive")
-        self.one_of("init", INITS)
+        if not self.init.endswith(WEIGHTS):
+            self.one_of("init", INITS)
         self.one_of("merge", MERGES)
         self.require(0 < self.alpha < 1, "alpha", "between 0 and 1, both excluded")
         self.one_of("alpha_mode", ALPHAS)
         self.require(self.k > 0, "k", "positive")
         plain = self.merge == "alpha" and self.alpha_mode == "learned"
         self.require(plain or not self.dense, "dense", "false unless merge=alpha and alpha_mode=learned")
+
+    def to_settings(self) -> dict[str, Any]:
+        """The settings as plain values; a file of initial weights is not named, for its task holds its own."""
+        settings = super().to_settings()
+        return {**settings, "init": "random"} if self.init.endswith(WEIGHTS) else settings
 
 
 class SideTuning(Method):
@@ -117,6 +124,8 @@ class SideTuning(Method):
             self._copy_base(side)
         if config.init == "low_energy":
             lower_energy(side)
+        if config.init.endswith(WEIGHTS):
+            self._copy_student(side)
         return side.requires_grad_().train()
 
     def _side_settings(self) -> dict[str, Any]:
@@ -134,6 +143,16 @@ class SideTuning(Method):
         except RuntimeError as error:
             reason = f"init=base needs a side of the base's architecture, and {self.config.side!r} of width "
             raise Incompatible(f"{reason}{self.config.width} is not; use side=base") from error
+
+    def _copy_student(self, side: nn.Module) -> None:
+        student = load_base(self.config.init)
+        try:
+            side.load_state_dict(student.encoder.state_dict())
+        except RuntimeError as error:
+            holds = f"{student.spec.encoder} with {dict(student.spec.kwargs)}"
+            raise Incompatible(
+                f"init={self.config.init} holds {holds}, not a {self.config.side} of width {self.config.width}"
+            ) from error
 
     def _build_merge(self) -> nn.Module | None:
         config = self.config
@@ -159,12 +178,7 @@ class SideTuning(Method):
 
     def side_features(self, image: Tensor) -> Tensor:
         """The side network's output for uint8 images (B,3,H,W), in the shape of the base's features."""
-        features: Tensor = self.side(self.base.normalise(image))
-        if features.ndim == 4 and len(self.shape) == 1:
-            return features.mean((2, 3))
-        if features.ndim == 4 and tuple(features.shape[2:]) != self.shape[1:]:
-            return F.adaptive_avg_pool2d(features, (self.shape[1], self.shape[2]))
-        return features
+        return to_shape(self.side(self.base.normalise(image)), self.shape)
 
     def forward(self, image: Tensor | None, features: Tensor | None, layers: Mapping[str, Tensor] | None) -> Tensor:
         """Merge the base's features (B,C,h,w) or (B,C) with the side's of uint8 images (B,3,H,W)."""
@@ -211,8 +225,8 @@ def distill(
 ) -> list[float]:
     """Train the active task's side network, before the task itself, to give the base's features, or nothing.
 
-    Departs: the paper takes the loss behind a decoder; here it is the mean squared error of the features, because
-    most bases have no decoder.
+    The loss is the mean squared error of the features; `python -m adapt.distill` also takes it behind a decoder, as
+    the paper does.
 
     Args:
         adapted: its active task uses `side_tuning`.
@@ -232,19 +246,13 @@ def distill(
     method = adapted.method()
     if not isinstance(method, SideTuning):
         raise ValueError(f"distill trains a side network, and the active task uses {method.name()}")
-    if target not in ("base", "zero"):
-        raise ValueError(f"target must be base or zero, got {target!r}")
-    optimiser = torch.optim.Adam(method.side.parameters(), lr=learning_rate)
     generator = torch.Generator().manual_seed(seed)
-    losses = []
-    for _ in range(steps):
-        batch = images[torch.randint(len(images), (batch_size,), generator=generator)].to(method.samples_seen.device)
-        wanted = method.base(batch)
-        if target == "zero":
-            wanted = torch.zeros_like(wanted)
-        loss = F.mse_loss(method.side_features(batch), wanted)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(float(loss.detach()))
-    return losses
+    device = method.samples_seen.device
+
+    def batches() -> Iterator[Tensor]:
+        while True:
+            yield images[torch.randint(len(images), (batch_size,), generator=generator)].to(device)
+
+    return list(
+        match(method.side_features, method.base, method.side.parameters(), batches(), steps, learning_rate, target)
+    )

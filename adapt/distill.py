@@ -1,0 +1,279 @@
+"""``python -m adapt.distill``: train a smaller network to do what an encoder does.
+
+    python -m adapt.distill teacher=curvature width=0.5 data=DIR val=DIR out=half.safetensors
+    python -m adapt.distill teacher=curvature target=zero width=0.25 ... out=low.safetensors
+
+The second has no effect beside the teacher: an initialisation for side-tuning (`adapt.init=low.safetensors`).
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+from torch.nn import functional as F
+
+from adapt.base import Base, BaseSpec, load_base, save_base
+from adapt.decoders import Decoders, decoders_path, load_decoders, save_decoders
+from adapt.encoders import build_encoder
+from adapt.evaluate import BATCH, evaluate_base
+from adapt.files import nearest
+from adapt.pretrain import as_list, choose_device, has_bfloat16
+from adapt.scores import batches, network_input, wanted_domains
+from adapt.students import TARGETS, Compare, match, to_shape
+from adapt.taskonomy_data import TaskonomyViews
+from adapt.tasks import find_task
+from configs.compose import cli
+
+STUDENTS = ("fcn3", "fcn4", "fcn5", "fcn8")
+LOSSES = ("decoded", "features")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to distil and how.
+
+    Attributes:
+        encoder: One of `STUDENTS`.
+        width: Multiplies the student's hidden channels.
+        target: ``base``: do what the teacher does. ``zero``: have no effect when added to it.
+        loss: ``decoded``: behind the teacher's frozen decoders, with the tasks' own losses (for classes the
+            cross-entropy with the teacher's probabilities). ``features``: squared error of the codes.
+        steps: Updates.
+        batch: Images per update.
+        lr: Highest learning rate of Adam; it rises and falls once.
+        seed: Of weights, order and noise.
+        device: ``auto``, ``cpu`` or ``cuda``.
+    """
+
+    encoder: str = "fcn5"
+    width: float = 0.5
+    target: str = "base"
+    loss: str = "decoded"
+    steps: int = 3000
+    batch: int = 64
+    lr: float = 2e-3
+    seed: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        for setting, known in (("encoder", STUDENTS), ("target", TARGETS), ("loss", LOSSES)):
+            value = getattr(self, setting)
+            if value not in known:
+                raise ValueError(f"{setting}={value}{nearest(value, known)}; choose from {', '.join(known)}")
+        if self.steps < 2 or self.batch < 2 or self.lr <= 0:
+            raise ValueError("steps and batch must be at least 2 and lr positive")
+
+
+class Distillation:
+    """A teacher and its student.
+
+    Args:
+        teacher: The frozen encoder.
+        decoders: The teacher's; may be absent where the loss is of features.
+        settings: What to distil and how.
+        size: Pixels per side of the images.
+
+    Attributes:
+        student: The network that is trained, of images normalised as the teacher's.
+
+    Raises:
+        ValueError: The settings do not fit the teacher.
+    """
+
+    def __init__(self, teacher: Base, decoders: Decoders | None, settings: Settings, size: int) -> None:
+        self.teacher, self.decoders, self.settings = teacher, decoders, settings
+        self.shape = teacher.feature_shape(size)
+        self.kwargs: dict[str, Any] = {"width": settings.width, "out_channels": self.shape[0]}
+        if settings.encoder == "fcn4":
+            self.kwargs["pool"] = len(self.shape) == 1
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            self.student = build_encoder(settings.encoder, **self.kwargs)
+        self.tasks = {name: find_task(name) for name in (decoders.networks if decoders else {})}
+        self.device = choose_device(settings.device)
+
+    def fit(self, views: TaskonomyViews) -> Iterator[float]:
+        """Train on the pictures of these views; yields the loss of each step."""
+        device = self.device
+        self.student.to(device).to(memory_format=torch.channels_last).train()
+        self.teacher.to(device)
+        for decoder in self.decoders.networks.values() if self.decoders else ():
+            decoder.to(device)
+
+        def features(network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+            def compute(images: Tensor) -> Tensor:
+                with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
+                    return to_shape(network(images), self.shape).float()
+
+            return compute
+
+        yield from match(
+            features(self.student),
+            features(self.teacher.encoder),
+            self.student.parameters(),
+            self._images(views),
+            self.settings.steps,
+            self.settings.lr,
+            self.settings.target,
+            self._compare(),
+        )
+
+    def _images(self, views: TaskonomyViews) -> Iterator[Tensor]:
+        """Endless batches of normalised images, half of them mirrored."""
+        rng = np.random.default_rng(self.settings.seed)
+        generator = torch.Generator().manual_seed(self.settings.seed)
+        noisy = any(task.noisy for task in self.tasks.values())
+        while True:
+            rgb = views.batch(rng.integers(0, len(views), self.settings.batch))["rgb"]
+            rgb = rgb.flip(-1) if rng.random() < 0.5 else rgb
+            images = network_input(rgb, self.teacher.spec.normalisation, noisy, generator)
+            yield images.to(self.device, memory_format=torch.channels_last)
+
+    def _compare(self) -> Compare:
+        if self.settings.loss == "features":
+            return F.mse_loss
+        if self.decoders is None:
+            raise ValueError("loss=decoded needs the teacher's decoders; choose loss=features")
+        decoders = self.decoders
+
+        def compare(given: Tensor, wanted: Tensor) -> Tensor:
+            """Mean over the tasks of the loss between the decoded codes, in units of the labels' spread."""
+            terms = []
+            for name, task in self.tasks.items():
+                decoder = decoders[name]
+                output, target = decoder(given), decoder(wanted)
+                if task.kind in ("segmentation", "classification"):
+                    # Less the entropy of the target, so that the least loss is 0.
+                    terms.append(F.kl_div(output.log_softmax(1), target.softmax(1), reduction="batchmean"))
+                    continue
+                error = (output - target) / decoder.spread
+                terms.append(error.abs().mean() if task.kind == "l1" else error.square().mean())
+            return torch.stack(terms).mean()
+
+        return compare
+
+    @torch.no_grad()
+    def energy(self, views: TaskonomyViews) -> dict[str, float]:
+        """What adding the student's output to the teacher's changes.
+
+        Returns:
+            Per task ``change <task>``: root mean square change of the decoded output over the standard deviation of
+            the decoded output; ``change features``, the same of the codes; ``active``: share of the student's
+            output values that are not 0, behind which no gradient would pass.
+        """
+        self.student.eval()
+        outputs = {name: d for name, d in (self.decoders.networks if self.decoders else {}).items()}
+        names = ("features", *outputs)
+        change, first, second = ({name: 0.0 for name in names} for _ in range(3))
+        counts = dict.fromkeys(names, 0)
+        active: list[float] = []
+        for images in _inputs(views, self.teacher, any(task.noisy for task in self.tasks.values())):
+            code = self.teacher.encoder(images)
+            given = to_shape(self.student(images), self.shape)
+            active.append(float((given != 0).float().mean()))
+            for name in names:
+                decode = outputs.get(name, torch.nn.Identity())
+                before, after = decode(code).double(), decode(code + given).double()
+                change[name] += float((after - before).square().sum())
+                first[name] += float(before.sum())
+                second[name] += float(before.square().sum())
+                counts[name] += before.numel()
+        spread = {n: (second[n] / counts[n] - (first[n] / counts[n]) ** 2) for n in names}
+        scores = {f"change {n}": (change[n] / counts[n] / max(spread[n], 1e-12)) ** 0.5 for n in names}
+        return {**scores, "active": float(np.mean(active))}
+
+
+def _inputs(views: TaskonomyViews, base: Base, noisy: bool) -> Iterator[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    for labels in batches(views, BATCH):
+        yield network_input(labels["rgb"], base.spec.normalisation, noisy, generator)
+
+
+def distill(
+    teacher: str, data: Sequence[str], val: Sequence[str], out: Path, settings: Settings, size: int | None = None
+) -> dict[str, Any]:
+    """Train a student and write it as a base, with its decoders where the teacher has them.
+
+    Args:
+        teacher: Name or file of a base.
+        data: Datasets whose pictures it learns from.
+        val: Datasets to validate on.
+        out: File to write.
+        settings: What to distil and how.
+        size: Pixels per side; as stored when None.
+
+    Returns:
+        What the file's header says: the settings, ``loss`` of the last steps, and for the target ``base`` per task
+        the losses of teacher, student and constant prediction and ``kept``, the share of the teacher's gain over the
+        constant that the student has; for ``zero`` what `Distillation.energy` gives.
+
+    Raises:
+        ValueError: A name or setting is wrong.
+        FileNotFoundError: The teacher, its decoders or data are absent.
+        OSError: `out` cannot be written.
+    """
+    base = load_base(teacher)
+    has_decoders = decoders_path(teacher).is_file() and "/" not in base.spec.encoder
+    decoders = load_decoders(teacher) if has_decoders or settings.loss == "decoded" else None
+    views = TaskonomyViews(data, ["rgb"], size)
+    held_out = TaskonomyViews(val, wanted_domains(list(decoders.networks) if decoders else []), views.size)
+    distillation = Distillation(base, decoders, settings, views.size)
+    start = time.perf_counter()
+    losses = list(distillation.fit(views))
+    seconds = time.perf_counter() - start
+    # Judge what will be stored: half-precision weights.
+    student = distillation.student.cpu().half().float()
+    base.cpu()
+    training: dict[str, Any] = {
+        "teacher": teacher,
+        "teacher_sha256": base.sha256,
+        **{name: getattr(settings, name) for name in Settings.__dataclass_fields__ if name != "device"},
+        "loss at the end": float(np.mean(losses[-50:])),
+        "views": len(views),
+        "seconds": round(seconds, 1),
+        "command": " ".join(["python -m adapt.distill", *sys.argv[1:]]),
+    }
+    spec = BaseSpec(settings.encoder, distillation.kwargs, base.spec.normalisation, base.spec.task, {})
+    made = Base(student, spec)
+    if settings.target == "zero":
+        training["energy"] = distillation.energy(held_out)
+    elif decoders is not None:
+        training["tasks"] = _compare_scores(made, base, decoders, held_out)
+        save_decoders(replace(decoders, base=made.sha256), decoders_path(out))
+    save_base(Base(student, replace(spec, training=training)), out)
+    return training
+
+
+def _compare_scores(student: Base, teacher: Base, decoders: Decoders, views: TaskonomyViews) -> dict[str, Any]:
+    ours, theirs = evaluate_base(student, decoders, views), evaluate_base(teacher, decoders, views)
+    scores = {}
+    for name, score in ours.items():
+        gain = theirs[name]["constant"] - theirs[name]["loss"]
+        kept = (score["constant"] - score["loss"]) / gain
+        scores[name] = {**score, "teacher_loss": theirs[name]["loss"], "kept": kept}
+    return scores
+
+
+@cli("distill")
+def main(cfg: DictConfig) -> None:
+    """Distil as the configuration says and print what came of it."""
+    settings = Settings(**{name: cfg[name] for name in Settings.__dataclass_fields__})
+    training = distill(cfg.teacher, as_list(cfg.data), as_list(cfg.val), Path(cfg.out), settings, cfg.size)
+    for name, scores in {**training.get("tasks", {}), "energy": training.get("energy", {})}.items():
+        if scores:
+            print(f"{name}: {', '.join(f'{key} {value:.4g}' for key, value in scores.items())}")  # noqa: T201
+    print(f"{cfg.out}: loss {training['loss at the end']:.4g}, {training['seconds']} s")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""``python -m adapt.evaluate``: how well encoders with decoders do their tasks on a dataset.
+
+    python -m adapt.evaluate data=runs/taskonomy/val 'base=[curvature,normal]'
+    python -m adapt.evaluate data=runs/taskonomy/house     # all embedded encoders that have decoders
+
+What they are compared with is the best constant prediction of the training labels, wherever the views come from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+
+from adapt.base import Base, list_bases, load_base
+from adapt.decoders import Decoders, decoders_path, load_decoders
+from adapt.files import write_atomically
+from adapt.pretrain import as_list
+from adapt.scores import Tally, batches, network_input, wanted_domains
+from adapt.taskonomy_data import TaskonomyViews
+from adapt.tasks import find_task
+from configs.compose import cli
+
+BATCH = 64
+COLUMNS = ("loss", "constant", "ratio", "accuracy", "constant_accuracy", "recall", "chance")
+
+
+@torch.no_grad()
+def evaluate_base(base: Base, decoders: Decoders, views: TaskonomyViews) -> dict[str, dict[str, float]]:
+    """Judge decoded features.
+
+    Args:
+        base: An encoder.
+        decoders: Its decoders, or those of the base that it was distilled from.
+        views: Views with the labels of all tasks of the decoders.
+
+    Returns:
+        Per task what `adapt.scores.Tally.scores` gives.
+    """
+    generator = torch.Generator().manual_seed(0)
+    tasks = {name: find_task(name) for name in decoders.networks}
+    noisy = any(task.noisy for task in tasks.values())
+    tallies = {name: Tally(task, decoders[name].constant.cpu(), decoders.scaling) for name, task in tasks.items()}
+    device = next(base.parameters()).device
+    for labels in batches(views, BATCH):
+        code = base.encoder(network_input(labels["rgb"], base.spec.normalisation, noisy, generator).to(device))
+        for name, tally in tallies.items():
+            tally.add(decoders[name](code).cpu(), labels)
+    return {name: tally.scores() for name, tally in tallies.items()}
+
+
+def table(rows: Mapping[str, Mapping[str, float]]) -> str:
+    """A Markdown table of scores, one row per name."""
+    lines = [f"| encoder | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for name, scores in rows.items():
+        cells = (f"{scores[column]:.4g}" if column in scores else "" for column in COLUMNS)
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def evaluate(bases: Sequence[str], data: Sequence[str], size: int | None = None) -> dict[str, dict[str, float]]:
+    """Judge several bases by their names or files; keys are the names, with the task where a base has several.
+
+    Raises:
+        FileNotFoundError: A base, its decoders or data are absent.
+        ValueError: A name is unknown.
+    """
+    rows: dict[str, dict[str, float]] = {}
+    for name in bases:
+        base, decoders = load_base(name), load_decoders(name)
+        views = TaskonomyViews(data, wanted_domains(list(decoders.networks)), size)
+        scores = evaluate_base(base, decoders, views)
+        rows |= {name if len(scores) == 1 else f"{name}: {task}": score for task, score in scores.items()}
+    return rows
+
+
+@cli("evaluate_encoders")
+def main(cfg: DictConfig) -> None:
+    """Print the table that the configuration asks for."""
+    every = [name for name in list_bases() if decoders_path(name).is_file()]
+    rows = evaluate(every if cfg.base is None else as_list(cfg.base), as_list(cfg.data), cfg.size)
+    print(table(rows))  # noqa: T201
+    if cfg.out is not None:
+        write_atomically(Path(cfg.out), json.dumps(rows, indent=1).encode())
+
+
+if __name__ == "__main__":
+    main()

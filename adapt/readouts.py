@@ -1,0 +1,193 @@
+"""``python -m adapt.readouts``: decoders for an encoder that stays as it is.
+
+    python -m adapt.readouts base=curvature task=curvature data=DIR val=DIR
+    python -m adapt.readouts base=curvature 'task=[normal,depth_zbuffer]' data=DIR val=DIR out=runs/decoders.safetensors
+
+Codes are computed once, so that training costs the decoders alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from adapt.base import Base, load_base
+from adapt.decoders import WIDTH, Decoders, TaskDecoder, build_decoder, decoders_path, save_decoders
+from adapt.pretrain import CLIP, WARM_UP, as_list, has_bfloat16
+from adapt.scores import Tally, label_statistics, network_input, wanted_domains
+from adapt.taskonomy_data import TaskonomyViews
+from adapt.tasks import SCALINGS, Labels, find_task
+from configs.compose import cli
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train a decoder on codes.
+
+    Attributes:
+        decoder: A name of `adapt.decoders.build_decoder`.
+        decoder_width: Channels of a light decoder.
+        scaling: How label values become targets, out of `adapt.tasks.SCALINGS`.
+        label_size: Pixels per side of the decoded labels.
+        steps: Updates.
+        batch: Views per update.
+        lr: Highest learning rate of Adam; it rises and falls once.
+        seed: Of weights, order and noise.
+    """
+
+    decoder: str = "light"
+    decoder_width: int = WIDTH
+    scaling: str = "side_tuning"
+    label_size: int = 16
+    steps: int = 1000
+    batch: int = 64
+    lr: float = 5e-3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.scaling not in SCALINGS:
+            raise ValueError(f"scaling={self.scaling}: choose from {', '.join(SCALINGS)}")
+        if self.steps < 2 or self.batch < 2 or self.lr <= 0:
+            raise ValueError("steps and batch must be at least 2 and lr positive")
+
+
+@torch.no_grad()
+def compute_codes(base: Base, rgb: Tensor, noisy: bool = False, seed: int = 0) -> Tensor:
+    """Codes (N,C,h,w) float32 of uint8 images (N,3,H,W), with the denoising task's noise on them if asked for."""
+    generator = torch.Generator().manual_seed(seed)
+    device = torch.device("cpu")
+    made = []
+    for part in rgb.split(BATCH):
+        images = network_input(part, base.spec.normalisation, noisy, generator)
+        with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
+            made.append(base.encoder(images.to(memory_format=torch.channels_last)).float())
+    return torch.cat(made)
+
+
+def fit_readout(task: str, codes: Tensor, labels: Labels, decoder: TaskDecoder, settings: Settings) -> TaskDecoder:
+    """Train a decoder of a task.
+
+    Args:
+        task: Its name.
+        codes: (N,C,h,w).
+        labels: The stored labels of the same N views.
+        decoder: What is trained, with the task's constant prediction.
+        settings: How.
+
+    Returns:
+        The decoder in eval mode, its weights rounded to half precision, without gradients.
+    """
+    job = find_task(task)
+    domains = job.domains()
+    optimiser = torch.optim.Adam(decoder.parameters(), settings.lr)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, settings.lr, total_steps=settings.steps, pct_start=WARM_UP
+    )
+    generator = torch.Generator().manual_seed(settings.seed)
+    decoder.train()
+    for _ in range(settings.steps):
+        chosen = torch.randint(len(codes), (settings.batch,), generator=generator)
+        output = decoder(codes[chosen])
+        part = {domain: labels[domain][chosen] for domain in domains}
+        fixed = decoder.constant.expand_as(output)
+        scale = job.loss(fixed, part, settings.scaling).clamp(min=1e-6)
+        optimiser.zero_grad()
+        (job.loss(output, part, settings.scaling) / scale).backward()
+        nn.utils.clip_grad_norm_(decoder.parameters(), CLIP)
+        optimiser.step()
+        schedule.step()
+    decoder.network.half().float()
+    return decoder.eval().requires_grad_(False)
+
+
+def make_decoder(task: str, code_shape: Sequence[int], views: TaskonomyViews, settings: Settings) -> TaskDecoder:
+    """An untrained decoder of a task that answers near the constant prediction of these views' labels."""
+    job = find_task(task)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        network = build_decoder(
+            settings.decoder,
+            code_shape,
+            job.classes(settings.scaling),
+            settings.label_size,
+            job.kind == "classification",
+            settings.decoder_width,
+        )
+    return TaskDecoder(network, *label_statistics(job, views, settings.scaling, settings.label_size))
+
+
+@torch.no_grad()
+def judge(task: str, decoder: TaskDecoder, codes: Tensor, labels: Labels, scaling: str) -> dict[str, float]:
+    """What `adapt.scores.Tally.scores` gives for the decoded codes of views with these labels."""
+    job = find_task(task)
+    tally = Tally(job, decoder.constant, scaling)
+    for chosen in torch.arange(len(codes)).split(BATCH):
+        tally.add(decoder(codes[chosen]), {domain: labels[domain][chosen] for domain in job.domains()})
+    return tally.scores()
+
+
+def make_readouts(
+    base: Base, tasks: Sequence[str], data: Sequence[str], val: Sequence[str], settings: Settings, size: int | None
+) -> tuple[Decoders, dict[str, dict[str, float]]]:
+    """Train decoders of several tasks on a frozen base.
+
+    Args:
+        base: The base.
+        tasks: Names of tasks.
+        data: Datasets to train on.
+        val: Datasets to validate on.
+        settings: How to train.
+        size: Pixels per side of the images; as stored when None.
+
+    Returns:
+        The decoders and per task their scores.
+    """
+    networks, scores = {}, {}
+    sha256 = base.sha256
+    base = base.to(memory_format=torch.channels_last)
+    for name in tasks:
+        domains = wanted_domains([name])
+        views = TaskonomyViews(data, domains, size)
+        held_out = TaskonomyViews(val, domains, views.size)
+        decoder = make_decoder(name, base.feature_shape(views.size), views, settings)
+        noisy = find_task(name).noisy
+        labels, held_labels = (v.batch(np.arange(len(v))) for v in (views, held_out))
+        codes, held_codes = (compute_codes(base, part["rgb"], noisy) for part in (labels, held_labels))
+        networks[name] = fit_readout(name, codes, labels, decoder, settings)
+        scores[name] = judge(name, networks[name], held_codes, held_labels, settings.scaling)
+    decoders = Decoders(
+        base=sha256,
+        decoder=settings.decoder,
+        width=settings.decoder_width,
+        code_shape=base.feature_shape(views.size),
+        size=settings.label_size,
+        scaling=settings.scaling,
+        networks=networks,
+    )
+    return decoders, scores
+
+
+@cli("readouts")
+def main(cfg: DictConfig) -> None:
+    """Train as the configuration says, write the decoders and print their validation."""
+    settings = Settings(**{name: cfg[name] for name in Settings.__dataclass_fields__})
+    out = decoders_path(cfg.base) if cfg.out is None else Path(cfg.out)
+    base, tasks = load_base(cfg.base), as_list(cfg.task)
+    decoders, scores = make_readouts(base, tasks, as_list(cfg.data), as_list(cfg.val), settings, cfg.size)
+    save_decoders(decoders, out)
+    for name, score in scores.items():
+        print(f"{name}: {', '.join(f'{key} {value:.4f}' for key, value in score.items())}")  # noqa: T201
+    print(out)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Distillation at its core: one network learns to give what another gives, or nothing of effect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+TARGETS = ("base", "zero")
+WARM_UP = 0.1  # Share of the steps in which the learning rate rises.
+CLIP = 1.0
+
+# Loss between two codes (B,C,h,w) or (B,C), the student's first.
+Compare = Callable[[Tensor, Tensor], Tensor]
+
+
+def match(
+    student: Callable[[Tensor], Tensor],
+    teacher: Callable[[Tensor], Tensor],
+    parameters: Iterable[nn.Parameter],
+    batches: Iterator[Tensor],
+    steps: int,
+    learning_rate: float,
+    target: str = "base",
+    compare: Compare = F.mse_loss,
+) -> Iterator[float]:
+    """Train a student's parameters, step by step.
+
+    For the target "zero" the sum of both networks is compared with the teacher: what is learned is an output that
+    has no effect beside the teacher's, Side-Tuning's low-energy initialisation (released code, `algo=zero`).
+
+    Args:
+        student: from a batch to features.
+        teacher: from a batch to features of the same shape; no gradient passes through it.
+        parameters: what is trained (Adam; the learning rate rises and falls once).
+        batches: endless.
+        steps: updates.
+        learning_rate: the highest.
+        target: "base" for the teacher's features, "zero" for a student without effect.
+        compare: loss between both features.
+
+    Yields:
+        The loss of each step.
+
+    Raises:
+        ValueError: the target is unknown.
+    """
+    if target not in TARGETS:
+        raise ValueError(f"target must be {' or '.join(TARGETS)}, got {target!r}")
+    parameters = list(parameters)
+    optimiser = torch.optim.Adam(parameters, learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps, pct_start=WARM_UP)
+    for _ in range(steps):
+        batch = next(batches)
+        with torch.no_grad():
+            wanted = teacher(batch)
+        given = student(batch)
+        loss = compare(given + wanted if target == "zero" else given, wanted)
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, CLIP)
+        optimiser.step()
+        schedule.step()
+        yield float(loss.detach())
+
+
+def to_shape(features: Tensor, shape: Sequence[int]) -> Tensor:
+    """Average features (B,C,h,w) down to those of a base: (C,h',w') or (C,)."""
+    if features.ndim == 4 and len(shape) == 1:
+        return features.mean((2, 3))
+    if features.ndim == 4 and tuple(features.shape[2:]) != tuple(shape[1:]):
+        return F.adaptive_avg_pool2d(features, (shape[1], shape[2]))
+    return features

@@ -1,0 +1,151 @@
+"""``python -m adapt.transfer_matrix``: what each frozen encoder's code tells about each task.
+
+    python -m adapt.transfer_matrix data=runs/taskonomy/train val=runs/taskonomy/val out=docs/transfer
+
+On the code of every base a small convolutional readout is trained for every task, all with the same budget. A cell is
+the share of the constant prediction's loss that the readout takes away: 0 is no better than ignoring the image.
+Written are ``out.json`` and the heat map ``out.png``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+
+from adapt.base import list_bases, load_base
+from adapt.files import write_atomically
+from adapt.pretrain import as_list
+from adapt.readouts import Settings, compute_codes, fit_readout, judge, make_decoder
+from adapt.scores import wanted_domains
+from adapt.taskonomy_data import TaskonomyViews
+from adapt.tasks import TASKS, find_task
+from configs.compose import cli
+
+# The tasks of Side-Tuning's lifelong benchmark, grouped by kin.
+ITASKONOMY = (
+    "curvature",
+    "normal",
+    "reshading",
+    "depth_zbuffer",
+    "depth_euclidean",
+    "edge_occlusion",
+    "keypoints3d",
+    "keypoints2d",
+    "edge_texture",
+    "autoencoding",
+    "segment_semantic",
+    "class_object",
+)
+Gains = dict[str, dict[str, float]]
+
+
+def transfer_matrix(
+    bases: Sequence[str],
+    tasks: Sequence[str],
+    views: TaskonomyViews,
+    held_out: TaskonomyViews,
+    settings: Settings,
+    known: Mapping[str, Mapping[str, float]] | None = None,
+) -> Gains:
+    """Train and judge a readout for every pair.
+
+    Args:
+        bases: Names or files of bases.
+        tasks: Names of tasks without noise.
+        views: What readouts are trained on, with the labels of all tasks.
+        held_out: What they are judged on.
+        settings: The budget of each.
+        known: Gains that need not be computed again.
+
+    Returns:
+        Per base and task 1 - loss / loss of the constant prediction.
+    """
+    labels, held_labels = (v.batch(np.arange(len(v))) for v in (views, held_out))
+    gains: Gains = {}
+    for name in bases:
+        gains[name] = dict((known or {}).get(name, {}))
+        if all(task in gains[name] for task in tasks):
+            continue
+        base = load_base(name).to(memory_format=torch.channels_last)
+        codes, held_codes = (compute_codes(base, part["rgb"]) for part in (labels, held_labels))
+        # In these units every readout learns equally fast: a channel's mean is 0 and its deviation 1.
+        axes = (0, *range(2, codes.ndim))
+        mean, deviation = codes.mean(axes, keepdim=True), codes.std(axes, keepdim=True).clamp(min=1e-6)
+        codes, held_codes = (codes - mean) / deviation, (held_codes - mean) / deviation
+        for task in tasks:
+            decoder = make_decoder(task, base.feature_shape(views.size), views, settings)
+            fit_readout(task, codes, labels, decoder, settings)
+            scores = judge(task, decoder, held_codes, held_labels, settings.scaling)
+            gains[name][task] = 1.0 - scores["loss"] / scores["constant"]
+    return gains
+
+
+def correlation(gains: Gains, first: str, second: str) -> float:
+    """How alike two tasks are helped by the bases: Pearson's correlation of their columns."""
+    columns = np.array([[row[first], row[second]] for row in gains.values()])
+    return float(np.corrcoef(columns.T)[0, 1])
+
+
+def draw(gains: Gains, tasks: Sequence[str], path: Path) -> None:
+    """Write the heat map: numbers are gains in percent, colours the share of the column's best."""
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    values: NDArray[np.float64] = np.array([[row[task] for task in tasks] for row in gains.values()])
+    shares = values / np.maximum(values.max(axis=0), 1e-6)
+    figure, axes = pyplot.subplots(figsize=(1.6 + 0.62 * len(tasks), 1.4 + 0.36 * len(gains)), dpi=100)
+    axes.imshow(shares.clip(0.0, 1.0), cmap="viridis", vmin=0.0, vmax=1.0, aspect="auto")
+    for (i, j), value in np.ndenumerate(values):
+        axes.text(j, i, f"{100 * value:.0f}", ha="center", va="center", color="w" if shares[i, j] < 0.6 else "k")
+    axes.set_xticks(range(len(tasks)), tasks, rotation=40, ha="right")
+    axes.set_yticks(range(len(gains)), [Path(name).stem for name in gains])
+    axes.set_xlabel("task of the readout")
+    axes.set_ylabel("frozen base")
+    axes.set_title("Loss taken away from the constant prediction, %")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, bbox_inches="tight", pil_kwargs={"optimize": True})
+    pyplot.close(figure)
+
+
+@cli("transfer_matrix")
+def main(cfg: DictConfig) -> None:
+    """Compute what the configuration asks for; bases that the JSON file already has are kept."""
+    tasks = list(ITASKONOMY) if cfg.task is None else as_list(cfg.task)
+    own = [name for name in (*ITASKONOMY, *TASKS) if name in list_bases()]
+    bases = [*dict.fromkeys(own), "random"] if cfg.base is None else as_list(cfg.base)
+    for name in tasks:
+        if find_task(name).noisy:
+            raise ValueError(f"{name} sees other pictures than the rest; leave it out")
+    settings = Settings(label_size=cfg.label_size, steps=cfg.steps, seed=cfg.seed)
+    domains = wanted_domains(tasks)
+    views = TaskonomyViews(as_list(cfg.data), domains, cfg.size).sample(cfg.views, cfg.seed)
+    held_out = TaskonomyViews(as_list(cfg.val), domains, views.size).sample(cfg.val_views, cfg.seed)
+    path = Path(f"{cfg.out}.json")
+    stored = json.loads(path.read_text()) if path.exists() else {}
+    budget = {
+        "views": len(views),
+        "val_views": len(held_out),
+        "label_size": settings.label_size,
+        "steps": settings.steps,
+    }
+    gains: Gains = dict(stored.get("gains", {})) if stored.get("budget") == budget else {}
+    for name in bases:
+        gains |= transfer_matrix([name], tasks, views, held_out, settings, gains)
+        write_atomically(path, json.dumps({"budget": budget, "gains": gains}, indent=1).encode())
+    shown = {name: gains[name] for name in bases}
+    draw(shown, tasks, Path(f"{cfg.out}.png"))
+    print(f"{cfg.out}.png")  # noqa: T201
+    for first, second in (("curvature", "normal"), ("curvature", "keypoints2d"), ("normal", "keypoints2d")):
+        if {first, second} <= set(tasks) and len(shown) > 2:
+            print(f"{first}, {second}: correlation of columns {correlation(shown, first, second):.2f}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
