@@ -48,8 +48,9 @@ def bare_stage(path: Path, up: str, triangles: Callable[[], NDArray[np.float64]]
     """Find out how a mesh file that no dataset describes is to be turned.
 
     ``auto`` takes the word of ``NAME.stage_config.json`` beside it, which Habitat reads, too. Else a ``NAME.navmesh``,
-    which lies in the world's axes, tells whether the file is Y-up or Z-up: it lies on surfaces of the one and not of the
-    other. Else the file is Y-up, as glTF prescribes; habitat-sim takes a bare .glb as Z-up, which ``habitat`` does, too.
+    which lies in the world's axes, tells whether the file is Y-up or Z-up: it lies on surfaces of the one and not of
+    the other. Else the file is Y-up, as glTF prescribes; habitat-sim takes a bare .glb as Z-up, which ``habitat`` does,
+    too.
 
     Args:
         path: The mesh file.
@@ -149,7 +150,7 @@ def vector(value: Any, name: str) -> tuple[float, float, float]:
 
 def scale_of(value: Any) -> tuple[float, float, float]:
     """A scale: one number or three."""
-    return (float(value),) * 3 if isinstance(value, int | float) else vector(value, "scale")  # type: ignore[return-value]
+    return vector((value,) * 3 if isinstance(value, int | float) else value, "scale")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -176,8 +177,8 @@ def _fits_z_up(mesh: navmesh.NavMesh, triangles: NDArray[np.float64]) -> bool:
         turned = (triangles @ frame_matrix(*axes)[:3, :3].T).astype(np.float32)
         tree = EmbreeScene(robust=True)
         TriangleMesh(tree, np.ascontiguousarray(turned))
-        above = (points + [0.0, 2.0 * FLOOR_GAP, 0.0]).astype(np.float32)
-        down = np.tile(np.float32([0, -1, 0]), (len(points), 1))
+        above = (points + np.array([0.0, 2.0 * FLOOR_GAP, 0.0])).astype(np.float32)
+        down = np.tile(np.array([0, -1, 0], np.float32), (len(points), 1))
         hits = tree.run(above, down, output=1)
         shares.append(((hits["primID"] >= 0) & (np.abs(hits["tfar"] - 2.0 * FLOOR_GAP) <= FLOOR_GAP)).mean())
     return bool(shares[1] > shares[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -123,9 +124,9 @@ class _Parts:
         cutoff: int = 0,
     ) -> None:
         """Add triangles with (V, 2) texture coordinates and (V, 3) or (F, 3, 3) colours in [0, 1]."""
-        whole = np.isfinite(vertices).all(axis=1)
+        whole: NDArray[np.bool_] = np.isfinite(vertices).all(axis=1)
         if not whole.all():
-            kept = whole[faces].all(axis=1)
+            kept: NDArray[np.bool_] = whole[faces].all(axis=1)
             _log.warning("%s: %d faces with corners that are not finite are left out", self.path, (~kept).sum())
             color = color[kept] if color.ndim == 3 else color
             vertices, faces = np.where(whole[:, None], vertices, 0.0), faces[kept]
@@ -183,9 +184,8 @@ def _read_gltf(path: Path, parts: _Parts) -> None:
         if material.image is not None and part.uv is not None:
             # Alpha is kept where it decides what is drawn.
             key = (material.image, material.cutoff is not None)
-            texture = parts.texture_number(
-                (*key, material.wrap), lambda key=key: _gltf_image(file, key, images, parts.max_texture), material.wrap
-            )
+            pixels = partial(_gltf_image, file, key, images, parts.max_texture)
+            texture = parts.texture_number((*key, material.wrap), pixels, material.wrap)
         color = np.ones((len(part.vertices), 3)) if part.color is None else part.color
         parts.add(
             part.vertices,
@@ -256,22 +256,24 @@ def _read_by_trimesh(path: Path, parts: _Parts) -> None:
     for name in assets.missing:
         _log.warning("%s: file %s is missing; faces that need it get their base colour", path, name)
     for node in file.graph.nodes_geometry:
-        transform, name = file.graph[node]
-        mesh = file.geometry[name]
+        transform, part = file.graph[node]
+        mesh = file.geometry[part]
         if not isinstance(mesh, trimesh.Trimesh) or not len(mesh.faces):
             continue
         image, base = _material(mesh)
         uv = getattr(mesh.visual, "uv", None)
         texture = -1
         if image is not None and uv is not None:
-            texture = parts.texture_number(
-                id(image), lambda image=image: shrink(image.convert("RGB"), parts.max_texture), (REPEAT, REPEAT)
-            )
+            texture = parts.texture_number(id(image), partial(_pixels, image, parts.max_texture), (REPEAT, REPEAT))
             # trimesh counts v upwards whatever the format.
             uv = np.asarray(uv, np.float64) * [1.0, -1.0] + [0.0, 1.0]
         vertices = mesh.vertices @ transform[:3, :3].T + transform[:3, 3]
         faces = np.asarray(mesh.faces, np.int64)
-        parts.add(vertices, faces, uv, _vertex_color(mesh) * base, texture=texture, node=name)
+        parts.add(vertices, faces, uv, _vertex_color(mesh) * base, texture=texture, node=part)
+
+
+def _pixels(image: Image.Image, largest: int) -> NDArray[np.uint8]:
+    return shrink(image.convert("RGB"), largest)
 
 
 def _material(mesh: Any) -> tuple[Image.Image | None, NDArray[np.float64]]:

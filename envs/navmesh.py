@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +78,8 @@ class NavMesh:
     @property
     def areas(self) -> NDArray[np.float64]:
         """(I,) float64 area of each island in m2."""
-        return np.bincount(self.island[self.polygon], weights=triangle_areas(self.triangles))
+        sums: NDArray[np.float64] = np.bincount(self.island[self.polygon], weights=triangle_areas(self.triangles))
+        return sums
 
     @property
     def radii(self) -> NDArray[np.float64]:
@@ -97,8 +99,8 @@ class _Tile:
 
     header: np.void
     verts: NDArray[np.float64]
-    polys: NDArray[np.void]
-    details: NDArray[np.void]
+    polys: NDArray[Any]
+    details: NDArray[Any]
     detail_verts: NDArray[np.float64]
     detail_tris: NDArray[np.uint8]
     walkable: NDArray[np.bool_]
@@ -163,7 +165,7 @@ def _tile(data: bytes, size: int, wide: bool) -> _Tile:
         raise ValueError(f"a tile is of version {header['version']}; version {TILE_VERSION} is read")
     at = _TILE_HEADER.itemsize
 
-    def take(dtype: np.dtype[np.void] | str, count: int) -> NDArray[np.generic]:
+    def take(dtype: np.dtype[np.void] | str, count: int) -> NDArray[Any]:
         nonlocal at
         found = np.frombuffer(data, dtype, count, at)
         at += found.nbytes

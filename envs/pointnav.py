@@ -98,15 +98,8 @@ class Task:
         unknown = set(self.sensors) - set(SENSORS)
         if unknown:
             raise ValueError(f"unknown sensors {sorted(unknown)}; choose from {', '.join(SENSORS)}")
-        for name in (
-            "forward",
-            "turn",
-            "success_distance",
-            "max_steps",
-            "map_size",
-            "map_extent",
-            "max_depth",
-        ):
+        lengths = ("forward", "turn", "success_distance", "max_steps", "map_size", "map_extent", "max_depth")
+        for name in lengths:
             if getattr(self, name) <= 0:
                 raise ValueError(f"task {name} must be positive, got {getattr(self, name)}")
         if not 0.0 <= self.min_depth < self.max_depth:
@@ -355,19 +348,12 @@ class PointNav:
             if "rgb" in frames:
                 out["rgb"] = frames["rgb"]
             if "depth" in frames:
-                out["depth"] = measures.depth_observation(
-                    frames["depth"], task.min_depth, task.max_depth, task.normalize_depth
-                )
+                limits = task.min_depth, task.max_depth
+                out["depth"] = measures.depth_observation(frames["depth"], *limits, task.normalize_depth)
         if "map" in task.sensors:
             out["map"] = np.empty((len(rows), 3, task.map_size, task.map_size), np.uint8)
-            draw_visited_maps(
-                a.trail[rows],
-                a.steps[rows] + 1,
-                a.heading[rows],
-                a.goal[rows][:, [0, 2]],
-                task.map_extent,
-                out["map"],
-            )
+            goal = a.goal[rows][:, [0, 2]]
+            draw_visited_maps(a.trail[rows], a.steps[rows] + 1, a.heading[rows], goal, task.map_extent, out["map"])
         return out
 
     def _pointgoal(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -26,8 +26,8 @@ def observation_space(task: Task, camera: Camera) -> spaces.Dict:
     if "rgb" in task.sensors:
         made["rgb"] = spaces.Box(0, 255, (rows, columns, 3), np.uint8)
     if "depth" in task.sensors:
-        low, high = (0.0, 1.0) if task.normalize_depth else (task.min_depth, task.max_depth)
-        made["depth"] = spaces.Box(low, high, (rows, columns, 1), np.float32)
+        told = (0.0, 1.0) if task.normalize_depth else (task.min_depth, task.max_depth)
+        made["depth"] = spaces.Box(*told, (rows, columns, 1), np.float32)
     if "map" in task.sensors:
         made["map"] = spaces.Box(0, 255, (3, task.map_size, task.map_size), np.uint8)
     return spaces.Dict(made)
