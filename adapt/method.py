@@ -89,6 +89,7 @@ class Method(nn.Module):
         config: the settings.
         image_size: height and width of the images, pixels.
         samples_seen: training samples so far, for schedules.
+        restarts: how often training has begun anew from other weights, each time with a new optimiser.
     """
 
     Config: ClassVar[type[MethodConfig]] = MethodConfig
@@ -97,6 +98,7 @@ class Method(nn.Module):
     layer_names: tuple[str, ...] = ()
     base: Base
     samples_seen: Tensor
+    restarts: int = 0
 
     def __init__(self, base: Base, config: MethodConfig, image_size: int, earlier: Sequence[Method] = ()) -> None:
         """Build for one task.

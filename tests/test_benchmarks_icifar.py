@@ -167,6 +167,22 @@ class TestProtocols:
         assert all(scores["accuracy"] > 0.2 for scores in outcome.results.final().values())
         assert outcome.learners[0].images == 2 * 12 * 250
 
+    def test_a_method_that_starts_anew_gets_a_new_optimiser(
+        self, tasks: list[TaskData], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        learner = Learner(random_base("resnet26", width=0.125), plan("adashare", "4 steps", search_samples=100))
+        made: list[int] = []
+        original = Learner._optimiser
+
+        def counted(self: Learner, tasks: list[TaskData]) -> torch.optim.Optimizer:
+            made.append(self.images)
+            return original(self, tasks)
+
+        monkeypatch.setattr(Learner, "_optimiser", counted)
+        learner.add(tasks[0])
+        learner.train([tasks[0]])
+        assert made == [0, 100]
+
     def test_dense_sides_take_part_but_stay(self, base: Base, tasks: list[TaskData]) -> None:
         learner = Learner(base, plan("side_tuning", side="fcn4", width=0.5, dense=True))
         learner.add(tasks[0])

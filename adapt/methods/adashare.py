@@ -184,6 +184,7 @@ class AdaShare(SharedWeights):
         skip = self.logits.detach().softmax(1)[:, SKIP].cpu()
         self.choice.copy_(torch.bernoulli(skip, generator=generator))
         self.fixed.fill_(1)
+        self.restarts += 1
         values = self.base.encoder.state_dict()
         with torch.no_grad():
             for name, tensor in self.encoder.state_dict().items():

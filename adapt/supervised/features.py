@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from adapt import distributed
 from adapt.base import Base, Normalisation
 from adapt.files import write_atomically
 
@@ -69,10 +70,12 @@ class FeatureStore:
         }
         key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:24]
         # Through JSON, so that tuples compare as the lists that are read back.
-        found = self._read(key, json.loads(json.dumps(described)))
-        if found is None:
-            self._write(key, described, count, _evaluated(base, inputs(), normalisation))
-            found = self._read(key, json.loads(json.dumps(described)))
+        listed = json.loads(json.dumps(described))
+        distributed.first_does(
+            lambda: self._write(key, described, count, _evaluated(base, inputs(), normalisation)),
+            lambda: self._read(key, listed) is not None,
+        )
+        found = self._read(key, listed)
         if found is None:
             raise OSError(f"features written to {self.folder / key}.npy cannot be read back; the disk may be damaged")
         return found

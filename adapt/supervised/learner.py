@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from adapt import distributed
 from adapt.base import Base
 from adapt.benchmarks.benchmark import Benchmark, Targets, TaskData, Tensors
 from adapt.budget import stored_bits
@@ -89,6 +90,12 @@ class Learner:
             shape = self.adapted.output_shape
         shared = next(iter(self.readouts.values()), None) if plan.benchmark.shared_readout else None
         self.readouts[task.name] = shared or plan.benchmark.readout(shape, task).to(self.device)
+        self._same_on_all_ranks()
+
+    def _same_on_all_ranks(self) -> None:
+        """Every rank takes the first one's tasks."""
+        for module in (self.adapted.methods, self.readouts):
+            distributed.copy_from_first([*module.parameters(), *module.buffers()])
 
     def outputs(self, task: TaskData, inputs: Tensor, features: Tensor | None) -> Tensor:
         """The readout's outputs for a batch, given the base's features if they are kept."""
@@ -98,37 +105,45 @@ class Learner:
         return scores
 
     def train(self, tasks: Sequence[TaskData], log: Log | None = None) -> None:
-        """Train tasks that were added: one alone, or several together on the sum of their losses, a batch of each."""
+        """Train tasks that were added: one alone, or several together on the sum of their losses, a batch of each.
+
+        Of several ranks each takes its part of every batch; all have the same batches in the same order.
+        """
         plan = self.plan
         chosen = {t.name: subset(len(t.train), plan.training.examples, plan.seed) for t in tasks}  # type: ignore[arg-type]
         longest = max(map(len, chosen.values()))
         steps = plan.training.steps(longest, plan.benchmark.lengths)
-        optimiser = self._optimiser(tasks)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: plan.optimiser.factor(step, steps))
-        parameters = [p for group in optimiser.param_groups for p in group["params"]]
-        for task in tasks:
-            self.adapted.method(task.name).begin_task()
+        methods = [self.adapted.method(task.name) for task in tasks]
+        for method in methods:
+            method.begin_task()
+        restarts = -1
         streams = [self._stream(task, chosen[task.name], steps) for task in tasks]
-        torch.manual_seed(plan.task_seed(tasks[-1].name) + 1)
+        torch.manual_seed(plan.task_seed(tasks[-1].name) + 1 + distributed.rank())
         with self._training(tasks):
             for step, batches in enumerate(zip(*streams, strict=True)):
-                optimiser.zero_grad()
+                if restarts != (now := sum(method.restarts for method in methods)):
+                    optimiser, restarts = self._optimiser(tasks), now
+                factor = plan.optimiser.factor(step, steps)
                 losses = [self._loss(task, *batch) for task, batch in zip(tasks, batches, strict=True)]
-                torch.stack(losses).sum().backward()
-                if plan.optimiser.clip:
-                    nn.utils.clip_grad_norm_(parameters, plan.optimiser.clip)
-                optimiser.step()
-                schedule.step()
-                for task, batch in zip(tasks, batches, strict=True):
-                    self.adapted.method(task.name).advance(len(batch[0]))
+                self._step(optimiser, torch.stack(losses).sum(), factor)
+                for method, batch in zip(methods, batches, strict=True):
+                    method.advance(len(batch[0]))
                     self.images += len(batch[0])
                 if log is not None and (step % plan.log_every == 0 or step == steps - 1):
-                    log(
-                        self.images,
-                        {"loss": float(torch.stack(losses).detach().mean()), "lr": schedule.get_last_lr()[0]},
-                    )
+                    log(self.images, {"loss": float(torch.stack(losses).detach().mean()), "lr_factor": factor})
         for task in tasks:
             self._finish(task, chosen[task.name])
+
+    def _step(self, optimiser: torch.optim.Optimizer, loss: Tensor, factor: float) -> None:
+        """One step with all learning rates multiplied by `factor`."""
+        optimiser.zero_grad()
+        loss.backward()
+        if self.plan.optimiser.clip:
+            parameters = [p for group in optimiser.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, self.plan.optimiser.clip)
+        for group in optimiser.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        optimiser.step()
 
     def _loss(self, task: TaskData, inputs: Tensor, targets: Targets, features: Tensor | None) -> Tensor:
         loss = task.loss(self.outputs(task, inputs, features), targets)
@@ -176,14 +191,17 @@ class Learner:
                 _Pass(partial(self._batches, task, chosen, list(shuffled(len(chosen), batch, count, generator)))), loss
             )
 
-    def _stream(self, task: TaskData, chosen: Tensor, steps: int) -> Iterator[tuple[Tensor, Targets, Tensor | None]]:
-        """The batches of a training: inputs, targets and, where they are kept, features."""
+    def _stream(
+        self, task: TaskData, chosen: Tensor, steps: int
+    ) -> Iterator[tuple[int, Tensor, Targets, Tensor | None]]:
+        """The batches of a training: sizes, and this rank's inputs, targets and, where they are kept, features."""
         generator = torch.Generator().manual_seed(self.plan.task_seed(task.name))
         features = self._features(task, training=True)
         orders = [chosen[order] for order in shuffled(len(chosen), self.plan.training.batch, steps, generator)]
-        read = read_batches(task, orders, self.plan.training.workers, training=True)
-        for indices, (inputs, targets) in zip(orders, read, strict=True):
-            yield inputs.to(self.device), self._move(targets), self._take(features, indices)
+        own = [rank_part(order) for order in orders]
+        read = read_batches(task, own, self.plan.training.workers, training=True)
+        for order, indices, (inputs, targets) in zip(orders, own, read, strict=True):
+            yield len(order), inputs.to(self.device), self._move(targets), self._take(features, indices)
 
     def _batches(self, task: TaskData, chosen: Tensor, orders: list[Tensor]) -> Iterator[tuple[Tensor, Any]]:
         """Inputs and targets without features, for the end of a task."""
@@ -270,6 +288,13 @@ class Learner:
                     f"the checkpoint does not fit task {task.name!r} ({self.plan.method}): {error}"
                 ) from error
             method.samples_seen.fill_(kept["samples_seen"])
+            self.images += kept["samples_seen"]
+
+
+def rank_part(indices: Tensor) -> Tensor:
+    """This rank's part of a batch; every rank has all of one that is too small to part."""
+    ranks = distributed.ranks()
+    return indices if len(indices) < 2 * ranks else indices[distributed.rank() :: ranks]
 
 
 class _Pass:

@@ -171,7 +171,8 @@ class OptimiserConfig(MethodConfig):
 def parameter_groups(
     config: OptimiserConfig, parts: Iterable[tuple[str, nn.Parameter, bool, float]]
 ) -> list[dict[str, Any]]:
-    """Groups of parameters with one learning rate and weight decay each; a parameter named twice counts once.
+    """Groups of parameters with one learning rate (also kept as `initial_lr`) and weight decay each; a parameter named
+    twice counts once.
 
     Args:
         config: the rates.
@@ -183,4 +184,7 @@ def parameter_groups(
         if id(parameter) not in seen:
             seen.add(id(parameter))
             groups.setdefault((config.rate(name, head), config.decay(name, decay)), []).append(parameter)
-    return [{"params": members, "lr": lr, "weight_decay": decay} for (lr, decay), members in groups.items()]
+    return [
+        {"params": members, "lr": lr, "initial_lr": lr, "weight_decay": decay}
+        for (lr, decay), members in groups.items()
+    ]

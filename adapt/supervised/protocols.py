@@ -116,7 +116,6 @@ def sequential(session: Session) -> Outcome:
     results, learner = session.results(), session.learner()
     done = len(results.rows)
     learner.restore(session.tasks[:done], session.state.get("tasks", {}))
-    learner.images = int(session.state.get("images", 0))
     for i, task in enumerate(session.tasks[done:], done):
         session.note(f"{task.name} ({i + 1} of {len(session.tasks)})")
         learner.add(task)
