@@ -2,6 +2,7 @@
 
     python -m adapt.train benchmark=icifar adapt=side_tuning adapt.merge=mlp2 data=data/cifar run=runs/icifar
 
+On several processes or machines: ``torchrun --nproc-per-node 2 -m adapt.train ...``; ``training.batch`` is then parted.
 The folder holds what `adapt.run.Run` says, the tasks without the base in `adapter/`, and the report.
 """
 
@@ -14,6 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from adapt import distributed
 from adapt.base import Base, load_base
 from adapt.benchmarks.benchmark import Benchmark, TaskData, build_benchmark
 from adapt.device import choose_device
@@ -170,13 +172,14 @@ def train(cfg: DictConfig) -> dict[str, Any]:
             )
             outcome = run_protocol(cfg.protocol, session)
         result = {**summary(benchmark, plan, tasks, outcome), "protocol": cfg.protocol, "seconds": run.seconds}
-        for learner in outcome.learners:
+        for learner in outcome.learners if distributed.is_first() else []:
             folder = run.path / "adapter"
             learner.adapted.save(folder if len(outcome.learners) == 1 else folder / learner.adapted.active)
         run.result(result)
     finally:
         run.close()
-    write_report(run.path)
+    if distributed.is_first():
+        write_report(run.path)
     return result
 
 
@@ -193,9 +196,11 @@ def _save(run: Run, base: Base, state: dict[str, Any]) -> None:
 @cli("supervised")
 def main(cfg: DictConfig) -> None:
     """Train as the configuration says and print the result."""
-    result = train(cfg)
-    shown = [f"{name} {value:.4g}" for name, value in result.items() if isinstance(value, float)]
-    print(f"{cfg.run}: {', '.join(shown)}")  # noqa: T201
+    with distributed.joined(choose_device(cfg.device)):
+        result = train(cfg)
+        shown = [f"{name} {value:.4g}" for name, value in result.items() if isinstance(value, float)]
+        if distributed.is_first():
+            print(f"{cfg.run}: {', '.join(shown)}")  # noqa: T201
 
 
 if __name__ == "__main__":

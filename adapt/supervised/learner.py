@@ -127,27 +127,33 @@ class Learner:
                 losses = [self._loss(task, *batch) for task, batch in zip(tasks, batches, strict=True)]
                 self._step(optimiser, torch.stack(losses).sum(), factor)
                 for method, batch in zip(methods, batches, strict=True):
-                    method.advance(len(batch[0]))
-                    self.images += len(batch[0])
+                    method.advance(batch[0])
+                    self.images += batch[0]
                 if log is not None and (step % plan.log_every == 0 or step == steps - 1):
                     log(self.images, {"loss": float(torch.stack(losses).detach().mean()), "lr_factor": factor})
         for task in tasks:
             self._finish(task, chosen[task.name])
+        self._same_on_all_ranks()
 
     def _step(self, optimiser: torch.optim.Optimizer, loss: Tensor, factor: float) -> None:
         """One step with all learning rates multiplied by `factor`."""
         optimiser.zero_grad()
         loss.backward()
+        parameters = [p for group in optimiser.param_groups for p in group["params"]]
+        distributed.average_gradients(parameters)
+        distributed.average_statistics(self.adapted)
+        distributed.average_statistics(self.readouts)
         if self.plan.optimiser.clip:
-            parameters = [p for group in optimiser.param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(parameters, self.plan.optimiser.clip)
         for group in optimiser.param_groups:
             group["lr"] = group["initial_lr"] * factor
         optimiser.step()
 
-    def _loss(self, task: TaskData, inputs: Tensor, targets: Targets, features: Tensor | None) -> Tensor:
+    def _loss(self, task: TaskData, count: int, inputs: Tensor, targets: Targets, features: Tensor | None) -> Tensor:
         loss = task.loss(self.outputs(task, inputs, features), targets)
-        return loss + self.adapted.method(task.name).penalty()
+        # The mean over ranks is then the mean over the batch of `count`, however unequal the parts are.
+        weight = len(inputs) * distributed.ranks() / count if len(inputs) < count else 1.0
+        return loss * weight + self.adapted.method(task.name).penalty()
 
     def _optimiser(self, tasks: Sequence[TaskData]) -> torch.optim.Optimizer:
         config = self.plan.optimiser
