@@ -2,6 +2,7 @@
 
     python -m adapt.pretrain task=curvature data=runs/taskonomy/train val=runs/taskonomy/val out=curvature.safetensors
 
+On several processes or machines: ``torchrun --nproc-per-node 2 -m adapt.pretrain ...``; ``batch`` is then parted.
 Validation compares with the best constant prediction of the training labels. The decoders are written beside the
 encoder, for distillation and evaluation.
 """
@@ -21,8 +22,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from torch import Tensor, nn
 
+from adapt import distributed
 from adapt.base import Base, BaseSpec, Normalisation, save_base
 from adapt.decoders import WIDTH, Decoders, TaskDecoder, build_decoder, decoders_path, save_decoders
+from adapt.device import choose_device
 from adapt.encoders import build_encoder
 from adapt.files import nearest
 from adapt.scores import Tally, batches, label_statistics, network_input, wanted_domains
@@ -164,27 +167,36 @@ def flip(labels: Labels) -> dict[str, Tensor]:
 
 
 def fit(model: Pretraining, views: TaskonomyViews) -> None:
-    """Train encoder and decoders; each task's loss counts relative to its constant prediction's."""
+    """Train encoder and decoders; each task's loss counts relative to its constant prediction's.
+
+    Of several ranks each takes its part of every batch.
+    """
     settings = model.settings
     device = choose_device(settings.device)
     model.to(device).to(memory_format=torch.channels_last).train()
-    optimizer = torch.optim.Adam(model.parameters(), settings.lr)
+    distributed.copy_from_first([*model.parameters(), *model.buffers()])
+    distributed.share(settings.batch, "batch")
+    own = slice(distributed.rank(), None, distributed.ranks())
+    parameters = list(model.parameters())
+    optimizer = torch.optim.Adam(parameters, settings.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, settings.lr, total_steps=settings.steps, pct_start=WARM_UP
     )
     rng = np.random.default_rng(settings.seed)
-    generator = torch.Generator().manual_seed(settings.seed)
+    generator = torch.Generator().manual_seed(settings.seed + distributed.rank())
     columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"))
-    with Progress(*columns) as progress:
+    with Progress(*columns, disable=not distributed.is_first()) as progress:
         bar = progress.add_task("pretraining", total=settings.steps, loss="")
         for step in range(settings.steps):
-            labels: Labels = views.batch(rng.integers(0, len(views), settings.batch))
+            labels: Labels = views.batch(rng.integers(0, len(views), settings.batch)[own])
             if rng.random() < 0.5:
                 labels = flip(labels)
             loss = _relative_loss(model, labels, generator)
             optimizer.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+            distributed.average_gradients(parameters)
+            distributed.average_statistics(model)
+            nn.utils.clip_grad_norm_(parameters, CLIP)
             optimizer.step()
             schedule.step()
             progress.advance(bar)
@@ -261,6 +273,8 @@ def pretrain(
     }
     spec = BaseSpec(settings.encoder, model.kwargs, model.normalisation, "+".join(tasks), training)
     base = Base(model.encoder, spec)
+    if not distributed.is_first():
+        return training
     save_base(base, out)
     save_decoders(
         Decoders(
@@ -280,12 +294,14 @@ def pretrain(
 @cli("pretrain")
 def main(cfg: DictConfig) -> None:
     """Train as the configuration says and print the validation."""
-    settings = Settings(**{name: cfg[name] for name in Settings.__dataclass_fields__})
-    training = pretrain(as_list(cfg.task), as_list(cfg.data), as_list(cfg.val), Path(cfg.out), settings, cfg.size)
-    for name, scores in training["tasks"].items():
-        numbers = ", ".join(f"{key} {value:.4f}" for key, value in scores.items())
-        print(f"{name}: {numbers}")  # noqa: T201
-    print(f"{cfg.out}: {training['seconds']} s on {training['views']} views")  # noqa: T201
+    with distributed.joined(choose_device(cfg.device)):
+        settings = Settings(**{name: cfg[name] for name in Settings.__dataclass_fields__})
+        training = pretrain(as_list(cfg.task), as_list(cfg.data), as_list(cfg.val), Path(cfg.out), settings, cfg.size)
+        if distributed.is_first():
+            for name, scores in training["tasks"].items():
+                numbers = ", ".join(f"{key} {value:.4f}" for key, value in scores.items())
+                print(f"{name}: {numbers}")  # noqa: T201
+            print(f"{cfg.out}: {training['seconds']} s on {training['views']} views")  # noqa: T201
 
 
 def as_list(value: Any) -> list[str]:
