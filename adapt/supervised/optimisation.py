@@ -76,7 +76,7 @@ def shuffled(count: int, batch: int, steps: int, generator: torch.Generator) -> 
     while made < steps:
         parts = torch.randperm(count, generator=generator).split(batch)
         for indices in parts[: steps - made]:
-            if len(indices) > 1 or len(parts) == 1:
+            if len(indices) > 1 or batch == 1 or len(parts) == 1:
                 made += 1
                 yield indices
 
