@@ -6,7 +6,7 @@ import math
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import gymnasium
 import numpy as np
@@ -136,6 +136,8 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
         else:
             dataset = registry.get_dataset(config.habitat.dataset.type)()
             dataset.episodes = pickle.loads(self.share.episodes)
+        if not dataset.episodes:
+            return None  # more agents than episodes: this one stays idle
         with read_write(config):
             if self.share.seed is not None:
                 config.habitat.seed = self.share.seed
@@ -158,9 +160,8 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Start the next episode; the seed is that of the `Share`."""
-        try:
-            seen = self._env.reset()
-        except StopIteration:
+        seen = self._next_episode()
+        if seen is None:
             self._active = False
             return self._nothing(), {"state": self._state()}
         episode = self._env.current_episode
@@ -238,6 +239,15 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
         }
 
     # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _next_episode(self) -> Mapping[str, Any] | None:
+        """First observations of the next episode, None where none is left."""
+        if self._env is None:
+            return None
+        try:
+            return cast("Mapping[str, Any]", self._env.reset())
+        except StopIteration:
+            return None
 
     def _state(self) -> State:
         return State(self._steps, self._distance, self._active, self._identity)

@@ -6,6 +6,7 @@ Habitat-Lab before it is needed.
 
 from __future__ import annotations
 
+import multiprocessing
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -168,6 +169,8 @@ class HabitatVecEnv(SubprocVecEnv):
         makers: list[Callable[[], gymnasium.Env[Any, Any]]] = [
             partial(HabitatAgent, settings, task, camera, share) for share in shares
         ]
+        # The server from which the processes are forked imports once what all of them need; it has no simulator.
+        multiprocessing.get_context("forkserver").set_forkserver_preload(["envs._habitat_worker"])
         super().__init__(makers, start_method="forkserver")
         self.nav = HabitatNav(self, task)
         try:
@@ -234,7 +237,7 @@ def _ended() -> ChildProcessError:
 def _shares_once(places: Sequence[HabitatPlace], count: int) -> list[Share]:
     """All episodes in order, in runs of equal length, so that a worker sees few scenes."""
     episodes = [episode for place in places for episode in place.episodes]
-    bounds = np.linspace(0, len(episodes), count + 1).round().astype(int)
+    bounds = [-(-len(episodes) * n // count) for n in range(count + 1)]
     return [Share(episodes=pickle.dumps(episodes[a:b])) for a, b in pairwise(bounds)]
 
 

@@ -217,14 +217,16 @@ def test_scenes_of_a_scene_dataset(rooms: Path, tmp_path: Path) -> None:
     (place,) = make_places(made)
     assert place.name == "flat_0"
     assert len(place.episodes) == 3
-    env = HabitatVecEnv([place], *rules(made), 1, None)
+    # More agents than episodes: the second one idles.
+    env = HabitatVecEnv([place.only(place.episodes[:1])], *rules(made), 2, None)
     try:
-        assert env.reset()["rgb"].any()
+        assert env.reset()["rgb"].any(axis=(1, 2, 3)).tolist() == [True, False]
+        assert env.active.tolist() == [True, False]
         records = []
         while env.active.any():
             _, _, dones, infos = env.step(env.nav.expert())
             records += [infos[n]["nav"] for n in np.flatnonzero(dones)]
-        assert [r["success"] for r in records] == [1.0] * 3
+        assert [r["success"] for r in records] == [1.0]
         assert {r["scene_id"] for r in records} == {"flat_0"}
     finally:
         env.close()
