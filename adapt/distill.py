@@ -23,10 +23,11 @@ from torch.nn import functional as F
 
 from adapt.base import Base, BaseSpec, load_base, save_base
 from adapt.decoders import Decoders, decoders_path, load_decoders, save_decoders
+from adapt.device import choose_device
 from adapt.encoders import build_encoder
 from adapt.evaluate import BATCH, evaluate_base
 from adapt.files import nearest
-from adapt.pretrain import as_list, choose_device, has_bfloat16
+from adapt.pretrain import as_list, has_bfloat16
 from adapt.scores import batches, network_input, wanted_domains
 from adapt.students import TARGETS, Compare, match, to_shape
 from adapt.taskonomy_data import TaskonomyViews
@@ -100,7 +101,7 @@ class Distillation:
             torch.manual_seed(settings.seed)
             self.student = build_encoder(settings.encoder, **self.kwargs)
         self.tasks = {name: find_task(name) for name in (decoders.networks if decoders else {})}
-        self.device = choose_device(settings.device)
+        self.device = torch.device(choose_device(settings.device))
 
     def fit(self, views: TaskonomyViews) -> Iterator[float]:
         """Train on the pictures of these views; yields the loss of each step."""

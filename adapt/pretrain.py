@@ -124,11 +124,6 @@ class Pretraining(nn.Module):
             return {name: decoder(code) for name, decoder in self.decoders.items()}
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of a name; ``auto`` takes CUDA where there is one."""
-    return torch.device(name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
-
-
 def has_bfloat16(device: torch.device) -> bool:
     """Whether autocast to bfloat16 pays there."""
     return device.type == "cuda" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
@@ -172,7 +167,7 @@ def fit(model: Pretraining, views: TaskonomyViews) -> None:
     Of several ranks each takes its part of every batch.
     """
     settings = model.settings
-    device = choose_device(settings.device)
+    device = torch.device(choose_device(settings.device))
     model.to(device).to(memory_format=torch.channels_last).train()
     distributed.copy_from_first([*model.parameters(), *model.buffers()])
     distributed.share(settings.batch, "batch")
