@@ -1,78 +1,277 @@
-"""``make bench``: speeds of the stages on this machine; those of the simulator beside a reference of the same run."""
+"""``make bench``: speeds of the stages on this machine, each beside a reference of the same run."""
 
 from __future__ import annotations
 
-import json
 import os
 import platform
+import subprocess
+import sys
 import tempfile
+import time
+from collections.abc import Callable
+from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 from rich.table import Table
 
 from adapt.bench import measure as measure_methods
-from adapt.run import versions, write_text
+from adapt.methods.side_tuning import SideTuning
+from adapt.run import versions
+from agents.bench_ppo import STAGES, ours, plain, race, settings
+from agents.bench_table import Row, number, write_results
 from agents.collector import frame_layout, stored
 from agents.frames import ACTION, STEP, FrameStore
 from agents.imitation import ImitationLearner
 from agents.observations import RGB, frozen_features
 from agents.setup import make_env, make_policy, make_vision
-from configs.compose import cli, compose
+from configs.compose import ConfigError, cli, compose
 from envs import bench
+from envs.apartments import generate
 from envs.navigation import NavGrid
 from envs.places import Body, apartments
 from envs.pointnav import Place
 from envs.scans import load_scene
+from envs.scene import Scene
+
+FIRST_FRAME = """
+from envs.apartments import generate
+from envs.renderer import Camera, make_renderer
+image = make_renderer([generate(1)]).render([0], [[3.0, 0.0, 3.0]], [0.0], Camera(64))["rgb"]
+assert image.shape == (1, 64, 64, 3)
+"""
 
 
-def learning(places: list[Place]) -> dict[str, float]:
-    """Frozen base and imitation updates of the demo's agent at 64x64, one thread."""
-    cfg = compose("train", ["run=none"])
-    vision = make_vision(cfg)
-    env, simulator = make_env(cfg, places, vision, bench.AGENTS, 0)
-    policy = make_policy(cfg, vision)
+def import_rows(cfg: DictConfig) -> list[Row]:
+    """Imports in fresh processes, and the time from a process's start to its first frame."""
+    programs = {f"import {name}": f"import {name}" for name in ("agents", "adapt", "envs")}
+    programs["import agents.train"] = "import agents.train"
+    programs["first frame of an apartment, from the start of the process"] = FIRST_FRAME
+    limits = {name: "< 3" for name in programs} | {list(programs)[-1]: "< 5", "import agents.train": ""}
+
+    def run(program: str) -> None:
+        subprocess.run([sys.executable, "-c", program], check=True)
+
+    seconds = bench.medians({k: partial(run, v) for k, v in programs.items()}, cfg.rounds, time.perf_counter)
+    return [Row("imports", f"{k}, on the clock", v, "s", target=limits[k]) for k, v in seconds.items()]
+
+
+def render_rows(cfg: DictConfig) -> list[Row]:
+    """RGB+depth frames/s by size, triangles and agents, beside the bare rays; on all cores together."""
+    apartment = generate(bench.SCENE)
+    meshes: dict[str, tuple[Scene, NavGrid]] = {"apartment": (apartment, NavGrid.build(apartment))}
+    if cfg.scene is not None:
+        scan = load_scene(cfg.scene)
+        meshes[Path(cfg.scene).name] = scan, NavGrid.build(scan)
+    else:
+        meshes["apartment in small triangles"] = bench.refined(apartment, 2), meshes["apartment"][1]
+    rows = []
+    for name, (scene, grid) in meshes.items():
+        for size, agents in ((64, 1), (64, 64), (128, 16), (256, 4)):
+            rate, ratio = bench.renderer(scene, grid, size, agents, 3 * cfg.rounds)
+            what = f"{name}, {len(scene.faces):,} triangles, {size}x{size}, {agents} agents"
+            target = "ratio <= 1.40" if agents > 1 else ""
+            rows.append(Row("render", what, rate, "frames/s", "time of the bare rays", ratio, target))
+    cores = os.cpu_count() or 1
+    rate = bench.on_all_cores(cfg.scene, 128, cores)
+    what = f"{list(meshes)[-1] if cfg.scene else 'apartment'}, 128x128, {cores} processes, on the clock"
+    return [*rows, Row("render", what, rate, "frames/s", target=">= 500")]
+
+
+def memory_rows(cfg: DictConfig) -> list[Row]:
+    """What more scenes take."""
+    taken = bench.memory(cfg.memory.apartments)
+    thousand = (1000 * taken["apartment"] + taken["textures"]) / 2**30
+    each = f"an apartment: scene, tree, grid, paths to its goals (mean of {cfg.memory.apartments})"
+    return [
+        Row("memory", each, taken["apartment"] / 2**20, "MiB"),
+        Row("memory", "textures, shared by all apartments", taken["textures"] / 2**20, "MiB"),
+        Row("memory", "1,000 apartments", thousand, "GiB", target="<= 4"),
+        Row("memory", "100,000 triangles: scene, tree, rows of faces", taken["triangles_100k"] / 2**20, "MiB"),
+    ]
+
+
+def task_rows(cfg: DictConfig) -> list[Row]:
+    """A step of the task beside rendering at 64x64."""
+    taken = bench.task(_places())
+    names = {
+        "step_us": "step: walk, distance, reward, reset",
+        "map_us": "visited map",
+        "expert_us": "expert's action",
+    }
+    reference, render = "time of rendering RGB+depth", taken["render_us"]
+    return [
+        Row("task", what, taken[key], "us per agent", reference, taken[key] / render) for key, what in names.items()
+    ]
+
+
+def base_rows(cfg: DictConfig) -> list[Row]:
+    """The frozen base as it is run here, beside plain float32."""
+    vision = make_vision(compose("train", ["run=none"]))
+    base = vision.base
+    assert base is not None
+    rgb = np.random.default_rng(0).integers(0, 256, (bench.AGENTS, 64, 64, 3), np.uint8).transpose(0, 3, 1, 2)
+    plain_images = torch.as_tensor(np.ascontiguousarray(rgb))
+    works: dict[str, Callable[[], Any]] = {
+        "ours": lambda: frozen_features(base, rgb),
+        "plain": lambda: base(plain_images),
+    }
+    seconds = bench.medians(works, 3 * cfg.rounds)
+    rate = bench.AGENTS / seconds["ours"]
+    ratio = seconds["plain"] / seconds["ours"]
+    return [Row("base", "FCN5 at 64x64, bfloat16, channels last", rate, "frames/s", "speed in float32", ratio)]
+
+
+def ppo_rows(cfg: DictConfig) -> list[Row]:
+    """PPO steps/s with frozen FCN5 base and side-tuning at 64x64, by stage, beside plain SB3."""
+    torch.set_num_threads(cfg.ppo.threads)
+    chosen = settings(cfg.ppo.agents, cfg.ppo.steps)
+    places = apartments("val", cfg.ppo.scenes, 8, 0, Body(**chosen.env.body))
+    contestants = {
+        "ours": ours(chosen, places),
+        "plain SB3": plain(chosen, places, False),
+        "plain SB3 in bfloat16": plain(chosen, places, True),
+    }
+    single = cfg.ppo.threads == 1
+    race(contestants, cfg.ppo.rounds, time.process_time if single else time.perf_counter)
+    torch.set_num_threads(1)
+    reference = contestants["plain SB3"].median("total")
+    clock = "" if single else f", {cfg.ppo.threads} threads, on the clock"
+    rows = []
+    for name, one in contestants.items():
+        total = one.median("total")
+        target = "ratio >= 3.00" if name == "ours" else ""
+        rows.append(Row("ppo", name + clock, 1 / total, "steps/s", "speed of plain SB3", reference / total, target))
+        for stage in STAGES:
+            other = contestants["plain SB3"].median(stage) / one.median(stage)
+            rows.append(
+                Row("ppo", f"{name}: {stage}", 1e6 * one.median(stage), "us per step", "speed of plain SB3", other)
+            )
+    torch.set_num_threads(1)
+    return rows
+
+
+def imitation_rows(cfg: DictConfig) -> list[Row]:
+    """Samples/s of behaviour cloning and DAgger, beside steps of the side network alone on as many images."""
+    made = compose("train", ["run=none"])
+    vision = make_vision(made)
+    env, simulator = make_env(made, _places(), vision, bench.AGENTS, 0)
+    policy = make_policy(made, vision)
     observations: dict[str, np.ndarray[Any, Any]] = env.reset()  # type: ignore[assignment]
-    assert vision.base is not None
-    base, rgb = vision.base, observations[RGB]
+    assert vision.adapted is not None
     with tempfile.TemporaryDirectory() as folder:
         store = FrameStore.create(Path(folder) / "frames", bench.AGENTS, 128, frame_layout(observations))
         for _ in range(128):
             labels = simulator.nav.expert()
             store.push({**stored(observations), ACTION: labels, STEP: simulator.nav.agents.steps})
             observations = env.step(labels)[0]  # type: ignore[assignment]
-        learner = ImitationLearner(policy, 10_000, **cfg.algo.learner)
-        batch = cfg.algo.learner.batch_size
-        return {
-            "base_frames": bench.rate(lambda: frozen_features(base, rgb), bench.AGENTS),
-            "imitation_samples": bench.rate(lambda: learner.update(store), batch, 6.0),
-        }
+        learner = ImitationLearner(policy, 10_000, **made.algo.learner)
+        batch, window = made.algo.learner.batch_size, made.algo.learner.window
+        images = batch // window * (window + made.policy.frames - 1)
+        side = cast(SideTuning, vision.adapted.method())
+        rgb = torch.as_tensor(observations[RGB]).repeat(images // bench.AGENTS + 1, 1, 1, 1)[:images]
+
+        def side_alone() -> None:
+            with torch.autocast("cpu", torch.bfloat16):
+                features = side.side_features(rgb)
+            features.float().square().mean().backward()
+            side.zero_grad(set_to_none=True)
+
+        seconds = bench.medians({"update": lambda: learner.update(store), "side": side_alone}, 4 * cfg.rounds)
+    what = f"BC and DAgger, updates of {batch} labels in windows of {window}"
+    ratio = seconds["update"] / seconds["side"]
+    return [Row("imitation", what, batch / seconds["update"], "samples/s", "time of the side network alone", ratio)]
+
+
+def adapt_rows(cfg: DictConfig) -> list[Row]:
+    """Adapted networks: inference merged and unmerged, several tasks at once, a side-tuning step on kept features."""
+    made = measure_methods()
+    rows = []
+    for key, value in made["adapt/inference"].items():
+        if key.endswith(("_merged", "_unmerged")):
+            name, _, kind = key.rpartition("_")
+            target = "<= 1.25" if kind == "unmerged" else "1.00"
+            rows.append(Row("adapt", f"{name}, {kind}: a pass", value, "x", "time of the plain base", value, target))
+    fusion = made["adapt/fusion"]
+    passes = f"{fusion['tasks']:.0f} fusion tasks at once: passes of sides, one of the base"
+    rows.append(Row("adapt", passes, fusion["side_passes"], "passes", "passes of the base", fusion["base_passes"]))
+    step = made["adapt/training"]["step_over_side_alone"]
+    rows.append(
+        Row("adapt", "side_tuning, a step on kept features", step, "x", "time of the side alone", step, "<= 1.10")
+    )
+    return rows
+
+
+def gpu_rows(cfg: DictConfig) -> list[Row]:
+    """The Warp backend; see `agents.bench_gpu`."""
+    from agents.bench_gpu import gpu_rows as measured
+
+    return measured(cfg.gpu)
+
+
+SECTIONS: dict[str, Callable[[DictConfig], list[Row]]] = {
+    "imports": import_rows,
+    "render": render_rows,
+    "memory": memory_rows,
+    "task": task_rows,
+    "base": base_rows,
+    "ppo": ppo_rows,
+    "imitation": imitation_rows,
+    "adapt": adapt_rows,
+    "gpu": gpu_rows,
+}
+
+
+def _places() -> list[Place]:
+    return apartments("val", 16, 8, 0, Body())
+
+
+def chosen_sections(asked: Any) -> list[str]:
+    """The sections to measure, in their order.
+
+    Raises:
+        ConfigError: There is no such section.
+    """
+    if asked == "all":
+        return [name for name in SECTIONS if name != "gpu" or torch.cuda.is_available()]
+    names = list(asked) if isinstance(asked, ListConfig | list | tuple) else [asked]
+    for name in names:
+        if name not in SECTIONS:
+            near = get_close_matches(str(name), SECTIONS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(SECTIONS)}"
+            raise ConfigError(f"sections: there is no section {name!r}; {hint}")
+    return [name for name in SECTIONS if name in names]
 
 
 @cli("bench")
 def main(cfg: DictConfig) -> None:
-    """Measure, print and write ``docs/bench.json``."""
+    """Measure, print, and write ``docs/bench.json`` and ``docs/bench.md``."""
+    names = chosen_sections(cfg.sections)
     torch.set_num_threads(1)
-    results: dict[str, Any] = {}
-    places = apartments("val", 16, 8, 0, Body())
-    results["renderer/apartment"] = bench.renderer(places[0].scene, places[0].grid)
-    if cfg.scene is not None:
-        house = load_scene(cfg.scene)
-        results["renderer/scan"] = bench.renderer(house, NavGrid.build(house))
-    results["task"] = bench.task(places)
-    results["learning"] = learning(places)
-    results.update(measure_methods())
-    machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-    document = {"machine": machine, "versions": versions(0), "results": results}
-    write_text(Path(cfg.out), json.dumps(document, indent=1))
-    table = Table("what", "measure", "value")
-    for name, numbers in results.items():
-        for key, value in numbers.items():
-            table.add_row(name, key, f"{value:,.2f}" if value < 100 else f"{value:,.0f}")
+    made = versions(0)
+    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    rows, about = [], {}
+    for name in names:
+        start = time.perf_counter()
+        rows += SECTIONS[name](cfg)
+        about[name] = {
+            "date": made["date"][:10],
+            "commit": made["git_commit"][:7],
+            "command": made["command"],
+            "machine": machine,
+            "device": "cuda" if torch.cuda.is_available() else "cpu",
+            "packages": made["packages"],
+            "seconds": round(time.perf_counter() - start, 1),
+        }
+    write_results(Path(cfg.out), rows, about)
+    table = Table("section", "what", "value", "unit", "ratio", "to", "target")
+    for row in rows:
+        table.add_row(row.section, row.what, number(row.value), row.unit, number(row.ratio), row.reference, row.target)
     Console().print(table)
 
 

@@ -16,7 +16,7 @@ NULLABLE: dict[str, type] = {
     "workers": int,
 }
 # Keys that take one word or a list of words.
-ONE_OR_MANY = ("domains",)
+ONE_OR_MANY = ("domains", "sections")
 
 
 class ConfigError(ValueError):

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import math
+import multiprocessing
+import os
+import statistics
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from envs import _shading
 from envs._packing import build_tree
+from envs.apartments import generate
 from envs.navigation import NavGrid
+from envs.places import Body
+from envs.places import apartments as places
 from envs.pointnav import Place, PointNav, Task
 from envs.renderer import Camera, EmbreeRenderer
+from envs.scans import load_scene
 from envs.scene import Scene
 
 AGENTS = 64
+SCENE = 1  # the apartment that stands for all
 
 
 def rate(work: Callable[[], Any], units: float, seconds: float = 2.0) -> float:
@@ -38,35 +50,138 @@ def _poses(grid: NavGrid, count: int) -> tuple[np.ndarray[Any, Any], np.ndarray[
     return grid.sample(rng, count, island=0), rng.uniform(-np.pi, np.pi, count)
 
 
-def renderer(scene: Scene, grid: NavGrid) -> dict[str, float]:
-    """RGB+depth frames/s on one core, and the bare ray caster on the same rays."""
-    drawer, tree = EmbreeRenderer([scene]), build_tree(scene)
-    positions, headings = _poses(grid, AGENTS)
-    which = np.zeros(AGENTS, np.int64)
-    out: dict[str, float] = {"triangles": len(scene.faces)}
-    for size in (64, 128, 256):
-        camera, agents = Camera(size=size), slice(0, max(4, AGENTS * 64 * 64 // size**2))
-        frames = len(which[agents])
-        args = which[agents], positions[agents], headings[agents], camera
-        out[f"rgb_depth_{size}"] = rate(partial(drawer.render, *args, sensors=("rgb", "depth")), frames)
-        rays = np.empty((2, frames * size**2, 3), np.float32)
-        half_width, height = math.tan(math.radians(camera.hfov) / 2), camera.height
-        poses = np.ascontiguousarray(positions[agents]), headings[agents], np.zeros(frames)
-        _shading.make_rays(*poses, size, size, half_width, height, camera.near, rays[0], rays[1])
-        out[f"rays_{size}"] = rate(partial(tree.run, rays[0], rays[1], output=1), frames)
-        out[f"rgb_depth_{size}_over_rays"] = out[f"rays_{size}"] / out[f"rgb_depth_{size}"]
-    return out
+def medians(
+    works: Mapping[str, Callable[[], Any]], rounds: int, clock: Callable[[], float] = time.process_time
+) -> dict[str, float]:
+    """Seconds of each work, the median of `rounds` after one to warm up; the works take turns.
+
+    The default clock counts this process's processor time, which other programs on the machine disturb little.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for i in range(rounds + 1):
+        for name, work in works.items():
+            start = clock()
+            work()
+            if i:
+                seconds[name].append(clock() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def task(places: list[Place]) -> dict[str, float]:
+def frame_works(scene: Scene, grid: NavGrid, size: int, agents: int) -> dict[str, Callable[[], Any]]:
+    """RGB+depth of `agents` views, and the bare ray caster on the same rays."""
+    drawer, tree, camera = EmbreeRenderer([scene]), build_tree(scene), Camera(size=size)
+    positions, headings = _poses(grid, agents)
+    rays = np.empty((2, agents * size**2, 3), np.float32)
+    half_width = math.tan(math.radians(camera.hfov) / 2)
+    poses = positions, headings, np.zeros(agents)
+    _shading.make_rays(*poses, size, size, half_width, camera.height, camera.near, rays[0], rays[1])
+    shapes = {"rgb": np.empty((agents, size, size, 3), np.uint8), "depth": np.empty((agents, size, size), np.float32)}
+    which = np.zeros(agents, np.int64)
+    return {
+        "frames": lambda: drawer.render(which, positions, headings, camera, out=shapes),
+        "rays": lambda: tree.run(rays[0], rays[1], output=1),
+    }
+
+
+def renderer(scene: Scene, grid: NavGrid, size: int, agents: int, rounds: int = 7) -> tuple[float, float]:
+    """RGB+depth frames/s on one core, and how many times as long they take as their bare rays."""
+    seconds = medians(frame_works(scene, grid, size, agents), rounds)
+    return agents / seconds["frames"], seconds["frames"] / seconds["rays"]
+
+
+def refined(scene: Scene, times: int) -> Scene:
+    """The same surfaces with every triangle cut into four, `times` times."""
+    for _ in range(times):
+        corner, uv = scene.vertices[scene.faces], scene.corner_uv
+        color = scene.corner_color.astype(np.float32)
+        quarters = [_quarters(part) for part in (corner, uv, color)]
+        count = len(quarters[0])
+        repeated = {
+            name: np.repeat(getattr(scene, name), 4)
+            for name in ("face_texture", "face_class", "face_instance", "solid")
+        }
+        scene = replace(
+            scene,
+            vertices=quarters[0].reshape(-1, 3),
+            faces=np.arange(3 * count, dtype=np.int32).reshape(-1, 3),
+            corner_uv=quarters[1],
+            corner_color=quarters[2].astype(np.uint8),
+            **repeated,
+        )
+    return scene
+
+
+def _quarters(corner: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(F, 3, C) values at corners to (4 F, 3, C)."""
+    a, b, c = (corner[:, k] for k in range(3))
+    ab, bc, ca = (a + b) / 2, (b + c) / 2, (c + a) / 2
+    parts = [(a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca)]
+    return np.stack([np.stack(part, 1) for part in parts], 1).reshape(-1, *corner.shape[1:])
+
+
+def on_all_cores(mesh: str | None, size: int, cores: int, seconds: float = 4.0) -> float:
+    """RGB+depth frames/s of one process per core together, in `mesh` or an apartment; seconds are on the clock."""
+    context = multiprocessing.get_context("spawn")
+    ready, counted = context.Barrier(cores), context.Queue()
+    workers = [context.Process(target=_render_for, args=(mesh, size, seconds, ready, counted)) for _ in range(cores)]
+    for worker in workers:
+        worker.start()
+    rates = [counted.get(timeout=120) for _ in workers]
+    for worker in workers:
+        worker.join()
+    return float(sum(rates))
+
+
+def _render_for(mesh: str | None, size: int, seconds: float, ready: Any, counted: Any) -> None:
+    scene = load_scene(mesh) if mesh else generate(SCENE)
+    works, agents = frame_works(scene, NavGrid.build(scene), size, 16), 16
+    works["frames"]()
+    ready.wait()
+    start, frames = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        works["frames"]()
+        frames += agents
+    counted.put(frames / (time.perf_counter() - start))
+
+
+def resident_bytes() -> int:
+    """Memory of this process, after giving back what it has freed."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # no glibc
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def memory(apartments: int) -> dict[str, float]:
+    """Bytes that one more apartment takes (scene, tree, face rows, grid, paths to its goals), and 100,000 triangles.
+
+    Textures, which all apartments share, come once; they are given apart.
+    """
+    first = places("val", 1, 40, 0, Body())
+    textures = EmbreeRenderer([place.scene for place in first]).texture_bytes
+    before = resident_bytes()
+    made = places("val", apartments, 40, 0, Body())
+    drawer = EmbreeRenderer([place.scene for place in made])
+    goals = [[place.grid.field(np.array(g)) for g in {e.goal_position for e in place.episodes}] for place in made]
+    each = (resident_bytes() - before - textures) / apartments
+    fine = refined(made[0].scene, 3)
+    before = resident_bytes()
+    dense = EmbreeRenderer([fine])
+    per_triangle = (resident_bytes() - before - textures + fine.vertices.nbytes) / len(fine.faces)
+    assert drawer and dense and goals
+    return {"apartment": each, "textures": textures, "triangles_100k": 1e5 * per_triangle}
+
+
+def task(made: list[Place]) -> dict[str, float]:
     """Cost of one step of the task (physics, distances, map, expert) beside rendering, microseconds per agent."""
     camera = Camera(size=64)
-    seeing = PointNav(places, Task(sensors=("rgb", "depth")), camera, AGENTS, seed=0)
+    seeing = PointNav(made, Task(sensors=("rgb", "depth")), camera, AGENTS, seed=0)
     seeing.reset(np.arange(AGENTS))
     render = 1e6 / rate(seeing.observe, AGENTS)
 
     def stepping(sensors: tuple[str, ...], expert: bool) -> float:
-        nav = PointNav(places, Task(sensors=sensors, map_size=40), camera, AGENTS, seed=0)
+        nav = PointNav(made, Task(sensors=sensors, map_size=40), camera, AGENTS, seed=0)
         nav.reset(np.arange(AGENTS))
 
         def step() -> None:

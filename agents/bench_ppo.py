@@ -1,0 +1,161 @@
+"""PPO end to end, stage by stage, beside a plain Stable-Baselines3 set-up of the same networks and settings."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from stable_baselines3 import PPO
+from stable_baselines3.common.buffers import DictRolloutBuffer
+from stable_baselines3.common.logger import Logger
+
+from agents.observations import PolicyObservations, stack_frames
+from agents.policy import NavigationPolicy
+from agents.rollout import DeviceRolloutBuffer, Timeouts
+from agents.setup import Vision, device_of, make_rules, make_stacked_env, make_vision, policy_arguments
+from configs.compose import compose
+from envs.pointnav import Place
+from envs.vector import PointNavVecEnv
+
+STAGES = ("render and map", "task", "frozen base, rollout", "policy, rollout", "update")
+
+
+@dataclass
+class Contestant:
+    """A PPO learner and what its stages take.
+
+    Attributes:
+        model: The learner.
+        seconds: Seconds per environment step of each round, in all and by stage.
+        timeouts: Whether time-outs are evaluated together.
+    """
+
+    model: PPO
+    timeouts: bool
+    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def median(self, stage: str) -> float:
+        """Median seconds per environment step."""
+        return statistics.median(self.seconds[stage])
+
+
+def settings(agents: int, steps: int, *words: str) -> DictConfig:
+    """The PPO configuration with shorter rollouts, which cost the same per step."""
+    return compose("train", ["run=none", "algo=ppo", f"env.agents={agents}", f"algo.rollout={steps}", *words])
+
+
+def ours(cfg: DictConfig, places: Sequence[Place]) -> Contestant:
+    """This project's: features computed once per frame and kept, bfloat16, rollout on the device."""
+    vision = make_vision(cfg)
+    env = make_stacked_env(cfg, places, vision, cfg.env.agents, cfg.seed)
+    return Contestant(_model(cfg, vision, env, DeviceRolloutBuffer), True)
+
+
+def plain(cfg: DictConfig, places: Sequence[Place], bfloat16: bool) -> Contestant:
+    """Plain SB3: the rollout keeps RGB, and base and side run on it in every epoch; the simulator is the same."""
+    vision = make_vision(cfg)
+    task, camera = make_rules(cfg)
+    simulator = PointNavVecEnv(places, task, camera, cfg.env.agents, cfg.seed)
+    env = stack_frames(PolicyObservations(simulator, vision.base, frozenset({"image"})), cfg.policy.frames)
+    return Contestant(_model(cfg, vision, env, DictRolloutBuffer, bfloat16=bfloat16), False)
+
+
+def _model(cfg: DictConfig, vision: Vision, env: Any, buffer: type[DictRolloutBuffer], **policy: Any) -> PPO:
+    keywords: dict[str, Any] = OmegaConf.to_container(cfg.algo.learner, resolve=True)  # type: ignore[assignment]
+    model = PPO(
+        NavigationPolicy,
+        env,
+        n_steps=cfg.algo.rollout,
+        policy_kwargs={**policy_arguments(cfg, vision), **policy},
+        rollout_buffer_class=buffer,
+        seed=cfg.seed,
+        device=device_of(cfg),
+        **keywords,
+    )
+    model.set_logger(Logger(None, []))
+    return model
+
+
+def race(contestants: dict[str, Contestant], rounds: int, clock: Callable[[], float] = time.process_time) -> None:
+    """Let each make one rollout and update per round, in turns, after one to warm up."""
+    for i in range(rounds + 1):
+        for one in contestants.values():
+            spent = _round(one, clock)
+            for stage, seconds in spent.items() if i else ():
+                one.seconds[stage].append(seconds)
+
+
+def _round(one: Contestant, clock: Callable[[], float]) -> dict[str, float]:
+    """Seconds per environment step of one rollout and update, in all and by stage."""
+    model = one.model
+    simulator = _innermost(model.env)
+    adapted = cast(NavigationPolicy, model.policy).extractor.adapted
+    watched: list[tuple[Any, str]] = [
+        (simulator.nav, "observe"),
+        (simulator.nav, "step"),
+        (model, "collect_rollouts"),
+        (model, "train"),
+    ]
+    if adapted is not None:
+        watched.append((adapted.base, "forward"))
+    now = _synchronised(clock, model.device)
+    spent = {name: 0.0 for _, name in watched}
+    for owner, name in watched:
+        _watch(owner, name, spent, now, model.policy)
+    steps = model.n_steps * model.n_envs
+    start = now()
+    try:
+        model.learn(steps, Timeouts() if one.timeouts else None, reset_num_timesteps=False)
+    finally:
+        for owner, name in watched:
+            delattr(owner, name)
+    total = now() - start
+    base = spent.get("forward", 0.0)
+    parts = (
+        spent["observe"],
+        spent["step"],
+        base,
+        spent["collect_rollouts"] - spent["observe"] - spent["step"] - base,
+        spent["train"],
+    )
+    return {"total": total / steps, **{stage: part / steps for stage, part in zip(STAGES, parts, strict=True)}}
+
+
+def _innermost(env: Any) -> Any:
+    while hasattr(env, "venv"):
+        env = env.venv
+    return env
+
+
+def _synchronised(clock: Callable[[], float], device: torch.device) -> Callable[[], float]:
+    """The clock, read when the device has done what it was given."""
+    if device.type != "cuda":
+        return clock
+
+    def now() -> float:
+        torch.cuda.synchronize(device)
+        return clock()
+
+    return now
+
+
+def _watch(owner: Any, name: str, spent: dict[str, float], now: Callable[[], float], policy: torch.nn.Module) -> None:
+    """Add what a method takes to `spent`, but for the base's passes in updates, which belong to the update."""
+    method = getattr(owner, name)
+
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        if name == "forward" and policy.training:
+            return method(*args, **kwargs)
+        start = now()
+        try:
+            return method(*args, **kwargs)
+        finally:
+            spent[name] += now() - start
+
+    setattr(owner, name, timed)
