@@ -10,7 +10,7 @@ from torch import Tensor
 
 from adapt.base import Normalisation
 from adapt.taskonomy_data import TaskonomyViews
-from adapt.tasks import Labels, Task, add_noise, find_task
+from adapt.tasks import SEMANTIC_WEIGHTS, Labels, Task, add_noise, find_task
 
 CONSTANT_SAMPLE = 512  # Views of which constant predictions are made.
 
@@ -45,8 +45,8 @@ def label_statistics(
 
     Returns:
         For images (1,C,1,1) each: per channel the median (L1) or mean (L2) over valid pixels, and the standard
-        deviation. For segmentation (1,C,1,1) and classification (1,C): the logarithm of the mean probabilities, and
-        ones.
+        deviation. For segmentation (1,C,1,1) and classification (1,C): the logarithm of the mean probabilities,
+        weighted as the loss is, and ones.
     """
     rng = np.random.default_rng(seed)
     labels = views.batch(rng.permutation(len(views))[:CONSTANT_SAMPLE])
@@ -56,6 +56,8 @@ def label_statistics(
     if task.kind == "segmentation":
         target = task.class_target(labels, scaling, size)
         counts = torch.bincount(target[target >= 0], minlength=task.classes(scaling)).float()
+        if scaling == "taskonomy":
+            counts *= torch.tensor(SEMANTIC_WEIGHTS)
         best = (counts / counts.sum()).clamp(min=1e-9).log().view(1, -1, 1, 1)
         return best, torch.ones_like(best)
     target, mask = task.image_target(labels, scaling, size)

@@ -247,6 +247,18 @@ def test_an_untrained_model_starts_near_the_constant_prediction(dataset):
     assert scores["ratio"] == pytest.approx(scores["constant"] / scores["loss"])
 
 
+def test_the_constant_of_a_weighted_segmentation_is_the_best_one(dataset):
+    views = TaskonomyViews([dataset], wanted_domains(["segment_semantic"]))
+    task, labels = find_task("segment_semantic"), views.batch(range(24))
+    for scaling in ("side_tuning", "taskonomy"):
+        best, _ = label_statistics(task, views, scaling, SIZE)
+        loss = task.loss(best.expand(24, -1, SIZE, SIZE), labels, scaling)
+        for nudge in (0.3, -0.3):
+            other = best.clone()
+            other[:, best.argmax()] += nudge
+            assert task.loss(other.expand(24, -1, SIZE, SIZE), labels, scaling) > loss
+
+
 def test_pretraining_beats_the_constant_and_is_saved_with_its_numbers(dataset, tmp_path):
     settings = Settings(steps=40, batch=8, device="cpu")
     runs = []
