@@ -2,8 +2,8 @@
 
     python -m adapt.layers run=runs/taps_pacs
 
-For TAPS a layer is changed or not (their Figures 3 and 4); for Piggyback it is the share of its weights that the mask
-removes (their Figure 3); for the other methods that change weights the size of the change relative to the weights.
+For TAPS a layer is changed or not; for Piggyback it is the share of its weights that the mask removes; for the other
+methods that change weights it is the size of the change relative to the weights.
 """
 
 from __future__ import annotations

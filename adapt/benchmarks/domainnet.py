@@ -1,4 +1,4 @@
-"""DomainNet: the same classes in several domains, one task each, one after the other or all at once (TAPS, section 4).
+"""DomainNet: the same classes in several domains, one task each, one after the other or all at once, as in TAPS.
 
 Also PACS, or any folder of domains.
 """

@@ -1,4 +1,4 @@
-"""One dataset at five input sizes, one task each (Mudrakarta et al., ICLR 2019, section 5.4).
+"""One dataset at five input sizes, one task each (Mudrakarta et al., ICLR 2019).
 
 All weights and the last layer are shared, only scales, biases and statistics are each size's own. `adapt.cascade` then
 runs the sizes one after the other until one is sure.

@@ -1,4 +1,4 @@
-"""Semantic segmentation of PASCAL VOC with FCN-32s on a VGG-16 (Piggyback, section 4.4 and Table 7).
+"""Semantic segmentation of PASCAL VOC with FCN-32s on a VGG-16, as in Piggyback.
 
 The backbone is the adapted base, by a mask in the paper; the score layer and the deconvolution are the readout, trained
 from scratch. Trained on SBD's training images, tested on those of VOC2011's validation that are not among them

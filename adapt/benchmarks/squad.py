@@ -1,4 +1,4 @@
-"""SQuAD 2.0: questions about texts, some without an answer, on BERT (Side-Tuning, Table 3)."""
+"""SQuAD 2.0: questions about texts, some without an answer, on BERT, as in Side-Tuning."""
 
 from __future__ import annotations
 
