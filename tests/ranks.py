@@ -19,6 +19,10 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from adapt import distributed
+from adapt.base import random_base
+from adapt.benchmarks.benchmark import Accuracy, TaskData, Tensors, build_benchmark
+from adapt.supervised.learner import Learner, Plan
+from adapt.supervised.optimisation import OptimiserConfig, TrainingConfig
 from agents.frames import ACTION, STEP, FrameStore
 from agents.imitation import ImitationLearner
 from agents.observations import GOAL, RGB
@@ -38,7 +42,7 @@ SMALL = [
     "policy.bfloat16=false",
     "device=cpu",
 ]
-Tensors = dict[str, torch.Tensor]
+Outcome = dict[str, torch.Tensor]
 
 
 class FixedFrames(FrameStore):
@@ -57,7 +61,7 @@ class FixedFrames(FrameStore):
         return {key: value[distributed.rank() :: distributed.ranks()] for key, value in batch.items()}
 
 
-def imitation() -> Tensors:
+def imitation() -> Outcome:
     """Two updates of scratch, whose images pass a trained encoder, with a batch of WINDOWS windows in all."""
     cfg = compose("train", [*SMALL, "adapt=scratch", "policy.frames=2", f"algo.learner.batch_size={WINDOWS * 4}"])
     policy = make_policy(cfg, make_vision(cfg))
@@ -74,7 +78,7 @@ def imitation() -> Tensors:
     return {**policy.own_state(), **{k: v.clone() for k, v in gradients.items()}}
 
 
-def ppo() -> Tensors:
+def ppo() -> Outcome:
     """One epoch of PPO, in one mini-batch, over a rollout of STEPS steps by AGENTS agents in all."""
     words = ["algo=ppo", "blind=true", "env.splits.train={scenes: 2, episodes_per_scene: 4}", f"env.agents={AGENTS}"]
     words += [f"algo.rollout={STEPS}", f"algo.learner.batch_size={STEPS * AGENTS}", "algo.learner.n_epochs=1"]
@@ -108,7 +112,29 @@ def ppo() -> Tensors:
     return dict(policy.own_state())
 
 
-def uneven() -> Tensors:
+def supervised() -> Outcome:
+    """Three steps of side-tuning with batches of 7, which do not part equally, in a learner of `adapt.train`."""
+    random = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (21, 3, 32, 32), generator=random, dtype=torch.uint8)
+    data = Tensors(images, torch.randint(0, 3, (21,), generator=random))
+    task = TaskData("colours", data, data, 3, nn.functional.cross_entropy, Accuracy, "accuracy")
+    plan = Plan(
+        benchmark=build_benchmark("icifar"),
+        method="side_tuning",
+        settings={"width": 0.25},
+        training=TrainingConfig("3 steps", batch=7),
+        optimiser=OptimiserConfig(lr=1e-3, clip=1.0),
+    )
+    learner = Learner(random_base("fcn4", seed=1), plan)
+    learner.add(task)
+    losses = []
+    learner.train([task], lambda step, values: losses.append(values["loss"]))
+    method = learner.adapted.method("colours")
+    assert learner.images == int(method.samples_seen) == 21
+    return {**dict(method.named_parameters()), **learner.readouts.state_dict()}
+
+
+def uneven() -> Outcome:
     """Averages where the ranks differ: a gradient that one rank lacks, one that all lack, statistics, moments."""
     me = distributed.rank()
     parameters = [nn.Parameter(torch.zeros(3)) for _ in range(3)]
@@ -132,7 +158,7 @@ def uneven() -> Tensors:
 def learners(out: Path) -> None:
     """Outcomes of the functions above, and what the ranks say together."""
     with distributed.joined("cpu"):
-        made = {"imitation": imitation(), "ppo": ppo(), "uneven": uneven()}
+        made = {"imitation": imitation(), "ppo": ppo(), "supervised": supervised(), "uneven": uneven()}
         told = distributed.means({"a": float(distributed.rank()), **({"b": 5.0} if distributed.is_first() else {})})
         equal = {name: len(set(distributed.gathered(distributed.digest(t)))) == 1 for name, t in made.items()}
         if distributed.is_first():

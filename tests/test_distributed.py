@@ -79,7 +79,7 @@ def test_two_ranks_make_the_update_of_one_process(tmp_path: Path) -> None:
     assert out["total"] == 2
     assert out["means"] == {"a": 0.5, "b": 5.0}
     assert all(out["equal"].values())
-    for name, alone in (("imitation", ranks.imitation()), ("ppo", ranks.ppo())):
+    for name, alone in (("imitation", ranks.imitation()), ("ppo", ranks.ppo()), ("supervised", ranks.supervised())):
         assert out[name].keys() == alone.keys()
         for key, value in alone.items():
             torch.testing.assert_close(
