@@ -113,6 +113,12 @@ class Pretraining(nn.Module):
         )
         return TaskDecoder(network, *label_statistics(task, views, settings.scaling, self.size))
 
+    def decoder(self, name: str) -> TaskDecoder:
+        """The decoder of a task."""
+        decoder = self.decoders[name]
+        assert isinstance(decoder, TaskDecoder)
+        return decoder
+
     def forward(self, rgb: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Decoded float32 outputs of each task, for uint8 images (B,3,H,W)."""
         noisy = next(iter(self.tasks.values())).noisy
@@ -143,7 +149,7 @@ def evaluate(model: Pretraining, views: TaskonomyViews) -> dict[str, dict[str, f
     model.eval()
     generator = torch.Generator().manual_seed(0)
     scaling = model.settings.scaling
-    tallies = {name: Tally(task, model.decoders[name].constant, scaling) for name, task in model.tasks.items()}
+    tallies = {name: Tally(task, model.decoder(name).constant, scaling) for name, task in model.tasks.items()}
     for labels in batches(views, model.settings.batch):
         outputs = model(labels["rgb"], generator)
         for name, tally in tallies.items():
@@ -206,7 +212,7 @@ def _relative_loss(model: Pretraining, labels: Labels, generator: torch.Generato
     moved = {domain: label.to(device) for domain, label in labels.items()}
     terms = []
     for name, task in model.tasks.items():
-        fixed = model.decoders[name].constant.expand_as(outputs[name])
+        fixed = model.decoder(name).constant.expand_as(outputs[name])
         scale = task.loss(fixed, moved, model.settings.scaling).clamp(min=1e-6)
         terms.append(task.loss(outputs[name], moved, model.settings.scaling) / scale)
     return torch.stack(terms).mean()
@@ -248,8 +254,8 @@ def pretrain(
     # Judge what will be stored: half-precision weights.
     model.to("cpu")
     model.encoder.half().float()
-    for decoder in model.decoders.values():
-        decoder.network.half().float()
+    for name in model.tasks:
+        model.decoder(name).network.half().float()
     training = {
         "tasks": evaluate(model, held_out),
         "data": list(data),
@@ -279,7 +285,7 @@ def pretrain(
             code_shape=model.code_shape,
             size=model.size,
             scaling=settings.scaling,
-            networks=dict(model.decoders.items()),
+            networks={name: model.decoder(name) for name in model.tasks},
         ),
         decoders_path(out),
     )

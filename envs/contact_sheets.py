@@ -110,7 +110,7 @@ def choose_views(root: Path, count: int, seed: int = 0) -> list[tuple[str, int, 
         raise FileNotFoundError(f"{root} holds {len(found)} views, wanted are {count}; render it with envs.render")
     order = np.random.default_rng(seed).permutation(len(found))
     seen: dict[str, int] = {}
-    ranked = []
+    ranked: list[tuple[int, int, tuple[str, int, int]]] = []
     for i in order:
         building = found[i][0]
         seen[building] = seen.get(building, 0) + 1
