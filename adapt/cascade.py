@@ -2,7 +2,7 @@
 
     python -m adapt.cascade run=runs/resolutions
 
-The stages are the sizes of a finished run of the benchmark `resolutions` (Mudrakarta et al., ICLR 2019, section 5.4;
+The stages are the sizes of a finished run of the benchmark `resolutions` (Mudrakarta et al., ICLR 2019;
 see `adapt.supervised.cascade`). Writes `cascade.json` and the cost curve `cascade.png` into the run's folder.
 """
 

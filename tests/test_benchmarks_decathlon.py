@@ -1,17 +1,19 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from miniatures import decathlon
-from supervised_runs import run
+from supervised_runs import narrow_base, run
 
 from adapt.benchmarks.decathlon import Decathlon, DecathlonConfig, transforms
 from adapt.datasets.decathlon import SETS, decathlon_score, decathlon_scores, read_annotations
 from adapt.datasets.images import LabelledImages
 from adapt.datasets.layout import LayoutError
+from adapt.train import main
 
 # Accuracies of all published rows, in the order of SETS, and their published scores. The rows with one decimal were
 # rounded by those who printed them, which alone moves a score by up to 20.
@@ -167,3 +169,17 @@ def test_runs_end_to_end(shared: Path, tmp_path: Path) -> None:
     accuracies = {name: result["per_task"][name]["accuracy"] for name in names}
     assert result["s_score_of_2"] == pytest.approx(decathlon_score(accuracies))
     assert all((tmp_path / "run" / "adapter" / name / "adapter.json").is_file() for name in names)
+
+
+def test_the_command_prints_the_tree_and_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["benchmark=decathlon", "base=random", f"base.name={narrow_base(tmp_path)}", "device=cpu"]
+    monkeypatch.setattr(sys, "argv", ["adapt.train", *words, f"data={tmp_path}", f"run={tmp_path / 'run'}"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("error: ") and "has no annotations/imagenet12_val.json" in lines[0]
+    assert lines[1].startswith("  decathlon-1.0/") and len(lines) > 8
+    assert not (tmp_path / "run").exists()
