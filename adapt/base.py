@@ -391,7 +391,7 @@ def _library_base(name: str) -> Base:
 
 
 def _bert_base(name: str) -> Base:
-    encoder = build_encoder("bert", pretrained=name)
+    encoder: Any = build_encoder("bert", pretrained=name)
     # Not the name: an encoder built from the spec must be untrained, as those of all specs.
     return Base(encoder, BaseSpec("bert", encoder.settings(), task="masked words"))
 
