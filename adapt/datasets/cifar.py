@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.datasets import CIFAR100
 
-from adapt.datasets.packed import read_packed
+from adapt.datasets.packed import Array, read_packed
 
 LAYOUT = """
 <folder>/
@@ -63,7 +63,7 @@ def _packed(files: list[Path]) -> tuple[Split, Split]:
     return _split(x[~test], y[~test]), _split(x[test], y[test])
 
 
-def _split(images: np.ndarray, labels: np.ndarray) -> Split:  # type: ignore[type-arg]
+def _split(images: Array, labels: Array) -> Split:
     if images.shape[1:] != (32, 32, 3) or images.dtype != np.uint8 or not 0 <= labels.min() <= labels.max() < 100:
         raise ValueError(f"CIFAR-100 has uint8 images of 32x32x3 in classes 0..99, found {images.dtype} {images.shape}")
     return Split(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -157,9 +157,9 @@ class OptimiserConfig(MethodConfig):
         """The weight decay of a parameter."""
         return 0.0 if any(key in name for key in self.undecayed) else weight_decay
 
-    def build(self, groups: Sequence[Mapping[str, Any]]) -> torch.optim.Optimizer:
+    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """The optimiser of these parameter groups, each with its `lr` and `weight_decay`."""
-        eps = {"eps": self.eps} if self.eps else {}
+        eps: dict[str, Any] = {"eps": self.eps} if self.eps else {}
         if self.name == "sgd":
             return torch.optim.SGD(groups, self.lr, momentum=self.momentum, nesterov=self.nesterov)
         if self.name == "rmsprop":
