@@ -94,17 +94,17 @@ def test_two_ranks_make_the_update_of_one_process(tmp_path: Path) -> None:
 
 
 def test_ranks_own_disjoint_scenes_or_episodes(room: Path) -> None:
-    apartments = compose("train", ["run=none", "env.splits.train={scenes: 3, episodes_per_scene: 4}"]).env
+    apartments = compose("train", ["run=none", "env.splits.train={scenes: 2, episodes_per_scene: 4}"]).env
     scans = compose("train", ["run=none", "env=scans", f"env.scene={room}"]).env
     OmegaConf.update(scans, "splits.train.episodes_per_scene", 9)
-    for env, parts in ((apartments, 2), (apartments, 4), (scans, 2)):
+    for env in (apartments, scans):
         whole = {(p.scene.name, e.episode_id) for p in make_places(env, "train", 0) for e in p.episodes}
-        owned = [make_places(env, "train", 0, (i, parts)) for i in range(parts)]
+        owned = [make_places(env, "train", 0, (i, 2)) for i in range(2)]
         keys = [[(p.scene.name, e.episode_id) for p in places for e in p.episodes] for places in owned]
         assert sorted(key for part in keys for key in part) == sorted(whole)
-    names = [{p.scene.name for p in make_places(apartments, "train", 0, (i, 2))} for i in range(2)]
-    assert [len(n) for n in names] == [2, 1]
-    assert not names[0] & names[1]
+        assert all(keys)
+        scenes = [{name for name, _ in part} for part in keys]
+        assert bool(scenes[0] & scenes[1]) == (env is scans)  # one scan: the ranks share its episodes
 
 
 def test_recorded_frames_are_shared_by_lanes(tmp_path: Path) -> None:
@@ -125,10 +125,6 @@ def test_ranks_hold_the_same_parameters_after_every_update(room: Path, tmp_path:
     assert [line["step"] for line in lines] == [4, 8, 12]
     assert lines[-1]["train/frames"] == 160 + 8 * 12
     assert json.loads((tmp_path / "run/versions.json").read_text())["ranks"] == 2
-    refused = call(*torchrun("-m", "agents.train", *words, "env.agents=7", f"run={tmp_path / 'x'}"))
-    assert refused.returncode != 0
-    assert len(errors(refused.stderr)) == 1
-    assert re.match(r"error: rank \d of 2 .*env.agents=7 cannot be shared by 2 ranks", errors(refused.stderr)[0])
 
 
 def test_kept_features_are_checked_and_made_anew_for_another_base(tmp_path: Path) -> None:
@@ -162,6 +158,22 @@ def kill_one(words: list[str], run: Path) -> tuple[int, str]:
             os.kill(child, signal.SIGKILL)
     _, stderr = process.communicate(timeout=120)
     return process.returncode, stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("env.agents=7", r"error: rank \d of 2 .*env.agents=7 cannot be shared by 2 ranks"),
+        ("env.agents=many", "error: env.agents=many: this must be a whole number"),
+    ],
+)
+def test_what_is_wrong_on_all_ranks_is_said_once(word: str, said: str, room: Path, tmp_path: Path) -> None:
+    words = [*TINY, *IN_TURNS, f"env.scene={room}", word, f"run={tmp_path / 'run'}"]
+    refused = call(*torchrun("-m", "agents.train", *words))
+    assert refused.returncode != 0
+    assert len(errors(refused.stderr)) == 1
+    assert re.match(said, errors(refused.stderr)[0])
 
 
 @pytest.mark.slow
