@@ -23,7 +23,7 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from torch import Tensor, nn
 
 from adapt import distributed
-from adapt.base import Base, BaseSpec, Normalisation, save_base
+from adapt.base import Base, BaseSpec, Normalisation, load_base, save_base
 from adapt.decoders import WIDTH, Decoders, TaskDecoder, build_decoder, decoders_path, save_decoders
 from adapt.device import choose_device
 from adapt.encoders import build_encoder
@@ -53,6 +53,7 @@ class Settings:
         lr: Highest learning rate of Adam; it rises and falls once.
         seed: Of weights, order, flips and noise.
         device: ``auto``, ``cpu`` or ``cuda``.
+        start: Name or file of a base whose weights the encoder starts from; random ones if None.
     """
 
     encoder: str = "fcn5"
@@ -65,6 +66,7 @@ class Settings:
     lr: float = 2e-3
     seed: int = 0
     device: str = "auto"
+    start: str | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -100,10 +102,18 @@ class Pretraining(nn.Module):
         # The light decoders learn the scale of the code; TaskonomyEncoder must not normalise it away first.
         self.kwargs = {"normalize_outputs": False} if settings.encoder == "taskonomy" else {}
         self.encoder = build_encoder(settings.encoder, **self.kwargs)
+        if settings.start is not None:
+            self._start_from(settings.start)
         code = Base(self.encoder).feature_shape(views.size)
         self.encoder.requires_grad_(True)
         self.code_shape = code
         self.decoders = nn.ModuleDict({name: self._build_decoder(name, views) for name in tasks})
+
+    def _start_from(self, name: str) -> None:
+        try:
+            self.encoder.load_state_dict(load_base(name).encoder.state_dict())
+        except RuntimeError as error:
+            raise ValueError(f"start={name} does not hold the weights of encoder={self.settings.encoder}") from error
 
     def _build_decoder(self, name: str, views: TaskonomyViews) -> TaskDecoder:
         task, settings = self.tasks[name], self.settings
@@ -269,6 +279,7 @@ def pretrain(
         "batch": settings.batch,
         "lr": settings.lr,
         "seed": settings.seed,
+        "start": settings.start,
         "seconds": round(seconds, 1),
         "command": " ".join(["python -m adapt.pretrain", *sys.argv[1:]]),
     }

@@ -299,6 +299,16 @@ def test_settings_that_make_no_sense_are_refused(dataset):
         Pretraining(["denoising", "reshading"], views, Settings())
     with pytest.raises(ValueError, match="label_size"):
         Pretraining(["reshading"], views, Settings(label_size=12))
+    with pytest.raises(ValueError, match="start=random does not hold the weights of encoder=fcn8"):
+        Pretraining(["reshading"], views, Settings(encoder="fcn8", start="random"))
+
+
+def test_pretraining_starts_from_another_base(dataset):
+    views = TaskonomyViews([dataset], wanted_domains(["reshading"]))
+    model = Pretraining(["reshading"], views, Settings(start="curvature"))
+    expected = load_base("curvature").encoder.state_dict()
+    assert all(torch.equal(t, expected[name]) for name, t in model.encoder.state_dict().items())
+    assert all(p.requires_grad for p in model.encoder.parameters())
 
 
 @pytest.mark.parametrize("name", ["curvature", "denoising"])
