@@ -25,7 +25,10 @@ CUTOFF = 8
 WRAPS = {"repeat": 0, "clamp": 1, "mirror": 2}
 CLAMP, MIRROR = 1, 2
 
-BYTE = 1.0 / 255.0
+BYTE = np.float32(1.0 / 255.0)
+# Pixels that are coloured together: what was gathered for them fits the first-level cache.
+BLOCK = 512
+WHITE = 0xFFFFFF
 
 
 @njit(cache=True, nogil=True)
@@ -148,15 +151,14 @@ def shade(
         instance: (R,) output or empty.
         face: (R,) output or empty.
     """
+    if len(rgb):
+        _shade_colors(
+            primitive, distance, barycentric_u, barycentric_v, face_floats, face_ints, texels, textures, near, far, rgb
+        )
     for k in range(len(primitive)):
         f = primitive[k]
         if distance[k] + near > far:
             f = -1
-        if len(rgb):
-            if f < 0:
-                rgb[k, 0] = rgb[k, 1] = rgb[k, 2] = 0
-            else:
-                _shade_pixel(barycentric_u[k], barycentric_v[k], face_floats[f], face_ints[f], texels, textures, rgb[k])
         if len(depth):
             depth[k] = 0.0 if f < 0 else distance[k] + near
         if len(normal):
@@ -184,39 +186,130 @@ def _write_normal(
     normal[2] = sign * z
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _shade_pixel(
-    second: float,
-    third: float,
-    floats: NDArray[np.float32],
-    ints: NDArray[np.int32],
+@njit(cache=True, nogil=True)
+def _shade_colors(
+    primitive: NDArray[np.int32],
+    distance: NDArray[np.float32],
+    barycentric_u: NDArray[np.float32],
+    barycentric_v: NDArray[np.float32],
+    face_floats: NDArray[np.float32],
+    face_ints: NDArray[np.int32],
     texels: NDArray[np.uint32],
     textures: NDArray[np.int64],
-    pixel: NDArray[np.uint8],
+    near: float,
+    far: float,
+    rgb: NDArray[np.uint8],
 ) -> None:
-    """Write the interpolated corner colour times the bilinear texel."""
-    first = np.float32(1.0) - second - third
-    a, b, c = ints[COLOR], ints[COLOR + 1], ints[COLOR + 2]
-    red = first * (a & 255) + second * (b & 255) + third * (c & 255)
-    green = first * (a >> 8 & 255) + second * (b >> 8 & 255) + third * (c >> 8 & 255)
-    blue = first * (a >> 16 & 255) + second * (b >> 16 & 255) + third * (c >> 16 & 255)
-    row = ints[TEXTURE]
-    if row >= 0:
-        u = first * floats[UV] + second * floats[UV + 2] + third * floats[UV + 4]
-        v = first * floats[UV + 1] + second * floats[UV + 3] + third * floats[UV + 5]
+    """Write `shade`'s colours: look up a block of pixels one by one, then compute them all at once.
+
+    Looking up is scattered; the arithmetic is not, and on its own the compiler makes vector instructions of it.
+    """
+    packed = np.empty((8, BLOCK), np.int32)
+    weight = np.empty((2, BLOCK), np.float32)
+    for start in range(0, len(primitive), BLOCK):
+        stop = min(start + BLOCK, len(primitive))
+        second, third = barycentric_u[start:stop], barycentric_v[start:stop]
+        seen = np.where(distance[start:stop] + near > far, np.int32(-1), primitive[start:stop])
+        _look_up(seen, second, third, face_floats, face_ints, texels, textures, packed, weight)
+        _blend(
+            second, third, packed[0], packed[1], packed[2], packed[3], packed[4], packed[5], packed[6],
+            weight[0], weight[1], packed[7],
+        )  # fmt: skip
+        for k in range(stop - start):
+            color = packed[7, k]
+            rgb[start + k, 0] = color & 255
+            rgb[start + k, 1] = color >> 8 & 255
+            rgb[start + k, 2] = color >> 16 & 255
+
+
+@njit(cache=True, nogil=True)
+def _look_up(
+    primitive: NDArray[np.int32],
+    barycentric_u: NDArray[np.float32],
+    barycentric_v: NDArray[np.float32],
+    face_floats: NDArray[np.float32],
+    face_ints: NDArray[np.int32],
+    texels: NDArray[np.uint32],
+    textures: NDArray[np.int64],
+    packed: NDArray[np.int32],
+    weight: NDArray[np.float32],
+) -> None:
+    """Gather what a block of pixels is made of.
+
+    Args:
+        primitive: (B,) faces, -1 for a miss.
+        barycentric_u: (B,).
+        barycentric_v: (B,).
+        face_floats: (F, 16).
+        face_ints: (F, 16).
+        texels: (T,).
+        textures: (K, 4).
+        packed: Rows 0 to 2 become the corners' colours, 3 to 6 the texels top left, top right, bottom left and right.
+        weight: Rows become the weights of the right and of the bottom texels.
+    """
+    for k in range(len(primitive)):
+        f = primitive[k]
+        weight[0, k] = weight[1, k] = 0.0
+        if f < 0:
+            packed[:7, k] = 0
+            continue
+        for corner in range(3):
+            packed[corner, k] = face_ints[f, COLOR + corner]
+        row = face_ints[f, TEXTURE]
+        if row < 0:
+            packed[3:7, k] = WHITE
+            continue
+        second, third = barycentric_u[k], barycentric_v[k]
+        first = np.float32(1.0) - second - third
+        u = first * face_floats[f, UV] + second * face_floats[f, UV + 2] + third * face_floats[f, UV + 4]
+        v = first * face_floats[f, UV + 1] + second * face_floats[f, UV + 3] + third * face_floats[f, UV + 5]
         offset, width, wrap = textures[row, 0], textures[row, 1], textures[row, 3]
-        left, right, wx = _texel_pair(u, width, wrap & 3)
-        top, bottom, wy = _texel_pair(v, textures[row, 2], wrap >> 2)
+        left, right, weight[0, k] = _texel_pair(u, width, wrap & 3)
+        top, bottom, weight[1, k] = _texel_pair(v, textures[row, 2], wrap >> 2)
         top = offset + top * width
         bottom = offset + bottom * width
-        p, q, r, s = texels[top + left], texels[top + right], texels[bottom + left], texels[bottom + right]
-        wp, wq, wr, ws = (1.0 - wx) * (1.0 - wy), wx * (1.0 - wy), (1.0 - wx) * wy, wx * wy
-        red *= (wp * (p & 255) + wq * (q & 255) + wr * (r & 255) + ws * (s & 255)) * BYTE
-        green *= (wp * (p >> 8 & 255) + wq * (q >> 8 & 255) + wr * (r >> 8 & 255) + ws * (s >> 8 & 255)) * BYTE
-        blue *= (wp * (p >> 16 & 255) + wq * (q >> 16 & 255) + wr * (r >> 16 & 255) + ws * (s >> 16 & 255)) * BYTE
-    pixel[0] = int(red + 0.5)
-    pixel[1] = int(green + 0.5)
-    pixel[2] = int(blue + 0.5)
+        packed[3, k], packed[4, k] = texels[top + left], texels[top + right]
+        packed[5, k], packed[6, k] = texels[bottom + left], texels[bottom + right]
+
+
+@njit(cache=True, nogil=True)
+def _blend(
+    second: NDArray[np.float32],
+    third: NDArray[np.float32],
+    a: NDArray[np.int32],
+    b: NDArray[np.int32],
+    c: NDArray[np.int32],
+    p: NDArray[np.int32],
+    q: NDArray[np.int32],
+    r: NDArray[np.int32],
+    s: NDArray[np.int32],
+    wx: NDArray[np.float32],
+    wy: NDArray[np.float32],
+    out: NDArray[np.int32],
+) -> None:
+    """Interpolated corner colours a, b, c times the bilinear texel of p, q, r, s, packed as r | g << 8 | b << 16."""
+    one, half, byte = np.float32(1.0), np.float32(0.5), np.int32(255)
+    for k in range(len(second)):
+        y, z = second[k], third[k]
+        x = one - y - z
+        wp, wq = (one - wx[k]) * (one - wy[k]) * BYTE, wx[k] * (one - wy[k]) * BYTE
+        wr, ws = (one - wx[k]) * wy[k] * BYTE, wx[k] * wy[k] * BYTE
+        packed = np.int32(0)
+        for channel in range(3):
+            shift = np.int32(8 * channel)
+            corner = (
+                x * np.float32(a[k] >> shift & byte)
+                + y * np.float32(b[k] >> shift & byte)
+                + z * np.float32(c[k] >> shift & byte)
+            )
+            texel = (
+                wp * np.float32(p[k] >> shift & byte)
+                + wq * np.float32(q[k] >> shift & byte)
+                + wr * np.float32(r[k] >> shift & byte)
+                + ws * np.float32(s[k] >> shift & byte)
+            )
+            packed |= np.int32(corner * texel + half) << shift
+        out[k] = packed
 
 
 @njit(cache=True, nogil=True)
