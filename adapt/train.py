@@ -9,7 +9,7 @@ The folder holds what `adapt.run.Run` says, the tasks without the base in `adapt
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from adapt.methods.side_tuning import SideTuning
 from adapt.run import Run, progress_bar
 from adapt.supervised.features import FeatureStore
 from adapt.supervised.learner import Plan
-from adapt.supervised.optimisation import OptimiserConfig, TrainingConfig
+from adapt.supervised.optimisation import OptimiserConfig, TrainingConfig, subset
 from adapt.supervised.protocols import Outcome, Session, run_protocol
 from adapt.supervised.report import write_report
 from adapt.supervised.results import mean, shared_means
@@ -153,17 +153,23 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     plan = make_plan(cfg, benchmark)
     base = make_base(cfg, benchmark)
     tasks = choose_tasks(benchmark.tasks(Path(cfg.data)), list(cfg.tasks))
+    steps = [plan.training.steps(examples_of(task, plan), benchmark.lengths) for task in tasks]
     run = Run(Path(cfg.run), cfg, cfg.resume)
     try:
         state = run.restore(base.sha256) or {}
         with progress_bar() as bar:
-            shown = bar.add_task(f"{benchmark.name()} {plan.method}", total=None, note="")
+            shown = bar.add_task(f"{benchmark.name()} {plan.method}", total=sum(steps) * plan.training.batch, note="")
+
+            def log(images: int, values: Mapping[str, float]) -> None:
+                run.log(images, dict(values))
+                bar.update(shown, completed=images)
+
             session = Session(
                 base=base,
                 plan=plan,
                 tasks=tasks,
                 store=None if cfg.cache == "none" else FeatureStore(Path(cfg.cache)),
-                log=lambda step, values: run.log(step, dict(values)),
+                log=log,
                 save=lambda kept: _save(run, base, kept),
                 state=state,
                 note=lambda text: bar.update(shown, note=text),
@@ -181,6 +187,11 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     if distributed.is_first():
         write_report(run.path)
     return result
+
+
+def examples_of(task: TaskData, plan: Plan) -> int:
+    """How many training examples of a task are used."""
+    return len(subset(len(task.train), plan.training.examples, plan.seed))  # type: ignore[arg-type]
 
 
 def _save(run: Run, base: Base, state: dict[str, Any]) -> None:
