@@ -125,10 +125,11 @@ class Follower:
             error: Raised where there is no way.
             forward: Forward step in metres.
             turn: Turn step in degrees.
-            goal_radius: STOP comes at less than this geodesic distance, metres.
+            goal_radius: STOP comes at less than this geodesic distance, metres; and at half a step, as no step brings
+                the agent nearer from there.
         """
         self._grid, self._field, self._pose, self._keys, self._error = grid, field, pose, keys, error
-        self._forward, self._turn, self._radius = forward, math.radians(turn), goal_radius
+        self._forward, self._turn, self._radius = forward, math.radians(turn), max(goal_radius, forward / 2)
 
     def reset(self) -> None:
         """Nothing is remembered from one call to the next."""
