@@ -124,9 +124,9 @@ class _Parts:
         cutoff: int = 0,
     ) -> None:
         """Add triangles with (V, 2) texture coordinates and (V, 3) or (F, 3, 3) colours in [0, 1]."""
-        whole: NDArray[np.bool_] = np.isfinite(vertices).all(axis=1)
+        whole = np.asarray(np.isfinite(vertices).all(axis=1), np.bool_)
         if not whole.all():
-            kept: NDArray[np.bool_] = whole[faces].all(axis=1)
+            kept = np.asarray(whole[faces].all(axis=1), np.bool_)
             _log.warning("%s: %d faces with corners that are not finite are left out", self.path, (~kept).sum())
             color = color[kept] if color.ndim == 3 else color
             vertices, faces = np.where(whole[:, None], vertices, 0.0), faces[kept]

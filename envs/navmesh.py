@@ -78,8 +78,8 @@ class NavMesh:
     @property
     def areas(self) -> NDArray[np.float64]:
         """(I,) float64 area of each island in m2."""
-        sums: NDArray[np.float64] = np.bincount(self.island[self.polygon], weights=triangle_areas(self.triangles))
-        return sums
+        weights = triangle_areas(self.triangles)
+        return np.asarray(np.bincount(self.island[self.polygon], weights=weights), np.float64)
 
     @property
     def radii(self) -> NDArray[np.float64]:
