@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from omegaconf import OmegaConf
 from scipy.stats import spearmanr
 
@@ -218,7 +219,7 @@ def _relevance(document: Document, runs: Sequence[Finished]) -> None:
 
 def curves(runs: Sequence[Finished]) -> Figure:
     """Forgetting and rigidity against the number of tasks learned, as Figures 5 and 6 of Side-Tuning."""
-    figure = Figure(figsize=(11, 3.6))
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     for run in runs:
         growth = run.matrix("loss")
@@ -228,13 +229,14 @@ def curves(runs: Sequence[Finished]) -> Figure:
             for j in range(len(growth)):
                 left.plot(steps[j:], growth[j:, j], color="#8888aa", linewidth=0.8)
         old = [mean([v for v in growth[i, :i] if not math.isnan(v)]) for i in range(len(growth))]
-        left.plot(steps, old, label=run.name, linewidth=2)
+        left.plot(steps, [0.0, *old[1:]], label=run.name, marker="o", markersize=3)
         ratios = [run.result["per_task"][task].get("rigidity", math.nan) for task in run.result["tasks"]]
         right.plot(steps, ratios[: len(steps)], label=run.name, marker="o", markersize=3)
     left.set(xlabel="tasks learned", ylabel="growth of loss")
     right.set(xlabel="position in the sequence", ylabel="rigidity")
     for axis in (left, right):
         axis.axhline(0, color="black", linewidth=0.6)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.legend(fontsize=8)
     return figure
 
@@ -244,7 +246,7 @@ def sweep(runs: Sequence[Finished], x: str) -> Figure:
     for run in runs:
         if x not in run.config:
             raise ValueError(f"{run.path} has no setting {x!r} to draw against")
-    figure = Figure(figsize=(6, 3.8))
+    figure = Figure(figsize=(6, 3.8), layout="constrained")
     axis = figure.subplots()
     score = runs[0].score
     for method in dict.fromkeys(run.result["method"] for run in runs):
