@@ -159,6 +159,7 @@ get it: https://rajpurkar.github.io/SQuAD-explorer
                 metric=lambda: SquadMetric(windows[1], config.threshold),
                 score="f1",
                 kind="span",
+                # No identity: the features of all tokens would be too many to keep.
             )
         ]
 
