@@ -131,10 +131,9 @@ class Base(nn.Module):
         return digest.hexdigest()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Base:
-        """Convert the weights, which may make them others than those that `sha256` names."""
+        """Convert the weights, which may then have another `sha256`."""
         self._sha256 = None
-        super()._apply(fn, recurse)
-        return self
+        return super()._apply(fn, recurse)
 
     def train(self, mode: bool = True) -> Base:
         """Stay in eval mode and without gradients; `mode` is ignored because a base never trains."""
@@ -145,13 +144,11 @@ class Base(nn.Module):
     def normalise(self, images: Tensor) -> Tensor:
         """Turn uint8 images (B,3,H,W) into what the encoder expects, float32 of the same shape.
 
-        An encoder of something else than images checks its input in a method `prepare`. An encoder that was
-        converted to another floating type gets images of that type.
+        An encoder of something else than images checks its input in a method `prepare`. Images take on the floating
+        type of the encoder's weights.
         """
-        if prepare := getattr(self.encoder, "prepare", None):
-            tokens: Tensor = prepare(images)
-            return tokens
-        return self.spec.normalisation(images).to(self.dtype)
+        prepare = getattr(self.encoder, "prepare", None)
+        return prepare(images) if prepare else self.spec.normalisation(images).to(self.dtype)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -396,8 +393,7 @@ def _library_base(name: str) -> Base:
 
 
 def _bert_base(name: str) -> Base:
-    encoder: Any = build_encoder("bert", pretrained=name)
-    # Not the name: an encoder built from the spec must be untrained, as those of all specs.
+    encoder: Any = build_encoder("bert", pretrained=name)  # The spec's encoder must be untrained: not this name.
     return Base(encoder, BaseSpec("bert", encoder.settings(), task="masked words"))
 
 
