@@ -144,8 +144,7 @@ class Base(nn.Module):
     def normalise(self, images: Tensor) -> Tensor:
         """Turn uint8 images (B,3,H,W) into what the encoder expects, float32 of the same shape.
 
-        An encoder of something else than images checks its input in a method `prepare`. Images take on the floating
-        type of the encoder's weights.
+        An encoder of something else than images checks its input in a method `prepare`. Images take the weights' type.
         """
         prepare = getattr(self.encoder, "prepare", None)
         return prepare(images) if prepare else self.spec.normalisation(images).to(self.dtype)
