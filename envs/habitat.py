@@ -248,5 +248,7 @@ def _shares_shuffled(places: Sequence[HabitatPlace], count: int, seed: int) -> l
         own = places[n::count] if len(places) >= count else places
         kept = pickle.dumps([e for p in own for e in p.episodes]) if any(p.chosen is not None for p in own) else None
         most = own[0].settings.episodes_per_scene
-        shares.append(Share(tuple(p.content for p in own), most, kept, 1000 * seed + n))
+        # Habitat-Lab takes seed 0 for none.
+        own_seed = (1000 * seed + n) % 2**31 + 1
+        shares.append(Share(tuple(p.content for p in own), most, kept, own_seed))
     return shares
