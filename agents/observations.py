@@ -111,7 +111,9 @@ class PolicyObservations(VecEnvWrapper):
         return out
 
 
-def stack_frames(venv: VecEnv, frames: int) -> VecFrameStack:
+def stack_frames(venv: VecEnv, frames: int) -> VecEnv:
     """Stack the last `frames` observations along channels, oldest first, zeros before an episode's start."""
     assert isinstance(venv.observation_space, spaces.Dict)
+    if frames == 1:  # spare the copies
+        return venv
     return VecFrameStack(venv, frames, channels_order=_stack_order(venv.observation_space))

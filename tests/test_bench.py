@@ -1,0 +1,103 @@
+"""The benchmark measures what it says, at sizes that take no time; none of these tests reads a clock."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rooms import scene, simple_place, wall
+
+from agents import bench as command
+from agents.bench_ppo import STAGES, ours, plain, race, settings
+from agents.bench_table import Row, number, write_results
+from configs.compose import ConfigError
+from envs import bench
+from envs.navigation import NavGrid
+from envs.renderer import Camera, EmbreeRenderer
+
+WORDS = ["base=random", "env.camera.size=32", "policy.hidden=[32]", "algo.learner.batch_size=16", "device=cpu"]
+
+
+def test_medians_take_turns_and_leave_out_the_first() -> None:
+    ticks = iter([0, 0, 0, 1, 0, 5, 0, 3, 0, 5, 0, 2, 0, 50])
+    calls: list[str] = []
+    works = {name: lambda name=name: calls.append(name) for name in "ab"}
+    found = bench.medians(works, 3, lambda: float(next(ticks)))
+    assert found == {"a": 2.0, "b": 5.0}
+    assert calls == ["a", "b"] * 4
+
+
+def test_frames_and_bare_rays_are_the_same_views() -> None:
+    made = scene(4.0, 4.0, [wall(0.0, 2.0, 2.5, 2.0)])
+    works = bench.frame_works(made, NavGrid.build(made), 16, 3)
+    images, hits = works["frames"](), works["rays"]()
+    assert images["rgb"].shape == (3, 16, 16, 3)
+    seen = images["depth"].ravel() > 0
+    assert seen.any()
+    np.testing.assert_allclose(images["depth"].ravel()[seen], hits["tfar"][seen] + Camera().near, atol=1e-6)
+
+
+def test_small_triangles_look_like_large_ones() -> None:
+    made = scene(4.0, 4.0, [wall(0.0, 2.0, 2.5, 2.0)])
+    fine = bench.refined(made, 2)
+    assert len(fine.faces) == 16 * len(made.faces)
+    assert fine.solid.shape == (len(fine.faces),)
+    poses = np.zeros(2, int), np.array([[1.0, 0, 1.0], [3.0, 0, 3.2]]), np.array([2.0, -1.0]), Camera(size=24)
+    coarse, same = (EmbreeRenderer([s]).render(*poses) for s in (made, fine))
+    np.testing.assert_allclose(same["depth"], coarse["depth"], atol=1e-4)
+    assert (np.abs(same["rgb"].astype(int) - coarse["rgb"]) > 2).mean() < 0.01
+
+
+def test_plain_ppo_recomputes_the_base_in_every_epoch_and_ours_does_not() -> None:
+    cfg = settings(4, 8, *WORDS, "algo.learner.n_epochs=3")
+    places = [simple_place(4)]
+    pair = {"ours": ours(cfg, places), "plain": plain(cfg, places, False)}
+    bases = {name: one.model.policy.extractor.adapted.base for name, one in pair.items()}
+    for one in pair.values():
+        one.model.learn(32)  # the first pass looks at the reset, too
+    before = {name: base.frames_evaluated for name, base in bases.items()}
+    race(pair, 1)
+    frames = {name: (bases[name].frames_evaluated - before[name]) / 2 for name in pair}
+    assert 32 <= frames["ours"] < 48  # once per frame, and the last frames of episodes
+    assert frames["plain"] >= 32 * 4  # in the rollout and in three epochs
+    for one in pair.values():
+        assert set(one.seconds) == {"total", *STAGES}
+        assert all(len(values) == 1 for values in one.seconds.values())
+        assert 0 < sum(one.median(stage) for stage in STAGES) <= one.median("total") * 1.001
+    assert "forward" not in vars(bases["ours"])
+
+
+def test_results_keep_the_sections_that_were_not_measured(tmp_path: Path) -> None:
+    about = {"date": "2026-01-01", "commit": "abc", "command": "bench", "machine": "m", "device": "cpu"}
+    file = tmp_path / "bench.json"
+    write_results(file, [Row("task", "step", 3.0, "us"), Row("base", "old", 1.0, "s")], {"task": about, "base": about})
+    write_results(file, [Row("base", "new", 1234.5, "s", "a reference", 2.0, "<= 3")], {"base": about})
+    document = json.loads(file.read_text())
+    assert [row["what"] for row in document["rows"]] == ["step", "new"]
+    page = (tmp_path / "bench.md").read_text()
+    assert "| new | 1,234 | s | 2.00 | a reference | <= 3 |" in page
+    assert "| step | 3.00 | us |  |  |  |" in page
+    assert "None was at hand" in page
+    assert [number(v) for v in (None, 0.5, 12.34, 1e6)] == ["", "0.50", "12.3", "1,000,000"]
+
+
+def test_sections_by_name() -> None:
+    assert command.chosen_sections(["ppo", "render"]) == ["render", "ppo"]
+    assert "gpu" in command.SECTIONS
+    with pytest.raises(ConfigError, match="no section 'rendr'; did you mean 'render'"):
+        command.chosen_sections("rendr")
+
+
+def test_the_gpu_section_runs_on_warps_cpu_device() -> None:
+    pytest.importorskip("warp", reason="NVIDIA Warp is not installed: pip install 'sidestep[cuda]'")
+    from agents.bench_gpu import gpu_rows
+    from configs.compose import compose
+
+    words = ["gpu.device=cpu", "gpu.agents=2", "gpu.apartments=1", "gpu.frame_sizes=[16]", "gpu.steps=4", "gpu.batch=4"]
+    cfg = compose("bench", [*words, "gpu.rounds=1", "gpu.runs=[{base: random, size: 32, target: ''}]"])
+    rows = gpu_rows(cfg.gpu)
+    assert [row.unit for row in rows[:2]] == ["frames/s", "steps/s"]
+    assert all(row.value > 0 for row in rows if row.unit != "us per step")
+    assert rows[0].ratio is not None
