@@ -120,9 +120,8 @@ def _check_egl() -> Finding:
         fix = "apt-get install libegl1 (or your system's Mesa), needed by habitat-sim only"
         return Finding(NOTE, f"no EGL: {error}", fix)
     if not cuda:
-        return Finding(
-            NOTE, f"EGL has {total} devices and none of them is a CUDA device; {only}", "install NVIDIA's GL libraries"
-        )
+        counted = f"{total} device{'' if total == 1 else 's'}"
+        return Finding(NOTE, f"EGL has {counted}, none of CUDA; {only}", "for a GPU, install NVIDIA's GL libraries")
     return Finding(OK, f"EGL renders on CUDA device {', '.join(map(str, cuda))}")
 
 
