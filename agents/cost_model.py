@@ -34,6 +34,7 @@ from adapt import distributed
 from adapt.run import versions, write_text
 from agents.observations import frozen_features
 from agents.ppo import make_ppo
+from agents.rollout import Timeouts
 from agents.setup import Vision, make_places, make_simulator, make_vision
 from configs.compose import cli, compose
 from envs import bench
@@ -146,7 +147,7 @@ def _timed(train: DictConfig, vision: Vision, plan: Plan, iterations: int) -> tu
     model = make_ppo(train, vision)
     model.set_logger(Logger(None, []))
     watch = _Stopwatch()
-    model.learn(plan.frames * (iterations + 1), watch, log_interval=10**9)
+    model.learn(plan.frames * (iterations + 1), [Timeouts(), watch], log_interval=10**9)
     return model, *watch.seconds()
 
 
