@@ -12,6 +12,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,22 +62,25 @@ def stages_of_run(run: Path) -> tuple[list[str], list[float], list[Probabilities
     if not checkpoints or not (run / "result.json").is_file():
         raise FileNotFoundError(f"{run} has not finished; add resume=true to its command")
     state = load_checkpoint(checkpoints[-1], base.sha256)
-    tasks, held = benchmark.tasks(Path(cfg.data)), benchmark.held_out(Path(cfg.data))
+    every = zip(benchmark.tasks(Path(cfg.data)), benchmark.held_out(Path(cfg.data)), strict=True)
+    chosen = [(task, examples) for task, examples in every if task.name in state["tasks"]]
     plan = make_plan(cfg, benchmark)
-    learners = [Learner(base, plan)] * len(tasks)
+    learners = [Learner(base, plan)] * len(chosen)
     if cfg.protocol == "single":
-        learners = [Learner(base, plan) for _ in tasks]
-    costs, parts, labels = [], ([], []), ([], [])  # type: ignore[var-annotated]
-    for task, learner, examples in zip(tasks, learners, held, strict=True):
+        learners = [Learner(base, plan) for _ in chosen]
+    costs: list[float] = []
+    parts: tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]] = ([], [])
+    labels: tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]] = ([], [])
+    for (task, examples), learner in zip(chosen, learners, strict=True):
         learner.restore([task], state["tasks"])
         learner.eval()
         assert isinstance(task.test, LabelledImages)
         image = examples[0][0][None].to(learner.device)
-        costs.append(float(multiply_adds(lambda t=task, n=learner, i=image: n.outputs(t, i, None))))  # type: ignore[misc]
+        costs.append(float(multiply_adds(partial(learner.outputs, task, image, None))))
         for place, data in enumerate((examples, task.test)):
             parts[place].append(_probabilities(learner, task, data, plan.training.test_batch))
             labels[place].append(data.source.labels)
-    return [task.name for task in tasks], costs, list(parts), [each[0] for each in labels]
+    return [task.name for task, _ in chosen], costs, list(parts), [each[0] for each in labels]
 
 
 def _probabilities(learner: Learner, task: TaskData, data: LabelledImages, batch: int) -> NDArray[np.float32]:
