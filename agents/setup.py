@@ -116,6 +116,8 @@ def make_vision(cfg: DictConfig) -> Vision:
         return Vision(None, None)
     torch.manual_seed(cfg.seed)
     base = load_base(cfg.base.name).to(device_of(cfg))
+    if OmegaConf.select(cfg, "compile", default=False):
+        base.encoder.compile()
     settings: dict[str, Any] = OmegaConf.to_container(cfg.adapt, resolve=True)  # type: ignore[assignment]
     name = settings.pop("name")
     adapted = wrap(base, name, task=ADAPT_TASK, image_size=make_rules(cfg)[1].size, **settings)
