@@ -171,19 +171,21 @@ def measure(cfg: DictConfig, plan: Plan) -> tuple[Constants, dict[str, float]]:
 
 
 def _stages(train: DictConfig, vision: Vision, model: PPO, agents: int) -> dict[str, float]:
-    """Frames/s of the stages of acting with this many agents, each alone, and bytes per agent and per scene."""
-    before = _resident()
+    """Of the stages of acting with this many agents, each alone, frames/s; scenes built/s; bytes per agent and scene."""
+    before, start = _resident(), time.perf_counter()
     places = make_places(train.env, "train", train.seed)
+    building = (time.perf_counter() - start) / len(places)
     simulator = make_simulator(train, places, agents, 0)
     seen: dict[str, Any] = simulator.reset()
     scene = (_resident() - before) / len(places)
-    blind = make_simulator(compose_blind(train), places, agents, 0)
+    blind = make_simulator(_blind(train), places, agents, 0)
     blind.reset()
     actions = np.zeros(agents, np.int64)
     stacked = model.policy.obs_to_tensor(model._last_obs)[0]  # type: ignore[arg-type]
     out = {
         "simulator": bench.rate(lambda: simulator.step(actions), agents, 1.0),
         "task_without_pictures": bench.rate(lambda: blind.step(actions), agents, 1.0),
+        "scenes": 1.0 / building,
         "scene_bytes": scene,
         "agent_bytes": float(_rollout_bytes(model)) / agents,
     }
@@ -195,7 +197,7 @@ def _stages(train: DictConfig, vision: Vision, model: PPO, agents: int) -> dict[
     return out
 
 
-def compose_blind(train: DictConfig) -> DictConfig:
+def _blind(train: DictConfig) -> DictConfig:
     """The same task without pictures."""
     made = train.copy()
     made.blind = True
@@ -230,9 +232,9 @@ def exchange(parameters: list[nn.Parameter], repeats: int = 30) -> float:
 def projections(gradient_bytes: int) -> list[dict[str, Any]]:
     """What GPUs would take for a billion frames, from published or targeted numbers; nothing here was measured.
 
-    One GPU: 20,000 PPO steps/s with a frozen FCN5 base at 64x64 (Large Batch Simulation, Shacklett et al. 2021, reached
-    19,000 on one V100 with a trained network), half of it spent acting, with 1,024 agents, 32 steps, 3 epochs of 4
-    mini-batches. GPUs of one machine exchange at 100 GB/s with 10 us per hop, machines at 25 GB/s with 30 us.
+    One GPU: 20,000 PPO steps/s with a frozen FCN5 base at 64x64 (batch simulation, Shacklett et al. 2021, reached 19,000
+    with a trained network), half of the time spent acting, with 1,024 agents, 32 steps, 3 epochs of 4 mini-batches. GPUs
+    of one machine exchange at 100 GB/s with 10 us per hop, machines at 25 GB/s with 30 us.
     """
     plan = Plan(1024, 32, 4, 3)
     second = plan.frames / 20_000
@@ -280,7 +282,7 @@ def main(cfg: DictConfig) -> None:
                 "versions": versions(0),
                 "ranks": ranks,
                 "constants": asdict(made),
-                "stages_per_second": stages,
+                "stages": stages,
                 "plan": asdict(between),
                 "predicted_steps_per_second": predicted,
                 "measured_steps_per_second": measured,
@@ -295,9 +297,9 @@ def main(cfg: DictConfig) -> None:
 def _show(document: dict[str, Any]) -> None:
     """Print the numbers."""
     table = Table("what", "value")
-    for group in ("constants", "stages_per_second"):
+    for group in ("constants", "stages"):
         for key, value in document[group].items():
-            shown = f"{value:,.0f}" if value >= 100 else f"{value * 1e6:,.1f} us"
+            shown = f"{value * 1e6:,.1f} us" if group == "constants" and isinstance(value, float) else f"{value:,.1f}"
             table.add_row(f"{group}: {key}", shown)
     for key in ("predicted_steps_per_second", "measured_steps_per_second", "predicted_over_measured"):
         table.add_row(key, f"{document[key]:,.3f}")
