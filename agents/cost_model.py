@@ -171,7 +171,7 @@ def measure(cfg: DictConfig, plan: Plan) -> tuple[Constants, dict[str, float]]:
 
 
 def _stages(train: DictConfig, vision: Vision, model: PPO, agents: int) -> dict[str, float]:
-    """Of the stages of acting with this many agents, each alone, frames/s; scenes built/s; bytes per agent and scene."""
+    """Frames/s of the stages of acting with this many agents, each alone; scenes built/s; bytes per agent and scene."""
     before, start = _resident(), time.perf_counter()
     places = make_places(train.env, "train", train.seed)
     building = (time.perf_counter() - start) / len(places)
@@ -232,9 +232,9 @@ def exchange(parameters: list[nn.Parameter], repeats: int = 30) -> float:
 def projections(gradient_bytes: int) -> list[dict[str, Any]]:
     """What GPUs would take for a billion frames, from published or targeted numbers; nothing here was measured.
 
-    One GPU: 20,000 PPO steps/s with a frozen FCN5 base at 64x64 (batch simulation, Shacklett et al. 2021, reached 19,000
-    with a trained network), half of the time spent acting, with 1,024 agents, 32 steps, 3 epochs of 4 mini-batches. GPUs
-    of one machine exchange at 100 GB/s with 10 us per hop, machines at 25 GB/s with 30 us.
+    One GPU: 20,000 PPO steps/s with a frozen FCN5 base at 64x64 (batch simulation, Shacklett et al. 2021, reached
+    19,000 with a trained network), half of the time spent acting, with 1,024 agents, 32 steps, 3 epochs of 4
+    mini-batches. GPUs of one machine exchange at 100 GB/s with 10 us per hop, machines at 25 GB/s with 30 us.
     """
     plan = Plan(1024, 32, 4, 3)
     second = plan.frames / 20_000
