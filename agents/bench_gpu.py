@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ def gpu_rows(cfg: DictConfig) -> list[Row]:
     """
     device = _device(cfg.device)
     words = [f"device={device}", f"env.splits.train.scenes={cfg.apartments}", "env.backend=warp"]
-    places = make_places(settings(cfg.agents, cfg.steps, *words).env, "train", 0)
+    places = cast("list[Place]", make_places(settings(cfg.agents, cfg.steps, *words).env, "train", 0))
     name = torch.cuda.get_device_name() if device.startswith("cuda") else "Warp's CPU device"
     rows = []
     for size in cfg.frame_sizes:
@@ -62,12 +62,13 @@ def _frames(places: list[Place], agents: int, size: int, device: str, name: str,
     rng = np.random.default_rng(0)
     index = np.arange(agents) % len(places)
     position = np.concatenate([places[k].grid.sample(rng, 1, island=0) for k in index])
-    poses = [torch.as_tensor(a, device=device) for a in (index, position, rng.uniform(-np.pi, np.pi, agents))]
+    heading = rng.uniform(-np.pi, np.pi, agents)
+    which, where, turn = (torch.as_tensor(a, device=device) for a in (index, position, heading))
     depth = torch.empty(agents * size**2, device=device)
-    view = renderer.view(*poses, camera)
+    view = renderer.view(which, where, turn, camera)
     repeats = 20 if device.startswith("cuda") else 1
     works = {
-        "frames": _finished(partial(renderer.render_tensors, *poses, camera), repeats, device),
+        "frames": _finished(partial(renderer.render_tensors, which, where, turn, camera), repeats, device),
         "rays": _finished(partial(renderer.trace, view, depth), repeats, device),
     }
     seconds = medians(works, rounds, time.perf_counter)

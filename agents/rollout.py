@@ -93,7 +93,7 @@ class DeviceRolloutBuffer(DictRolloutBuffer):
         rows = (order % self.buffer_size) * self.n_envs + order // self.buffer_size
         size = batch_size or total
         for start in range(0, total, size):
-            yield self._get_samples(rows[start : start + size])  # type: ignore[arg-type]
+            yield self._get_samples(rows[start : start + size])
 
     def _get_samples(self, batch_inds: Any, env: VecNormalize | None = None) -> DictRolloutBufferSamples:  # type: ignore[override]
         def pick(tensor: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ class Timeouts(BaseCallback):
                 for key in lasts[0]
             }
             with torch.no_grad():
-                values = self.model.policy.predict_values(stacked).flatten()  # type: ignore[union-attr,operator]
+                values = self.model.policy.predict_values(stacked).flatten()  # type: ignore[operator]
             self.locals["rewards"][rows] += self.model.gamma * values.float().cpu().numpy()  # type: ignore[attr-defined]
             for n in rows:
                 infos[n]["TimeLimit.truncated"] = False

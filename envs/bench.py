@@ -75,10 +75,13 @@ def frame_works(scene: Scene, grid: NavGrid, size: int, agents: int) -> dict[str
     half_width = math.tan(math.radians(camera.hfov) / 2)
     poses = positions, headings, np.zeros(agents)
     _shading.make_rays(*poses, size, size, half_width, camera.height, camera.near, rays[0], rays[1])
-    shapes = {"rgb": np.empty((agents, size, size, 3), np.uint8), "depth": np.empty((agents, size, size), np.float32)}
+    images: dict[str, NDArray[Any]] = {
+        "rgb": np.empty((agents, size, size, 3), np.uint8),
+        "depth": np.empty((agents, size, size), np.float32),
+    }
     which = np.zeros(agents, np.int64)
     return {
-        "frames": lambda: drawer.render(which, positions, headings, camera, out=shapes),
+        "frames": lambda: drawer.render(which, positions, headings, camera, out=images),
         "rays": lambda: tree.run(rays[0], rays[1], output=1),
     }
 
@@ -96,7 +99,7 @@ def refined(scene: Scene, times: int) -> Scene:
         color = scene.corner_color.astype(np.float32)
         quarters = [_quarters(part) for part in (corner, uv, color)]
         count = len(quarters[0])
-        repeated = {
+        repeated: dict[str, Any] = {
             name: np.repeat(getattr(scene, name), 4)
             for name in ("face_texture", "face_class", "face_instance", "solid")
         }
@@ -115,7 +118,7 @@ def _quarters(corner: NDArray[np.float32]) -> NDArray[np.float32]:
     """(F, 3, C) values at corners to (4 F, 3, C)."""
     a, b, c = (corner[:, k] for k in range(3))
     ab, bc, ca = (a + b) / 2, (b + c) / 2, (c + a) / 2
-    parts = [(a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca)]
+    parts: list[tuple[NDArray[Any], ...]] = [(a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca)]
     return np.stack([np.stack(part, 1) for part in parts], 1).reshape(-1, *corner.shape[1:])
 
 

@@ -207,8 +207,10 @@ class DevicePointNav:
         launch(kernels.point_to_goal, len(rows), [self._agents, index, wp.from_torch(goal)], self.device)
         out = {"pointgoal_with_gps_compass": goal}
         if self.renderer is not None:
-            poses = [state[name] if which is None else state[name][rows] for name in ("place", "position", "heading")]
-            frames = self.renderer.render_tensors(*poses, self.camera, self._pixels)
+            place, position, heading = (
+                state[name] if which is None else state[name][rows] for name in ("place", "position", "heading")
+            )
+            frames = self.renderer.render_tensors(place, position, heading, self.camera, self._pixels)
             if "rgb" in frames:
                 out["rgb"] = frames["rgb"]
             if "depth" in frames:

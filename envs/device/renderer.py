@@ -24,7 +24,7 @@ from envs.renderer import (
 )
 from envs.scene import Scene
 
-_TORCH = {np.uint8: torch.uint8, np.float32: torch.float32, np.int32: torch.int32}
+_TORCH: dict[Any, torch.dtype] = {np.uint8: torch.uint8, np.float32: torch.float32, np.int32: torch.int32}
 
 
 class WarpRenderer:
