@@ -1,7 +1,7 @@
 """Run by torchrun in test_distributed: each rank does its share of what one process does there, and says the outcome.
 
 torchrun --nproc-per-node 2 tests/ranks.py learners OUT        the learners below, one update each
-torchrun --nproc-per-node 2 tests/ranks.py hashes OUT WORDS... agents.train, with a hash after every update
+torchrun --nproc-per-node 2 tests/ranks.py hashes OUT MODULE WORDS... that command, with a hash after every update
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def learners(out: Path) -> None:
             torch.save({**made, "equal": equal, "means": told, "total": distributed.ranks()}, out)
 
 
-def hashes(out: Path, words: list[str]) -> None:
+def hashes(out: Path, module: str, words: list[str]) -> None:
     """Train, and write this rank's hash of all parameters after every optimiser step."""
     kept: list[str] = []
 
@@ -175,8 +175,8 @@ def hashes(out: Path, words: list[str]) -> None:
         out.with_name(f"{out.name}.{distributed.rank()}").write_text(json.dumps(kept))
 
     register_optimizer_step_post_hook(note)
-    sys.argv = ["agents.train", *words]
-    runpy.run_module("agents.train", run_name="__main__", alter_sys=True)
+    sys.argv = [module, *words]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":
@@ -184,4 +184,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "learners":
         learners(Path(sys.argv[2]))
     else:
-        hashes(Path(sys.argv[2]), sys.argv[3:])
+        hashes(Path(sys.argv[2]), sys.argv[3], sys.argv[4:])

@@ -16,6 +16,7 @@ import torch
 import trimesh
 from omegaconf import OmegaConf
 from rooms import scene, wall
+from test_pretrain import SIZE, write
 
 from adapt.base import random_base
 from adapt.run import list_checkpoints
@@ -117,7 +118,9 @@ def test_recorded_frames_are_shared_by_lanes(tmp_path: Path) -> None:
 
 def test_ranks_hold_the_same_parameters_after_every_update(room: Path, tmp_path: Path) -> None:
     words = [*TINY, *IN_TURNS, f"env.scene={room}", "algo.updates=12", "log_every=4", "save_every=12"]
-    done(*torchrun("tests/ranks.py", "hashes", str(tmp_path / "hash"), *words, f"run={tmp_path / 'run'}"))
+    done(
+        *torchrun("tests/ranks.py", "hashes", str(tmp_path / "hash"), "agents.train", *words, f"run={tmp_path / 'run'}")
+    )
     first, second = (json.loads((tmp_path / f"hash.{i}").read_text()) for i in range(2))
     assert first == second
     assert len(set(first)) == 12
@@ -143,6 +146,23 @@ def test_kept_features_are_checked_and_made_anew_for_another_base(tmp_path: Path
         damage()
         np.testing.assert_array_equal(cached_features(tmp_path, base, rgb), kept)
     assert file.stat().st_mtime_ns != made
+
+
+@pytest.mark.slow
+def test_pretraining_keeps_ranks_equal(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for view in range(12):
+        rgb = np.full((SIZE, SIZE, 3), rng.integers(0, 256, 3), np.uint8)
+        write(tmp_path / "data", "rgb", view, rgb)
+        write(tmp_path / "data", "reshading", view, rgb[..., :1].repeat(3, 2))
+        write(tmp_path / "data", "mask_valid", view, np.full((SIZE, SIZE), 255, np.uint8))
+    words = ["task=reshading", f"data={tmp_path / 'data'}", f"val={tmp_path / 'data'}", "encoder=resnet26"]
+    words += ["steps=5", "batch=8", f"out={tmp_path / 'made.safetensors'}", "device=cpu"]
+    done(*torchrun("tests/ranks.py", "hashes", str(tmp_path / "hash"), "adapt.pretrain", *words))
+    first, second = (json.loads((tmp_path / f"hash.{i}").read_text()) for i in range(2))
+    assert first == second
+    assert len(set(first)) == 5
+    assert (tmp_path / "made.safetensors").exists()
 
 
 def kill_one(words: list[str], run: Path) -> tuple[int, str]:
@@ -207,7 +227,9 @@ def test_two_ranks_go_on_with_the_run_of_one_process(room: Path, tmp_path: Path)
     assert first["step"] == 256
     config = run / "config.yaml"
     config.write_text(config.read_text().replace("steps: 256", "steps: 512"))
-    hashed = torchrun("tests/ranks.py", "hashes", str(tmp_path / "hash"), *words, "algo.steps=512", "resume=true")
+    hashed = torchrun(
+        "tests/ranks.py", "hashes", str(tmp_path / "hash"), "agents.train", *words, "algo.steps=512", "resume=true"
+    )
     done(*hashed)
     assert checkpoint(run)["step"] == 512
     a, b = (json.loads((tmp_path / f"hash.{i}").read_text()) for i in range(2))
