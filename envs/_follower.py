@@ -20,6 +20,9 @@ ENOUGH = 0.94
 # Nearer than this share of the success distance it stops at once. Between the two it takes one step more if that ends
 # so near: who imitates it stops a little too soon now and then, and outside the distance a stop is a failure.
 NEAR = 0.7
+# An agent that is turning goes on in that direction if it has more than this to turn, radians, though the other way may
+# be shorter. Which way is shorter can seldom be seen then; an imitator would sway to and fro and never get round.
+KEEP_TURNING = 0.5 * np.pi
 
 
 @kernel
@@ -123,9 +126,18 @@ def _best_turns(g: Ground, t: Tree, x: float, y: float, z: float, heading: float
 
 @kernel
 def act(
-    g: Ground, t: Tree, x: float, y: float, z: float, heading: float, turn: float, forward: float, success: float
+    g: Ground,
+    t: Tree,
+    x: float,
+    y: float,
+    z: float,
+    heading: float,
+    turning: int,
+    turn: float,
+    forward: float,
+    success: float,
 ) -> int:
-    """Best action of one agent.
+    """Best action of one agent; `turning` is 1 after a turn to the left, -1 after one to the right, else 0.
 
     Go forward where that gains enough. Else turn to the heading nearest to a point ahead on the shortest path or,
     where a step at that heading would be blocked, to the heading whose step gains most. Both headings depend on the
@@ -148,16 +160,25 @@ def act(
         turns = _best_turns(g, t, x, y, z, heading, turn, forward)
     if turns == 0:
         return FORWARD
+    if turns * turning < 0 and abs(turns) * turn > KEEP_TURNING:
+        turns = turning
     return LEFT if turns > 0 else RIGHT
 
 
 @kernel
 def act_all(
-    g: Ground, t: Tree, position: DoubleArray, heading: DoubleArray, turn: float, forward: float, success: float
+    g: Ground,
+    t: Tree,
+    position: DoubleArray,
+    heading: DoubleArray,
+    turning: IntArray,
+    turn: float,
+    forward: float,
+    success: float,
 ) -> IntArray:
     """`act` for N agents that share a goal: (N,) int32."""
     out = np.empty(len(position), np.int32)
     for i in range(len(position)):
         x, y, z = position[i]
-        out[i] = act(g, t, x, y, z, heading[i], turn, forward, success)
+        out[i] = act(g, t, x, y, z, heading[i], int(turning[i]), turn, forward, success)
     return out

@@ -208,6 +208,7 @@ class NavGrid:
         turn: float = math.radians(10.0),
         forward: float = 0.25,
         success: float = 0.2,
+        turning: ArrayLike | None = None,
     ) -> NDArray[np.int32]:
         """Next action of a shortest-path follower at any state.
 
@@ -217,14 +218,19 @@ class NavGrid:
             heading: (N,) radians.
             turn: Turn step in radians.
             forward: Forward step in metres.
-            success: Stop where the geodesic distance is below this, metres.
+            success: A stop counts within this geodesic distance, metres; it stops well inside.
+            turning: (N,) 1 for agents that just turned left, -1 for right, 0 for others (all by default). An agent with
+                more than a right angle to turn goes on in the direction in which it is turning.
 
         Returns:
             (N,) int32: 0 stop (also where the goal cannot be reached), 1 forward, 2 left, 3 right.
         """
         angle = np.ascontiguousarray(heading, np.float64)
         points = _ground.check_positions(position)
-        return _follower.act_all(self.ground, field.tree, points, angle, float(turn), float(forward), float(success))
+        spin = np.ascontiguousarray(np.zeros(len(points)) if turning is None else turning, np.int32)
+        return _follower.act_all(
+            self.ground, field.tree, points, angle, spin, float(turn), float(forward), float(success)
+        )
 
     def path(self, field: GeodesicField, position: ArrayLike) -> NDArray[np.float64]:
         """Corners (K, 3) of the shortest path from a position (3,) to the goal, both included.

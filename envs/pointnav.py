@@ -153,6 +153,7 @@ class _Agents:
     collisions: NDArray[np.int64]
     episode_return: NDArray[np.float64]
     trail: NDArray[np.float32]
+    turning: NDArray[np.int32]
     active: NDArray[np.bool_]
     field: list[GeodesicField | None] = field(default_factory=list)
 
@@ -178,6 +179,7 @@ class _Agents:
             collisions=ints(),
             episode_return=floats(),
             trail=np.zeros((count, max_steps + 1, 2), np.float32),
+            turning=np.zeros(count, np.int32),
             active=np.zeros(count, np.bool_),
             field=[None] * count,
         )
@@ -241,6 +243,7 @@ class PointNav:
             a.steps[n] = a.collisions[n] = 0
             a.path_length[n] = a.episode_return[n] = 0.0
             a.trail[n, 0] = a.position[n, [0, 2]]
+            a.turning[n] = 0
 
     def episode(self, agent: int) -> Episode:
         """The episode an agent is in."""
@@ -301,6 +304,7 @@ class PointNav:
         """Turn and move the active agents, and bring distance, path length, trail and collisions up to date."""
         a, task = self.agents, self.task
         turn = math.radians(task.turn)
+        a.turning[:] = (chosen == LEFT).astype(np.int32) - (chosen == RIGHT)
         a.heading = wrap_angle(a.heading + np.where(a.active, (chosen == LEFT) * turn - (chosen == RIGHT) * turn, 0.0))
         for n in np.flatnonzero(a.active & (chosen == FORWARD)):
             grid = self.places[a.place[n]].grid
@@ -390,6 +394,7 @@ class PointNav:
                 turn=math.radians(task.turn),
                 forward=task.forward,
                 success=task.success_distance,
+                turning=a.turning[n : n + 1],
             )[0]
         if task.variant == "side_tuning":  # STOP comes by itself; any action will do there
             return np.maximum(out - 1, 0)

@@ -327,8 +327,18 @@ def test_expert_actions() -> None:
     place = np.tile([3.0, 0.0, 4.0], (4, 1))
     turns = grid.expert(field, place, np.radians([0.0, 4.0, 40.0, -40.0]))
     assert turns.tolist() == [1, 1, 3, 2]
-    near = np.array([[3.0, 0.0, 1.19], [3.0, 0.0, 1.21]])
-    assert grid.expert(field, near, [0.0, 0.0]).tolist() == [0, 1]
+    # Within the success distance it takes one step more if that ends nearer to the goal, else it stops.
+    near = np.array([[3.0, 0.0, z] for z in (1.13, 1.19, 1.19, 1.21)])
+    assert grid.expert(field, near, [0.0, 0.0, np.pi, 0.0]).tolist() == [0, 1, 0, 1]
+
+
+def test_expert_goes_on_turning_the_way_it_turns() -> None:
+    grid = NavGrid.build(scene(room(0, 6, 0, 6)))
+    field = grid.field([3.0, 0.0, 1.0])
+    place = np.tile([3.0, 0.0, 4.0], (4, 1))
+    # 160 degrees to turn: 16 to the right or 20 to the left; 80 degrees: always the short way.
+    headings = np.radians([160.0, 160.0, 160.0, 80.0])
+    assert grid.expert(field, place, headings, turning=[0, -1, 1, 1]).tolist() == [3, 3, 2, 3]
 
 
 def test_top_down_shows_the_navigable_area(flat: NavGrid) -> None:
