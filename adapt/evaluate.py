@@ -1,6 +1,6 @@
 """``python -m adapt.evaluate``: how well encoders with decoders do their tasks on a dataset.
 
-    python -m adapt.evaluate data=runs/taskonomy/val 'base=[curvature,normal]'
+    python -m adapt.evaluate data=runs/taskonomy/val 'encoder=[curvature,normal]'
     python -m adapt.evaluate data=runs/taskonomy/house     # all embedded encoders that have decoders
 
 What they are compared with is the best constant prediction of the training labels, wherever the views come from.
@@ -81,7 +81,7 @@ def evaluate(bases: Sequence[str], data: Sequence[str], size: int | None = None)
 def main(cfg: DictConfig) -> None:
     """Print the table that the configuration asks for."""
     every = [name for name in list_bases() if decoders_path(name).is_file()]
-    rows = evaluate(every if cfg.base is None else as_list(cfg.base), as_list(cfg.data), cfg.size)
+    rows = evaluate(every if cfg.encoder is None else as_list(cfg.encoder), as_list(cfg.data), cfg.size)
     print(table(rows))  # noqa: T201
     if cfg.out is not None:
         write_atomically(Path(cfg.out), json.dumps(rows, indent=1).encode())

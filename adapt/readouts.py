@@ -1,7 +1,7 @@
 """``python -m adapt.readouts``: decoders for an encoder that stays as it is.
 
-    python -m adapt.readouts base=curvature task=curvature data=DIR val=DIR
-    python -m adapt.readouts base=curvature 'task=[normal,depth_zbuffer]' data=DIR val=DIR out=runs/decoders.safetensors
+    python -m adapt.readouts encoder=curvature task=curvature data=DIR val=DIR
+    python -m adapt.readouts encoder=curvature 'task=[normal,depth_zbuffer]' data=DIR val=DIR out=runs/decoders.safetensors
 
 Codes are computed once, so that training costs the decoders alone.
 """
@@ -180,8 +180,8 @@ def make_readouts(
 def main(cfg: DictConfig) -> None:
     """Train as the configuration says, write the decoders and print their validation."""
     settings = Settings(**{name: cfg[name] for name in Settings.__dataclass_fields__})
-    out = decoders_path(cfg.base) if cfg.out is None else Path(cfg.out)
-    base, tasks = load_base(cfg.base), as_list(cfg.task)
+    out = decoders_path(cfg.encoder) if cfg.out is None else Path(cfg.out)
+    base, tasks = load_base(cfg.encoder), as_list(cfg.task)
     decoders, scores = make_readouts(base, tasks, as_list(cfg.data), as_list(cfg.val), settings, cfg.size)
     save_decoders(decoders, out)
     for name, score in scores.items():

@@ -119,7 +119,7 @@ def main(cfg: DictConfig) -> None:
     """Compute what the configuration asks for; bases that the JSON file already has are kept."""
     tasks = list(ITASKONOMY) if cfg.task is None else as_list(cfg.task)
     own = [name for name in (*ITASKONOMY, *TASKS) if name in list_bases()]
-    bases = [*dict.fromkeys(own), "random"] if cfg.base is None else as_list(cfg.base)
+    bases = [*dict.fromkeys(own), "random"] if cfg.encoder is None else as_list(cfg.encoder)
     for name in tasks:
         if find_task(name).noisy:
             raise ValueError(f"{name} sees other pictures than the rest; leave it out")
