@@ -1,7 +1,7 @@
 """``python -m adapt.readouts``: decoders for an encoder that stays as it is.
 
     python -m adapt.readouts encoder=curvature task=curvature data=DIR val=DIR
-    python -m adapt.readouts encoder=curvature 'task=[normal,depth_zbuffer]' data=DIR val=DIR out=runs/decoders.safetensors
+    python -m adapt.readouts encoder=curvature 'task=[normal,depth_zbuffer]' data=DIR val=DIR out=FILE
 
 Codes are computed once, so that training costs the decoders alone.
 """
