@@ -159,7 +159,7 @@ def test_pretraining_keeps_ranks_equal(tmp_path: Path) -> None:
         write(tmp_path / "data", "rgb", view, rgb)
         write(tmp_path / "data", "reshading", view, rgb[..., :1].repeat(3, 2))
         write(tmp_path / "data", "mask_valid", view, np.full((SIZE, SIZE), 255, np.uint8))
-    words = ["task=reshading", f"data={tmp_path / 'data'}", f"val={tmp_path / 'data'}", "encoder=fcn4"]
+    words = ["task=reshading", f"data={tmp_path / 'data'}", f"val={tmp_path / 'data'}", "encoder=fcn5"]
     words += ["steps=5", "batch=8", f"out={tmp_path / 'made.safetensors'}", "device=cpu"]
     assert len(set(hashes(tmp_path, "adapt.pretrain", *words))) == 5
     assert (tmp_path / "made.safetensors").exists()
