@@ -24,7 +24,7 @@ from rich.table import Table
 from adapt.bench import measure as measure_methods
 from adapt.methods.side_tuning import SideTuning
 from adapt.run import versions
-from agents.bench_ppo import STAGES, ours, plain, race, settings
+from agents.bench_ppo import CONTESTANTS, STAGES, race_in_processes, settings
 from agents.bench_table import Row, number, write_results
 from agents.collector import frame_layout, stored
 from agents.frames import ACTION, STEP, FrameStore
@@ -143,30 +143,27 @@ def base_rows(cfg: DictConfig) -> list[Row]:
 
 def ppo_rows(cfg: DictConfig) -> list[Row]:
     """PPO steps/s with frozen FCN5 base and side-tuning at 64x64, by stage, beside plain SB3."""
-    torch.set_num_threads(cfg.ppo.threads)
     chosen = settings(cfg.ppo.agents, cfg.ppo.steps)
-    places = apartments("val", cfg.ppo.scenes, 8, 0, Body(**chosen.env.body))
-    contestants = {
-        "ours": ours(chosen, places),
-        "plain SB3": plain(chosen, places, False),
-        "plain SB3 in bfloat16": plain(chosen, places, True),
-    }
-    single = cfg.ppo.threads == 1
-    race(contestants, cfg.ppo.rounds, time.process_time if single else time.perf_counter)
-    torch.set_num_threads(1)
-    reference = contestants["plain SB3"].median("total")
-    clock = "" if single else f", {cfg.ppo.threads} threads, on the clock"
-    rows = []
-    for name, one in contestants.items():
-        total = one.median("total")
+    spent = race_in_processes(list(CONTESTANTS), chosen, cfg.ppo.scenes, cfg.ppo.rounds, cfg.ppo.threads)
+    medians = {name: {stage: statistics.median(s) for stage, s in stages.items()} for name, stages in spent.items()}
+    reference = medians["plain SB3"]
+    clock = "" if cfg.ppo.threads == 1 else f", {cfg.ppo.threads} threads, on the clock"
+    rows, compared = [], "speed of plain SB3"
+    for name, stages in medians.items():
+        total = stages["total"]
         target = "ratio >= 3.00" if name == "ours" else ""
-        rows.append(Row("ppo", name + clock, 1 / total, "steps/s", "speed of plain SB3", reference / total, target))
-        for stage in STAGES:
-            other = contestants["plain SB3"].median(stage) / one.median(stage)
-            rows.append(
-                Row("ppo", f"{name}: {stage}", 1e6 * one.median(stage), "us per step", "speed of plain SB3", other)
+        rows.append(Row("ppo", name + clock, 1 / total, "steps/s", compared, reference["total"] / total, target))
+        rows += [
+            Row(
+                "ppo",
+                f"{name}: {stage}",
+                1e6 * stages[stage],
+                "us per step",
+                compared,
+                reference[stage] / stages[stage],
             )
-    torch.set_num_threads(1)
+            for stage in STAGES
+        ]
     return rows
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -15,13 +18,17 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import DictRolloutBuffer
 from stable_baselines3.common.logger import Logger
 
+from agents.memory import keep_freed_memory
 from agents.observations import PolicyObservations, stack_frames
 from agents.policy import NavigationPolicy
 from agents.rollout import DeviceRolloutBuffer, Timeouts
 from agents.setup import Vision, device_of, make_rules, make_stacked_env, make_vision, policy_arguments
 from configs.compose import compose
+from envs.places import Body, apartments
 from envs.pointnav import Place
 from envs.vector import PointNavVecEnv
+
+Seconds = dict[str, dict[str, list[float]]]
 
 STAGES = ("render and map", "task", "frozen base, rollout", "policy, rollout", "update")
 
@@ -52,18 +59,26 @@ def settings(agents: int, steps: int, *words: str) -> DictConfig:
 
 def ours(cfg: DictConfig, places: Sequence[Place]) -> Contestant:
     """This project's: features computed once per frame and kept, bfloat16, rollout on the device."""
+    keep_freed_memory()
     vision = make_vision(cfg)
     env = make_stacked_env(cfg, places, vision, cfg.env.agents, cfg.seed)
     return Contestant(_model(cfg, vision, env, DeviceRolloutBuffer), True)
 
 
-def plain(cfg: DictConfig, places: Sequence[Place], bfloat16: bool) -> Contestant:
+def plain(cfg: DictConfig, places: Sequence[Place], bfloat16: bool = False) -> Contestant:
     """Plain SB3: the rollout keeps RGB, and base and side run on it in every epoch; the simulator is the same."""
     vision = make_vision(cfg)
     task, camera = make_rules(cfg)
     simulator = PointNavVecEnv(places, task, camera, cfg.env.agents, cfg.seed)
     env = stack_frames(PolicyObservations(simulator, vision.base, frozenset({"image"})), cfg.policy.frames)
     return Contestant(_model(cfg, vision, env, DictRolloutBuffer, bfloat16=bfloat16), False)
+
+
+CONTESTANTS: dict[str, Callable[[DictConfig, Sequence[Place]], Contestant]] = {
+    "ours": ours,
+    "plain SB3": plain,
+    "plain SB3 in bfloat16": partial(plain, bfloat16=True),
+}
 
 
 def _model(cfg: DictConfig, vision: Vision, env: Any, buffer: type[DictRolloutBuffer], **policy: Any) -> PPO:
@@ -82,8 +97,48 @@ def _model(cfg: DictConfig, vision: Vision, env: Any, buffer: type[DictRolloutBu
     return model
 
 
+def race_in_processes(names: Sequence[str], cfg: DictConfig, scenes: int, rounds: int, threads: int) -> Seconds:
+    """Let contestants of `CONTESTANTS` make a rollout and an update per round, each in its own process, in turns.
+
+    Returns:
+        For each, by stage, the seconds per environment step of every round: processor seconds with one thread, else
+        seconds on the clock.
+    """
+    context = multiprocessing.get_context("spawn")
+    pipes, workers = {}, []
+    for name in names:
+        pipes[name], end = context.Pipe()
+        workers.append(context.Process(target=_serve, args=(name, OmegaConf.to_yaml(cfg), scenes, threads, end)))
+        workers[-1].start()
+        end.close()
+    spent: Seconds = {name: defaultdict(list) for name in names}
+    try:
+        for i in range(rounds + 1):
+            for name in names:
+                pipes[name].send(True)
+                found = pipes[name].recv()
+                for stage, seconds in found.items() if i else ():
+                    spent[name][stage].append(seconds)
+    finally:
+        for name, worker in zip(names, workers, strict=True):
+            pipes[name].close()
+            worker.join()
+    return spent
+
+
+def _serve(name: str, text: str, scenes: int, threads: int, pipe: Any) -> None:
+    """Make a round whenever asked, until the pipe closes."""
+    torch.set_num_threads(threads)
+    cfg = OmegaConf.create(text)
+    assert isinstance(cfg, DictConfig)
+    one = CONTESTANTS[name](cfg, apartments("val", scenes, 8, 0, Body(**cfg.env.body)))
+    with contextlib.suppress(EOFError):
+        while pipe.recv():
+            pipe.send(_round(one, time.process_time if threads == 1 else time.perf_counter))
+
+
 def race(contestants: dict[str, Contestant], rounds: int, clock: Callable[[], float] = time.process_time) -> None:
-    """Let each make one rollout and update per round, in turns, after one to warm up."""
+    """Let contestants in this process make one rollout and update per round, in turns, after one to warm up."""
     for i in range(rounds + 1):
         for one in contestants.values():
             spent = _round(one, clock)

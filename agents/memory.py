@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 from collections.abc import Mapping, Sequence
 from typing import cast
 
@@ -56,6 +58,15 @@ def check_memory(parts: Mapping[str, int], device: str) -> str:
 def plan_memory(cfg: DictConfig, vision: Vision, places: Sequence[object], agents: int) -> str:
     """The line of `check_memory` for a training on this machine."""
     return check_memory(ppo_bytes(cfg, vision, places, agents), device_of(cfg))
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what is freed: large tensors of every update then cost no page faults (a tenth of it)."""
+    trim_threshold, mmap_threshold, largest = -1, -3, 2**25
+    with contextlib.suppress(OSError, AttributeError):  # no glibc
+        library = ctypes.CDLL("libc.so.6")
+        library.mallopt(mmap_threshold, largest)
+        library.mallopt(trim_threshold, 2**31 - 1)
 
 
 def free_bytes(device: str) -> int:

@@ -23,6 +23,7 @@ from agents.evaluation import Validation
 from agents.frames import FrameStore
 from agents.imitation import ImitationLearner
 from agents.limits import check_limits
+from agents.memory import keep_freed_memory
 from agents.policy import NavigationPolicy
 from agents.ppo import train_ppo
 from agents.setup import Vision, device_of, make_policy, make_vision
@@ -101,6 +102,7 @@ def main(cfg: DictConfig) -> None:
     """Train one agent into one run folder."""
     with distributed.joined(device_of(cfg)):
         check_limits(cfg)
+        keep_freed_memory()
         run = Run(Path(cfg.run), cfg, cfg.resume)
         np.random.seed(cfg.seed)
         vision = make_vision(cfg)
