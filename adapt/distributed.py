@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 
 from adapt.base import Base
@@ -37,7 +38,7 @@ GRACE = 2.0
 # Errors that a user can act on; others are the program's and keep their traceback.
 EXPECTED = (ValueError, OSError, LookupError, ImportError, MemoryError, torch.OutOfMemoryError)
 RESUME = "what was saved is kept: go on with resume=true, on any number of ranks"
-_meeting: list[dist.Store] = []  # where the ranks leave word for each other: torchrun's store, which outlives them
+_meeting: list[Store] = []  # where the ranks leave word for each other: torchrun's store, which outlives them
 
 
 class RankFailed(ConnectionError):
@@ -115,8 +116,7 @@ def _join(device: str) -> None:
         torch.cuda.set_device(local)
     store, number, world = next(rendezvous("env://", timeout=TIMEOUT))
     backend = "cpu:gloo,cuda:nccl" if on_cuda else "gloo"
-    group = dist.PrefixStore("group", store)
-    dist.init_process_group(backend, store=group, rank=number, world_size=world, timeout=TIMEOUT)
+    dist.init_process_group(backend, store=store, rank=number, world_size=world, timeout=TIMEOUT)
 
     _meeting[:] = [store]
 
@@ -134,7 +134,7 @@ def _stop() -> None:
         _meeting[0].set(f"stopped/{rank()}", "1")
 
 
-def _explain(error: BaseException, store: dist.Store) -> None:
+def _explain(error: BaseException, store: Store) -> None:
     """Raise one clear error on one rank and a silent exit on the others; return to let `error` be raised as it is."""
     me, count = rank(), ranks()
     name = f"rank {me} of {count} (on {platform.node()})"

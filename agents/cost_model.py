@@ -273,7 +273,7 @@ def main(cfg: DictConfig) -> None:
         train = _config(cfg, between)
         model, rollout, update = _timed(train, make_vision(train), between, cfg.iterations)
         spent = exchange(list(model.policy.parameters())) if ranks > 1 else 0.0
-        made = Constants(**{**mean, "exchange": spent, "gradient_bytes": constants.gradient_bytes})
+        made = Constants(mean["step"], mean["frame"], mean["update"], mean["sample"], spent, constants.gradient_bytes)
         # Together the ranks take as long as the slowest.
         measured = ranks * between.frames / max(a + b for a, b in distributed.gathered((rollout, update)))
         predicted = predict(made, between, ranks)

@@ -33,7 +33,7 @@ def check_types(given: DictConfig, shown: DictConfig, prefix: str = "") -> None:
         ConfigError: A value of another type; the message says which type the key takes.
     """
     known = list(shown)  # `in` does not see keys whose value is left open
-    for key in given:
+    for key in map(str, given):
         if key not in known or OmegaConf.is_missing(given, key):
             continue
         value, wanted = given[key], _wanted(shown, key, given[key])
