@@ -86,12 +86,12 @@ def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
         size: entries of its vocabulary, with the five special ones, which come first.
     """
     try:
-        from tokenizers.implementations import BertWordPieceTokenizer
+        from tokenizers.implementations.bert_wordpiece import BertWordPieceTokenizer
     except ImportError as error:
         raise ImportError(MISSING) from error
     tokenizer = BertWordPieceTokenizer(lowercase=True)
     tokenizer.train_from_iterator(
-        texts, vocab_size=size, min_frequency=1, special_tokens=list(SPECIAL), show_progress=False
+        iter(texts), vocab_size=size, min_frequency=1, special_tokens=list(SPECIAL), show_progress=False
     )
     inner: Tokenizer = tokenizer._tokenizer
     return inner
@@ -210,12 +210,12 @@ def make_windows(asked: Sequence[Question], tokenizer: Tokenizer, length: int = 
     Raises:
         ValueError: L is too small for a question and some text, or the tokenizer lacks a special token.
     """
-    special = [tokenizer.token_to_id(name) for name in ("[CLS]", "[SEP]")]
-    if None in special:
+    cls, sep = (tokenizer.token_to_id(name) for name in ("[CLS]", "[SEP]"))
+    if cls is None or sep is None:
         raise ValueError("the tokenizer has no [CLS] or [SEP]; take one that was made for BERT")
     if length < QUESTION_TOKENS // 4 + 4 or stride < 1:
         raise ValueError(f"length must be at least {QUESTION_TOKENS // 4 + 4} and stride positive")
-    builder = _Builder(length, stride, *special)
+    builder = _Builder(length, stride, cls, sep)
     known, ids, offsets = None, np.zeros(0, np.int32), np.zeros((0, 2), np.int32)
     longest = min(QUESTION_TOKENS, length // 2)
     for owner, question in enumerate(asked):
