@@ -8,6 +8,9 @@ m:
 `step`, `frame`, `update` and `sample` are measured with two sizes while every rank works, `exchange` by averaging the
 gradients. The prediction for a third size on all ranks is then compared with a training. Constants of GPUs that were
 not at hand are assumptions, and labelled so.
+
+Seconds are of the wall clock; ``clock=cpu`` counts the processor's, for machines that are shared with other work, where
+each rank would otherwise also wait for whatever slows down the other.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +44,7 @@ from configs.compose import cli, compose
 from envs import bench
 
 BILLION = 1e9
+CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 @dataclass(frozen=True)
@@ -102,12 +107,13 @@ def ring(gradient_bytes: int, ranks: int, bandwidth: float, latency: float) -> f
 class _Stopwatch(BaseCallback):
     """Seconds of every rollout and of every update."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         super().__init__()
+        self.clock = clock
         self.marks: list[float] = []
 
     def _mark(self) -> None:
-        self.marks.append(time.perf_counter())
+        self.marks.append(self.clock())
 
     def _on_step(self) -> bool:
         return True
@@ -142,12 +148,12 @@ def _config(cfg: DictConfig, plan: Plan) -> DictConfig:
     return compose("train", [*words, *cfg.overrides])
 
 
-def _timed(train: DictConfig, vision: Vision, plan: Plan, iterations: int) -> tuple[PPO, float, float]:
+def _timed(cfg: DictConfig, train: DictConfig, vision: Vision, plan: Plan) -> tuple[PPO, float, float]:
     """A PPO after some iterations, and the seconds that a rollout and an update took."""
     model = make_ppo(train, vision)
     model.set_logger(Logger(None, []))
-    watch = _Stopwatch()
-    model.learn(plan.frames * (iterations + 1), [Timeouts(), watch], log_interval=10**9)
+    watch = _Stopwatch(CLOCKS[cfg.clock])
+    model.learn(plan.frames * (cfg.iterations + 1), [Timeouts(), watch], log_interval=10**9)
     return model, *watch.seconds()
 
 
@@ -159,7 +165,7 @@ def measure(cfg: DictConfig, plan: Plan) -> tuple[Constants, dict[str, float]]:
         one = replace(plan, agents=agents)
         train = _config(cfg, one)
         vision = make_vision(train)
-        model, rollout, update = _timed(train, vision, one, cfg.iterations)
+        model, rollout, update = _timed(cfg, train, vision, one)
         acting[agents] = rollout / one.rollout
         learning[one.frames // one.minibatches] = update / (one.epochs * one.minibatches)
         gradient = 4 * sum(p.numel() for p in model.policy.parameters() if p.requires_grad)
@@ -216,16 +222,16 @@ def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def exchange(parameters: list[nn.Parameter], repeats: int = 30) -> float:
+def exchange(parameters: list[nn.Parameter], clock: Callable[[], float], repeats: int = 30) -> float:
     """Median seconds of averaging gradients of the shapes of `parameters` over the ranks."""
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter)
     times = []
     for _ in range(repeats):
         distributed.gathered(None)
-        start = time.perf_counter()
+        start = clock()
         distributed.average_gradients(parameters)
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return float(np.median(times))
 
 
@@ -263,6 +269,8 @@ def projections(gradient_bytes: int) -> list[dict[str, Any]]:
 @cli("cost_model")
 def main(cfg: DictConfig) -> None:
     """Measure, predict, compare; the first rank prints and writes."""
+    if cfg.clock not in CLOCKS:
+        raise ValueError(f"clock={cfg.clock}: choose from {', '.join(CLOCKS)}")
     torch.set_num_threads(1)
     plan = Plan(cfg.agents, cfg.rollout, cfg.minibatches, cfg.epochs)
     constants, stages = measure(cfg, plan)
@@ -271,8 +279,8 @@ def main(cfg: DictConfig) -> None:
         mean = distributed.means(asdict(constants))
         between = replace(plan, agents=plan.agents // 2)
         train = _config(cfg, between)
-        model, rollout, update = _timed(train, make_vision(train), between, cfg.iterations)
-        spent = exchange(list(model.policy.parameters())) if ranks > 1 else 0.0
+        model, rollout, update = _timed(cfg, train, make_vision(train), between)
+        spent = exchange(list(model.policy.parameters()), CLOCKS[cfg.clock]) if ranks > 1 else 0.0
         made = Constants(mean["step"], mean["frame"], mean["update"], mean["sample"], spent, constants.gradient_bytes)
         # Together the ranks take as long as the slowest.
         measured = ranks * between.frames / max(a + b for a, b in distributed.gathered((rollout, update)))
@@ -281,6 +289,7 @@ def main(cfg: DictConfig) -> None:
             document = {
                 "versions": versions(0),
                 "ranks": ranks,
+                "clock": cfg.clock,
                 "constants": asdict(made),
                 "stages": stages,
                 "plan": asdict(between),
