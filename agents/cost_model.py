@@ -5,8 +5,7 @@ m:
 
     seconds = T * (step + frame * n) + E * n * T / m * (update + sample * m + exchange)
 
-`step`, `frame`, `update` and `sample` are measured with two sizes while every rank works, `exchange` by averaging the
-gradients. The prediction for a third size on all ranks is then compared with a training. Constants of GPUs that were
+`step`, `frame`, `update` and `sample` are measured with two sizes while every rank works, `exchange` by itself. The prediction for a third size on all ranks is then compared with a training. Constants of GPUs that were
 not at hand are assumptions, and labelled so.
 
 Seconds are of the wall clock; ``clock=cpu`` counts the processor's, for machines that are shared with other work, where
@@ -56,7 +55,7 @@ class Constants:
         frame: Seconds more per agent: simulator, frozen base, acting.
         update: Seconds of one optimiser step, whatever the mini-batch.
         sample: Seconds more per sample: forward and backward.
-        exchange: Seconds of averaging the gradients once.
+        exchange: Seconds that several ranks add to an optimiser step: two small sums and the mean of the gradients.
         gradient_bytes: Bytes that every rank sends for it.
     """
 
@@ -222,15 +221,19 @@ def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def exchange(parameters: list[nn.Parameter], clock: Callable[[], float], repeats: int = 30) -> float:
-    """Median seconds of averaging gradients of the shapes of `parameters` over the ranks."""
+def exchange(policy: nn.Module, batch: int, clock: Callable[[], float], repeats: int = 30) -> float:
+    """Median seconds of what ranks add to one optimiser step: see `agents.ppo.make_ppo`."""
+    parameters, advantages = list(policy.parameters()), torch.zeros(batch)
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter)
     times = []
     for _ in range(repeats):
         distributed.gathered(None)
         start = clock()
+        distributed.moments(advantages)
         distributed.average_gradients(parameters)
+        distributed.average_statistics(policy)
+        nn.utils.clip_grad_norm_(parameters, 0.5)
         times.append(clock() - start)
     return float(np.median(times))
 
@@ -280,7 +283,7 @@ def main(cfg: DictConfig) -> None:
         between = replace(plan, agents=plan.agents // 2)
         train = _config(cfg, between)
         model, rollout, update = _timed(cfg, train, make_vision(train), between)
-        spent = exchange(list(model.policy.parameters()), CLOCKS[cfg.clock]) if ranks > 1 else 0.0
+        spent = exchange(model.policy, between.frames // plan.minibatches, CLOCKS[cfg.clock]) if ranks > 1 else 0.0
         made = Constants(mean["step"], mean["frame"], mean["update"], mean["sample"], spent, constants.gradient_bytes)
         # Together the ranks take as long as the slowest.
         measured = ranks * between.frames / max(a + b for a, b in distributed.gathered((rollout, update)))
