@@ -5,8 +5,9 @@ m:
 
     seconds = T * (step + frame * n) + E * n * T / m * (update + sample * m + exchange)
 
-`step`, `frame`, `update` and `sample` are measured with two sizes while every rank works, `exchange` by itself. The prediction for a third size on all ranks is then compared with a training. Constants of GPUs that were
-not at hand are assumptions, and labelled so.
+`step`, `frame`, `update` and `sample` are measured with two sizes while every rank works, `exchange` by itself. The
+prediction for a third size on all ranks is then compared with a training. Constants of GPUs that were not at hand are
+assumptions, and labelled so.
 
 Seconds are of the wall clock; ``clock=cpu`` counts the processor's, for machines that are shared with other work, where
 each rank would otherwise also wait for whatever slows down the other.
