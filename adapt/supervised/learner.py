@@ -84,8 +84,12 @@ class Learner:
         plan = self.plan
         torch.manual_seed(plan.task_seed(task.name))
         self.adapted.add(task.name, plan.method, **plan.settings)
+        method = self.adapted.method(task.name)
         if plan.side_weights is not None:
-            load_side(self.adapted.method(task.name), plan.side_weights)
+            load_side(method, plan.side_weights)
+        for name, network in method.named_children():
+            if name in ("side", "encoder"):  # Narrow convolutions train in two thirds of the time.
+                network.to(memory_format=torch.channels_last)
         with self.adapted.base.normalised(task.normalisation):
             shape = self.adapted.output_shape
         shared = next(iter(self.readouts.values()), None) if plan.benchmark.shared_readout else None
