@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from adapt import losses
-from adapt.base import load_base
+from adapt.base import PRETRAINED, load_base
 from adapt.decoders import LightDecoder, build_decoder, decoders_path, load_decoders
 from adapt.evaluate import evaluate as evaluate_names
 from adapt.evaluate import evaluate_base, table
@@ -311,10 +311,18 @@ def test_pretraining_starts_from_another_base(dataset):
     assert all(p.requires_grad for p in model.encoder.parameters())
 
 
-@pytest.mark.parametrize("name", ["curvature", "denoising"])
+@pytest.mark.parametrize("name", sorted(file.stem for file in PRETRAINED.glob("*.safetensors")))
 def test_shipped_encoders_beat_a_constant_and_say_how_they_were_made(name):
     base = load_base(name)
+    assert load_decoders(name).base == base.sha256 and list(load_decoders(name).networks) == [name]
     scores = base.spec.training["tasks"][name]
     assert scores["ratio"] == pytest.approx(scores["constant"] / scores["loss"]) and scores["ratio"] > 1.0
     assert base.spec.training["command"].startswith("python -m adapt.pretrain")
     assert base.feature_shape(64) == (8, 4, 4)
+
+
+def test_shipped_files_are_small_and_have_settings():
+    files = list(PRETRAINED.rglob("*.safetensors"))
+    assert sum(file.stat().st_size for file in files) < 25e6
+    settings = {file.stem for file in (PRETRAINED.parents[1] / "configs" / "base").glob("*.yaml")}
+    assert {file.stem for file in files} <= settings
