@@ -41,7 +41,7 @@ def encode_png(image: NDArray[Any]) -> bytes:
     rows[0, 1:] = stored[0]
     np.subtract(stored[1:], stored[:-1], out=rows[1:, 1:])
     packer = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, 9, zlib.Z_RLE)
-    pixels = packer.compress(memoryview(rows)) + packer.flush()
+    pixels = packer.compress(rows.data) + packer.flush()
     colour = COLOUR if channels == 3 else GREY
     header = struct.pack(">IIBBBBB", width, height, 16 if deep else 8, colour, 0, 0, 0)
     return SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", pixels) + _chunk(b"IEND", b"")
