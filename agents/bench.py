@@ -104,6 +104,7 @@ def memory_rows(cfg: DictConfig) -> list[Row]:
     each = f"an apartment: scene, tree, grid, paths to its goals (mean of {cfg.memory.apartments})"
     return [
         Row("memory", each, taken["apartment"] / 2**20, "MiB"),
+        Row("memory", "  of it Embree's tree", taken["tree"] / 2**20, "MiB"),
         Row("memory", "textures, shared by all apartments", taken["textures"] / 2**20, "MiB"),
         Row("memory", "1,000 apartments", thousand, "GiB", target="<= 4"),
         Row("memory", "100,000 triangles: scene, tree, rows of faces", taken["triangles_100k"] / 2**20, "MiB"),

@@ -11,7 +11,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -161,23 +161,46 @@ def resident_bytes() -> int:
 
 
 def memory(apartments: int) -> dict[str, float]:
-    """Bytes that one more apartment takes (scene, tree, face rows, grid, paths to its goals), and 100,000 triangles.
+    """Bytes that one more apartment takes (scene, grid, paths to its goals, face rows, tree), and 100,000 triangles.
 
-    Textures, which all apartments share, come once; they are given apart.
+    Arrays are counted; what Embree's trees take is the growth of the process over many of them. Textures, which all
+    apartments share, come once; they are given apart.
     """
-    first = places("val", 1, 40, 0, Body())
-    textures = EmbreeRenderer([place.scene for place in first]).texture_bytes
-    before = resident_bytes()
     made = places("val", apartments, 40, 0, Body())
     drawer = EmbreeRenderer([place.scene for place in made])
-    goals = [[place.grid.field(np.array(g)) for g in {e.goal_position for e in place.episodes}] for place in made]
-    each = (resident_bytes() - before - textures) / apartments
+    arrays = np.mean([_scene_bytes(p.scene) + _row_bytes(p.scene) + _grid_bytes(p) for p in made])
+    trees = np.mean([_tree_bytes(place.scene, 8) for place in made])
     fine = refined(made[0].scene, 3)
+    dense = _scene_bytes(fine) + _row_bytes(fine) + _tree_bytes(fine, 2)
+    return {
+        "apartment": float(arrays + trees),
+        "tree": float(trees),
+        "textures": drawer.texture_bytes,
+        "triangles_100k": 1e5 * dense / len(fine.faces),
+    }
+
+
+def _row_bytes(scene: Scene) -> int:
+    return len(scene.faces) * _shading.FACE_WORDS * 4
+
+
+def _scene_bytes(scene: Scene) -> int:
+    arrays = (getattr(scene, f.name) for f in fields(scene))
+    return sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
+
+
+def _grid_bytes(place: Place) -> int:
+    """The grid and the paths to every goal of its episodes."""
+    goals = {e.goal_position for e in place.episodes}
+    ways = sum(place.grid.field(np.array(goal)).nbytes for goal in goals)
+    return ways + sum(array.nbytes for array in place.grid.ground if isinstance(array, np.ndarray))
+
+
+def _tree_bytes(scene: Scene, times: int) -> float:
+    kept = [build_tree(scene)]
     before = resident_bytes()
-    dense = EmbreeRenderer([fine])
-    per_triangle = (resident_bytes() - before - textures + fine.vertices.nbytes) / len(fine.faces)
-    assert drawer and dense and goals
-    return {"apartment": each, "textures": textures, "triangles_100k": 1e5 * per_triangle}
+    kept += [build_tree(scene) for _ in range(times)]
+    return (resident_bytes() - before) / times
 
 
 def task(made: list[Place]) -> dict[str, float]:
