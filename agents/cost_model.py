@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -178,12 +177,11 @@ def measure(cfg: DictConfig, plan: Plan) -> tuple[Constants, dict[str, float]]:
 
 def _stages(train: DictConfig, vision: Vision, model: PPO, agents: int) -> dict[str, float]:
     """Frames/s of the stages of acting with this many agents, each alone; scenes built/s; bytes per agent and scene."""
-    before, start = _resident(), time.perf_counter()
+    start = time.perf_counter()
     places = make_places(train.env, "train", train.seed)
     building = (time.perf_counter() - start) / len(places)
     simulator = make_simulator(train, places, agents, 0)
     seen: dict[str, Any] = simulator.reset()
-    scene = (_resident() - before) / len(places)
     blind = make_simulator(_blind(train), places, agents, 0)
     blind.reset()
     actions = np.zeros(agents, np.int64)
@@ -192,7 +190,7 @@ def _stages(train: DictConfig, vision: Vision, model: PPO, agents: int) -> dict[
         "simulator": bench.rate(lambda: simulator.step(actions), agents, 1.0),
         "task_without_pictures": bench.rate(lambda: blind.step(actions), agents, 1.0),
         "scenes": 1.0 / building,
-        "scene_bytes": scene,
+        "scene_bytes": bench.memory(2)["apartment"],
         "agent_bytes": float(_rollout_bytes(model)) / agents,
     }
     if vision.base is not None:
@@ -215,11 +213,6 @@ def _rollout_bytes(model: PPO) -> int:
     space = model.observation_space
     frame = sum(int(np.prod(s.shape or ())) * np.dtype(s.dtype).itemsize for s in space.spaces.values())  # type: ignore[attr-defined]
     return (frame + 7 * 4) * model.n_steps * model.n_envs
-
-
-def _resident() -> int:
-    """Bytes of memory that this process holds."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def exchange(policy: nn.Module, batch: int, clock: Callable[[], float], repeats: int = 30) -> float:
