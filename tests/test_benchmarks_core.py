@@ -159,7 +159,9 @@ class TestFeatures:
         self.get(tmp_path, random_base("fcn4", seed=1))
         self.get(tmp_path, random_base("fcn4"), "other data")
         own = self.get(tmp_path, random_base("fcn4"), normalisation=IMAGENET)
-        assert len(list(tmp_path.glob("*.npy"))) == 4
+        # The same weights, of which more is computed.
+        assert self.get(tmp_path, random_base("fcn4", pool=False)).ndim == 4
+        assert len(list(tmp_path.glob("*.npy"))) == 5
         assert not np.allclose(own, self.get(tmp_path, random_base("fcn4")))
 
     def test_damage_is_seen_and_repaired(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,7 @@
 """Features of the frozen base kept on disk, so that no example passes it twice in any run.
 
 A file `<key>.npy` is a float32 array (N,C,h,w) or (N,C), read by memory map; `<key>.json` says what it is: the base's
-sha256, the data's identity, the images' normalisation, and the sha256 of the array's bytes, which is checked.
+sha256 and settings, the data's identity, the images' normalisation, and the sha256 of the array's bytes, which is checked.
 """
 
 from __future__ import annotations
@@ -68,6 +68,9 @@ class FeatureStore:
             "normalisation": asdict(normalisation) if normalisation else None,
             "count": count,
         }
+        # Settings such as a last activation leave no trace in the weights.
+        if base.spec.kwargs:
+            described["encoder"] = dict(base.spec.kwargs)
         key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:24]
         # Through JSON, so that tuples compare as the lists that are read back.
         listed = json.loads(json.dumps(described))
@@ -116,7 +119,7 @@ class FeatureStore:
             scratch.replace(target)
         except OSError as error:
             raise OSError(
-                f"could not keep features in {self.folder} ({error}); free space or set cache=null"
+                f"could not keep features in {self.folder} ({error}); free space or set cache=none"
             ) from error
         finally:
             scratch.unlink(missing_ok=True)
