@@ -97,9 +97,10 @@ class SquadMetric:
     def compute(self) -> dict[str, float]:
         """The official numbers as fractions; `best_...` are over all thresholds, chosen on these very questions."""
         tokens = np.concatenate(self._scores)
-        answers, odds = read_answers(self.windows, tokens[..., 0], tokens[..., 1], self.threshold, self._scored)
+        # Best answers to all questions, for the best threshold may be above ours; `evaluate` applies ours.
+        answers, odds = read_answers(self.windows, tokens[..., 0], tokens[..., 1], np.inf, self._scored)
         gold = {question.id: question.answers for question in self.windows.questions if question.id in answers}
-        scores = evaluate(gold, answers, odds, threshold=np.inf)
+        scores = evaluate(gold, answers, odds, self.threshold)
         shares = {name: value / 100 for name, value in scores.items() if not name.endswith(("total", "thresh"))}
         return {**shares, **{name: value for name, value in scores.items() if name not in shares}}
 
