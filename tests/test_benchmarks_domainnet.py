@@ -84,6 +84,10 @@ def test_wrong_layouts_are_refused_with_the_tree(shared: Path, tmp_path: Path) -
         sources(tmp_path / "nowhere")
     with pytest.raises(LayoutError, match="has neither lists nor folders of classes"):
         sources(tmp_path)
+    # One folder too deep: the domains look like classes.
+    image_folders(shared, tmp_path / "deep" / "pacs", {"photo": 1}, domain="photo")
+    with pytest.raises(LayoutError, match="has no images to train on, or none to test on, in the domain pacs"):
+        sources(tmp_path / "deep")
     domainnet(shared, tmp_path, ("real", "sketch"), per_class=1)
     with pytest.raises(LayoutError, match=r"has no domain clipart \(found: real, sketch\)"):
         sources(tmp_path, domains=("clipart",))

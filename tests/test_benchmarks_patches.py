@@ -96,6 +96,11 @@ def test_two_datasets(shared: Path, tmp_path: Path) -> None:
         MultitaskPatches(MultitaskPatchesConfig()).tasks(tmp_path)
     with pytest.raises(ValueError, match="one size per set"):
         MultitaskPatchesConfig(sizes=(224,))
+    with pytest.raises(LayoutError, match="has neither a folder place nor"):
+        MultitaskPatches(MultitaskPatchesConfig(sets=("place",), sizes=(24,))).tasks(tmp_path)
+    (tmp_path / "places.npz").touch()
+    with pytest.raises(LayoutError, match=r"has more than one places\*.npz \(places.npz, places_jpeg.npz\)"):
+        MultitaskPatches(config).tasks(tmp_path)
 
 
 def test_five_sizes_of_one_dataset(shared: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """What a supervised benchmark is, and how one is found by name.
 
 A benchmark says which tasks there are, in which order, on which data, and how an output is scored; the trainer
-(`adapt.train`) and the protocols (`adapt.protocols`) are the same for all. It is one file
+(`adapt.train`) and the protocols (`adapt.supervised.protocols`) are the same for all. It is one file
 `adapt/benchmarks/<name>.py` with a frozen dataclass of settings (a subclass of `BenchmarkConfig`) and one subclass of
 `Benchmark`, and one file `configs/benchmark/<name>.yaml` (`# @package _global_`), by which it is found:
 

@@ -96,6 +96,9 @@ get it: https://ai.bu.edu/M3SDA, the cleaned version of clipart and painting; un
             domains = self._folders(data)
         else:
             raise self.absent(data)
+        for name, each in domains.items():
+            if not len(each.train) or not len(each.test):
+                raise self.absent(data, f"has no images to train on, or none to test on, in the domain {name}")
         classes = max(len(each.classes) for each in domains.values())
         return [self._task(name, domains[name], classes) for name in self._chosen(data, domains)]
 

@@ -64,9 +64,13 @@ get it: https://image-net.org (ILSVRC 2012) as "imagenet", http://places2.csail.
         return [self._task(data, name, size) for name, size in zip(self.config.sets, self.config.sizes, strict=True)]
 
     def _task(self, data: Path, name: str, size: int) -> TaskData:
-        found = [path for path in (data / name, *sorted(data.glob(f"{name}*.npz"))) if path.exists()]
+        # "cifar10" does not mean cifar100.npz.
+        packed = [path for path in sorted(data.glob(f"{name}*.npz")) if not path.name[len(name)].isalnum()]
+        found = [data / name] if (data / name).exists() else packed
         if not found:
             raise self.absent(data, f"has neither a folder {name} nor a file {name}*.npz")
+        if len(found) > 1:
+            raise self.absent(data, f"has more than one {name}*.npz ({', '.join(path.name for path in found)})")
         splits = read_splits(found[0], self.config.test_share, self.config.seed)
         if not len(splits.train) or not len(splits.test):
             raise self.absent(found[0], "has no images to train on or to test on")
