@@ -19,6 +19,7 @@ from adapt.supervised import protocols
 from adapt.supervised.learner import Learner, Plan, knows_earlier
 from adapt.supervised.optimisation import OptimiserConfig, TrainingConfig
 from adapt.supervised.protocols import Session, run_protocol, trained_alone
+from adapt.supervised.report import Finished, ranks
 from adapt.train import main, train
 from configs.compose import compose
 
@@ -329,6 +330,22 @@ class TestCommand:
     def test_a_method_that_makes_no_sense_says_so(self, cifar: Path, tmp_path: Path) -> None:
         with pytest.raises(Incompatible, match="residual blocks"):
             train(compose("supervised", words(cifar, tmp_path / "x", "adapt=adashare")))
+
+
+def finished(path: str, **result: Any) -> Finished:
+    kinds = {"score": {"real": "accuracy"}, "higher_is_better": {"real": True}}
+    return Finished(Path(path), {**kinds, **result}, {}, {})
+
+
+def test_runs_in_folders_of_one_name_have_ranks_of_their_own() -> None:
+    runs = [finished(path, per_task={"real": {"accuracy": a}}) for path, a in (("a/side", 0.5), ("b/side", 0.7))]
+    assert ranks(runs) == {"a/side": 2.0, "b/side": 1.0}
+
+
+def test_a_protocol_is_compared_with_its_own_published_rows() -> None:
+    kinds = {"benchmark": "domainnet", "method": "taps"}
+    published = {protocol: finished("a", protocol=protocol, **kinds).published for protocol in ("joint", "sequential")}
+    assert published == {"joint": {"accuracy": 0.6688}, "sequential": {"accuracy": 0.6651}}
 
 
 def test_every_protocol_is_documented() -> None:

@@ -178,7 +178,8 @@ class Benchmark(ABC):
         Config: the dataclass of settings.
         layout: the expected files, as a tree; printed where they are not found.
         image_size: height and width of the images, pixels.
-        published: rows of the paper's table, by method, each a number by name; shown beside ours.
+        published: rows of the paper's table, by method, each a number by name; shown beside ours. A protocol may have
+            rows of its own, by "<method> <protocol>".
         lengths: names for training lengths, such as {"code": "20000 images", "paper": "20000 steps"}.
         shared_readout: whether tasks on the same base have one readout, that of the first.
         config: the settings.

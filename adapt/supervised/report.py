@@ -49,7 +49,8 @@ class Finished:
     @property
     def published(self) -> Mapping[str, float]:
         """The paper's numbers for this run's method, if it has any."""
-        return get_benchmark(self.result["benchmark"]).published.get(self.result["method"], {})
+        rows, method = get_benchmark(self.result["benchmark"]).published, self.result["method"]
+        return rows.get(f"{method} {self.result['protocol']}", rows.get(method, {}))
 
     @property
     def score(self) -> str:
@@ -161,11 +162,14 @@ def compare(runs: Sequence[Finished], out: Path, x: str | None = None) -> Path:
 
 
 def ranks(runs: Sequence[Finished]) -> dict[str, float]:
-    """Average rank of each run over the tasks, by name; {} for a single run."""
+    """Average rank of each run over the tasks, by path; {} for a single run."""
     if len(runs) < 2:
         return {}
     kinds = runs[0].result["score"]
-    scores = {run.name: {task: run.result["per_task"][task][score] for task, score in kinds.items()} for run in runs}
+    # Names are not unique: runs/a/side and runs/b/side.
+    scores = {
+        str(run.path): {task: run.result["per_task"][task][score] for task, score in kinds.items()} for run in runs
+    }
     return average_ranks(scores, runs[0].result["higher_is_better"])
 
 
@@ -182,8 +186,8 @@ def _table(document: Document, runs: Sequence[Finished]) -> None:
             [
                 run.name,
                 number(score, result.get(score)),
-                number("rank", everywhere.get(run.name)),
-                number("rank", among.get(run.name)),
+                number("rank", everywhere.get(str(run.path))),
+                number("rank", among.get(str(run.path))),
                 number("rank", published.get("rank")),
                 number(score, published.get(score)),
                 *(number(name, result.get(name)) for name in COMMON),
