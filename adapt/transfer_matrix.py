@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -87,6 +88,19 @@ def transfer_matrix(
     return gains
 
 
+def known_gains(path: Path, budget: Mapping[str, Any], sha256: Mapping[str, str]) -> tuple[Gains, dict[str, str]]:
+    """The gains in a file that were made with this budget, and the sha256 of their bases.
+
+    Those of a base that has other weights now than those in `sha256`, by name, are left out.
+    """
+    stored = json.loads(path.read_text()) if path.exists() else {}
+    if stored.get("budget") != budget:
+        return {}, {}
+    made: dict[str, str] = stored["sha256"]
+    kept = {name: row for name, row in stored["gains"].items() if sha256.get(name, made[name]) == made[name]}
+    return kept, {name: made[name] for name in kept}
+
+
 def correlation(gains: Gains, first: str, second: str) -> float:
     """How alike two tasks are helped by the bases: Pearson's correlation of their columns."""
     columns = np.array([[row[first], row[second]] for row in gains.values()])
@@ -128,17 +142,22 @@ def main(cfg: DictConfig) -> None:
     views = TaskonomyViews(as_list(cfg.data), domains, cfg.size).sample(cfg.views, cfg.seed)
     held_out = TaskonomyViews(as_list(cfg.val), domains, views.size).sample(cfg.val_views, cfg.seed)
     path = Path(f"{cfg.out}.json")
-    stored = json.loads(path.read_text()) if path.exists() else {}
     budget = {
+        "data": as_list(cfg.data),
+        "val": as_list(cfg.val),
+        "size": views.size,
         "views": len(views),
         "val_views": len(held_out),
         "label_size": settings.label_size,
         "steps": settings.steps,
+        "seed": settings.seed,
     }
-    gains: Gains = dict(stored.get("gains", {})) if stored.get("budget") == budget else {}
+    made_of = {name: load_base(name).sha256 for name in bases}
+    gains, sha256 = known_gains(path, budget, made_of)
     for name in bases:
         gains |= transfer_matrix([name], tasks, views, held_out, settings, gains)
-        write_atomically(path, json.dumps({"budget": budget, "gains": gains}, indent=1).encode())
+        content = {"budget": budget, "sha256": {**sha256, **made_of}, "gains": gains}
+        write_atomically(path, json.dumps(content, indent=1).encode())
     shown = {name: gains[name] for name in bases}
     draw(shown, tasks, Path(f"{cfg.out}.png"))
     print(f"{cfg.out}.png")  # noqa: T201

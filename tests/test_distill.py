@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from adapt.readouts import make_readouts
 from adapt.scores import wanted_domains
 from adapt.students import match, to_shape
 from adapt.taskonomy_data import TaskonomyViews
-from adapt.transfer_matrix import correlation, draw, transfer_matrix
+from adapt.transfer_matrix import correlation, draw, known_gains, transfer_matrix
 
 SIZE = 32
 
@@ -174,6 +175,12 @@ def test_transfer_matrix_tells_seeing_bases_from_blind_ones(dataset, tmp_path):
     # What is known is not computed again.
     kept = transfer_matrix(["random"], tasks, views, views, settings, {"random": dict.fromkeys(tasks, 0.25)})
     assert kept == {"random": dict.fromkeys(tasks, 0.25)}
+    file = tmp_path / "matrix.json"
+    made = {"budget": {"steps": 1}, "sha256": {"a": "old", "b": "same"}, "gains": {"a": {"x": 0.1}, "b": {"x": 0.2}}}
+    file.write_text(json.dumps(made))
+    assert known_gains(file, {"steps": 1}, {"a": "new", "b": "same"}) == ({"b": {"x": 0.2}}, {"b": "same"})
+    assert known_gains(file, {"steps": 1}, {"a": "new"}) == ({"b": {"x": 0.2}}, {"b": "same"})
+    assert known_gains(file, {"steps": 2}, {"b": "same"}) == known_gains(tmp_path / "none", {}, {}) == ({}, {})
     assert correlation({"a": {"x": 0.0, "y": 1.0}, "b": {"x": 1.0, "y": 0.0}}, "x", "y") == pytest.approx(-1.0)
     draw(gains, tasks, tmp_path / "matrix.png")
     assert np.asarray(Image.open(tmp_path / "matrix.png")).std() > 0
