@@ -37,6 +37,7 @@ TIMEOUT = timedelta(minutes=10)
 GRACE = 2.0
 # Errors that a user can act on; others are the program's and keep their traceback.
 EXPECTED = (ValueError, OSError, LookupError, ImportError, MemoryError, torch.OutOfMemoryError)
+SEEDS_APART = 100_003  # between the seeds of ranks, so that those of resumed sittings stay apart too
 RESUME = "what was saved is kept: go on with resume=true, on any number of ranks"
 _meeting: list[Store] = []  # where the ranks leave word for each other: torchrun's store, which outlives them
 

@@ -52,7 +52,7 @@ class Collector:
         self.env, self.simulator, self.stack = env, simulator, FrameStack(policy)
         count = env.num_envs
         self.temperature = temperature or 1.0
-        self.rng = np.random.default_rng([seed, 2])
+        self.rng = np.random.default_rng([seed, 2, part[0]])
         number = np.arange(count) * part[1] + part[0]
         self.floor = np.linspace(*beta_floor, count * part[1])[number]
         self.greedy = (number % 8 == 7) | (temperature == 0)

@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import shutil
 import time
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +76,8 @@ def _make_collector(
 ) -> Collector:
     """This part's agents in this part's scenes."""
     places = make_places(cfg.env, cfg.env.split, cfg.seed, part)
-    env, simulator = make_env(cfg, places, vision, cfg.env.agents // part[1], seed, cfg.algo.mirror)
+    apart = seed + distributed.SEEDS_APART * part[0]
+    env, simulator = make_env(cfg, places, vision, cfg.env.agents // part[1], apart, cfg.algo.mirror)
     return Collector(env, simulator, policy, tuple(cfg.algo.beta_floor), cfg.algo.temperature, seed, part)
 
 
@@ -97,7 +97,9 @@ def _collect_in_child(cfg: DictConfig, folder: str, link: _Link, seed: int, part
     except KeyboardInterrupt:
         pass
     except Exception as error:
-        link.error.value = f"{error} [{traceback.format_exc(limit=-1).splitlines()[1].strip()}]".encode()[:1999]
+        link.error.value = (" ".join(str(error).split()) or type(error).__name__).encode()[:1999]
+        if not isinstance(error, ValueError | OSError | LookupError | ImportError):
+            raise  # a bug: where it is matters, too
         raise SystemExit(1) from error
 
 

@@ -27,7 +27,6 @@ from agents.policy import NavigationPolicy
 from agents.rollout import DeviceRolloutBuffer, Timeouts
 from agents.setup import Vision, make_places, make_stacked_env, policy_arguments
 
-SEEDS_APART = 100_003  # between the seeds of ranks, so that those of resumed sittings stay apart too
 REPORTED = ("success", "spl", "distance_to_goal", "nav_reward", "steps")
 
 
@@ -106,7 +105,7 @@ def save(run: Run, model: PPO, base_sha256: str) -> None:
 def make_ppo(cfg: DictConfig, vision: Vision, done: int = 0) -> PPO:
     """This rank's SB3 PPO with its agents, for a training that has made `done` steps on all ranks together."""
     ranks, agents = distributed.ranks(), distributed.share(cfg.env.agents, "env.agents")
-    seed = cfg.seed + done + SEEDS_APART * distributed.rank()
+    seed = cfg.seed + done + distributed.SEEDS_APART * distributed.rank()
     places = make_places(cfg.env, cfg.env.split, cfg.seed, (distributed.rank(), ranks))
     planned = plan_memory(cfg, vision, places, agents)
     if distributed.rank() == 0:
