@@ -14,6 +14,7 @@ from adapt import Base
 from adapt.run import progress_bar, versions, write_text
 from agents.feature_cache import cached_features
 from agents.frames import ACTION, FORMAT, STEP, FrameStore
+from agents.limits import check_limits
 from agents.observations import FEATURES, GOAL, MAP, RGB, Observations
 from agents.setup import make_places, make_rules, make_simulator
 from configs.compose import cli
@@ -102,6 +103,7 @@ def prepare(cfg: DictConfig, folder: Path, base: Base | None, reads: frozenset[s
 @cli("collect")
 def main(cfg: DictConfig) -> None:
     """Record trajectories into a new folder."""
+    check_limits(cfg)
     folder = Path(cfg.out)
     if folder.exists():
         raise ValueError(f"{folder} exists already; choose another out=... or delete it (frame format {FORMAT})")

@@ -12,7 +12,7 @@ import platform
 import re
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
@@ -23,7 +23,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from configs.compose import cli
 from envs import egl, habitat_stand_ins
+from envs.episodes import scene_name
 from envs.habitat import Settings, dataset_paths
+from envs.scan_source import ScanSettings, find_scan
+from envs.scene_datasets import DATASET_CONFIG
 
 OK, NOTE, MISSING = "ok", "note", "missing"
 DOCS = "docs/habitat.md"
@@ -127,16 +130,33 @@ def _check_egl() -> Finding:
 
 def check_env(env: DictConfig) -> list[Finding]:
     """The files that the chosen environment reads."""
-    if env.name == "scans" and env.scene is not None:
-        return [_file(Path(env.scene), "the scene", "give env.scene=<a .glb, .gltf, .obj or .ply file>")]
     if env.name == "scans":
-        if env.episodes is None:
-            return [Finding(MISSING, "env=scans needs a scene", "give env.scene=FILE, or env.episodes=FOLDER")]
-        return list(_check_split(Path(env.episodes) / env.split / f"{env.split}.json.gz", Path(env.scenes_dir)))
+        return list(_check_scans(env))
     if env.name == "habitat" and find_spec("habitat") is not None:
         settings = Settings.of(OmegaConf.to_container(env, resolve=True), env.split)  # type: ignore[arg-type]
         return list(_check_split(*dataset_paths(settings)))
     return []
+
+
+def _check_scans(env: DictConfig) -> Iterator[Finding]:
+    if env.scene is not None:
+        try:
+            find_scan(env.scene, ScanSettings(env.dataset, env.scenes_dir))
+        except (OSError, ValueError) as error:
+            fix = "give env.scene=<a .glb, .gltf, .obj or .ply file, or a name in env.dataset>"
+            yield Finding(MISSING, " ".join(str(error).split()), fix)
+        else:
+            yield Finding(OK, f"the scene: {env.scene}")
+    elif env.episodes is None:
+        yield Finding(MISSING, "env=scans needs a scene", "give env.scene=FILE, or env.episodes=FOLDER")
+    else:
+        file = Path(env.episodes)
+        file = file if file.suffix == ".gz" else file / env.split / f"{env.split}.json.gz"
+        if env.dataset is None:
+            yield from _check_split(file, Path(env.scenes_dir), env.scenes)
+        else:  # scenes are names in it
+            yield _file(Path(env.dataset), "the scene dataset", f"{DOCS} says where to get it and where to put it")
+            yield _file(file, "episodes", f"{DOCS} says where to get and put them")
 
 
 def check_data(folder: Path) -> Iterator[Finding]:
@@ -166,8 +186,8 @@ def _file(path: Path, what: str, fix: str) -> Finding:
     return Finding(MISSING, f"{what} {path} is not there", fix)
 
 
-def _check_split(file: Path, scenes_dir: Path) -> Iterator[Finding]:
-    """An episode file, and the scenes that it speaks of."""
+def _check_split(file: Path, scenes_dir: Path, only: Sequence[str] | None = None) -> Iterator[Finding]:
+    """An episode file, and the scenes that it speaks of, or those of them named in `only`."""
     finding = _file(file, "episodes", f"{DOCS} says where to get and put them")
     if finding.state != OK:
         yield finding
@@ -182,6 +202,8 @@ def _check_split(file: Path, scenes_dir: Path) -> Iterator[Finding]:
             MISSING, f"{file} names no scene, and no file beside it in content/ does", "fetch the dataset again"
         )
         return
+    if only is not None:
+        wanted = {s for s in wanted if s.endswith(DATASET_CONFIG) or scene_name(s) in only}
     lacking = [s for s in sorted(wanted) if not (scenes_dir / s.removeprefix(SCENES_PREFIX)).is_file()]
     if lacking:
         named = ", ".join(lacking[:SHOWN]) + (", ..." if len(lacking) > SHOWN else "")

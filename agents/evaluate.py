@@ -16,11 +16,12 @@ from omegaconf.errors import ConfigKeyError
 from adapt.files import write_atomically
 from adapt.run import list_checkpoints, load_checkpoint, load_config, versions, write_text
 from agents.evaluation import Act, expert_actor, policy_actor, random_actor, run_episodes
+from agents.limits import check_limits
 from agents.policy import NavigationPolicy
 from agents.report import terminal_table, write_report
 from agents.setup import AnyPlace, Nav, Places, Vision, make_places, make_policy, make_vision
 from agents.video import write_video
-from configs.compose import cli
+from configs.compose import check_types, cli
 
 MEASURES = ("success", "spl", "soft_spl", "distance_to_goal", "nav_reward", "collisions")
 PICTURED, FILMED = 6, 4
@@ -114,7 +115,7 @@ def _merged(cfg: DictConfig, changes: dict[Any, Any]) -> DictConfig:
     """A config with some keys changed.
 
     Raises:
-        ValueError: A key that the config does not have.
+        ValueError: A key that the config does not have, or a value of another type.
     """
     OmegaConf.set_struct(cfg, True)
     try:
@@ -122,6 +123,7 @@ def _merged(cfg: DictConfig, changes: dict[Any, Any]) -> DictConfig:
     except ConfigKeyError as error:
         raise ValueError(f"the run's config has no key {error.full_key}; see its config.yaml") from error
     assert isinstance(made, DictConfig)
+    check_types(made, cfg)
     return made
 
 
@@ -133,6 +135,7 @@ def main(cfg: DictConfig) -> None:
     trained, policy, vision = load_policy(run_path, cfg.untrained)
     blind = _load_blind(cfg)
     trained = _merged(trained, {"env": {key: value for key, value in cfg.env.items() if key != "split"}})
+    check_limits(trained)
     temperature = trained.evaluation.temperature if cfg.temperature is None else cfg.temperature
     places = make_places(trained.env, cfg.env.split, cfg.seed)
     name = UNTRAINED if cfg.untrained else AGENT

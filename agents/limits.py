@@ -28,11 +28,12 @@ AT_LEAST = {
     "algo.learner.max_grad_norm": 0,
     "algo.learner.weight_decay": 0,
     "algo.learner.n_epochs": 1,
+    "frames": 1,
 }
 
 
 def check_limits(cfg: DictConfig) -> None:
-    """Check the settings of ``agents.train``.
+    """Check the settings of ``agents.train``, or those of ``agents.collect``, which has fewer.
 
     Raises:
         ConfigError: One is out of its range; the message names it and the range.
@@ -41,8 +42,9 @@ def check_limits(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, key)
         if value is not None and not value >= low:
             raise ConfigError(f"{key} must be at least {low}, got {value}")
-    if not cfg.policy.hidden or min(cfg.policy.hidden) < 1:
-        raise ConfigError(f"policy.hidden must name at least one layer of at least 1 unit, got {cfg.policy.hidden}")
+    hidden = OmegaConf.select(cfg, "policy.hidden")
+    if hidden is not None and (not hidden or min(hidden) < 1):
+        raise ConfigError(f"policy.hidden must name at least one layer of at least 1 unit, got {hidden}")
     floor = OmegaConf.select(cfg, "algo.beta_floor")
     if floor is not None and not (len(floor) == 2 and 0 <= floor[0] <= floor[1] <= 1):
         raise ConfigError(f"algo.beta_floor must be two shares, the lower first, each in [0, 1], got {floor}")

@@ -107,7 +107,7 @@ def scans(
     body: Body,
     settings: ScanSettings | None = None,
     generation: Generation | None = None,
-    scenes: Sequence[str] | None = None,
+    scenes: str | Sequence[str] | None = None,
     unfit: str = "error",
 ) -> list[Place]:
     """Scans with the episodes of PointNav-v1 files.
@@ -137,6 +137,7 @@ def scans(
         raise ValueError(f"env.unfit={unfit}: choose error or skip")
     file = Path(episodes) if episodes else None
     folder = file is not None and file.suffix != ".gz"
+    scenes = [scenes] if isinstance(scenes, str) else scenes
     if file is not None and folder:
         file = file / split / f"{split}.json.gz"
     # A single file is read whether it exists or not: generated, it would put held-out episodes among those trained on.
@@ -191,4 +192,6 @@ def _per_scene(file: Path) -> bool:
 
 def _seed(seed: int, split: str, scene: int) -> int:
     """Seed of a scene's episodes: other episodes in every split, scene and run seed."""
+    if split not in SPLIT_SEEDS:
+        raise ValueError(f"no episodes are generated for env.split={split}; choose from {', '.join(SPLIT_SEEDS)}")
     return (seed * 3 + SPLIT_SEEDS[split]) * 100_003 + scene

@@ -74,7 +74,7 @@ def load_scan(
         FileNotFoundError: The scene, or a file it is made of, is absent.
         ValueError: A file is damaged, or the scene has no floor.
     """
-    found = _find(scene, settings)
+    found = find_scan(scene, settings)
     if isinstance(found, Composition):
         made = load_assets(found.name, found.assets, max_texture=settings.max_texture, culling=settings.culling)
         polygons = found.navmesh
@@ -123,7 +123,13 @@ def _places(name: str, scenes_dir: str) -> list[Path]:
     return list(dict.fromkeys((Path(name), Path(scenes_dir) / plain)))
 
 
-def _find(scene: str, settings: ScanSettings) -> Path | Composition:
+def find_scan(scene: str, settings: ScanSettings) -> Path | Composition:
+    """The mesh file that a scene's name means, or what its dataset makes it of.
+
+    Raises:
+        FileNotFoundError: The scene or its dataset is absent.
+        ValueError: The name is none of a scene, or its dataset is damaged.
+    """
     if settings.dataset is not None:
         is_file = any(file.is_file() for file in _places(scene, settings.scenes_dir))
         file = locate_scene(scene, settings.scenes_dir) if is_file and scene.lower().endswith(SUFFIXES) else None

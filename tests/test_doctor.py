@@ -79,6 +79,22 @@ def test_scans_need_a_scene(tmp_path: Path) -> None:
     assert check_env(compose("doctor", ["env=scans", f"env.scene={house}"]).env)[0].state == OK
 
 
+def test_scans_may_be_named_by_a_dataset_and_episodes_may_be_one_file(tmp_path: Path) -> None:
+    def found(*words: str) -> list[str]:
+        return [f.state for f in check_env(compose("doctor", ["env=scans", *words]).env)]
+
+    config = tmp_path / "rooms.scene_dataset_config.json"
+    config.write_text(json.dumps({"stages": {"paths": {".glb": [""]}}}))
+    touch(tmp_path / "hall.glb")
+    assert found(f"env.dataset={config}", "env.scene=hall") == [OK]
+    assert found(f"env.dataset={config}", "env.scene=cellar") == [MISSING]
+    write_split(tmp_path / "one.json.gz", ["hall.glb", "cellar.glb"])
+    words = [f"env.episodes={tmp_path / 'one.json.gz'}", f"env.scenes_dir={tmp_path}"]
+    assert found(*words) == [MISSING]
+    assert found(*words, "env.scenes=[hall]") == [OK]
+    assert found(*words, f"env.dataset={config}") == [OK, OK]
+
+
 def test_scenes_and_episodes_of_a_data_folder(tmp_path: Path) -> None:
     data = tmp_path / "data"
     assert [f.state for f in check_data(data)] == [MISSING]

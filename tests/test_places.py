@@ -49,6 +49,8 @@ def test_all_scenes_of_a_content_folder_are_loaded(gibson):
     assert [len(p.episodes) for p in places] == [12, 12]
     (only,) = scans(None, str(gibson / "episodes"), "val", 99, 0, BODY, settings, scenes=["Bolton"])
     assert only.scene.name.endswith("Bolton.glb")
+    (same,) = scans(None, str(gibson / "episodes"), "val", 99, 0, BODY, settings, scenes="Bolton")
+    assert same.episodes == only.episodes
     # One scene by its file, wherever it lies.
     file = gibson / "scene_datasets" / "gibson" / "Aloha.glb"
     (one,) = scans(str(file), str(gibson / "episodes"), "val", 99, 0, BODY)

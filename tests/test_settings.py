@@ -61,6 +61,13 @@ def test_a_value_out_of_range_is_refused() -> None:
             check_limits(wrong)
 
 
+def test_collecting_checks_its_ranges() -> None:
+    check_limits(compose("collect", ["out=none"]))
+    for words, said in (("env.agents=0", "env.agents must be at least 1"), ("frames=0", "frames must be at least 1")):
+        with pytest.raises(ConfigError, match=said):
+            check_limits(compose("collect", ["out=none", words]))
+
+
 def test_cost_model_in_closed_form() -> None:
     constants = Constants(step=0.01, frame=0.001, update=0.1, sample=0.002, exchange=0.02, gradient_bytes=100)
     plan = Plan(agents=10, rollout=20, minibatches=2, epochs=3)
