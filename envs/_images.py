@@ -29,7 +29,7 @@ def decode_image(data: bytes, largest: int) -> NDArray[np.uint8]:
     """
     try:
         if data.startswith((KTX2_MAGIC, BASIS_MAGIC)):
-            picture = Image.fromarray(_transcode(data), "RGBA")
+            picture = Image.fromarray(_transcode(data))
         else:
             picture = _eight_bit(Image.open(io.BytesIO(data))).convert("RGBA")
         return shrink(picture, largest)

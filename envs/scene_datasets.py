@@ -309,7 +309,9 @@ def _files(root: Path, extension: str, patterns: Any, ending: str) -> Iterator[P
     """Files of a ``paths`` entry: folders and files, with wildcards, relative to the dataset's config."""
     wanted = ending if extension == ".json" else extension
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        places = [Path(pattern)] if Path(pattern).is_absolute() else sorted(root.glob(pattern.rstrip("/") or "."))
+        plain = Path(pattern)  # "./" and "" are the folder itself, which glob does not know
+        whole = plain.is_absolute() or not plain.parts
+        places = [root / plain] if whole else sorted(root.glob(plain.as_posix()))
         for place in places:
             if place.is_dir():
                 yield from sorted(file for file in place.iterdir() if file.name.endswith(wanted))
