@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from adapt.base import IMAGENET, Base, BaseSpec, Normalisation
 from adapt.encoders import build_encoder
+from adapt.encoders.resnet26 import ResNet26, from_release
 from adapt.encoders.taskonomy import TaskonomyDecoder, TaskonomyMLPDecoder
 from adapt.files import nearest
 
@@ -172,8 +173,9 @@ def read_released(path: str | Path) -> dict[str, Tensor]:
 
 
 def _fill(network: nn.Module, path: str | Path) -> nn.Module:
+    state = read_released(path)
     try:
-        network.load_state_dict(read_released(path))
+        network.load_state_dict(from_release(state) if isinstance(network, ResNet26) else state)
     except RuntimeError as error:
         raise ValueError(f"{path} does not hold the weights of a {type(network).__name__}: {error}") from error
     return network

@@ -166,6 +166,37 @@ def test_a_published_encoder_in_the_cache_is_loaded(monkeypatch: pytest.MonkeyPa
         torch.testing.assert_close(base(images), expected, atol=1e-5, rtol=1e-4)
 
 
+def released_name(name: str) -> str:
+    """A name of this ResNet-26 as the released code has it, for its first task."""
+    layer, leaf = name.rsplit(".", 1)
+    if layer == "end_bn":
+        return f"end_bns.0.0.{leaf}"
+    block, _, part = layer.rpartition(".")
+    owner = "pre_layers_conv" if not block else f"{block}.conv1" if part.endswith("1") else f"{block}.conv2.1"
+    return f"{owner}.{'conv' if part.startswith('conv') else 'bns.0'}.{leaf}"
+
+
+def test_the_released_resnet26_is_renamed(tmp_path: Path) -> None:
+    network = build_encoder("resnet26", width=0.25)
+    for tensor in network.state_dict().values():
+        tensor.copy_(torch.rand(tensor.shape))
+    released = {f"module.{released_name(n)}": t for n, t in network.state_dict().items() if "num_batches" not in n}
+    assert "module.layer2.3.conv2.1.bns.0.running_var" in released
+    extra = {"module.linears.0.weight": torch.zeros(10, 64), "module.pre_layers_conv.bns.1.weight": torch.zeros(8)}
+    torch.save({**released, **extra}, tmp_path / "r.pt")
+    base = released_base(tmp_path / "r.pt", "resnet26", width=0.25)
+    for name, tensor in network.state_dict().items():
+        assert "num_batches" in name or torch.equal(tensor, base.encoder.state_dict()[name])
+    torch.save(network.state_dict(), tmp_path / "own.pt")
+    assert torch.equal(
+        released_base(tmp_path / "own.pt", "resnet26", width=0.25).encoder.conv1.weight, network.conv1.weight
+    )
+    del released["module.end_bns.0.0.bias"]
+    torch.save(released, tmp_path / "r.pt")
+    with pytest.raises(ValueError, match="does not hold the weights of a ResNet26"):
+        released_base(tmp_path / "r.pt", "resnet26", width=0.25)
+
+
 def test_released_cifar_file_becomes_a_base(shared: Path) -> None:
     base = released_base(shared / "weights" / "resnet44-cifar.pth", "resnet44", IMAGENET, task="cifar10")
     assert base.feature_shape(32) == (64,)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -31,6 +33,33 @@ class _BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
         return F.relu(y + self.downsample(x))
+
+
+# Names in github.com/srebuffi/residual_adapters, of the first task where there are several.
+_RELEASED = (
+    (r"pre_layers_conv\.conv\.(.*)", r"conv1.\1"),
+    (r"pre_layers_conv\.bns\.0\.(.*)", r"bn1.\1"),
+    (r"(layer\d\.\d)\.conv1\.conv\.(.*)", r"\1.conv1.\2"),
+    (r"(layer\d\.\d)\.conv1\.bns\.0\.(.*)", r"\1.bn1.\2"),
+    (r"(layer\d\.\d)\.conv2\.1\.conv\.(.*)", r"\1.conv2.\2"),
+    (r"(layer\d\.\d)\.conv2\.1\.bns\.0\.(.*)", r"\1.bn2.\2"),
+    (r"end_bns\.0\.0\.(.*)", r"end_bn.\1"),
+)
+
+
+def from_release(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of the released ResNet-26, without adapters and heads, under this module's names.
+
+    One that has these names already is given back as it is.
+    """
+    if "pre_layers_conv.conv.weight" not in state:
+        return dict(state)
+    found = {}
+    for name, tensor in state.items():
+        for pattern, own in _RELEASED:
+            if match := re.fullmatch(pattern, name):
+                found[match.expand(own)] = tensor
+    return found
 
 
 class ResNet26(nn.Module):
