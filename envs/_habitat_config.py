@@ -60,6 +60,12 @@ class Settings:
         """Check what can be checked without Habitat-Lab."""
         if self.simulator not in SIMULATORS:
             raise ValueError(f"env.simulator={self.simulator}: choose from {', '.join(SIMULATORS)}")
+        for name in ("scenes", "episodes_per_scene"):
+            count = getattr(self, name)
+            if count is not None and not (isinstance(count, int) and count >= 1):
+                raise ValueError(
+                    f"{name}={count} of the split {self.split} must be a whole number of at least 1, or null"
+                )
 
     @classmethod
     def of(cls, env: Mapping[str, Any], split: str) -> Settings:

@@ -159,8 +159,12 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Start the next episode; the seed is that of the `Share`."""
-        seen = self._next_episode()
+        """Start the next episode; the seed is that of the `Share`. One that does not fit is ``failed`` in the info."""
+        try:
+            seen = self._next_episode()
+        except (ValueError, OSError, LookupError) as error:  # it crosses a process boundary as text
+            self._active = False
+            return self._nothing(), {"state": self._state(), "failed": " ".join(str(error).split())}
         if seen is None:
             self._active = False
             return self._nothing(), {"state": self._state()}
@@ -168,11 +172,6 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
         self._active, self._steps, self._return = True, 0, 0.0
         self._identity = Identity(place_name(episode.scene_id), str(episode.episode_id))
         self._start_distance = self._distance = float(self._env.get_metrics()["distance_to_goal"])
-        if not math.isfinite(self._distance):
-            raise ValueError(
-                f"episode {episode.episode_id} of scene {episode.scene_id}: the goal cannot be reached from the start; "
-                "check that the episodes were made for this scene"
-            )
         self._trail = np.zeros((1, self.task.max_steps + 1, 2), np.float32)
         self._note_position()
         return self._observe(seen), {"state": self._state()}
@@ -241,13 +240,24 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
     # -- inside -------------------------------------------------------------------------------------------------------
 
     def _next_episode(self) -> Mapping[str, Any] | None:
-        """First observations of the next episode, None where none is left."""
+        """First observations of the next episode, None where none is left.
+
+        Raises:
+            ValueError: The goal cannot be reached.
+        """
         if self._env is None:
             return None
         try:
-            return cast("Mapping[str, Any]", self._env.reset())
+            seen = cast("Mapping[str, Any]", self._env.reset())
         except StopIteration:
             return None
+        if not math.isfinite(float(self._env.get_metrics()["distance_to_goal"])):
+            episode = self._env.current_episode
+            raise ValueError(
+                f"episode {episode.episode_id} of scene {episode.scene_id}: the goal cannot be reached from the start; "
+                "check that the episodes were made for this scene"
+            )
+        return seen
 
     def _state(self) -> State:
         return State(self._steps, self._distance, self._active, self._identity)

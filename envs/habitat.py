@@ -137,7 +137,10 @@ class HabitatNav:
 
     def expert(self) -> NDArray[np.int64]:
         """(N,) action indices of Habitat-Lab's shortest-path follower."""
-        return np.array(self._venv.env_method("expert"), np.int64)
+        try:
+            return np.array(self._venv.env_method("expert"), np.int64)
+        except (EOFError, ConnectionError) as error:
+            raise _ended() from error
 
     def picture(self, size: int) -> NDArray[np.uint8]:
         """(N, S, S, 3) uint8, what the agents see; `size` is only a wish, as the sensors' size is fixed."""
@@ -191,12 +194,20 @@ class HabitatVecEnv(SubprocVecEnv):
         """(N,) the shortest-path expert's action for every agent."""
         return self.nav.expert()
 
+    def _check_episodes(self) -> None:
+        """Refuse an episode that could not be started."""
+        said = next((info["failed"] for info in self.reset_infos if "failed" in info), None)
+        if said is not None:
+            self.close()
+            raise ValueError(said)
+
     def reset(self) -> dict[str, NDArray[Any]]:
         """Start a new episode for every agent."""
         try:
             observations = super().reset()
         except (EOFError, ConnectionError) as error:
             raise _ended() from error
+        self._check_episodes()
         for n, info in enumerate(self.reset_infos):
             self.nav.update(n, info["state"])
         return observations  # type: ignore[return-value]
@@ -209,6 +220,7 @@ class HabitatVecEnv(SubprocVecEnv):
             observations, rewards, dones, infos = super().step_wait()
         except (EOFError, ConnectionError) as error:
             raise _ended() from error
+        self._check_episodes()
         for n, info in enumerate(infos):
             state = info.pop("state")
             self.nav.update(n, self.reset_infos[n]["state"] if dones[n] else state)

@@ -243,6 +243,26 @@ def test_a_simulator_that_cannot_start_is_one_error(rooms: Path, tmp_path: Path)
         HabitatVecEnv([places[0].only(episodes)], task, camera, 1, None)
 
 
+def test_an_episode_that_does_not_fit_is_one_error(rooms: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    made = settings(rooms)
+    place = make_places(made)[0]
+    episode = place.episodes[0]
+    x, y, z = episode.start_position
+    episode.start_position = [x, y + 50.0, z]
+    task, camera = rules(made)
+    env = HabitatVecEnv([place.only([episode])], task, camera, 1, None)
+    with pytest.raises(ValueError, match="is more than 2 m from any floor"):
+        env.reset()
+    assert env.closed
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_counts_of_a_split_are_checked(rooms: Path) -> None:
+    for count in (0, -1, "few"):
+        with pytest.raises(ValueError, match=f"scenes={count} of the split val must be a whole number"):
+            replace(settings(rooms), scenes=count)
+
+
 def command(module: str, *words: str) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", f"agents.{module}", *words]
     return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
