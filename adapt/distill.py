@@ -154,8 +154,8 @@ class Distillation:
                 decoder = decoders[name]
                 output, target = decoder(given), decoder(wanted)
                 if task.kind in ("segmentation", "classification"):
-                    # Less the entropy of the target, so that the least loss is 0.
-                    terms.append(F.kl_div(output.log_softmax(1), target.softmax(1), reduction="batchmean"))
+                    # Less the entropy of the target, so that the least loss is 0; per pixel, as the other tasks' are.
+                    terms.append(F.kl_div(output.log_softmax(1), target.softmax(1), reduction="none").sum(1).mean())
                     continue
                 error = (output - target) / decoder.spread
                 terms.append(error.abs().mean() if task.kind == "l1" else error.square().mean())

@@ -66,11 +66,13 @@ def evaluate(bases: Sequence[str], data: Sequence[str], size: int | None = None)
 
     Raises:
         FileNotFoundError: A base, its decoders or data are absent.
-        ValueError: A name is unknown.
+        ValueError: A name is unknown, or decoders belong to another base.
     """
     rows: dict[str, dict[str, float]] = {}
     for name in bases:
         base, decoders = load_base(name), load_decoders(name)
+        if decoders.base != base.sha256:
+            raise ValueError(f"{decoders_path(name)} belongs to other weights than {name}; make it with adapt.readouts")
         views = TaskonomyViews(data, wanted_domains(list(decoders.networks)), size)
         scores = evaluate_base(base, decoders, views)
         rows |= {name if len(scores) == 1 else f"{name}: {task}": score for task, score in scores.items()}

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from adapt import losses
-from adapt.base import PRETRAINED, load_base
+from adapt.base import PRETRAINED, load_base, random_base, save_base
 from adapt.decoders import LightDecoder, build_decoder, decoders_path, load_decoders
 from adapt.evaluate import evaluate as evaluate_names
 from adapt.evaluate import evaluate_base, table
@@ -282,6 +282,10 @@ def test_pretraining_beats_the_constant_and_is_saved_with_its_numbers(dataset, t
         assert scores == pytest.approx(runs[0]["tasks"][task], rel=1e-4)
     rows = evaluate_names([str(tmp_path / "a.safetensors")], [str(dataset)])
     assert len(rows) == 3 and table(rows).count("\n") == 4
+    save_base(random_base(), tmp_path / "other.safetensors")
+    decoders_path(tmp_path / "a.safetensors").rename(decoders_path(tmp_path / "other.safetensors"))
+    with pytest.raises(ValueError, match="belongs to other weights"):
+        evaluate_names([str(tmp_path / "other.safetensors")], [str(dataset)])
     with pytest.raises(ValueError, match="did you mean 'reshading'"):
         decoders["reshadin"]
     decoders_path(tmp_path / "b.safetensors").write_bytes(b"broken")
