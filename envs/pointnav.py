@@ -98,8 +98,7 @@ class Task:
         unknown = set(self.sensors) - set(SENSORS)
         if unknown:
             raise ValueError(f"unknown sensors {sorted(unknown)}; choose from {', '.join(SENSORS)}")
-        lengths = ("forward", "turn", "success_distance", "max_steps", "map_size", "map_extent", "max_depth")
-        for name in lengths:
+        for name in ("forward", "turn", "success_distance", "max_steps", "map_size", "map_extent", "max_depth"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"task {name} must be positive, got {getattr(self, name)}")
         if not 0.0 <= self.min_depth < self.max_depth:

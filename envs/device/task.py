@@ -2,18 +2,8 @@
 
 import warp as wp
 
-from envs.device.ground import (
-    FAR,
-    HALF,
-    ONE,
-    ZERO,
-    Floor,
-    Patch,
-    Trees,
-    geodesic,
-    move,
-    norm,
-)
+from envs.device.floor import FAR, HALF, ONE, ZERO, Floor, Patch
+from envs.device.ground import Trees, geodesic, move, norm
 from envs.device.launching import KERNEL_OPTIONS
 
 wp.set_module_options(dict(KERNEL_OPTIONS))

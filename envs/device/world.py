@@ -11,7 +11,7 @@ import warp as wp
 from numpy.typing import NDArray
 from torch import Tensor
 
-from envs.device import ground
+from envs.device import floor, ground
 from envs.device.launching import finish_uploads
 from envs.navigation import GeodesicField
 from envs.pointnav import CACHED_FIELDS, Place, Task
@@ -48,7 +48,7 @@ class Grids:
 
     Attributes:
         floor: All nodes.
-        patches: One `envs.device.ground.Patch` per scene.
+        patches: One `envs.device.floor.Patch` per scene.
         nbytes: Device memory.
         most_nodes: Nodes of the largest grid.
     """
@@ -68,7 +68,7 @@ class Grids:
             "clear": [g.clear for g in grounds],
             "island": [g.island for g in grounds],
         }
-        self.floor = ground.Floor()
+        self.floor = floor.Floor()
         self.nbytes = 0
         for name, arrays in parts.items():
             kind = wp.float32 if name in ("height", "clear") else wp.int32
@@ -77,12 +77,12 @@ class Grids:
             setattr(self.floor, name, array)
         patches = []
         for g, node, column in zip(grounds, first_node, first_column, strict=True):
-            patch = ground.Patch()
+            patch = floor.Patch()
             patch.first_node, patch.first_column = int(node), int(column)
             for name in ("nx", "nz", "x0", "z0", "cell", "radius", "climb"):
                 setattr(patch, name, getattr(g, name))
             patches.append(patch)
-        self.patches = wp.array(patches, dtype=ground.Patch, device=device)
+        self.patches = wp.array(patches, dtype=floor.Patch, device=device)
         self.most_nodes = int(nodes.max())
         finish_uploads(device)
 
