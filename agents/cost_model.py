@@ -43,6 +43,7 @@ from configs.compose import cli, compose
 from envs import bench
 
 BILLION = 1e9
+SMALLEST = {"agents": 4, "rollout": 1, "minibatches": 1, "epochs": 1, "scenes": 1, "iterations": 1}
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
@@ -268,6 +269,9 @@ def main(cfg: DictConfig) -> None:
     """Measure, predict, compare; the first rank prints and writes."""
     if cfg.clock not in CLOCKS:
         raise ValueError(f"clock={cfg.clock}: choose from {', '.join(CLOCKS)}")
+    for key, least in SMALLEST.items():
+        if cfg[key] < least:
+            raise ValueError(f"{key}={cfg[key]} is too few to measure with; give at least {least}")
     torch.set_num_threads(1)
     plan = Plan(cfg.agents, cfg.rollout, cfg.minibatches, cfg.epochs)
     constants, stages = measure(cfg, plan)

