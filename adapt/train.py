@@ -139,6 +139,8 @@ def _check(cfg: DictConfig) -> None:
         raise ValueError(f"test={cfg.test}: choose from {', '.join(TESTS)}")
     if cfg.log_every < 1:
         raise ValueError(f"log_every={cfg.log_every}: this must be 1 or more")
+    if not 0 <= cfg.seed < 1 << 31:
+        raise ValueError(f"seed={cfg.seed}: this must be 0 or more and less than {1 << 31}")
 
 
 def train(cfg: DictConfig) -> dict[str, Any]:

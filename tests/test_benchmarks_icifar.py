@@ -303,6 +303,7 @@ class TestCommand:
             (["resume=true"], "holds no run to resume"),
             (["device=tpu"], "must be cpu, cuda or auto"),
             (["test=some"], "choose from all, own"),
+            (["seed=5000000000"], "seed=5000000000: this must be 0 or more"),
         ],
     )
     def test_bad_input_is_one_line(
