@@ -128,7 +128,8 @@ class Run:
         if begun and not resume:
             raise ValueError(f"{path} already holds a run; choose another run=..., add resume=true, or delete it")
         if not begun:
-            shutil.rmtree(path / "frames", ignore_errors=True)
+            if config.is_file():  # else it is no folder of ours
+                shutil.rmtree(path / "frames", ignore_errors=True)
             write_text(config, text)
         made = versions(int(cfg.seed))
         if not begun or not (path / "versions.json").exists():

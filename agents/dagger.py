@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import shutil
@@ -116,12 +117,14 @@ def _open_store(frames: int, folder: Path, collector: Collector) -> FrameStore:
     return FrameStore.open(folder, "r+")
 
 
-def _drop_others(folder: Path, part: tuple[int, int]) -> None:
-    """Forget frames of a sitting with another number of ranks: their agents were parted otherwise."""
-    if part[0] == 0:
-        for old in [*folder.glob("*_of_*"), *folder.glob(".*_of_*")]:
-            if not old.name.endswith(f"_of_{part[1]}"):
-                shutil.rmtree(old, ignore_errors=True)
+def drop_frames(folder: Path, but: str = "") -> None:
+    """Forget the frames of all ranks but those whose names end so, and nothing else that may lie there."""
+    for old in [*folder.glob("*_of_*"), *folder.glob(".*_of_*")]:
+        if not but or not old.name.endswith(but):
+            shutil.rmtree(old, ignore_errors=True)
+    if not but:
+        with contextlib.suppress(OSError):  # not empty, or never made
+            folder.rmdir()
 
 
 class DaggerData:
@@ -131,7 +134,8 @@ class DaggerData:
         """Start collecting into `folder` for a policy that has made `start` updates."""
         part = (distributed.rank(), distributed.ranks())
         distributed.share(cfg.env.agents, "env.agents")
-        _drop_others(folder, part)
+        if part[0] == 0:  # those of a sitting with another number of ranks: their agents were parted otherwise
+            drop_frames(folder, f"_of_{part[1]}")
         folder = folder / f"{part[0]}_of_{part[1]}"
         self.cfg, self.policy = cfg, policy
         self.total = cfg.algo.updates

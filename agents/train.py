@@ -6,7 +6,6 @@ On several processes or machines: ``torchrun --nproc-per-node 2 -m agents.train 
 
 from __future__ import annotations
 
-import shutil
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from omegaconf import DictConfig
 from adapt import distributed
 from adapt.run import Run, progress_bar
 from agents.collect import prepare
-from agents.dagger import DaggerData
+from agents.dagger import DaggerData, drop_frames
 from agents.evaluation import Validation
 from agents.frames import FrameStore
 from agents.imitation import ImitationLearner
@@ -51,7 +50,7 @@ def train_imitation(cfg: DictConfig, run: Run, policy: NavigationPolicy, vision:
             data.close()
     frames = distributed.total(store.frames_written)
     if data is not None and not cfg.algo.keep_frames and distributed.is_first():
-        shutil.rmtree(folder)
+        drop_frames(folder)
     return {"updates": learner.updates, "frames": frames}
 
 
