@@ -24,7 +24,7 @@ def moved(previous: ArrayLike, current: ArrayLike) -> NDArray[np.bool_]:
         (...) bool, True where a coordinate changed by more than 0.1 mm + 1e-5 of its value (`np.allclose`).
     """
     before, now = np.asarray(previous, np.float64), np.asarray(current, np.float64)
-    return (np.abs(before - now) > 1e-4 + 1e-5 * np.abs(now)).any(axis=-1)
+    return np.asarray((np.abs(before - now) > 1e-4 + 1e-5 * np.abs(now)).any(axis=-1), np.bool_)
 
 
 def success(stopped: ArrayLike, distance_to_goal: ArrayLike, success_distance: float = 0.2) -> NDArray[np.bool_]:
