@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import statistics
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from stable_baselines3.common.logger import Logger
 from agents.memory import keep_freed_memory
 from agents.observations import PolicyObservations, stack_frames
 from agents.policy import NavigationPolicy
+from agents.ppo import make_ppo
 from agents.rollout import DeviceRolloutBuffer, Timeouts
 from agents.setup import Vision, device_of, make_rules, make_stacked_env, make_vision, policy_arguments
 from configs.compose import compose
@@ -28,6 +30,7 @@ from envs.places import Body, apartments
 from envs.pointnav import Place
 from envs.vector import PointNavVecEnv
 
+RANKED = "ours, a rank per core"
 Seconds = dict[str, dict[str, list[float]]]
 
 STAGES = ("render and map", "task", "frozen base, rollout", "policy, rollout", "update")
@@ -98,43 +101,76 @@ def _model(cfg: DictConfig, vision: Vision, env: Any, buffer: type[DictRolloutBu
 
 
 def race_in_processes(names: Sequence[str], cfg: DictConfig, scenes: int, rounds: int, threads: int) -> Seconds:
-    """Let contestants of `CONTESTANTS` make a rollout and an update per round, each in its own process, in turns.
+    """Let contestants make a rollout and an update per round, each in its own process, in turns.
+
+    Args:
+        names: Of `CONTESTANTS`, and `RANKED`, which has `threads` processes.
+        cfg: From `settings`.
+        scenes: Apartments.
+        rounds: Rounds after one to warm up.
+        threads: Threads of each contestant.
 
     Returns:
         For each, by stage, the seconds per environment step of every round: processor seconds with one thread, else
         seconds on the clock.
     """
     context = multiprocessing.get_context("spawn")
-    pipes, workers = {}, []
-    for name in names:
-        pipes[name], end = context.Pipe()
-        workers.append(context.Process(target=_serve, args=(name, OmegaConf.to_yaml(cfg), scenes, threads, end)))
-        workers[-1].start()
-        end.close()
-    spent: Seconds = {name: defaultdict(list) for name in names}
-    try:
-        for i in range(rounds + 1):
+    pipes: dict[str, list[Any]] = {}
+    workers = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            ranks = threads if name == RANKED else 1
+            ends = [context.Pipe() for _ in range(ranks)]
+            pipes[name] = [near for near, _ in ends]
+            for rank, (_, far) in enumerate(ends):
+                place = rank, ranks, f"file://{folder}/meeting"
+                arguments = name, OmegaConf.to_yaml(cfg), scenes, threads, place, far
+                workers.append(context.Process(target=_serve, args=arguments))
+                workers[-1].start()
+                far.close()
+        spent: Seconds = {name: defaultdict(list) for name in names}
+        try:
+            for i in range(rounds + 1):
+                for name in names:
+                    found = _ask(pipes[name])
+                    for stage, seconds in found.items() if i else ():
+                        spent[name][stage].append(seconds)
+        finally:
             for name in names:
-                pipes[name].send(True)
-                found = pipes[name].recv()
-                for stage, seconds in found.items() if i else ():
-                    spent[name][stage].append(seconds)
-    finally:
-        for name, worker in zip(names, workers, strict=True):
-            pipes[name].close()
-            worker.join()
+                for pipe in pipes[name]:
+                    pipe.close()
+            for worker in workers:
+                worker.join()
     return spent
 
 
-def _serve(name: str, text: str, scenes: int, threads: int, pipe: Any) -> None:
+def _ask(pipes: Sequence[Any]) -> dict[str, float]:
+    """Let the ranks of one contestant make a round; the slowest counts, and steps of all."""
+    for pipe in pipes:
+        pipe.send(True)
+    found = [pipe.recv() for pipe in pipes]
+    return {stage: max(one[stage] for one in found) / len(pipes) for stage in found[0]}
+
+
+def _serve(name: str, text: str, scenes: int, threads: int, place: tuple[int, int, str], pipe: Any) -> None:
     """Make a round whenever asked, until the pipe closes."""
-    torch.set_num_threads(threads)
+    rank, ranks, meeting = place
+    torch.set_num_threads(threads // ranks)
     cfg = OmegaConf.create(text)
     assert isinstance(cfg, DictConfig)
-    one = CONTESTANTS[name](cfg, apartments("val", scenes, 8, 0, Body(**cfg.env.body)))
+    if name == RANKED:
+        torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=ranks)
+        cfg.env.splits.train.scenes = scenes
+        keep_freed_memory()
+        one = Contestant(make_ppo(cfg, make_vision(cfg)), True)
+        one.model.set_logger(Logger(None, []))
+    else:
+        one = CONTESTANTS[name](cfg, apartments("val", scenes, 8, 0, Body(**cfg.env.body)))
     with contextlib.suppress(EOFError):
         while pipe.recv():
             pipe.send(_round(one, time.process_time if threads == 1 else time.perf_counter))
+    if name == RANKED:
+        torch.distributed.destroy_process_group()
 
 
 def race(contestants: dict[str, Contestant], rounds: int, clock: Callable[[], float] = time.process_time) -> None:
