@@ -120,7 +120,7 @@ def side_tuning_step(
 def measure() -> dict[str, dict[str, float]]:
     """All of the above with their defaults, by name."""
     return {
-        "adapt/inference": inference(),
+        "adapt/inference": inference(image_size=32),
         "adapt/fusion": fusion_passes(),
         "adapt/training": side_tuning_step(),
     }
