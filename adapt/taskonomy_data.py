@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,6 +25,10 @@ MEMORY_LIMIT = 3 * 2**30
 READERS = 8
 
 
+class NoViews(ValueError):
+    """No view has all of the wanted domains."""
+
+
 class TaskonomyViews:
     """The views that have all of the wanted domains, in one or several roots.
 
@@ -34,19 +38,28 @@ class TaskonomyViews:
         roots: Folders of datasets.
         domains: Wanted domains.
         size: Pixels per side to resize to; as stored when None.
+        buildings: Only views of these; all when None.
 
     Raises:
         FileNotFoundError: A folder is absent.
-        ValueError: No view has all domains, or a file cannot be read.
+        NoViews: No view has all domains.
+        ValueError: A file cannot be read.
     """
 
-    def __init__(self, roots: Sequence[str | Path], domains: Sequence[str], size: int | None = None) -> None:
+    def __init__(
+        self,
+        roots: Sequence[str | Path],
+        domains: Sequence[str],
+        size: int | None = None,
+        buildings: Collection[str] | None = None,
+    ) -> None:
         self.domains = tuple(dict.fromkeys(domains))
         self._files: list[dict[str, Path]] = []
         for root in map(Path, roots):
-            self._files += _index(root, self.domains)
+            found = _index(root, self.domains)
+            self._files += [v for v in found if buildings is None or next(iter(v.values())).parent.name in buildings]
         if not self._files:
-            raise ValueError(f"{', '.join(map(str, roots))}: no view has all of {', '.join(self.domains)}")
+            raise NoViews(f"{', '.join(map(str, roots))}: no view has all of {', '.join(self.domains)}")
         self.size = size or len(_read(self._files[0]["rgb"], "rgb", None))
         self._kept: dict[str, NDArray[np.generic]] = {}
         self._known = np.zeros(len(self._files), bool)
@@ -68,20 +81,27 @@ class TaskonomyViews:
         part._kept = {d: np.empty((len(part._files), *array.shape[1:]), array.dtype) for d, array in self._kept.items()}
         return part
 
-    def batch(self, indices: Sequence[int] | NDArray[np.int64]) -> dict[str, Tensor]:
+    def files(self, domain: str) -> list[Path]:
+        """The file of each view in a domain."""
+        return [view[domain] for view in self._files]
+
+    def batch(
+        self, indices: Sequence[int] | NDArray[np.int64], domains: Sequence[str] | None = None
+    ) -> dict[str, Tensor]:
         """Read views.
 
         Args:
             indices: (B,) indices of views.
+            domains: Some of the wanted domains; all when None.
 
         Returns:
             Per domain the stored values: (B,C,size,size) uint8 or int32 (16-bit files), or (B,classes) float32.
         """
-        indices = np.asarray(indices)
+        indices, chosen = np.asarray(indices), self.domains if domains is None else domains
         if not self._kept:
             with ThreadPoolExecutor(READERS) as pool:
-                views = list(pool.map(self._read_view, indices))
-            return {d: _tensor(np.stack([view[d] for view in views])) for d in self.domains}
+                views = list(pool.map(lambda index: self._read_view(index, chosen), indices))
+            return {d: _tensor(np.stack([view[d] for view in views])) for d in chosen}
         missing = indices[~self._known[indices]]
         if len(missing):
             with ThreadPoolExecutor(READERS) as pool:
@@ -89,11 +109,12 @@ class TaskonomyViews:
                     for domain, array in view.items():
                         self._kept[domain][index] = array
             self._known[missing] = True
-        return {d: _tensor(self._kept[d][indices]) for d in self.domains}
+        return {d: _tensor(self._kept[d][indices]) for d in chosen}
 
-    def _read_view(self, index: int) -> dict[str, NDArray[np.generic]]:
+    def _read_view(self, index: int, domains: Sequence[str] | None = None) -> dict[str, NDArray[np.generic]]:
         files = self._files[index]
-        return {d: _read(files[d], d, None if d in VECTORS else self.size) for d in self.domains}
+        chosen = self.domains if domains is None else domains
+        return {d: _read(files[d], d, None if d in VECTORS else self.size) for d in chosen}
 
 
 def _index(root: Path, domains: Sequence[str]) -> list[dict[str, Path]]:

@@ -1,0 +1,145 @@
+"""Side-Tuning's iTaskonomy (ECCV 2020, section 4.1; configs/seq_taskonomy_cfg.py): twelve tasks, one after the other.
+
+Every task has a decoder of its own, learned from scratch; a task is judged by its loss on the test views. The paper's
+base is the Taskonomy encoder of the first task of the order, or labels of curvature in place of a network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from adapt.base import Base, BlackBoxBase
+from adapt.benchmarks.benchmark import TaskData
+from adapt.benchmarks.taskonomy_tasks import TaskonomyBenchmark, TaskonomyConfig
+from adapt.datasets.taskonomy import CURVATURE_CHANNELS
+from adapt.scores import wanted_domains
+from adapt.tasks import signed
+
+PAPER = (
+    "curvature",
+    "segment_semantic",
+    "reshading",
+    "keypoints3d",
+    "keypoints2d",
+    "edge_texture",
+    "edge_occlusion",
+    "depth_zbuffer",
+    "depth_euclidean",
+    "normal",
+    "class_object",
+    "autoencoding",
+)
+_INDEXED = (
+    "normal",
+    "autoencoding",
+    "reshading",
+    "keypoints3d",
+    "keypoints2d",
+    "edge_texture",
+    "edge_occlusion",
+    "depth_zbuffer",
+    "depth_euclidean",
+    "curvature",
+    "segment_semantic",
+    "class_object",
+)
+ORDERS: dict[str, tuple[str, ...]] = {
+    "paper": PAPER,
+    "cls_first": tuple(_INDEXED[i] for i in (11, 7, 0, 2, 8, 9, 5, 10, 4, 1, 3, 6)),
+    "texture_first": tuple(_INDEXED[i] for i in (5, 8, 9, 10, 1, 3, 6, 2, 11, 4, 0, 7)),
+    "rgb_first": tuple(_INDEXED[i] for i in (1, 0, 5, 7, 2, 6, 4, 3, 9, 10, 8, 11)),
+}
+BASES = ("network", "curvature_labels")
+
+
+@dataclass(frozen=True)
+class ITaskonomyConfig(TaskonomyConfig):
+    """Settings beside those of `TaskonomyConfig`.
+
+    Attributes:
+        order: of the tasks, out of `ORDERS`. The paper's base is the network of the first.
+        without: tasks left out, for data without their labels.
+        base: "network", the configured base, or "curvature_labels", which takes its place (`LabelBase`).
+    """
+
+    order: str = "paper"
+    without: tuple[str, ...] = ()
+    base: str = "network"
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        super().__post_init__()
+        self.one_of("order", ORDERS)
+        self.one_of("base", BASES)
+        unknown = [name for name in self.without if name not in PAPER]
+        self.require(not unknown, "without", f"some of {', '.join(PAPER)}")
+        self.require(len(set(self.without)) < len(PAPER), "without", "fewer than all tasks")
+
+
+def curvature_code(labels: Tensor) -> Tensor:
+    """Codes (B,8,H/16,W/16) of stored curvature labels, uint8 (B,2,H,W).
+
+    Scaled to [-1,1], every eighth pixel taken, and of each block of 2x2 pixels the values put into channels.
+    """
+    small = F.interpolate(signed(labels, 255.0), (labels.shape[2] // 8, labels.shape[3] // 8), mode="nearest")
+    return F.pixel_unshuffle(small, 2)
+
+
+class LabelBase(BlackBoxBase):
+    """Labels of curvature in place of a network (Side-Tuning, taskonomy_gtcurv_data).
+
+    Its images are uint8 (B,5,H,W): three channels of colour, which side networks read, and two of curvature, of which
+    its features are made.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(curvature_code, "ground truth curvature 1")
+        # Without any weight it would have no device.
+        self.register_parameter("place", nn.Parameter(torch.empty(0), requires_grad=False))
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Turn the colours of uint8 images (B,5,H,W) into what side networks expect, float32 (B,3,H,W)."""
+        return super().normalise(images[:, :3])
+
+    def _evaluate(self, images: Tensor) -> Tensor:
+        return super()._evaluate(images[:, 3:])
+
+    def example(self, height: int, width: int) -> Tensor:
+        """A black image with curvature, uint8 (1,5,height,width)."""
+        return torch.zeros(1, 3 + CURVATURE_CHANNELS, height, width, dtype=torch.uint8, device=self.place.device)
+
+
+class ITaskonomy(TaskonomyBenchmark):
+    """Up to twelve tasks, judged by their losses: lower is better."""
+
+    Config = ITaskonomyConfig
+    config: ITaskonomyConfig
+    # At 32 views per step: three passes over the split "tiny"; and three over the demo's 100 images.
+    lengths: ClassVar[Mapping[str, str]] = {"paper": "24633 steps", "demo": "19 steps"}
+    published: ClassVar[Mapping[str, Mapping[str, float]]] = {  # Table 2.
+        "side_tuning": {"rank": 1.33},
+        "ewc": {"rank": 5.25},
+        "psp": {"rank": 5.25},
+        "residual_adapter": {"rank": 3.58},
+        "piggyback": {"rank": 3.17},
+        "progressive": {"rank": 2.42},
+    }
+
+    def tasks(self, data: Path) -> Sequence[TaskData]:
+        """The tasks in their order; all have the same views."""
+        names = [name for name in ORDERS[self.config.order] if name not in self.config.without]
+        labels = self.config.base == "curvature_labels"
+        domains = wanted_domains([*names, "curvature"] if labels else names)
+        train, test = self.views(data, domains)
+        return [self.task(name, train, test, labels) for name in names]
+
+    def prepare(self, base: Base) -> Base:
+        """The configured base, or labels of curvature in its place."""
+        return LabelBase() if self.config.base == "curvature_labels" else base

@@ -1,0 +1,94 @@
+"""Side-Tuning's transfer on Taskonomy (ECCV 2020, Table 3a; configs/vision_transfer.py): few images and many.
+
+The base is one task's encoder (the paper's: curvature); every target is learned alone, with a decoder from scratch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from adapt.benchmarks.benchmark import TaskData
+from adapt.benchmarks.taskonomy_tasks import TaskonomyBenchmark, TaskonomyConfig
+from adapt.scores import wanted_domains
+from adapt.tasks import Labels, find_task
+
+AMOUNTS = ("few", "many")
+
+
+@dataclass(frozen=True)
+class TaskonomyTransferConfig(TaskonomyConfig):
+    """Settings beside those of `TaskonomyConfig`.
+
+    Attributes:
+        targets: tasks of `adapt.tasks`, each learned alone.
+        amount: "few": train on `few` images; "many": on all.
+        few: that number.
+    """
+
+    targets: tuple[str, ...] = ("normal", "class_object")
+    amount: str = "few"
+    few: int = 100
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        super().__post_init__()
+        self.one_of("amount", AMOUNTS)
+        self.require(self.few > 0, "few", "positive")
+        self.require(0 < len(set(self.targets)) == len(self.targets), "targets", "one or more different tasks")
+        for name in self.targets:
+            noisy = find_task(name).noisy
+            self.require(not noisy, "targets", "tasks that see images as they are")
+
+
+def top_class(labels: Labels, domain: str) -> Tensor:
+    """The most probable class (B,) of stored vectors (B,classes)."""
+    return labels[domain].argmax(1)
+
+
+class TopClass:
+    """Share of images whose highest score (B,classes) is the most probable class of their vector."""
+
+    def __init__(self, domain: str) -> None:
+        self.domain, self.right, self.count = domain, 0, 0
+
+    def update(self, outputs: Tensor, targets: Labels | Tensor) -> None:
+        """Count a batch."""
+        assert not isinstance(targets, Tensor)
+        self.right += int((outputs.argmax(1) == top_class(targets, self.domain)).sum())
+        self.count += len(outputs)
+
+    def compute(self) -> dict[str, float]:
+        """`accuracy`, in 0..1."""
+        return {"accuracy": self.right / max(1, self.count)}
+
+
+class TaskonomyTransfer(TaskonomyBenchmark):
+    """Images are judged by their masked loss (lower is better), classes by top-1 accuracy."""
+
+    Config = TaskonomyTransferConfig
+    config: TaskonomyTransferConfig
+    lengths: ClassVar[Mapping[str, str]] = {"few": "10000 passes", "many": "10 passes"}
+
+    def tasks(self, data: Path) -> Sequence[TaskData]:
+        """The targets, on the same images."""
+        train, test = self.views(data, wanted_domains(self.config.targets))
+        if self.config.amount == "few":
+            train = train.sample(self.config.few, self.config.seed)
+        return [self._classes(self.task(name, train, test)) for name in self.config.targets]
+
+    def _classes(self, task: TaskData) -> TaskData:
+        """A classification learns the most probable class; other tasks stay as they are."""
+        if task.kind != "classes":
+            return task
+        domain = find_task(task.name).domain
+
+        def loss(outputs: Tensor, labels: Labels) -> Tensor:
+            return F.cross_entropy(outputs, top_class(labels, domain))
+
+        return replace(task, loss=loss, metric=lambda: TopClass(domain), score="accuracy", higher_is_better=True)
