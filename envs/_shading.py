@@ -46,8 +46,8 @@ def make_rays(
 ) -> None:
     """Write one ray per pixel, row by row, for each agent.
 
-    A direction has length 1 along the optical axis, so the distance parameter of a hit is its planar depth, less `near`,
-    since rays start on the near plane.
+    A direction has length 1 along the optical axis, so the distance parameter of a hit is its planar depth, less
+    `near`, since rays start on the near plane.
 
     Args:
         position: (N, 3) floor positions, metres.
