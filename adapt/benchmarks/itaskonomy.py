@@ -113,7 +113,8 @@ class LabelBase(BlackBoxBase):
 
     def example(self, height: int, width: int) -> Tensor:
         """A black image with curvature, uint8 (1,5,height,width)."""
-        return torch.zeros(1, 3 + CURVATURE_CHANNELS, height, width, dtype=torch.uint8, device=self.place.device)
+        device = self.get_parameter("place").device
+        return torch.zeros(1, 3 + CURVATURE_CHANNELS, height, width, dtype=torch.uint8, device=device)
 
 
 class ITaskonomy(TaskonomyBenchmark):
