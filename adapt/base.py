@@ -144,10 +144,15 @@ class Base(nn.Module):
     def normalise(self, images: Tensor) -> Tensor:
         """Turn uint8 images (B,3,H,W) into what the encoder expects, float32 of the same shape.
 
-        An encoder of something else than images checks its input in a method `prepare`. Images take the weights' type.
+        An encoder of something else than images checks its input in a method `prepare`. Images take the weights' type,
+        unless autocast chooses one.
         """
         prepare = getattr(self.encoder, "prepare", None)
-        return prepare(images) if prepare else self.spec.normalisation(images).to(self.dtype)
+        if prepare:
+            made: Tensor = prepare(images)
+            return made
+        normalised = self.spec.normalisation(images)
+        return normalised if torch.is_autocast_enabled(images.device.type) else normalised.to(self.dtype)
 
     @property
     def dtype(self) -> torch.dtype:

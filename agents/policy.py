@@ -135,6 +135,7 @@ class NavigationExtractor(BaseFeaturesExtractor):
     def encode(self, rgb: Tensor | None, features: Tensor | None) -> Tensor:
         """Adapted codes of single frames: (n, 3, H, W) images and/or (n, C, h, w) base features to (n, C', h', w')."""
         assert self.adapted is not None
+        # Where SB3 values a state by itself it makes floats of bytes first.
         image = None if rgb is None else rgb.to(torch.uint8)
         codes = self.adapted(image=image, features=None if features is None else features.float())
         return codes if codes.ndim == 4 else codes[..., None, None]
@@ -212,6 +213,12 @@ class NavigationPolicy(MultiInputActorCriticPolicy):
     def extractor(self) -> NavigationExtractor:
         """The one feature extractor that actor and critic share."""
         return cast(NavigationExtractor, self.features_extractor)
+
+    def extract_features(  # type: ignore[override]
+        self, obs: dict[str, Tensor], features_extractor: BaseFeaturesExtractor | None = None
+    ) -> Tensor:
+        """The extractor's output for a batch of observations, which it takes as they are: SB3 makes floats of bytes."""
+        return cast(Tensor, (features_extractor or self.features_extractor)(obs))
 
     def own_state(self) -> dict[str, Tensor]:
         """Parameters and buffers without the frozen base, each once: what a checkpoint holds."""
