@@ -79,7 +79,11 @@ def cli(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]
                 _check_choices(words)
                 if not {"-m", "--multirun"} & set(sys.argv) and not any(a.startswith("-") for a in sys.argv[1:]):
                     compose(name, sys.argv[1:])
-            hydra.main(version_base=None, config_path=str(FOLDER), config_name=name)(task)()
+            with _errors_on_one_line():
+                try:
+                    hydra.main(version_base=None, config_path=str(FOLDER), config_name=name)(task)()
+                except HydraException as error:  # Of --help, which Hydra does not report itself.
+                    raise ConfigError(str(error)) from error
 
         return command
 

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 
 import pytest
 from omegaconf import OmegaConf
 
 from agents.cost_model import Constants, Plan, fit, predict, ring
 from agents.limits import check_limits
-from configs.compose import ConfigError, check_types, compose
+from configs.compose import ConfigError, check_types, cli, compose
 
 RUN = "run=none"
 
@@ -43,6 +44,18 @@ def test_fitting_values_pass_and_numbers_may_be_names() -> None:
     changed = OmegaConf.create({"env": {"agents": "many"}})
     with pytest.raises(ConfigError, match=r"env\.agents=many: this must be a whole number"):
         check_types(changed, cfg)
+
+
+def test_help_that_lacks_a_choice_names_the_choices(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["adapt.train", "--help"])
+    with pytest.raises(SystemExit) as caught:
+        cli("supervised")(lambda cfg: None)()
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: You must specify 'benchmark'")
+    assert "icifar" in error
 
 
 def test_a_value_out_of_range_is_refused() -> None:
