@@ -80,6 +80,16 @@ def share(total: int, what: str) -> int:
     return total // ranks()
 
 
+def refuse_ranks(command: str) -> None:
+    """For commands that work in one process.
+
+    Raises:
+        ValueError: torchrun started several.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError(f"{command} runs in one process; start it without torchrun")
+
+
 # -- joining and leaving --------------------------------------------------------------------------------------------
 
 

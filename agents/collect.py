@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from adapt import Base
+from adapt.distributed import refuse_ranks
 from adapt.run import progress_bar, versions, write_text
 from agents.feature_cache import cached_features
 from agents.frames import ACTION, FORMAT, STEP, FrameStore
@@ -103,6 +104,7 @@ def prepare(cfg: DictConfig, folder: Path, base: Base | None, reads: frozenset[s
 @cli("collect")
 def main(cfg: DictConfig) -> None:
     """Record trajectories into a new folder."""
+    refuse_ranks("agents.collect")
     check_limits(cfg)
     folder = Path(cfg.out)
     if folder.exists():

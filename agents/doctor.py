@@ -89,9 +89,15 @@ def check_embree() -> Finding:
     return Finding(OK, f"Embree (embreex {metadata.version('embreex')}) casts rays")
 
 
+def _installed(package: str) -> bool:
+    """Whether a package can be imported; a folder of its name in the working directory is not one."""
+    found = find_spec(package)
+    return found is not None and found.origin is not None
+
+
 def check_warp() -> Finding:
     """NVIDIA Warp, the embedded simulator's way to render on a GPU."""
-    if find_spec("warp") is None:
+    if not _installed("warp"):
         return Finding(NOTE, "NVIDIA Warp is not installed; scenes are rendered on the CPU", "pip install -e '.[cuda]'")
     return Finding(OK, f"NVIDIA Warp {metadata.version('warp-lang')}")
 
@@ -100,7 +106,7 @@ def check_habitat(needed: bool, simulator: str) -> list[Finding]:
     """Habitat-Lab, habitat-sim and the EGL device that habitat-sim renders on."""
     absent = MISSING if needed else NOTE
     found = []
-    if find_spec("habitat") is None:
+    if not _installed("habitat"):
         fix = "pip install -e '.[habitat]' (Python 3.10 to 3.12; it pins numpy 1.26, so give it its own environment)"
         found.append(Finding(absent, "Habitat-Lab is not installed", fix))
     else:
@@ -132,7 +138,7 @@ def check_env(env: DictConfig) -> list[Finding]:
     """The files that the chosen environment reads."""
     if env.name == "scans":
         return list(_check_scans(env))
-    if env.name == "habitat" and find_spec("habitat") is not None:
+    if env.name == "habitat" and _installed("habitat"):
         settings = Settings.of(OmegaConf.to_container(env, resolve=True), env.split)  # type: ignore[arg-type]
         return list(_check_split(*dataset_paths(settings)))
     return []

@@ -13,6 +13,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError
 
+from adapt.distributed import refuse_ranks
 from adapt.files import write_atomically
 from adapt.run import list_checkpoints, load_checkpoint, load_config, versions, write_text
 from agents.evaluation import Act, expert_actor, policy_actor, random_actor, run_episodes
@@ -130,6 +131,7 @@ def _merged(cfg: DictConfig, changes: dict[Any, Any]) -> DictConfig:
 @cli("evaluate")
 def main(cfg: DictConfig) -> None:
     """Evaluate a run and its reference rows, write records, numbers and the report."""
+    refuse_ranks("agents.evaluate")
     run_path = Path(cfg.run)
     started = time.monotonic()
     trained, policy, vision = load_policy(run_path, cfg.untrained)

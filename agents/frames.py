@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 FORMAT = 1
 ACTION, STEP = "action", "step"
-_OWN = {ACTION: ((), "int8"), STEP: ((), "int16")}
+_OWN = {ACTION: ((), "int8"), STEP: ((), "int32")}
 # Frames nearest to the write head are left alone: their lane may be overwritten while a batch is read.
 MARGIN = 32
 
@@ -30,7 +30,7 @@ class FrameStore:
     Attributes:
         folder: Where the files are.
         arrays: (lanes, length, ...) memory-mapped arrays: the frame data, ``action`` (int8, the expert's) and ``step``
-            (int16, the frame's place in its episode).
+            (int32, the frame's place in its episode).
         written: (1,) int64 memory-mapped count of frames written to every lane since the start.
     """
 

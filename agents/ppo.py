@@ -69,6 +69,14 @@ class _Watch(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         """A rollout has been learned from: log, save."""
+        self._tell()
+        self.rollouts += 1
+
+    def _on_training_end(self) -> None:
+        """So has the last one."""
+        self._tell()
+
+    def _tell(self) -> None:
         if self.rollouts:
             note = ""
             if self.recent:
@@ -85,7 +93,6 @@ class _Watch(BaseCallback):
                 self.logger.dump(self.num_timesteps * distributed.ranks())
             if self.rollouts % self.cfg.save_every == 0:
                 save(self.run, self.model, self.vision.base_sha256)  # type: ignore[arg-type]
-        self.rollouts += 1
 
     def _on_rollout_end(self) -> None:
         if self.vision.adapted is not None:

@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from rooms import scene, wall
 from test_pretrain import SIZE, write
 
+from adapt import distributed
 from adapt.base import random_base
 from adapt.run import list_checkpoints
 from agents.feature_cache import cached_features
@@ -231,3 +232,10 @@ def test_two_ranks_go_on_with_the_run_of_one_process(room: Path, tmp_path: Path)
     assert len(hashes(tmp_path, "agents.train", *words, "algo.steps=512", "resume=true")) == 12
     assert checkpoint(run)["step"] == 512
     assert any(not torch.equal(first["policy"][k], v) for k, v in checkpoint(run)["policy"].items())
+
+
+def test_commands_of_one_process_refuse_several_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed.refuse_ranks("agents.evaluate")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match=r"agents\.evaluate runs in one process; start it without torchrun"):
+        distributed.refuse_ranks("agents.evaluate")
