@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -43,8 +43,9 @@ class Normalisation:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Turn uint8 images (B,C,H,W) into normalised images of the same shape, float32 (or autocast's bfloat16)."""
-        if images.dtype != torch.uint8:
-            raise ValueError(f"images must be uint8 in 0..255, got {images.dtype}; the base normalises them itself")
+        if not isinstance(images, Tensor) or images.dtype != torch.uint8:
+            got = f"{getattr(images, 'dtype', 'a')} {type(images).__name__}"
+            raise ValueError(f"images must be a uint8 tensor in 0..255, got {got}; the base normalises them itself")
         if images.ndim != 4 or images.shape[1] != len(self.mean):
             raise ValueError(f"images must have shape (B,{len(self.mean)},H,W), got {tuple(images.shape)}")
         kind = images.device.type
@@ -147,10 +148,8 @@ class Base(nn.Module):
         An encoder of something else than images checks its input in a method `prepare`. Images take the weights' type,
         unless autocast chooses one.
         """
-        prepare = getattr(self.encoder, "prepare", None)
-        if prepare:
-            made: Tensor = prepare(images)
-            return made
+        if prepare := getattr(self.encoder, "prepare", None):
+            return cast(Tensor, prepare(images))
         normalised = self.spec.normalisation(images)
         return normalised if torch.is_autocast_enabled(images.device.type) else normalised.to(self.dtype)
 
@@ -170,8 +169,7 @@ class Base(nn.Module):
             self.spec = before
 
     def _evaluate(self, images: Tensor) -> Tensor:
-        features: Tensor = self.encoder(self.normalise(images))
-        return features
+        return cast(Tensor, self.encoder(self.normalise(images)))
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute features (B,C,h,w), or (B,C) for encoders that pool, of uint8 images (B,3,H,W)."""
@@ -238,8 +236,7 @@ class Base(nn.Module):
         """A black image, uint8 (1,C,height,width), or what the encoder's own method `example` gives in its place."""
         device = next((p.device for p in self.encoder.parameters()), None)
         if own := getattr(self.encoder, "example", None):
-            tokens: Tensor = own(height, width)
-            return tokens.to(device)
+            return cast(Tensor, own(height, width)).to(device)
         channels = len(self.spec.normalisation.mean)
         return torch.zeros(1, channels, height, width, dtype=torch.uint8, device=device)
 
@@ -264,8 +261,7 @@ class BlackBoxBase(Base):
     """A base that is any function of the image: an oracle, a decision tree. Only fusion methods can adapt it.
 
     Args:
-        function: maps uint8 images (B,3,H,W) to float features (B,C,h,w) or (B,C); no gradient passes
-            through it.
+        function: maps uint8 images (B,3,H,W) to float features (B,C,h,w) or (B,C), without gradients.
         identity: names the function and its version; takes the place of weights in `sha256`.
     """
 
@@ -282,8 +278,7 @@ class BlackBoxBase(Base):
         return hashlib.sha256(f"black box {self._identity}".encode()).hexdigest()
 
     def _evaluate(self, images: Tensor) -> Tensor:
-        features: Tensor = self.encoder(images)
-        return features
+        return cast(Tensor, self.encoder(images))
 
 
 def random_base(encoder: str = "fcn5", seed: int = 42, **kwargs: Any) -> Base:

@@ -26,6 +26,8 @@ from adapt.files import write_atomically
 
 FORMAT_VERSION = 1
 HEADER = "adapter.json"
+TASK_NAME = r"[A-Za-z0-9_-]+"
+DIGITS = 12
 
 
 @dataclass
@@ -41,7 +43,7 @@ class Entry:
 
 def check_task_name(task: str) -> None:
     """Raise a ValueError unless the name can also name a file and a submodule."""
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", task):
+    if not isinstance(task, str) or not re.fullmatch(TASK_NAME, task):
         raise ValueError(f"a task name has letters, digits, '_' and '-' only, got {task!r}")
 
 
@@ -62,7 +64,7 @@ def write(directory: Path, base: str, image_size: int, active: str, entries: Seq
     for entry in entries:
         data = save_tensors({k: t.detach().cpu().contiguous().clone() for k, t in entry.tensors.items()})
         digest = hashlib.sha256(data).hexdigest()
-        file = f"{entry.task}.{digest[:12]}.safetensors"
+        file = f"{entry.task}.{digest[:DIGITS]}.safetensors"
         write_atomically(directory / file, data)
         described = {"task": entry.task, "method": entry.method, "settings": entry.settings}
         tasks.append({**described, "samples_seen": entry.samples_seen, "file": file, "sha256": digest})
@@ -77,7 +79,8 @@ def write(directory: Path, base: str, image_size: int, active: str, entries: Seq
     write_atomically(directory / HEADER, json.dumps(header, indent=2).encode())
     kept = {str(task["file"]) for task in tasks}
     for old in directory.glob("*.safetensors"):
-        if old.name not in kept:
+        # The folder may hold files that are not tasks, such as a base.
+        if old.name not in kept and re.fullmatch(rf"{TASK_NAME}\.[0-9a-f]{{{DIGITS}}}\.safetensors", old.name):
             old.unlink()
 
 

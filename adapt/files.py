@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 from pathlib import Path
 
 from configs.names import nearest
 
 __all__ = ["nearest", "write_atomically"]
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -25,6 +29,8 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        message = f"could not write {path} ({error.strerror}); free some space there, older files are undamaged"
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        advice = "free some space there" if error.errno in FULL else "choose another place"
+        message = f"could not write {path} ({error.strerror}); {advice}, older files are undamaged"
         raise OSError(error.errno, message) from error

@@ -18,8 +18,9 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,13 @@ from adapt.files import nearest
 FOLDER = Path(__file__).parent / "methods"
 Loss = Callable[[Tensor, Tensor], Tensor]
 ConfigT = TypeVar("ConfigT", bound="MethodConfig")
+# By declared type of a setting, what is taken for it, NumPy's numbers too, and its name.
+TYPES: dict[Any, tuple[type, str]] = {
+    bool: (bool, "true or false"),
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+    str: (str, "text"),
+}
 
 
 class NotMergeable(ValueError):
@@ -49,14 +57,15 @@ class MethodConfig:
         """Build from plain values, such as those of a YAML file; lists become tuples.
 
         Raises:
-            ValueError: an unknown setting (the nearest is suggested) or a value out of range.
+            ValueError: an unknown setting (the nearest is suggested), a value of another type or out of range.
         """
         known = [field.name for field in fields(cls)]
         for name in settings:
             if name not in known:
                 choices = ", ".join(known) or "none"
                 raise ValueError(f"unknown setting {name!r}{nearest(name, known)}; this method takes: {choices}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
+        kinds = get_type_hints(cls)
+        return cls(**{name: _value(name, value, kinds[name]) for name, value in settings.items()})
 
     def to_settings(self) -> dict[str, Any]:
         """The settings as plain values for JSON."""
@@ -73,6 +82,19 @@ class MethodConfig:
         if value not in allowed:
             hint = nearest(str(value), allowed)
             raise ValueError(f"{setting} must be one of {', '.join(allowed)}, got {value!r}{hint}")
+
+
+def _value(setting: str, value: Any, kind: Any) -> Any:
+    """The value as the type that the setting is declared with; if that is none of `TYPES`, as it comes."""
+    if kind in TYPES:
+        accepted, words = TYPES[kind]
+        if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+            raise ValueError(f"{setting} must be {words}, got {value!r}")
+        return kind(value)
+    if isinstance(value, list | tuple):
+        item = get_args(kind)[0] if get_origin(kind) is tuple else None
+        return tuple(_value(setting, one, item) for one in value)
+    return value
 
 
 class Method(nn.Module):
@@ -138,6 +160,21 @@ class Method(nn.Module):
         """
         raise NotImplementedError
 
+    def check_features(self, image: Tensor, features: Tensor) -> None:
+        """Refuse features (B,C,h,w) or (B,C) that are not those of images (B,3,H,W) of the method's size.
+
+        Where they are merged with others, some of another shape would be broadcast without a word.
+
+        Raises:
+            ValueError: the number of images or the shape per image differs.
+        """
+        shape = self.base.feature_shape(self.image_size)
+        if tuple(features.shape) != (len(image), *shape):
+            raise ValueError(
+                f"{self.name()} was made for images of {self.image_size} pixels with features {shape} each; "
+                f"got images {tuple(image.shape)} and features {tuple(features.shape)}"
+            )
+
     def trainable(self) -> list[nn.Parameter]:
         """The parameters that training may change, to be handed to the optimiser."""
         return [p for p in self.parameters() if p.requires_grad]
@@ -167,7 +204,7 @@ class Method(nn.Module):
         Raises:
             NotMergeable: the method has no such form.
         """
-        raise NotMergeable(f"{self.name()} cannot be merged into one network")
+        raise NotMergeable(f"{self.name()} cannot be merged into one network: what it adds runs beside the base")
 
     def pack(self) -> dict[str, Tensor]:
         """What is stored for the task, in its compact form; `unpack` reads it.
@@ -199,7 +236,7 @@ def get_method(name: str) -> type[Method]:
     """
     known = list_methods()
     if name not in known:
-        raise ValueError(f"unknown method {name!r}{nearest(name, known)}; choose from {', '.join(known)}")
+        raise ValueError(f"unknown method {name!r}{nearest(str(name), known)}; choose from {', '.join(known)}")
     module = importlib.import_module(f"adapt.methods.{name}")
     found = [
         item

@@ -37,6 +37,9 @@ class Adapted(nn.Module):
 
     def __init__(self, base: Base, image_size: int) -> None:
         super().__init__()
+        _check_base(base)
+        if not isinstance(image_size, int) or image_size < 1:
+            raise ValueError(f"image_size must be a positive whole number of pixels, got {image_size!r}")
         self.base = base
         self.image_size = image_size
         self.methods = nn.ModuleDict()
@@ -56,6 +59,8 @@ class Adapted(nn.Module):
             ValueError: there is no such task; the nearest is suggested.
         """
         name = self.active if task is None else task
+        if not self.tasks:
+            raise ValueError("there is no task yet; add one by add(task, method)")
         if name not in self.methods:
             raise ValueError(f"no task {name!r}{nearest(name, self.tasks)}; there are: {', '.join(self.tasks)}")
         return cast(Method, self.methods[name])
@@ -78,10 +83,14 @@ class Adapted(nn.Module):
         checkpoint.check_task_name(task)
         if task in self.methods:
             raise ValueError(f"there is already a task {task!r}; give the new one another name")
+        if hasattr(self.methods, task):
+            raise ValueError(f"{task!r} is a name that torch's ModuleDict uses itself; call the task otherwise")
         kind = get_method(method)
         earlier = [m for m in self.methods.values() if isinstance(m, kind)]
         built = kind(self.base, kind.Config.from_settings(settings), self.image_size, earlier)
         device = next((p.device for p in self.base.parameters()), None)
+        if self.base.dtype != torch.float32:
+            built = built.to(self.base.dtype)
         self.methods[task] = built.to(device) if device is not None else built
         self.active = task
         return self
@@ -284,6 +293,11 @@ def wrap(base: Base, method: str, task: str = "task", image_size: int = 64, **se
     return Adapted(base, image_size).add(task, method, **settings)
 
 
+def _check_base(base: object) -> None:
+    if not isinstance(base, Base):
+        raise ValueError(f"the base must be of the class adapt.Base, got {type(base).__name__}; use load_base or Base")
+
+
 def load(base: Base, directory: str | Path) -> Adapted:
     """Read the tasks that `Adapted.save` wrote.
 
@@ -296,6 +310,7 @@ def load(base: Base, directory: str | Path) -> Adapted:
         ValueError: another base, an unknown format, or tensors that are missing, unexpected or of another
             shape.
     """
+    _check_base(base)
     header, entries = checkpoint.read(Path(directory), base.sha256)
     adapted = Adapted(base, int(header["image_size"]))
     for entry in entries:

@@ -67,8 +67,7 @@ def place(base: Base, names: Sequence[str], placement: str, image_size: int) -> 
 def _heights(base: Base, names: Sequence[str], image_size: int) -> dict[str, int]:
     """Height of each layer's output, pixels."""
     heights: dict[str, int] = {}
-    device = next(base.encoder.parameters()).device
-    image = torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8, device=device)
+    image = base.example(image_size, image_size)
     handles = [base.encoder.get_submodule(name).register_forward_hook(partial(_note, heights, name)) for name in names]
     try:
         with torch.no_grad():

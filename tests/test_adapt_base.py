@@ -11,7 +11,7 @@ import torch
 from tiny_networks import SIZE, make_base, make_images
 from torch import nn
 
-from adapt import Base, BlackBoxBase, Incompatible, load_base, save_base, wrap
+from adapt import Base, BlackBoxBase, Incompatible, load, load_base, save_base, wrap
 from adapt.base import BaseSpec, Normalisation, random_base
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,6 +24,8 @@ def test_normalisation_is_the_closed_form_and_refuses_other_inputs() -> None:
     assert shifted(image).flatten().tolist() == pytest.approx([-0.2, 0.0, 7.0])
     with pytest.raises(ValueError, match="uint8"):
         Normalisation()(image.float())
+    with pytest.raises(ValueError, match=r"uint8 tensor .* got uint8 ndarray"):
+        Normalisation()(image.numpy())
     with pytest.raises(ValueError, match=r"\(B,3,H,W\)"):
         Normalisation()(image[0])
 
@@ -112,6 +114,17 @@ def test_black_box_takes_fusion_methods_and_refuses_weight_deltas() -> None:
             wrap(base, method, image_size=SIZE)
     with pytest.raises(Incompatible, match="black box"):
         wrap(base, "side_tuning", image_size=SIZE, side="base")
+
+
+def test_wrong_bases_and_image_sizes_say_what_to_give(tmp_path: Path) -> None:
+    for wrong in (nn.Conv2d(3, 8, 3), "curvature"):
+        with pytest.raises(ValueError, match=f"got {type(wrong).__name__}; use load_base"):
+            wrap(wrong, "features")
+        with pytest.raises(ValueError, match="use load_base"):
+            load(wrong, tmp_path)
+    for size in (0, "64", (64, 64)):
+        with pytest.raises(ValueError, match="image_size must be a positive whole number"):
+            wrap(make_base("conv"), "features", image_size=size)
 
 
 def test_importing_changes_nothing_and_needs_no_network_library() -> None:

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_networks import SIZE, make_base, make_images
 
-from adapt import load, wrap
+from adapt import Adapted, load, wrap
 
 
 def test_several_tasks_with_several_methods_come_back(tmp_path: Path) -> None:
@@ -36,6 +36,24 @@ def test_saving_again_replaces_and_leaves_no_litter(tmp_path: Path) -> None:
     wrap(base, "scratch", "b", SIZE, seed=4).save(tmp_path)
     assert load(base, tmp_path).tasks == ["b"]
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_saving_keeps_what_others_put_into_the_folder(tmp_path: Path) -> None:
+    others = [tmp_path / name for name in ("base.safetensors", "heads.v2.safetensors", "a.txt")]
+    for file in others:
+        file.write_text("mine")
+    adapted = wrap(make_base("conv"), "lora", "a", SIZE)
+    adapted.save(tmp_path)
+    adapted.add("b", "features").save(tmp_path)
+    assert all(file.read_text() == "mine" for file in others)
+    assert len(list(tmp_path.iterdir())) == len(others) + 3
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    adapted = wrap(make_base("conv"), "features", "a", SIZE)
+    with pytest.raises(OSError, match=r"could not write .*taken/a\..* choose another place"):
+        adapted.save(tmp_path / "taken")
 
 
 def test_another_base_is_refused_and_both_are_named(tmp_path: Path) -> None:
@@ -86,9 +104,14 @@ def test_unreadable_folders_say_what_to_do(tmp_path: Path) -> None:
 
 def test_task_names_and_missing_inputs() -> None:
     base = make_base("conv")
-    for name in ("a.b", "../a", ""):
+    for name in ("a.b", "../a", "", 3):
         with pytest.raises(ValueError, match="letters, digits"):
             wrap(base, "features", name, SIZE)
+    for name in ("train", "keys", "type"):
+        with pytest.raises(ValueError, match=f"'{name}' is a name that"):
+            wrap(base, "features", name, SIZE)
+    with pytest.raises(ValueError, match="there is no task yet"):
+        Adapted(base, SIZE)(make_images())
     adapted = wrap(base, "side_tuning", "first", SIZE)
     with pytest.raises(ValueError, match="already a task"):
         adapted.add("first", "features")

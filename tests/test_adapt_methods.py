@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -202,6 +203,24 @@ def test_yaml_holds_the_settings_and_their_defaults(method: str) -> None:
     config = get_method(method).Config
     assert set(settings) == {field.name for field in fields(config)}
     assert config.from_settings(settings) == config()
+
+
+def test_settings_of_another_type_are_refused_and_whole_numbers_are_numbers() -> None:
+    base = make_base("conv")
+    for method, settings, message in (
+        ("lora", {"rank": "8"}, "rank must be a whole number, got '8'"),
+        ("lora", {"rank": 2.5}, "rank must be a whole number, got 2.5"),
+        ("lora", {"rank": True}, "rank must be a whole number, got True"),
+        ("lora", {"norm": None}, "norm must be text, got None"),
+        ("side_tuning", {"dense": "no"}, "dense must be true or false, got 'no'"),
+        ("side_tuning", {"alpha": "0.5"}, "alpha must be a number, got '0.5'"),
+        ("wtpb", {"k": [1, 0, 0, "a"]}, "k must be a number, got 'a'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            wrap(base, method, image_size=SIZE, **settings)
+    adapted = wrap(base, "wtpb", image_size=SIZE, k=[1, 0, 0, 0]).eval()
+    assert torch.equal(adapted(make_images()), base(make_images()))
+    assert wrap(base, "lora", image_size=SIZE, rank=np.int64(2)).method().config.to_settings()["rank"] == 2
 
 
 def test_registry_is_the_folder_and_suggests() -> None:

@@ -279,6 +279,16 @@ def test_packnet_tasks_never_disturb_earlier_ones_and_are_stored_in_few_bits(tmp
     assert all(isinstance(again.method(task), PackNet) for task in outputs)
 
 
+def test_packnet_refuses_a_task_for_which_no_weights_are_left(tmp_path: Path) -> None:
+    adapted = wrap(make_base("conv"), "packnet", "a", SIZE).add("b", "packnet", prune=0.0)
+    for _ in range(2):
+        with pytest.raises(Incompatible, match="no free weights left"):
+            adapted.add("c", "packnet")
+    wanted = output(adapted.eval(), "b")
+    adapted.save(tmp_path)
+    assert torch.equal(output(load(make_base("conv"), tmp_path).eval(), "b"), wanted)
+
+
 def test_packnet_frees_exactly_the_share_of_smallest_weights_also_among_equals() -> None:
     values = torch.tensor([0.5, -0.1, 0.2, -0.2, 0.2, 3.0, 0.0, -1.0])
     for count, wanted in ((0, set()), (1, {6}), (2, {1, 6}), (4, {1, 2, 3, 6}), (8, set(range(8)))):

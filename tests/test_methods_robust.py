@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from training import LABELS, output, residual_base, task_loss
 
 from adapt import Adapted, Base, Incompatible, list_methods, wrap
+from adapt.base import BaseSpec, Normalisation
 
 SHARED = ("adashare", "ewc", "packnet", "psp")
 INDEPENDENT = [m for m in list_methods() if m not in (*SHARED, "progressive", "features")]
@@ -52,6 +53,31 @@ def test_copies_are_independent_and_other_number_types_compute_nearly_the_same(m
     if method != "spottune":  # whose decisions may flip
         assert torch.allclose(evaluate(half), before, atol=0.1)
     assert torch.allclose(evaluate(copy.deepcopy(adapted).to(memory_format=torch.channels_last)), before, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", list_methods())
+def test_tasks_take_the_number_type_of_a_converted_base(method: str) -> None:
+    base = (residual_base() if method in ("adashare", "spottune") else make_base("conv")).bfloat16()
+    adapted = wrap(base, method, "a", SIZE, **({"width": 0.1} if method == "spottune" else {}))
+    assert {p.dtype for p in adapted.trainable()} <= {torch.bfloat16}
+    assert evaluate(adapted).dtype == torch.float32
+
+
+@pytest.mark.parametrize("method", ["side_tuning", "progressive"])
+def test_features_of_other_images_are_not_broadcast(method: str) -> None:
+    adapted = adapted_by(method)
+    features, layers = adapted.base.layers(make_images())
+    for wrong in (features[:1], features[:, :1], features.mean((2, 3)), adapted.base(make_images()[:, :, ::2, ::2])):
+        with pytest.raises(ValueError, match=r"made for images of 32 pixels with features \(8, 8, 8\)"):
+            adapted(make_images(), wrong, layers)
+    with pytest.raises(ValueError, match=r"got images \(6, 3, 16, 16\)"):
+        adapted(make_images()[:, :, ::2, ::2])
+
+
+def test_adapters_are_placed_by_depth_on_a_base_of_one_channel() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 2, 1))
+    base = Base(network, BaseSpec(normalisation=Normalisation((0.5,), (0.5,))))
+    assert list(wrap(base, "residual_adapter", "a", SIZE, placement="late").method().deltas) == ["1"]
 
 
 def test_converting_a_base_changes_what_it_is() -> None:

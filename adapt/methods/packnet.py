@@ -18,7 +18,7 @@ from adapt.base import Base
 from adapt.binary import pack_levels, unpack_levels
 from adapt.deltas import Delta, DeltaConfig, DeltaMethod, Layer
 from adapt.kept import Kept
-from adapt.method import Loss, Method
+from adapt.method import Incompatible, Loss, Method
 
 FREE, BASE, FIRST = 0, 1, 2
 
@@ -161,6 +161,7 @@ class PackNet(DeltaMethod):
         self._before = [m for m in earlier if isinstance(m, PackNet)]
         if self._before:
             self._before[-1].prune()
+            self._before[-1].check_room()
         super().__init__(base, config, image_size, earlier)
         self.register_buffer("pruned", torch.zeros((), dtype=torch.uint8))
 
@@ -172,6 +173,13 @@ class PackNet(DeltaMethod):
 
     def _owned(self) -> dict[str, Owned]:
         return {key: delta for key, delta in self.deltas.items() if isinstance(delta, Owned)}
+
+    def check_room(self) -> None:
+        """Raise `Incompatible` unless a next task would have weights: free ones, or its own while it is loaded."""
+        for owned in self._owned().values():
+            if ((owned.owner == FREE) | (owned.owner == FIRST + len(owned.family))).any():
+                return
+        raise Incompatible("packnet has no free weights left for another task; give the tasks before a prune above 0")
 
     def prune(self) -> None:
         """Free the smallest of the task's weights; nothing the second time."""

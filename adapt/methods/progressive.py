@@ -245,6 +245,7 @@ class Progressive(Method):
         """Run the side networks of earlier tasks and this one on uint8 images (B,3,H,W), then merge."""
         assert image is not None
         assert features is not None
+        self.check_features(image, features)
         assert layers is not None
         x = self.base.normalise(image)
         chain: list[dict[str, Tensor]] = []

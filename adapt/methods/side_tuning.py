@@ -126,7 +126,7 @@ class SideTuning(Method):
             lower_energy(side)
         if config.init.endswith(WEIGHTS):
             self._copy_student(side)
-        return side.requires_grad_().train()
+        return side.requires_grad_().to(self.base.dtype).train()
 
     def _side_settings(self) -> dict[str, Any]:
         """The FCNs take the base's number of channels and a width; other encoders are what they are."""
@@ -184,6 +184,7 @@ class SideTuning(Method):
         """Merge the base's features (B,C,h,w) or (B,C) with the side's of uint8 images (B,3,H,W)."""
         assert image is not None
         assert features is not None
+        self.check_features(image, features)
         side = self.side_features(image)
         if self.merge_operator is None:
             merged = blend(self.config.k / (self.config.k + self.samples_seen), features, side)
