@@ -19,7 +19,7 @@ from adapt.supervised import protocols
 from adapt.supervised.learner import Learner, Plan, knows_earlier
 from adapt.supervised.optimisation import OptimiserConfig, TrainingConfig
 from adapt.supervised.protocols import Session, run_protocol, trained_alone
-from adapt.supervised.report import Finished, ranks
+from adapt.supervised.report import Finished, curves, ranks
 from adapt.train import main, train
 from configs.compose import compose
 
@@ -347,6 +347,14 @@ def test_a_protocol_is_compared_with_its_own_published_rows() -> None:
     kinds = {"benchmark": "domainnet", "method": "taps"}
     published = {protocol: finished("a", protocol=protocol, **kinds).published for protocol in ("joint", "sequential")}
     assert published == {"joint": {"accuracy": 0.6688}, "sequential": {"accuracy": 0.6651}}
+
+
+@pytest.mark.parametrize(("rigidity", "panels"), [(None, 1), (0.5, 2)])
+def test_rigidity_is_drawn_only_where_it_was_measured(rigidity: float | None, panels: int) -> None:
+    per_task: dict[str, dict[str, float]] = {"a": {"rigidity": 0.0}, "b": {}}
+    matrix = {"loss": [[1.0, None], [1.5, 2.0]]}
+    run = finished("a", matrix=matrix, per_task=per_task, rigidity=rigidity, tasks=["a", "b"])
+    assert len(curves([run]).axes) == panels
 
 
 def test_every_protocol_is_documented() -> None:

@@ -115,8 +115,8 @@ def write_report(path: Path) -> Path:
         )
     document.table(["task", *scores, "published"], rows)
     if len(result["matrix"]["loss"]) > 1:
-        text = "Growth of a task's test loss after its own training (left); log of its loss over its loss when first."
-        document.figure("report", curves([run]), text)
+        text = "Growth of a task's test loss after its own training"
+        document.figure("report", curves([run]), _both(text, "log of its loss over its loss when first", [run]))
     return document.write(path, "report")
 
 
@@ -149,9 +149,8 @@ def compare(runs: Sequence[Finished], out: Path, x: str | None = None) -> Path:
     document = Document(f"{runs[0].result['benchmark']}: {len(runs)} runs")
     _table(document, runs)
     if all(len(run.result["matrix"]["loss"]) > 1 for run in runs):
-        text = (
-            "Mean growth of the test loss of finished tasks (left), and log of loss in sequence over loss when first."
-        )
+        text = "Mean growth of the test loss of finished tasks"
+        text = _both(text, "log of loss in sequence over loss when first", runs)
         document.figure("comparison", curves(runs), text)
     if x is not None:
         document.figure("sweep", sweep(runs, x), f"{runs[0].score} against {x}")
@@ -221,10 +220,22 @@ def _relevance(document: Document, runs: Sequence[Finished]) -> None:
             document.paragraph(f"Rank correlation of the two (Spearman): {rho:+.2f}.")
 
 
+def _rigidity_known(runs: Sequence[Finished]) -> bool:
+    """Whether any of the runs has trained its tasks first, too."""
+    return any(run.result.get("rigidity") is not None for run in runs)
+
+
+def _both(left: str, right: str, runs: Sequence[Finished]) -> str:
+    """What `curves` shows, in words."""
+    return f"{left} (left); {right} (right)." if _rigidity_known(runs) else f"{left}."
+
+
 def curves(runs: Sequence[Finished]) -> Figure:
-    """Forgetting and rigidity against the number of tasks learned, as Figures 5 and 6 of Side-Tuning."""
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    """Forgetting, and rigidity where it was measured, against the tasks learned: Figures 5 and 6 of Side-Tuning."""
+    panels = 2 if _rigidity_known(runs) else 1
+    figure = Figure(figsize=(5.5 * panels, 3.6), layout="constrained")
+    axes = [*figure.subplots(1, panels, squeeze=False)[0]]
+    left = axes[0]
     for run in runs:
         growth = run.matrix("loss")
         growth = growth - np.diag(growth) if growth.shape[0] == growth.shape[1] else growth - growth[0]
@@ -235,10 +246,12 @@ def curves(runs: Sequence[Finished]) -> Figure:
         old = [mean([v for v in growth[i, :i] if not math.isnan(v)]) for i in range(len(growth))]
         left.plot(steps, [0.0, *old[1:]], label=run.name, marker="o", markersize=3)
         ratios = [run.result["per_task"][task].get("rigidity", math.nan) for task in run.result["tasks"]]
-        right.plot(steps, ratios[: len(steps)], label=run.name, marker="o", markersize=3)
+        for axis in axes[1:]:
+            axis.plot(steps, ratios[: len(steps)], label=run.name, marker="o", markersize=3)
     left.set(xlabel="tasks learned", ylabel="growth of loss")
-    right.set(xlabel="position in the sequence", ylabel="rigidity")
-    for axis in (left, right):
+    for axis in axes[1:]:
+        axis.set(xlabel="position in the sequence", ylabel="rigidity")
+    for axis in axes:
         axis.axhline(0, color="black", linewidth=0.6)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.legend(fontsize=8)
