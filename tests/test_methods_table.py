@@ -8,12 +8,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+import adapt
 from adapt import bench, list_methods
-from adapt.base import IMAGENET
+from adapt.base import IMAGENET, random_base
 from adapt.methods.__main__ import main
 from adapt.methods_table import BACKBONES, as_markdown, describe, label, make_backbone, records
 from adapt.methods_train import Task, omniglot, results, train
@@ -122,6 +124,28 @@ def test_every_method_trains_above_chance(shared: Path, method: str) -> None:
     base = released_base(shared / "weights" / "resnet44-cifar.pth", "resnet44", IMAGENET)
     (row,) = results(base, omniglot(shared / "data" / "omniglot_small.npz"), [method])
     assert row["accuracy"] > 2 * row["chance"]
+
+
+@pytest.mark.parametrize("method", ["ba2", "ewc", "packnet", "residual_adapter", "side_tuning"])
+def test_loops_of_the_docs_run(method: str) -> None:
+    section = DOCS.read_text().split("## Training, switching, folding")[1].split("\n## ")[0]
+    blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    assert len(blocks) == 2
+    base = random_base("fcn5", width=0.25)
+    adapted = wrap(base, method, "first", 64)
+    images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
+    names: dict[str, Any] = {"adapt": adapt, "torch": torch, "nn": torch.nn, "base": base, "adapted": adapted}
+    names["batches"] = [(images, torch.arange(4))] * 2
+    before = [parameter.detach().clone() for parameter in adapted.trainable()]
+    if method == "side_tuning":
+        blocks[0] = blocks[0].split("network =")[0]
+    for block in blocks:
+        exec(block, names)
+    assert not all(map(torch.equal, before, adapted.trainable("first")))
+    assert int(adapted.method("first").samples_seen) == 8
+    assert torch.equal(names["plain"], base(images)) and set(names["outputs"]) == {"first", "second"}
+    if method != "side_tuning":
+        assert torch.allclose(names["network"](images), names["outputs"]["first"], atol=1e-4)
 
 
 @pytest.mark.slow
