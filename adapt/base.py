@@ -378,7 +378,7 @@ def _read_base(path: Path) -> Base:
     try:
         encoder.load_state_dict(_as_float32(tensors))
     except RuntimeError as error:
-        raise ValueError(f"{path} does not hold the weights of {spec.encoder!r}: {error}") from error
+        raise ValueError(f"{path} does not hold weights of {spec.encoder!r}: {' '.join(str(error).split())}") from error
     return Base(encoder, spec)
 
 

@@ -319,8 +319,8 @@ def load(base: Base, directory: str | Path) -> Adapted:
         try:
             method.unpack(entry.tensors)
         except (RuntimeError, KeyError) as error:
-            reason = f"{directory} does not fit task {entry.task!r} ({entry.method}): {error}"
-            raise ValueError(reason) from error
+            said = " ".join(str(error).split())
+            raise ValueError(f"{directory} does not fit task {entry.task!r} ({entry.method}): {said}") from error
         method.samples_seen.fill_(entry.samples_seen)
     adapted.activate(str(header["active"]))
     return adapted
