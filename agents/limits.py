@@ -48,3 +48,6 @@ def check_limits(cfg: DictConfig) -> None:
     floor = OmegaConf.select(cfg, "algo.beta_floor")
     if floor is not None and not (len(floor) == 2 and 0 <= floor[0] <= floor[1] <= 1):
         raise ConfigError(f"algo.beta_floor must be two shares, the lower first, each in [0, 1], got {floor}")
+    size, width = OmegaConf.select(cfg, "env.camera.size"), OmegaConf.select(cfg, "env.camera.width")
+    if OmegaConf.select(cfg, "policy") is not None and not cfg.blind and width not in (None, size):
+        raise ConfigError(f"policies look at square pictures: leave env.camera.width={width} out, or set it to {size}")

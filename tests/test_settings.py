@@ -66,6 +66,7 @@ def test_a_value_out_of_range_is_refused() -> None:
         ("algo.temperature", -1, "algo.temperature must be at least 0, got -1"),
         ("policy.hidden", [], "policy.hidden must name at least one layer"),
         ("algo.beta_floor", [0.7, 0.1], "algo.beta_floor must be two shares, the lower first"),
+        ("env.camera.width", 96, "leave env.camera.width=96 out, or set it to 64"),
         ("algo.learner.learning_rate", math.nan, "algo.learner.learning_rate must be at least 0, got nan"),
     ):
         wrong = cfg.copy()
@@ -75,7 +76,8 @@ def test_a_value_out_of_range_is_refused() -> None:
 
 
 def test_collecting_checks_its_ranges() -> None:
-    check_limits(compose("collect", ["out=none"]))
+    check_limits(compose("collect", ["out=none", "env.camera.width=96"]))
+    check_limits(compose("train", [RUN, "env.camera.width=96", "blind=true"]))
     for words, said in (("env.agents=0", "env.agents must be at least 1"), ("frames=0", "frames must be at least 1")):
         with pytest.raises(ConfigError, match=said):
             check_limits(compose("collect", ["out=none", words]))
