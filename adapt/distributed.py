@@ -80,13 +80,18 @@ def share(total: int, what: str) -> int:
     return total // ranks()
 
 
+def _started() -> int:
+    """How many processes torchrun started, whether or not they have joined; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def refuse_ranks(command: str) -> None:
     """For commands that work in one process.
 
     Raises:
         ValueError: torchrun started several.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if _started() > 1:
         raise ValueError(f"{command} runs in one process; start it without torchrun")
 
 
@@ -103,7 +108,7 @@ def joined(device: str) -> Iterator[None]:
     Raises:
         RankFailed: On the one rank that tells what went wrong; the others exit with code 2 and say nothing.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if _started() == 1:
         yield
         return
     _join(device)

@@ -6,6 +6,7 @@ import copy
 import re
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,7 @@ class TaskonomyViews:
         self.size = size or len(_read(self._files[0]["rgb"], "rgb", None))
         self._kept: dict[str, NDArray[np.generic]] = {}
         self._known = np.zeros(len(self._files), bool)
-        first = self._read_view(0)
+        first = self._read_view(0, self.domains)
         if sum(array.nbytes for array in first.values()) * len(self._files) <= MEMORY_LIMIT:
             for domain, array in first.items():
                 self._kept[domain] = np.empty((len(self._files), *array.shape), array.dtype)
@@ -100,21 +101,20 @@ class TaskonomyViews:
         indices, chosen = np.asarray(indices), self.domains if domains is None else domains
         if not self._kept:
             with ThreadPoolExecutor(READERS) as pool:
-                views = list(pool.map(lambda index: self._read_view(index, chosen), indices))
+                views = list(pool.map(self._read_view, indices, repeat(chosen)))
             return {d: _tensor(np.stack([view[d] for view in views])) for d in chosen}
         missing = indices[~self._known[indices]]
         if len(missing):
             with ThreadPoolExecutor(READERS) as pool:
-                for index, view in zip(missing, pool.map(self._read_view, missing), strict=True):
+                for index, view in zip(missing, pool.map(self._read_view, missing, repeat(self.domains)), strict=True):
                     for domain, array in view.items():
                         self._kept[domain][index] = array
             self._known[missing] = True
         return {d: _tensor(self._kept[d][indices]) for d in chosen}
 
-    def _read_view(self, index: int, domains: Sequence[str] | None = None) -> dict[str, NDArray[np.generic]]:
+    def _read_view(self, index: int, domains: Sequence[str]) -> dict[str, NDArray[np.generic]]:
         files = self._files[index]
-        chosen = self.domains if domains is None else domains
-        return {d: _read(files[d], d, None if d in VECTORS else self.size) for d in chosen}
+        return {d: _read(files[d], d, None if d in VECTORS else self.size) for d in domains}
 
 
 def _index(root: Path, domains: Sequence[str]) -> list[dict[str, Path]]:

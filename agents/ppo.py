@@ -69,30 +69,30 @@ class _Watch(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         """A rollout has been learned from: log, save."""
-        self._tell()
+        if self.rollouts:
+            self._log()
+            if self.rollouts % self.cfg.save_every == 0:
+                save(self.run, self.model, self.vision.base_sha256)  # type: ignore[arg-type]
         self.rollouts += 1
 
     def _on_training_end(self) -> None:
-        """So has the last one."""
-        self._tell()
+        """So has the last one; who began the training saves it."""
+        self._log()
 
-    def _tell(self) -> None:
-        if self.rollouts:
-            note = ""
-            if self.recent:
-                means = {key: float(np.mean([r[key] for r in self.recent])) for key in REPORTED}
-                for key, value in means.items():
-                    self.logger.record(f"train/{key}", value)
-                note = f"success {means['success']:.3f}, SPL {means['spl']:.3f}"
-            self.bar.update(self.task, completed=self.num_timesteps * distributed.ranks(), note=note)
-            if self.rollouts % (self.cfg.log_every * self.cfg.validation.every) == 0:
-                assert isinstance(self.model.policy, NavigationPolicy)
-                for key, value in self.validation(self.model.policy, self.vision).items():
-                    self.logger.record(key, value)
-            if self.rollouts % self.cfg.log_every == 0:
-                self.logger.dump(self.num_timesteps * distributed.ranks())
-            if self.rollouts % self.cfg.save_every == 0:
-                save(self.run, self.model, self.vision.base_sha256)  # type: ignore[arg-type]
+    def _log(self) -> None:
+        note = ""
+        if self.recent:
+            means = {key: float(np.mean([r[key] for r in self.recent])) for key in REPORTED}
+            for key, value in means.items():
+                self.logger.record(f"train/{key}", value)
+            note = f"success {means['success']:.3f}, SPL {means['spl']:.3f}"
+        self.bar.update(self.task, completed=self.num_timesteps * distributed.ranks(), note=note)
+        if self.rollouts % (self.cfg.log_every * self.cfg.validation.every) == 0:
+            assert isinstance(self.model.policy, NavigationPolicy)
+            for key, value in self.validation(self.model.policy, self.vision).items():
+                self.logger.record(key, value)
+        if self.rollouts % self.cfg.log_every == 0:
+            self.logger.dump(self.num_timesteps * distributed.ranks())
 
     def _on_rollout_end(self) -> None:
         if self.vision.adapted is not None:

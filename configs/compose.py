@@ -79,11 +79,8 @@ def cli(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]
                 _check_choices(words)
                 if not {"-m", "--multirun"} & set(sys.argv) and not any(a.startswith("-") for a in sys.argv[1:]):
                     compose(name, sys.argv[1:])
-            with _errors_on_one_line():
-                try:
-                    hydra.main(version_base=None, config_path=str(FOLDER), config_name=name)(task)()
-                except HydraException as error:  # Of --help, which Hydra does not report itself.
-                    raise ConfigError(str(error)) from error
+            with _errors_on_one_line():  # of --help: all others Hydra or `task` reports
+                hydra.main(version_base=None, config_path=str(FOLDER), config_name=name)(task)()
 
         return command
 
@@ -97,7 +94,9 @@ class _errors_on_one_line:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, ValueError | OSError | LookupError | ImportError | OmegaConfBaseException):
+        if isinstance(
+            error, ValueError | OSError | LookupError | ImportError | OmegaConfBaseException | HydraException
+        ):
             # A message may end with an expected folder tree, which only its lines make readable.
             keep_lines = getattr(error, "keep_lines", False)
             sys.stderr.write(f"error: {error if keep_lines else ' '.join(str(error).split())}\n")

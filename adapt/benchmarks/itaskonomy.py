@@ -22,20 +22,6 @@ from adapt.datasets.taskonomy import CURVATURE_CHANNELS
 from adapt.scores import wanted_domains
 from adapt.tasks import signed
 
-PAPER = (
-    "curvature",
-    "segment_semantic",
-    "reshading",
-    "keypoints3d",
-    "keypoints2d",
-    "edge_texture",
-    "edge_occlusion",
-    "depth_zbuffer",
-    "depth_euclidean",
-    "normal",
-    "class_object",
-    "autoencoding",
-)
 _INDEXED = (
     "normal",
     "autoencoding",
@@ -50,6 +36,7 @@ _INDEXED = (
     "segment_semantic",
     "class_object",
 )
+PAPER = tuple(_INDEXED[i] for i in (9, 10, 2, 3, 4, 5, 6, 7, 8, 0, 11, 1))
 ORDERS: dict[str, tuple[str, ...]] = {
     "paper": PAPER,
     "cls_first": tuple(_INDEXED[i] for i in (11, 7, 0, 2, 8, 9, 5, 10, 4, 1, 3, 6)),
@@ -139,7 +126,7 @@ class ITaskonomy(TaskonomyBenchmark):
         labels = self.config.base == "curvature_labels"
         domains = wanted_domains([*names, "curvature"] if labels else names)
         train, test = self.views(data, domains)
-        return [self.task(name, train, test, labels) for name in names]
+        return self.tasks_on(names, train, test, labels)
 
     def prepare(self, base: Base) -> Base:
         """The configured base, or labels of curvature in its place."""

@@ -123,16 +123,24 @@ class TaskonomyBenchmark(Benchmark):
             named = "" if buildings is None else f" in the chosen buildings ({', '.join(list(buildings)[:3])}, ...)"
             raise self.absent(root, f"has no view with all of {', '.join(domains)}{named}") from error
 
-    def task(self, name: str, train: TaskonomyViews, test: TaskonomyViews, curvature: bool = False) -> TaskData:
-        """A task with its masked loss, which is also its score; `curvature` as `LabelledViews` takes it."""
-        job = find_task(name)
-        parts = [LabelledViews(views, job.domains(), curvature) for views in (train, test)]
-        kind = {"segmentation": "segmentation", "classification": "classes"}.get(job.kind, "dense")
-        loss = partial(job.loss, scaling=SCALING)
-        identity = f"{parts[0].identity} {parts[1].identity}"
-        return TaskData(
-            name, parts[0], parts[1], job.channels, loss, LossOnly, "loss", False, kind=kind, identity=identity
-        )
+    def tasks_on(
+        self, names: Sequence[str], train: TaskonomyViews, test: TaskonomyViews, curvature: bool = False
+    ) -> list[TaskData]:
+        """Tasks with their masked losses, which are also their scores; `curvature` as `LabelledViews` takes it."""
+        # Looking at every file takes its time, and the inputs of all tasks are the same.
+        identity = " ".join(LabelledViews(views, (), curvature).identity for views in (train, test))
+        made = []
+        for name in names:
+            job = find_task(name)
+            learned, tested = (LabelledViews(views, job.domains(), curvature) for views in (train, test))
+            kind = {"segmentation": "segmentation", "classification": "classes"}.get(job.kind, "dense")
+            loss = partial(job.loss, scaling=SCALING)
+            made.append(
+                TaskData(
+                    name, learned, tested, job.channels, loss, LossOnly, "loss", False, kind=kind, identity=identity
+                )
+            )
+        return made
 
     def readout(self, shape: tuple[int, ...], task: TaskData) -> nn.Module:
         """Standardisation in 8 groups where channels divide into them, the transfer network and a decoder, all of it

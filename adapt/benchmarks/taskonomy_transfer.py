@@ -80,7 +80,7 @@ class TaskonomyTransfer(TaskonomyBenchmark):
         train, test = self.views(data, wanted_domains(self.config.targets))
         if self.config.amount == "few":
             train = train.sample(self.config.few, self.config.seed)
-        return [self._classes(self.task(name, train, test)) for name in self.config.targets]
+        return [self._classes(task) for task in self.tasks_on(self.config.targets, train, test)]
 
     def _classes(self, task: TaskData) -> TaskData:
         """A classification learns the most probable class; other tasks stay as they are."""
