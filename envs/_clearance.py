@@ -35,10 +35,14 @@ def _obstacle(
     nx: int,
     height: float,
     climb: float,
+    steps: int,
 ) -> tuple[float, int]:
-    """Nearest wall in column c, or the drop it is, seen from (x, z) on a floor at y: distance (or inf) and site."""
+    """Nearest wall in column c, or the drop it is, seen from (x, z) on a floor at y: distance (or inf) and site.
+
+    The column is `steps` columns away along the axes; each may lead up or down by `climb`, two are asked for at most.
+    """
     for j in range(floor.start[c], floor.start[c + 1]):
-        if abs(floor.height[j] - y) <= 2.0 * climb:
+        if abs(floor.height[j] - y) <= min(steps, 2) * climb + 1e-6:
             return np.inf, 0
     best, site = np.inf, 0
     for k in range(columns.start[c], columns.start[c + 1]):
@@ -62,7 +66,8 @@ def _seed(
     # The grid has a margin of empty columns, so that cutting the window at its border hides no drop.
     for jz in range(max(iz - 2, 0), min(iz + 3, nz)):
         for jx in range(max(ix - 2, 0), min(ix + 3, nx)):
-            gap, found = _obstacle(jz * nx + jx, x, y, z, columns, floor, cell, nx, height, climb)
+            steps = abs(jx - ix) + abs(jz - iz)
+            gap, found = _obstacle(jz * nx + jx, x, y, z, columns, floor, cell, nx, height, climb, steps)
             if gap < best:
                 best, site = gap, found
     return best, site

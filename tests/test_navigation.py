@@ -202,6 +202,24 @@ def test_what_blocks_an_agent(obstacle: Part, passes: bool) -> None:
     assert (sides[0] == sides[1]) == passes
 
 
+@pytest.mark.parametrize("height", [0.15, 0.21, 0.3, 0.39, 0.6])
+@pytest.mark.parametrize("side", [1.0, -1.0])
+def test_a_ledge_higher_than_a_step_is_an_edge_from_below_and_from_above(height: float, side: float) -> None:
+    grid = NavGrid.build(scene([*room(0, 6, 0, 3), box(3.0, 6.0, 0, 3, 0.0, height)]))
+    start = np.array([[3.0 - side, 0.0 if side > 0 else height, 1.5]])
+    position = start
+    for _ in range(8):
+        position, _ = grid.step(position, [-side * math.pi / 2], FORWARD)
+    if height < 0.2:
+        assert position[0, 0] == pytest.approx(3.0 + side)
+    else:
+        # A wall is where it is; a drop begins with the column that lacks the floor.
+        exact = 4e-3 if side > 0 else grid.cell
+        assert side * (3.0 - position[0, 0]) == pytest.approx(RADIUS, abs=exact)
+        assert position[0, 1] == pytest.approx(start[0, 1])
+        assert grid.island(position) == grid.island(start)
+
+
 def storeys(steps: int) -> list[Part]:
     """Two storeys 2.88 m apart; a stair of 16 steps of 0.18 m leads up, of which the first `steps` are built."""
     parts = [floor(0, 8, 0, 3), floor(6.5, 10, 0, 3, 2.88)]
@@ -318,7 +336,7 @@ def test_expert_succeeds_on_nearly_shortest_paths(source: str) -> None:
     success, spl = (np.concatenate(r) for r in zip(*results, strict=True))
     assert len(success) >= 100
     assert success.mean() >= 0.99
-    assert spl.mean() >= 0.97
+    assert spl.mean() >= 0.96
 
 
 def test_expert_actions() -> None:
