@@ -42,7 +42,7 @@ def _obstacle(
     The column is `steps` columns away along the axes; each may lead up or down by `climb`, two are asked for at most.
     """
     for j in range(floor.start[c], floor.start[c + 1]):
-        if abs(floor.height[j] - y) <= min(steps, 2) * climb + 1e-6:
+        if abs(floor.height[j] - y) <= min(steps, 2) * (climb + 1e-4):  # as `_heightfield.link`
             return np.inf, 0
     best, site = np.inf, 0
     for k in range(columns.start[c], columns.start[c + 1]):
