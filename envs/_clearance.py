@@ -39,8 +39,8 @@ def _obstacle(
 ) -> tuple[float, int]:
     """Nearest wall in column c, or the drop it is, seen from (x, z) on a floor at y: distance (or inf) and site.
 
-    The column is `steps` columns away along the axes. A floor there is no drop if it is within one climb, beyond the next
-    column within two: from one column to the next nobody climbs more.
+    The column is `steps` columns away along the axes. Floor there is no drop if it is within one climb, or within two
+    beyond the next column: from one column to the next nobody climbs more than one.
     """
     for j in range(floor.start[c], floor.start[c + 1]):
         if abs(floor.height[j] - y) <= min(steps, 2) * (climb + 1e-4):  # as `_heightfield.link`
