@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from envs._heightfield import Columns, DoubleArray, FloatArray, Floor, IntArray, kernel
+from envs._heightfield import ROUNDING, Columns, DoubleArray, FloatArray, Floor, IntArray, kernel
 
 
 @kernel
@@ -43,7 +43,7 @@ def _obstacle(
     beyond the next column: from one column to the next nobody climbs more than one.
     """
     for j in range(floor.start[c], floor.start[c + 1]):
-        if abs(floor.height[j] - y) <= min(steps, 2) * (climb + 1e-4):  # as `_heightfield.link`
+        if abs(floor.height[j] - y) <= min(steps, 2) * (climb + ROUNDING):
             return np.inf, 0
     best, site = np.inf, 0
     for k in range(columns.start[c], columns.start[c + 1]):

@@ -22,6 +22,8 @@ fused_kernel: Any = njit(cache=True, error_model="numpy", nogil=True, inline="al
 # Directions of the four neighbours in (x, z) cells; direction d and d ^ 1 are opposite.
 STEP_X = np.array([-1, 1, 0, 0], np.int32)
 STEP_Z = np.array([0, 0, -1, 1], np.int32)
+# A step of exactly one climb is one, whichever way its heights were rounded; metres.
+ROUNDING = 1e-4
 
 
 class Columns(NamedTuple):
@@ -236,7 +238,7 @@ def link(start: IntArray, column: IntArray, level: FloatArray, nx: int, nz: int,
             if jx < 0 or jz < 0 or jx >= nx or jz >= nz:
                 continue
             c = jz * nx + jx
-            best = climb + 1e-4
+            best = climb + ROUNDING
             for j in range(start[c], start[c + 1]):
                 gap = abs(level[j] - level[i])
                 if gap <= best:

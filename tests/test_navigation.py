@@ -202,7 +202,7 @@ def test_what_blocks_an_agent(obstacle: Part, passes: bool) -> None:
     assert (sides[0] == sides[1]) == passes
 
 
-@pytest.mark.parametrize("height", [0.15, 0.21, 0.3, 0.39, 0.6])
+@pytest.mark.parametrize("height", [0.15, 0.2, 0.21, 0.3, 0.39, 0.6])
 @pytest.mark.parametrize("side", [1.0, -1.0])
 def test_a_ledge_higher_than_a_step_is_an_edge_from_below_and_from_above(height: float, side: float) -> None:
     grid = NavGrid.build(scene([*room(0, 6, 0, 3), box(3.0, 6.0, 0, 3, 0.0, height)]))
@@ -210,7 +210,7 @@ def test_a_ledge_higher_than_a_step_is_an_edge_from_below_and_from_above(height:
     position = start
     for _ in range(8):
         position, _ = grid.step(position, [-side * math.pi / 2], FORWARD)
-    if height < 0.2:
+    if height <= 0.2:
         assert position[0, 0] == pytest.approx(3.0 + side)
     else:
         # A wall is where it is; a drop begins with the column that lacks the floor.
@@ -324,8 +324,9 @@ def follow(grid: NavGrid, episodes: int, seed: int) -> tuple[np.ndarray, np.ndar
     return success, success * shortest / np.maximum(shortest, walked)
 
 
-@pytest.mark.parametrize("source", ["boxes", "apartment"])
-def test_expert_succeeds_on_nearly_shortest_paths(source: str) -> None:
+# In apartments the mean over 1,000 ways is 0.969, and 0.967 over those of this test.
+@pytest.mark.parametrize(("source", "least"), [("boxes", 0.97), ("apartment", 0.965)])
+def test_expert_succeeds_on_nearly_shortest_paths(source: str, least: float) -> None:
     results = []
     for seed in range(3):
         if source == "boxes":
@@ -336,7 +337,7 @@ def test_expert_succeeds_on_nearly_shortest_paths(source: str) -> None:
     success, spl = (np.concatenate(r) for r in zip(*results, strict=True))
     assert len(success) >= 100
     assert success.mean() >= 0.99
-    assert spl.mean() >= 0.96
+    assert spl.mean() >= least
 
 
 def test_expert_actions() -> None:
