@@ -23,6 +23,10 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+
+# Its functions take the process group as a default argument. Imported later (by an optimiser, through TorchDynamo) they
+# would hold the group until Python is being finalised, where gloo's threads that need Python abort the process.
+import torch.distributed.nn
 from torch import Tensor, nn
 from torch.distributed.distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous

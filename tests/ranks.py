@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import runpy
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -158,11 +159,13 @@ def uneven() -> Outcome:
 def learners(out: Path) -> None:
     """Outcomes of the functions above, and what the ranks say together."""
     with distributed.joined("cpu"):
+        group = weakref.ref(torch.distributed.group.WORLD)
         made = {"imitation": imitation(), "ppo": ppo(), "supervised": supervised(), "uneven": uneven()}
         told = distributed.means({"a": float(distributed.rank()), **({"b": 5.0} if distributed.is_first() else {})})
         equal = {name: len(set(distributed.gathered(distributed.digest(t)))) == 1 for name, t in made.items()}
         if distributed.is_first():
             torch.save({**made, "equal": equal, "means": told, "total": distributed.ranks()}, out)
+    assert group() is None, "its threads would outlive Python"
 
 
 def hashes(out: Path, module: str, words: list[str]) -> None:
