@@ -16,7 +16,7 @@ from omegaconf.errors import ConfigKeyError
 from adapt.distributed import refuse_ranks
 from adapt.files import write_atomically
 from adapt.run import list_checkpoints, load_checkpoint, load_config, versions, write_text
-from agents.evaluation import Act, expert_actor, policy_actor, random_actor, run_episodes
+from agents.evaluation import Act, expert_actor, judged_by_both_views, policy_actor, random_actor, run_episodes
 from agents.limits import check_limits
 from agents.policy import NavigationPolicy
 from agents.report import terminal_table, write_report
@@ -139,6 +139,8 @@ def main(cfg: DictConfig) -> None:
     trained = _merged(trained, {"env": {key: value for key, value in cfg.env.items() if key != "split"}})
     check_limits(trained)
     temperature = trained.evaluation.temperature if cfg.temperature is None else cfg.temperature
+    if cfg.mirror is not None:
+        OmegaConf.update(trained, "evaluation.mirror", cfg.mirror, force_add=True)
     places = make_places(trained.env, cfg.env.split, cfg.seed)
     name = UNTRAINED if cfg.untrained else AGENT
     rows = {name: run_episodes(trained, places, vision, policy_actor(policy, temperature), cfg.seed)}
@@ -152,7 +154,8 @@ def main(cfg: DictConfig) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not cfg.untrained:
         _clear(folder)
-        write_text(folder / "versions.json", json.dumps({**versions(cfg.seed), "temperature": temperature}, indent=1))
+        acting = {"temperature": temperature, "mirror": judged_by_both_views(trained)}
+        write_text(folder / "versions.json", json.dumps({**versions(cfg.seed), **acting}, indent=1))
     for row, records in rows.items():
         _write_records(folder / f"{row}.jsonl", records)
     if not cfg.untrained:

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from adapt import distributed
-from agents.observations import Observations
+from agents.observations import GOAL, Observations
 from agents.policy import FrameStack, NavigationPolicy, sample_actions
 from agents.setup import AnyPlace, Nav, Places, Vision, make_env, make_places
+from envs.vector import swapped_actions
 
 JUDGED = ("success", "spl")  # while training
 # (stacked observations, simulator, one uniform number per agent) -> (N,) action indices
@@ -21,14 +22,26 @@ Act = Callable[[Observations, Nav, NDArray[np.float64]], NDArray[np.int64]]
 
 
 def policy_actor(policy: NavigationPolicy, temperature: float) -> Act:
-    """Sample from the policy at a temperature; 0 takes the likeliest action. Good for one `run_episodes`."""
+    """Sample from the policy at a temperature; 0 takes the likeliest action. Good for one `run_episodes`.
+
+    Where the mirror images of all observations follow them, logits are averaged with those of swapped actions there.
+    """
     stack = FrameStack(policy)
 
     def act(observations: Observations, nav: Nav, noise: NDArray[np.float64]) -> NDArray[np.int64]:
-        probabilities = stack.probabilities(observations, nav.agents.steps, temperature or 1.0)
+        steps, count = nav.agents.steps, len(noise)
+        views = len(observations[GOAL]) // count
+        probabilities = stack.probabilities(observations, np.tile(steps, views), temperature or 1.0)
+        if views == 2:
+            probabilities = np.sqrt(probabilities[:count] * probabilities[count:, swapped_actions(nav.task)])
         return sample_actions(probabilities, noise) if temperature else probabilities.argmax(1)
 
     return act
+
+
+def judged_by_both_views(cfg: DictConfig) -> bool:
+    """Whether decisions are averaged with those in the mirror image: not in Habitat, where no agent was mirrored."""
+    return bool(OmegaConf.select(cfg, "evaluation.mirror", default=False)) and cfg.env.name != "habitat"
 
 
 def random_actor(observations: Observations, nav: Nav, noise: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -69,7 +82,7 @@ def run_episodes(
         One record per episode (`PointNav.step`), in the order of `places`.
     """
     total = sum(len(place.episodes) for place in places)
-    env, simulator = make_env(cfg, places, vision, min(cfg.env.agents, total), None)
+    env, simulator = make_env(cfg, places, vision, min(cfg.env.agents, total), None, both=judged_by_both_views(cfg))
     nav = simulator.nav
     observations: Observations = env.reset()  # type: ignore[assignment]
     noise = [_noise(nav, n, seed) for n in range(env.num_envs)]

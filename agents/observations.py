@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env.stacked_observations import StackedObserva
 from torch import Tensor
 
 from adapt import Base
+from envs.vector import reflect
 
 GOAL = "pointgoal_with_gps_compass"
 RGB, MAP = "rgb", "map"
@@ -69,12 +70,14 @@ class PolicyObservations(VecEnvWrapper):
 
     Output keys: the goal; ``valid`` (N, 1) float32 ones (a frame stack's zeros then mark frames before an episode's
     start); ``features`` (N, C, h, w) float16 if the method reads them; ``rgb`` (N, 3, H, W) uint8 if it reads images;
-    ``map`` if the task has one.
+    ``map`` if the task has one. With `mirror` N more rows follow, what the same agents would read in the mirror image
+    of their world: for `agents.evaluation.policy_actor`, no learner expects them.
     """
 
-    def __init__(self, venv: VecEnv, base: Base | None, reads: frozenset[str]) -> None:
+    def __init__(self, venv: VecEnv, base: Base | None, reads: frozenset[str], mirror: bool = False) -> None:
         """Wrap `venv`; `base` None for a blind policy."""
         self.base = base
+        self.mirror = mirror
         self.reads = reads if base is not None else frozenset()
         assert isinstance(venv.observation_space, spaces.Dict)
         super().__init__(venv, observation_space=frame_space(venv.observation_space, base, self.reads))
@@ -97,6 +100,10 @@ class PolicyObservations(VecEnvWrapper):
         return self._convert(observations), rewards, dones, infos  # type: ignore[arg-type]
 
     def _convert(self, observations: Observations) -> Observations:
+        if self.mirror:
+            observations = {key: np.concatenate([value, value]) for key, value in observations.items()}
+            rows = np.arange(len(observations[GOAL]))
+            observations = reflect(observations, rows >= len(rows) // 2)
         out = {GOAL: observations[GOAL], VALID: np.ones((len(observations[GOAL]), 1), np.float32)}
         if self.reads:
             # As rendered it is channels-last, which the base likes best.

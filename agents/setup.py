@@ -158,11 +158,20 @@ def make_stacked_env(cfg: DictConfig, places: Places, vision: Vision, count: int
 
 
 def make_env(
-    cfg: DictConfig, places: Places, vision: Vision, count: int, seed: int | None, mirror: bool = False
+    cfg: DictConfig,
+    places: Places,
+    vision: Vision,
+    count: int,
+    seed: int | None,
+    mirror: bool = False,
+    both: bool = False,
 ) -> tuple[VecEnv, Simulator]:
-    """`count` agents with what the policy reads of single frames, and the simulator underneath (expert, records)."""
+    """`count` agents with what the policy reads of single frames, and the simulator underneath (expert, records).
+
+    `mirror` is `make_simulator`'s; with `both` the mirror images of all observations follow them.
+    """
     simulator = make_simulator(cfg, places, count, seed, mirror)
-    return PolicyObservations(simulator, vision.base, vision.reads), simulator
+    return PolicyObservations(simulator, vision.base, vision.reads, both), simulator
 
 
 def policy_arguments(cfg: DictConfig, vision: Vision) -> dict[str, Any]:

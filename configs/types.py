@@ -9,6 +9,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 # What keys hold whose YAML says null, which shows no type.
 NULLABLE: dict[str, type] = {
     "temperature": float,
+    "mirror": bool,
     "scene": str,
     "episodes": str,
     "size": int,

@@ -83,7 +83,7 @@ class Site:
         return False
 
     def _room_connected(self, room: int) -> bool:
-        """Whether the room and its doorways are one piece for a body."""
+        """Whether the room and its doorways are still one piece."""
         plan = self.plan
         inside = plan.cells == room
         around = inside.copy()

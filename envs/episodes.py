@@ -189,7 +189,7 @@ def generate_episodes(
     min_distance: float = 1.0,
     max_distance: float = 12.0,
     min_ratio: float = 1.1,
-    straight: float | None = 0.4,
+    straight: float | None = 0.25,
 ) -> list[Episode]:
     """Generate episodes as Habitat-Lab's PointNav generator does: same island and storey, bounded geodesic distance.
 

@@ -17,7 +17,7 @@ ARCH_WIDTH = (1.3, 2.0)
 MIN_SIDE = 1.9
 MIN_AREA = 3.6
 NARROW = 1.0
-BODY = 0.25
+WALKWAY = 0.7
 PASSAGE = 1.15
 ROOM_COUNT = (3, 8)
 FLOOR_AREA = (50.0, 150.0)
@@ -233,10 +233,10 @@ def _raise_walls(owner: Cells) -> Cells:
 
 
 def _add_partitions(rng: np.random.Generator, cells: Cells, cell: float) -> None:
-    """Let walls jut into large rooms, leaving `PASSAGE` to pass on all sides."""
+    """Let walls jut into some rooms, the more the larger, leaving `PASSAGE` to pass on all sides."""
     for room in range(int(cells.max()) + 1):
         area = (cells == room).sum() * cell**2
-        for _ in range(2 * int(rng.random() < area / 12.0) + 2 * int(rng.random() < (area - 14.0) / 15.0)):
+        for _ in range(2 * int(rng.random() < area / 48.0) + 2 * int(rng.random() < (area - 14.0) / 60.0)):
             _add_partition(rng, cells, room, cell)
 
 
@@ -257,14 +257,14 @@ def _add_partition(rng: np.random.Generator, cells: Cells, room: int, cell: floa
 
 
 def connected(free: NDArray[np.bool_], cell: float, cells: Cells) -> bool:
-    """Whether a body of `BODY` radius reaches all free space but slivers, and every room.
+    """Whether what is `WALKWAY` wide or wider is one piece but for slivers, and reaches into every room.
 
     Args:
         free: (R, C) bool, cells that hold no obstacle.
         cell: Side of a cell in metres.
         cells: (R, C) room index of each cell, negative where there is none.
     """
-    centres = ndimage.distance_transform_edt(free) * cell - cell / 2.0 >= BODY
+    centres = ndimage.distance_transform_edt(free) * cell - cell / 2.0 >= WALKWAY / 2.0
     labels, count = ndimage.label(centres)
     if count == 0:
         return False

@@ -33,7 +33,7 @@ def observation_space(task: Task, camera: Camera) -> spaces.Dict:
     return spaces.Dict(made)
 
 
-def _reflect(observations: dict[str, NDArray[Any]], which: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+def reflect(observations: dict[str, NDArray[Any]], which: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
     """Swap left and right, in place, in the rows `which` of a batch of observations."""
     for key, value in observations.items() if which.any() else ():
         if key == GOAL:
@@ -41,6 +41,12 @@ def _reflect(observations: dict[str, NDArray[Any]], which: NDArray[np.bool_]) ->
         else:
             value[which] = np.flip(value[which], -1 if key == "map" else -2)
     return observations
+
+
+def swapped_actions(task: Task) -> NDArray[np.int64]:
+    """(A,) for each of the task's actions the index of the one that does the same in a mirror image."""
+    opposite = {LEFT: RIGHT, RIGHT: LEFT}
+    return np.array([task.actions.index(opposite.get(action, action)) for action in task.actions])
 
 
 class PointNavVecEnv(VecEnv):
@@ -67,8 +73,7 @@ class PointNavVecEnv(VecEnv):
     ) -> None:
         """Make `count` agents. Seed None: every episode once, in order; agents without one left idle (`active`)."""
         self.mirrored = (np.arange(count) % 2 == 1) & mirror
-        opposite = {LEFT: RIGHT, RIGHT: LEFT}
-        self._swapped = np.array([task.actions.index(opposite.get(action, action)) for action in task.actions])
+        self._swapped = swapped_actions(task)
         self.nav = self._make_nav(places, task, camera, count, seed, device)
         self.render_mode = "rgb_array"
         super().__init__(count, observation_space(task, camera), spaces.Discrete(len(task.actions)))
@@ -96,7 +101,7 @@ class PointNavVecEnv(VecEnv):
         return self._reflect_actions(self.nav.expert())
 
     def _observe(self) -> dict[str, NDArray[Any]]:
-        return _reflect(self.nav.observe(), self.mirrored)
+        return reflect(self.nav.observe(), self.mirrored)
 
     def _reflect_actions(self, actions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Actions in the scene to actions in each agent's own world, or back."""
@@ -113,7 +118,7 @@ class PointNavVecEnv(VecEnv):
         rewards, dones, records = self.nav.step(self._pending)
         ended = np.flatnonzero(dones)
         infos: list[dict[str, Any]] = [{"TimeLimit.truncated": False} for _ in range(self.num_envs)]
-        last = _reflect(self.nav.observe(ended), self.mirrored[ended]) if len(ended) else {}
+        last = reflect(self.nav.observe(ended), self.mirrored[ended]) if len(ended) else {}
         for i, n in enumerate(ended):
             infos[n] = {
                 "terminal_observation": {key: value[i] for key, value in last.items()},

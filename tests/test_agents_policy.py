@@ -10,12 +10,15 @@ from rooms import simple_place
 
 from adapt.base import Base
 from agents.collector import Collector, frame_layout, stored
+from agents.evaluation import policy_actor
 from agents.frames import ACTION, STEP, FrameStore
 from agents.imitation import ImitationLearner
-from agents.observations import FEATURES, GOAL, RGB, VALID, stack_frames
+from agents.observations import FEATURES, GOAL, MAP, RGB, VALID, stack_frames
 from agents.policy import FrameStack, goal_channels, sample_actions
 from agents.setup import make_env, make_policy, make_vision
 from configs.compose import compose
+from envs.pointnav import LEFT, RIGHT
+from envs.vector import swapped_actions
 
 SMALL = [
     "run=none",
@@ -162,6 +165,34 @@ def test_sampling_follows_the_probabilities() -> None:
     actions = sample_actions(p, np.random.default_rng(0).random(10_000))
     np.testing.assert_allclose(np.bincount(actions, minlength=4) / 10_000, p[0], atol=0.015)
     assert sample_actions(p[:2], np.array([0.0, 1 - 1e-12])).tolist() == [0, 3]
+
+
+@pytest.mark.parametrize(("method", "variant"), [("side_tuning", "habitat"), ("features", "side_tuning")])
+def test_judged_by_both_views_a_policy_does_the_opposite_in_the_mirror(method: str, variant: str) -> None:
+    cfg = config(f"adapt={method}", f"env.task.variant={variant}")
+    vision = make_vision(cfg)
+    env, simulator = make_env(cfg, [simple_place(6)], vision, 4, 0, both=True)
+    policy = make_policy(cfg, vision)
+    turns = torch.tensor([action in (LEFT, RIGHT) for action in simulator.nav.task.actions])
+    torch.nn.init.normal_(policy.action_net.weight)
+    with torch.no_grad():
+        policy.action_net.bias[~turns] -= 100.0
+    here, there, single = policy_actor(policy, 0.0), policy_actor(policy, 0.0), FrameStack(policy)
+    observations = env.reset()
+    done, alone = [], []
+    for _ in range(20):
+        np.testing.assert_array_equal(observations[GOAL][4:], observations[GOAL][:4] * [1, -1])
+        np.testing.assert_array_equal(observations[MAP][4:], observations[MAP][:4, ..., ::-1])
+        actions = here(observations, simulator.nav, np.zeros(4))
+        exchanged = {key: np.roll(value, 4, axis=0) for key, value in observations.items()}
+        opposite = there(exchanged, simulator.nav, np.zeros(4))
+        assert (opposite == swapped_actions(simulator.nav.task)[actions]).all()
+        first = {key: value[:4] for key, value in observations.items()}
+        alone.append(single.probabilities(first, simulator.nav.agents.steps).argmax(1))
+        done.append(actions)
+        observations = env.step(actions)[0]
+    assert turns[np.unique(done)].all()
+    assert not np.array_equal(done, alone)
 
 
 def test_unknown_words_suggest_the_nearest() -> None:

@@ -130,7 +130,7 @@ def walkable(scene: Scene, cell: float, radius: float) -> tuple[NDArray[np.int64
 @pytest.mark.parametrize("seed", SEEDS)
 def test_every_room_is_reached(seed: int) -> None:
     scene, cell = generate(seed), 0.05
-    labels, origin = walkable(scene, cell, radius=0.2)
+    labels, origin = walkable(scene, cell, radius=0.3)
     size = np.bincount(labels.ravel())
     size[0] = 0
     reached = labels == size.argmax()
