@@ -139,6 +139,8 @@ def main(cfg: DictConfig) -> None:
     trained = _merged(trained, {"env": {key: value for key, value in cfg.env.items() if key != "split"}})
     check_limits(trained)
     temperature = trained.evaluation.temperature if cfg.temperature is None else cfg.temperature
+    if cfg.mirror and trained.env.name == "habitat":
+        raise ValueError("mirror=true: no agent in Habitat was mirrored in training; leave it out")
     if cfg.mirror is not None:
         OmegaConf.update(trained, "evaluation.mirror", cfg.mirror, force_add=True)
     places = make_places(trained.env, cfg.env.split, cfg.seed)

@@ -17,7 +17,7 @@ from agents.setup import AnyPlace, Nav, Places, Vision, make_env, make_places
 from envs.vector import swapped_actions
 
 JUDGED = ("success", "spl")  # while training
-# (stacked observations, simulator, one uniform number per agent) -> (N,) action indices
+# (single frames, perhaps with their mirror images, simulator, one uniform number per agent) -> (N,) action indices
 Act = Callable[[Observations, Nav, NDArray[np.float64]], NDArray[np.int64]]
 
 
@@ -29,12 +29,14 @@ def policy_actor(policy: NavigationPolicy, temperature: float) -> Act:
     stack = FrameStack(policy)
 
     def act(observations: Observations, nav: Nav, noise: NDArray[np.float64]) -> NDArray[np.int64]:
-        steps, count = nav.agents.steps, len(noise)
-        views = len(observations[GOAL]) // count
-        probabilities = stack.probabilities(observations, np.tile(steps, views), temperature or 1.0)
+        views = len(observations[GOAL]) // len(noise)
+        logits = stack.logits(observations, np.tile(nav.agents.steps, views))
         if views == 2:
-            probabilities = np.sqrt(probabilities[:count] * probabilities[count:, swapped_actions(nav.task)])
-        return sample_actions(probabilities, noise) if temperature else probabilities.argmax(1)
+            here, mirrored = logits.chunk(2)
+            logits = (here + mirrored[:, swapped_actions(nav.task)]) / 2
+        if not temperature:
+            return logits.argmax(1).cpu().numpy()
+        return sample_actions((logits / temperature).softmax(1).cpu().numpy(), noise)
 
     return act
 
@@ -82,7 +84,9 @@ def run_episodes(
         One record per episode (`PointNav.step`), in the order of `places`.
     """
     total = sum(len(place.episodes) for place in places)
-    env, simulator = make_env(cfg, places, vision, min(cfg.env.agents, total), None, both=judged_by_both_views(cfg))
+    env, simulator = make_env(
+        cfg, places, vision, min(cfg.env.agents, total), None, both_views=judged_by_both_views(cfg)
+    )
     nav = simulator.nav
     observations: Observations = env.reset()  # type: ignore[assignment]
     noise = [_noise(nav, n, seed) for n in range(env.num_envs)]

@@ -70,21 +70,21 @@ class PolicyObservations(VecEnvWrapper):
 
     Output keys: the goal; ``valid`` (N, 1) float32 ones (a frame stack's zeros then mark frames before an episode's
     start); ``features`` (N, C, h, w) float16 if the method reads them; ``rgb`` (N, 3, H, W) uint8 if it reads images;
-    ``map`` if the task has one. With `mirror` N more rows follow, what the same agents would read in the mirror image
-    of their world: for `agents.evaluation.policy_actor`, no learner expects them.
+    ``map`` if the task has one. With `both_views` N more rows follow, what the same agents would read in the mirror
+    image of their world: for `agents.evaluation.policy_actor`, no learner expects them.
     """
 
-    def __init__(self, venv: VecEnv, base: Base | None, reads: frozenset[str], mirror: bool = False) -> None:
+    def __init__(self, venv: VecEnv, base: Base | None, reads: frozenset[str], *, both_views: bool = False) -> None:
         """Wrap `venv`; `base` None for a blind policy."""
         self.base = base
-        self.mirror = mirror
+        self.both_views = both_views
         self.reads = reads if base is not None else frozenset()
         assert isinstance(venv.observation_space, spaces.Dict)
         super().__init__(venv, observation_space=frame_space(venv.observation_space, base, self.reads))
 
     def reset(self) -> Observations:
         """Reset and convert."""
-        return self._convert(self.venv.reset())  # type: ignore[arg-type]
+        return self._convert(self._with_mirrored(self.venv.reset()))  # type: ignore[arg-type]
 
     def step_wait(
         self,
@@ -97,13 +97,15 @@ class PolicyObservations(VecEnvWrapper):
             last = self._convert({key: np.stack([one[key] for one in lasts]) for key in lasts[0]})
             for i, n in enumerate(ended):
                 infos[n]["terminal_observation"] = {key: value[i] for key, value in last.items()}
-        return self._convert(observations), rewards, dones, infos  # type: ignore[arg-type]
+        return self._convert(self._with_mirrored(observations)), rewards, dones, infos  # type: ignore[arg-type]
+
+    def _with_mirrored(self, observations: Observations) -> Observations:
+        if not self.both_views:
+            return observations
+        twice = {key: np.concatenate([value, value]) for key, value in observations.items()}
+        return reflect(twice, np.arange(2 * self.num_envs) >= self.num_envs)
 
     def _convert(self, observations: Observations) -> Observations:
-        if self.mirror:
-            observations = {key: np.concatenate([value, value]) for key, value in observations.items()}
-            rows = np.arange(len(observations[GOAL]))
-            observations = reflect(observations, rows >= len(rows) // 2)
         out = {GOAL: observations[GOAL], VALID: np.ones((len(observations[GOAL]), 1), np.float32)}
         if self.reads:
             # As rendered it is channels-last, which the base likes best.

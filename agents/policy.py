@@ -261,16 +261,20 @@ class FrameStack:
         self.policy = policy
         self._history: dict[str, Tensor] = {}
 
-    @torch.no_grad()
     def probabilities(
         self, observations: Observations, steps: NDArray[np.int64], temperature: float = 1.0
     ) -> NDArray[np.float32]:
-        """Action probabilities for the next frame of every agent; call it once per step.
+        """Action probabilities (N, actions) float32: `logits` divided by a temperature, through a softmax."""
+        logits = self.logits(observations, steps) / temperature
+        return cast("NDArray[np.float32]", logits.softmax(-1).cpu().numpy())
+
+    @torch.no_grad()
+    def logits(self, observations: Observations, steps: NDArray[np.int64]) -> Tensor:
+        """Unnormalised log-probabilities of actions for the next frame of every agent; call it once per step.
 
         Args:
             observations: Single frames (`agents.observations.PolicyObservations`), (N, ...).
             steps: (N,) each frame's place in its episode; earlier frames of other episodes do not count.
-            temperature: Divides the logits.
 
         Returns:
             (N, actions) float32.
@@ -288,8 +292,7 @@ class FrameStack:
             maps = stacks.get(MAP)
             if maps is not None:
                 maps = (maps * valid[:, :, None, None, None].to(torch.uint8)).flatten(1, 2)
-            logits = policy.logits(extractor.fuse(stacks.get(CODES), stacks[GOAL], valid.float(), maps))
-        return cast("NDArray[np.float32]", (logits.float() / temperature).softmax(-1).cpu().numpy())
+            return policy.logits(extractor.fuse(stacks.get(CODES), stacks[GOAL], valid.float(), maps)).float()
 
     def _append(self, key: str, frame: Tensor, k: int) -> Tensor:
         """(N, K, ...) newest frames of one kind, oldest first."""

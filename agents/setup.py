@@ -164,14 +164,15 @@ def make_env(
     count: int,
     seed: int | None,
     mirror: bool = False,
-    both: bool = False,
+    *,
+    both_views: bool = False,
 ) -> tuple[VecEnv, Simulator]:
     """`count` agents with what the policy reads of single frames, and the simulator underneath (expert, records).
 
-    `mirror` is `make_simulator`'s; with `both` the mirror images of all observations follow them.
+    `mirror` is `make_simulator`'s; with `both_views` the mirror images of all observations follow them.
     """
     simulator = make_simulator(cfg, places, count, seed, mirror)
-    return PolicyObservations(simulator, vision.base, vision.reads, both), simulator
+    return PolicyObservations(simulator, vision.base, vision.reads, both_views=both_views), simulator
 
 
 def policy_arguments(cfg: DictConfig, vision: Vision) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from rooms import simple_place
 
 from adapt.base import Base
 from agents.collector import Collector, frame_layout, stored
-from agents.evaluation import policy_actor
+from agents.evaluation import judged_by_both_views, policy_actor
 from agents.frames import ACTION, STEP, FrameStore
 from agents.imitation import ImitationLearner
 from agents.observations import FEATURES, GOAL, MAP, RGB, VALID, stack_frames
@@ -171,13 +171,14 @@ def test_sampling_follows_the_probabilities() -> None:
 def test_judged_by_both_views_a_policy_does_the_opposite_in_the_mirror(method: str, variant: str) -> None:
     cfg = config(f"adapt={method}", f"env.task.variant={variant}")
     vision = make_vision(cfg)
-    env, simulator = make_env(cfg, [simple_place(6)], vision, 4, 0, both=True)
+    env, simulator = make_env(cfg, [simple_place(6)], vision, 4, 0, both_views=True)
     policy = make_policy(cfg, vision)
     turns = torch.tensor([action in (LEFT, RIGHT) for action in simulator.nav.task.actions])
     torch.nn.init.normal_(policy.action_net.weight)
     with torch.no_grad():
         policy.action_net.bias[~turns] -= 100.0
-    here, there, single = policy_actor(policy, 0.0), policy_actor(policy, 0.0), FrameStack(policy)
+    here, there, cold = (policy_actor(policy, temperature) for temperature in (0.0, 0.0, 1e-4))
+    single = FrameStack(policy)
     observations = env.reset()
     done, alone = [], []
     for _ in range(20):
@@ -187,12 +188,22 @@ def test_judged_by_both_views_a_policy_does_the_opposite_in_the_mirror(method: s
         exchanged = {key: np.roll(value, 4, axis=0) for key, value in observations.items()}
         opposite = there(exchanged, simulator.nav, np.zeros(4))
         assert (opposite == swapped_actions(simulator.nav.task)[actions]).all()
+        assert (cold(observations, simulator.nav, np.full(4, 0.5)) == actions).all()  # however much the views disagree
         first = {key: value[:4] for key, value in observations.items()}
         alone.append(single.probabilities(first, simulator.nav.agents.steps).argmax(1))
         done.append(actions)
         observations = env.step(actions)[0]
     assert turns[np.unique(done)].all()
     assert not np.array_equal(done, alone)
+
+
+def test_an_agent_is_judged_by_both_views_if_it_was_mirrored() -> None:
+    assert judged_by_both_views(config())
+    assert not judged_by_both_views(config("algo.mirror=false"))
+    assert not judged_by_both_views(config("algo=ppo"))
+    assert judged_by_both_views(config("algo=ppo", "evaluation.mirror=true"))
+    assert not judged_by_both_views(config("env=habitat"))
+    assert not judged_by_both_views(OmegaConf.create({"env": {"name": "apartments"}, "evaluation": {}}))  # older
 
 
 def test_unknown_words_suggest_the_nearest() -> None:
