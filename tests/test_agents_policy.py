@@ -10,7 +10,7 @@ from rooms import simple_place
 
 from adapt.base import Base
 from agents.collector import Collector, frame_layout, stored
-from agents.evaluation import judged_by_both_views, policy_actor
+from agents.evaluation import judged_by_both_views, policy_actor, run_episodes
 from agents.frames import ACTION, STEP, FrameStore
 from agents.imitation import ImitationLearner
 from agents.observations import FEATURES, GOAL, MAP, RGB, VALID, stack_frames
@@ -203,6 +203,14 @@ def test_an_agent_is_judged_by_both_views_if_it_was_mirrored() -> None:
     assert not judged_by_both_views(config("algo=ppo"))
     assert judged_by_both_views(config("algo=ppo", "evaluation.mirror=true"))
     assert not judged_by_both_views(config("env=habitat"))
+    vision = make_vision(config())
+    policy = make_policy(config(), vision)
+    torch.nn.init.normal_(policy.action_net.weight)
+    both, one = (
+        run_episodes(config(*words), [simple_place(4)], vision, policy_actor(policy, 0.5), 0)
+        for words in ([], ["evaluation.mirror=false"])
+    )
+    assert [r["path"] for r in both] != [r["path"] for r in one]
     assert not judged_by_both_views(OmegaConf.create({"env": {"name": "apartments"}, "evaluation": {}}))  # older
 
 
