@@ -130,7 +130,8 @@ def make_ppo(cfg: DictConfig, vision: Vision, done: int = 0) -> PPO:
         NavigationPolicy,
         make_stacked_env(cfg, places, vision, agents, seed),
         n_steps=cfg.algo.rollout,
-        learning_rate=(lambda left: rate * left) if cfg.algo.anneal else rate,
+        # The last rollout may go beyond the steps asked for: `left` is then below 0.
+        learning_rate=(lambda left: rate * max(left, 0.0)) if cfg.algo.anneal else rate,
         policy_kwargs=policy_arguments(cfg, vision),
         seed=seed,
         device=next(iter(vision.base.parameters())).device if vision.base is not None else "cpu",
