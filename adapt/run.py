@@ -263,9 +263,9 @@ def _without_run_keys(cfg: DictConfig) -> DictConfig:
 
 
 def _check_same(path: Path, old: str, new: str) -> None:
-    """Refuse to resume under another configuration, naming the keys that differ; runs of older versions have fewer."""
+    """Refuse to resume under another configuration, naming the keys that differ."""
     before, now = _flatten(OmegaConf.create(old)), _flatten(OmegaConf.create(new))
-    differs = sorted(k for k in before if before[k] != now.get(k))
+    differs = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
     if differs:
         first = differs[0]
         raise ValueError(

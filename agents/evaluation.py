@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from adapt import distributed
 from agents.observations import GOAL, Observations
-from agents.policy import FrameStack, NavigationPolicy, sample_actions
+from agents.policy import FrameStack, NavigationPolicy, sample_actions, tempered
 from agents.setup import AnyPlace, Nav, Places, Vision, make_env, make_places
 from envs.vector import swapped_actions
 
@@ -36,7 +36,7 @@ def policy_actor(policy: NavigationPolicy, temperature: float) -> Act:
             logits = (here + mirrored[:, swapped_actions(nav.task)]) / 2
         if not temperature:
             return logits.argmax(1).cpu().numpy()
-        return sample_actions((logits / temperature).softmax(1).cpu().numpy(), noise)
+        return sample_actions(tempered(logits, temperature), noise)
 
     return act
 

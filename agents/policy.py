@@ -265,8 +265,7 @@ class FrameStack:
         self, observations: Observations, steps: NDArray[np.int64], temperature: float = 1.0
     ) -> NDArray[np.float32]:
         """Action probabilities (N, actions) float32: `logits` divided by a temperature, through a softmax."""
-        logits = self.logits(observations, steps) / temperature
-        return cast("NDArray[np.float32]", logits.softmax(-1).cpu().numpy())
+        return tempered(self.logits(observations, steps), temperature)
 
     @torch.no_grad()
     def logits(self, observations: Observations, steps: NDArray[np.int64]) -> Tensor:
@@ -301,6 +300,11 @@ class FrameStack:
             old = torch.zeros((len(frame), k, *frame.shape[1:]), dtype=frame.dtype, device=frame.device)
         self._history[key] = torch.cat([old[:, 1:], frame[:, None]], dim=1)
         return self._history[key]
+
+
+def tempered(logits: Tensor, temperature: float) -> NDArray[np.float32]:
+    """Probabilities (N, A) float32 of `logits` (N, A) divided by a temperature."""
+    return cast("NDArray[np.float32]", (logits / temperature).softmax(-1).cpu().numpy())
 
 
 def sample_actions(probabilities: NDArray[Any], noise: NDArray[Any]) -> NDArray[Any]:

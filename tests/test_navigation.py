@@ -324,9 +324,8 @@ def follow(grid: NavGrid, episodes: int, seed: int) -> tuple[np.ndarray, np.ndar
     return success, success * shortest / np.maximum(shortest, walked)
 
 
-# In apartments the mean over 1,000 ways is 0.969, and 0.967 over those of this test.
-@pytest.mark.parametrize(("source", "least"), [("boxes", 0.97), ("apartment", 0.965)])
-def test_expert_succeeds_on_nearly_shortest_paths(source: str, least: float) -> None:
+@pytest.mark.parametrize("source", ["boxes", "apartment"])
+def test_expert_succeeds_on_nearly_shortest_paths(source: str) -> None:
     results = []
     for seed in range(3):
         if source == "boxes":
@@ -337,7 +336,7 @@ def test_expert_succeeds_on_nearly_shortest_paths(source: str, least: float) -> 
     success, spl = (np.concatenate(r) for r in zip(*results, strict=True))
     assert len(success) >= 100
     assert success.mean() >= 0.99
-    assert spl.mean() >= least
+    assert spl.mean() >= 0.97
 
 
 def test_expert_actions() -> None:
