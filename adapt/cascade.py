@@ -26,13 +26,13 @@ from torch.utils.data import DataLoader
 
 from adapt.benchmarks.benchmark import TaskData
 from adapt.benchmarks.resolutions import Resolutions
-from adapt.budget import multiply_adds
+from adapt.core.budget import multiply_adds
 from adapt.datasets.images import LabelledImages
-from adapt.files import write_atomically
-from adapt.run import list_checkpoints, load_checkpoint, load_config
 from adapt.supervised.cascade import Probabilities, choose_thresholds, run_cascade
 from adapt.supervised.learner import Learner
 from adapt.train import make_base, make_benchmark, make_plan
+from adapt.training.files import write_atomically
+from adapt.training.run import list_checkpoints, load_checkpoint, load_config
 from configs.compose import cli
 
 TOLERANCES = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2)

@@ -21,17 +21,17 @@ from omegaconf import DictConfig
 from torch import Tensor
 from torch.nn import functional as F
 
-from adapt.base import Base, BaseSpec, load_base, save_base
-from adapt.decoders import Decoders, decoders_path, load_decoders, save_decoders
-from adapt.device import choose_device
+from adapt.core.base import Base, BaseSpec, load_base, save_base
 from adapt.encoders import build_encoder
 from adapt.evaluate import BATCH, evaluate_base
-from adapt.files import nearest
 from adapt.pretrain import as_list, has_bfloat16
-from adapt.scores import batches, network_input, wanted_domains
-from adapt.students import TARGETS, Compare, match, to_shape
-from adapt.taskonomy_data import TaskonomyViews
-from adapt.tasks import find_task
+from adapt.pretraining.data import TaskonomyViews
+from adapt.pretraining.decoders import Decoders, decoders_path, load_decoders, save_decoders
+from adapt.pretraining.distillation import TARGETS, Compare, match, to_shape
+from adapt.pretraining.scores import batches, network_input, wanted_domains
+from adapt.pretraining.tasks import find_task
+from adapt.training.device import choose_device
+from adapt.training.files import nearest
 from configs.compose import cli
 
 STUDENTS = ("fcn3", "fcn4", "fcn5", "fcn8")

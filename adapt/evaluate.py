@@ -15,13 +15,13 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from adapt.base import Base, list_bases, load_base
-from adapt.decoders import Decoders, decoders_path, load_decoders
-from adapt.files import write_atomically
+from adapt.core.base import Base, list_bases, load_base
 from adapt.pretrain import as_list
-from adapt.scores import Tally, batches, network_input, wanted_domains
-from adapt.taskonomy_data import TaskonomyViews
-from adapt.tasks import find_task
+from adapt.pretraining.data import TaskonomyViews
+from adapt.pretraining.decoders import Decoders, decoders_path, load_decoders
+from adapt.pretraining.scores import Tally, batches, network_input, wanted_domains
+from adapt.pretraining.tasks import find_task
+from adapt.training.files import write_atomically
 from configs.compose import cli
 
 BATCH = 64
@@ -38,7 +38,7 @@ def evaluate_base(base: Base, decoders: Decoders, views: TaskonomyViews) -> dict
         views: Views with the labels of all tasks of the decoders.
 
     Returns:
-        Per task what `adapt.scores.Tally.scores` gives.
+        Per task what `adapt.pretraining.scores.Tally.scores` gives.
     """
     generator = torch.Generator().manual_seed(0)
     tasks = {name: find_task(name) for name in decoders.networks}

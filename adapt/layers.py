@@ -18,16 +18,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
-from adapt.base import Base
-from adapt.checkpoint import HEADER
-from adapt.deltas import DeltaMethod, weighted_layers
-from adapt.files import write_atomically
-from adapt.method import Method
+from adapt.core.base import Base
+from adapt.core.checkpoint import HEADER
+from adapt.core.deltas import DeltaMethod, weighted_layers
+from adapt.core.method import Method
+from adapt.core.model import load
 from adapt.methods.piggyback import Mask, Piggyback
 from adapt.methods.taps import TAPS
-from adapt.model import load
-from adapt.run import load_config
 from adapt.train import make_base, make_benchmark
+from adapt.training.files import write_atomically
+from adapt.training.run import load_config
 from configs.compose import cli
 
 MEANINGS = {

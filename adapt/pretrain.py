@@ -22,15 +22,15 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from torch import Tensor, nn
 
-from adapt import distributed
-from adapt.base import Base, BaseSpec, Normalisation, load_base, save_base
-from adapt.decoders import WIDTH, Decoders, TaskDecoder, build_decoder, decoders_path, save_decoders
-from adapt.device import choose_device
+from adapt.core.base import Base, BaseSpec, Normalisation, load_base, save_base
 from adapt.encoders import build_encoder
-from adapt.files import nearest
-from adapt.scores import Tally, batches, label_statistics, network_input, wanted_domains
-from adapt.taskonomy_data import TaskonomyViews
-from adapt.tasks import SCALINGS, Labels, Task, find_task
+from adapt.pretraining.data import TaskonomyViews
+from adapt.pretraining.decoders import WIDTH, Decoders, TaskDecoder, build_decoder, decoders_path, save_decoders
+from adapt.pretraining.scores import Tally, batches, label_statistics, network_input, wanted_domains
+from adapt.pretraining.tasks import SCALINGS, Labels, Task, find_task
+from adapt.training import distributed
+from adapt.training.device import choose_device
+from adapt.training.files import nearest
 from configs.compose import cli
 
 CLIP = 1.0
@@ -43,9 +43,9 @@ class Settings:
 
     Attributes:
         encoder: A name of `adapt.encoders.build_encoder`.
-        decoder: A name of `adapt.decoders.build_decoder`.
+        decoder: A name of `adapt.pretraining.decoders.build_decoder`.
         decoder_width: Channels of a light decoder.
-        scaling: How label values become targets, out of `adapt.tasks.SCALINGS`.
+        scaling: How label values become targets, out of `adapt.pretraining.tasks.SCALINGS`.
         label_size: Pixels per side of the decoded labels; larger label images are averaged over blocks (classes:
             their middle pixel). The image's size if None.
         steps: Updates.
@@ -242,7 +242,7 @@ def pretrain(
         tasks: Names of tasks.
         data: Datasets to train on.
         val: Datasets to validate on.
-        out: File to write; the decoders go to `adapt.decoders.decoders_path` of it.
+        out: File to write; the decoders go to `adapt.pretraining.decoders.decoders_path` of it.
         settings: How to train.
         size: Pixels per side; as stored when None.
 

@@ -17,12 +17,12 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from adapt.base import Base, load_base
-from adapt.decoders import WIDTH, Decoders, TaskDecoder, build_decoder, decoders_path, save_decoders
+from adapt.core.base import Base, load_base
 from adapt.pretrain import CLIP, WARM_UP, as_list, has_bfloat16
-from adapt.scores import Tally, label_statistics, network_input, wanted_domains
-from adapt.taskonomy_data import TaskonomyViews
-from adapt.tasks import SCALINGS, Labels, find_task
+from adapt.pretraining.data import TaskonomyViews
+from adapt.pretraining.decoders import WIDTH, Decoders, TaskDecoder, build_decoder, decoders_path, save_decoders
+from adapt.pretraining.scores import Tally, label_statistics, network_input, wanted_domains
+from adapt.pretraining.tasks import SCALINGS, Labels, find_task
 from configs.compose import cli
 
 BATCH = 64
@@ -33,9 +33,9 @@ class Settings:
     """How to train a decoder on codes.
 
     Attributes:
-        decoder: A name of `adapt.decoders.build_decoder`.
+        decoder: A name of `adapt.pretraining.decoders.build_decoder`.
         decoder_width: Channels of a light decoder.
-        scaling: How label values become targets, out of `adapt.tasks.SCALINGS`.
+        scaling: How label values become targets, out of `adapt.pretraining.tasks.SCALINGS`.
         label_size: Pixels per side of the decoded labels.
         steps: Updates.
         batch: Views per update.
@@ -127,7 +127,7 @@ def make_decoder(task: str, code_shape: Sequence[int], views: TaskonomyViews, se
 
 @torch.no_grad()
 def judge(task: str, decoder: TaskDecoder, codes: Tensor, labels: Labels, scaling: str) -> dict[str, float]:
-    """What `adapt.scores.Tally.scores` gives for the decoded codes of views with these labels."""
+    """What `adapt.pretraining.scores.Tally.scores` gives for the decoded codes of views with these labels."""
     job = find_task(task)
     tally = Tally(job, decoder.constant, scaling)
     for chosen in torch.arange(len(codes)).split(BATCH):

@@ -3,7 +3,7 @@
     python -m adapt.train benchmark=icifar adapt=side_tuning adapt.merge=mlp2 data=data/cifar run=runs/icifar
 
 On several processes or machines: ``torchrun --nproc-per-node 2 -m adapt.train ...``; ``training.batch`` is then parted.
-The folder holds what `adapt.run.Run` says, the tasks without the base in `adapter/`, and the report.
+The folder holds what `adapt.training.run.Run` says, the tasks without the base in `adapter/`, and the report.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from adapt import distributed
-from adapt.base import Base, load_base
 from adapt.benchmarks.benchmark import Benchmark, TaskData, build_benchmark
-from adapt.device import choose_device
-from adapt.files import nearest
-from adapt.merges import Alpha, DenseAlpha
+from adapt.core.base import Base, load_base
 from adapt.methods.side_tuning import SideTuning
-from adapt.run import Run, progress_bar
+from adapt.modules.merges import Alpha, DenseAlpha
 from adapt.supervised.features import FeatureStore
 from adapt.supervised.learner import Plan
 from adapt.supervised.optimisation import OptimiserConfig, TrainingConfig, subset
 from adapt.supervised.protocols import Outcome, Session, run_protocol
 from adapt.supervised.report import write_report
 from adapt.supervised.results import mean, shared_means
+from adapt.training import distributed
+from adapt.training.device import choose_device
+from adapt.training.files import nearest
+from adapt.training.run import Run, progress_bar
 from configs.compose import cli
 
 TESTS = ("all", "own")

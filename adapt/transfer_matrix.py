@@ -20,13 +20,13 @@ import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
-from adapt.base import list_bases, load_base
-from adapt.files import write_atomically
+from adapt.core.base import list_bases, load_base
 from adapt.pretrain import as_list
+from adapt.pretraining.data import TaskonomyViews
+from adapt.pretraining.scores import wanted_domains
+from adapt.pretraining.tasks import TASKS, find_task
 from adapt.readouts import Settings, compute_codes, fit_readout, judge, make_decoder
-from adapt.scores import wanted_domains
-from adapt.taskonomy_data import TaskonomyViews
-from adapt.tasks import TASKS, find_task
+from adapt.training.files import write_atomically
 from configs.compose import cli
 
 # The tasks of Side-Tuning's lifelong benchmark, grouped by kin.

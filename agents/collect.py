@@ -11,12 +11,12 @@ from typing import Any
 from omegaconf import DictConfig
 
 from adapt import Base
-from adapt.distributed import refuse_ranks
-from adapt.run import progress_bar, versions, write_text
-from agents.feature_cache import cached_features
-from agents.frames import ACTION, FORMAT, STEP, FrameStore
-from agents.limits import check_limits
-from agents.observations import FEATURES, GOAL, MAP, RGB, Observations
+from adapt.training.distributed import refuse_ranks
+from adapt.training.run import progress_bar, versions, write_text
+from agents.learners.feature_cache import cached_features
+from agents.learners.frames import ACTION, FORMAT, STEP, FrameStore
+from agents.learners.limits import check_limits
+from agents.policies.observations import FEATURES, GOAL, MAP, RGB, Observations
 from agents.setup import make_places, make_rules, make_simulator
 from configs.compose import cli
 

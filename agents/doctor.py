@@ -22,11 +22,12 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from configs.compose import cli
-from envs import egl, habitat_stand_ins
-from envs.episodes import scene_name
-from envs.habitat import Settings, dataset_paths
-from envs.scan_source import ScanSettings, find_scan
-from envs.scene_datasets import DATASET_CONFIG
+from envs.habitat import egl
+from envs.habitat import stand_ins as habitat_stand_ins
+from envs.habitat.vec_env import Settings, dataset_paths
+from envs.pointnav.episodes import scene_name
+from envs.scans.scene_datasets import DATASET_CONFIG
+from envs.scans.source import ScanSettings, find_scan
 
 OK, NOTE, MISSING = "ok", "note", "missing"
 DOCS = "docs/habitat.md"

@@ -13,15 +13,15 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError
 
-from adapt.distributed import refuse_ranks
-from adapt.files import write_atomically
-from adapt.run import list_checkpoints, load_checkpoint, load_config, versions, write_text
-from agents.evaluation import Act, expert_actor, judged_by_both_views, policy_actor, random_actor, run_episodes
-from agents.limits import check_limits
-from agents.policy import NavigationPolicy
+from adapt.training.distributed import refuse_ranks
+from adapt.training.files import write_atomically
+from adapt.training.run import list_checkpoints, load_checkpoint, load_config, versions, write_text
+from agents.evaluation.episodes import Act, expert_actor, judged_by_both_views, policy_actor, random_actor, run_episodes
+from agents.learners.limits import check_limits
+from agents.policies.navigation import NavigationPolicy
 from agents.report import terminal_table, write_report
+from agents.reports.video import write_video
 from agents.setup import AnyPlace, Nav, Places, Vision, make_places, make_policy, make_vision
-from agents.video import write_video
 from configs.compose import check_types, cli
 
 MEASURES = ("success", "spl", "soft_spl", "distance_to_goal", "nav_reward", "collisions")

@@ -1,6 +1,7 @@
 """``python -m agents.report run=runs/a [split=val]``: one HTML file that tells how good an agent is, and how one knows.
 
-``run=[runs/a,runs/b]`` compares several runs (`agents.comparison`). Every number is computed from the records of single
+``run=[runs/a,runs/b]`` compares several runs (`agents.reports.comparison`). Every number is computed from the
+records of single
 episodes; the page needs no network: pictures, film and styles lie inside it.
 """
 
@@ -18,12 +19,12 @@ from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 from rich.table import Table
 
-from adapt.files import write_atomically
-from agents._figures import DARK, LIGHT, Curve, draw_curves, draw_top_down
-from agents._page import NAMES, Cell, cell, template
-from agents.comparison import write_comparison
-from agents.results import EvaluationReport, read_results
-from agents.statistics import Record, Summary, by_detour, by_scene, difference, summarise
+from adapt.training.files import write_atomically
+from agents.evaluation.statistics import Record, Summary, by_detour, by_scene, difference, summarise
+from agents.reports.comparison import write_comparison
+from agents.reports.figures import DARK, LIGHT, Curve, draw_curves, draw_top_down
+from agents.reports.page import NAMES, Cell, cell, template
+from agents.reports.results import EvaluationReport, read_results
 from configs.compose import cli
 
 # Learning curves to show, most telling first; other keys of metrics.jsonl are left to TensorBoard.

@@ -12,15 +12,15 @@ from omegaconf import DictConfig, OmegaConf
 from stable_baselines3.common.vec_env import VecEnv
 
 from adapt import Adapted, Base, load_base, wrap
-from adapt.device import choose_device
-from agents.observations import RGB, PolicyObservations, frame_space, stack_frames, stacked_space
-from agents.policy import NavigationPolicy
-from envs import habitat
-from envs.places import Body, Generation, apartments, scans, share_places
-from envs.pointnav import Place, PointNav, Task
-from envs.renderer import Camera, choose_backend
-from envs.scan_source import ScanSettings
-from envs.vector import PointNavVecEnv, observation_space
+from adapt.training.device import choose_device
+from agents.policies.navigation import NavigationPolicy
+from agents.policies.observations import RGB, PolicyObservations, frame_space, stack_frames, stacked_space
+from envs.habitat import vec_env as habitat
+from envs.pointnav.env import Place, PointNav, Task
+from envs.pointnav.scene_episodes import Body, Generation, apartments, scans, share_places
+from envs.pointnav.vec_env import PointNavVecEnv, observation_space
+from envs.rendering.renderer import Camera, choose_backend
+from envs.scans.source import ScanSettings
 
 ADAPT_TASK = "pointnav"
 
@@ -49,7 +49,7 @@ class Vision:
 
 
 def device_of(cfg: DictConfig) -> str:
-    """The device that `device` names; see `adapt.device`."""
+    """The device that `device` names; see `adapt.training.device`."""
     return choose_device(str(cfg.device))
 
 
@@ -139,7 +139,7 @@ def make_simulator(cfg: DictConfig, places: Places, count: int, seed: int | None
 
 
 def backend_of(cfg: DictConfig) -> str:
-    """What renders: ``embree`` on the CPU or ``warp`` (`envs.renderer.choose_backend`)."""
+    """What renders: ``embree`` on the CPU or ``warp`` (`envs.rendering.renderer.choose_backend`)."""
     if cfg.env.name == "habitat":
         return "embree"
     return choose_backend(OmegaConf.select(cfg, "env.backend", default="auto"), device_of(cfg))
@@ -149,8 +149,8 @@ def make_stacked_env(cfg: DictConfig, places: Places, vision: Vision, count: int
     """`count` agents with stacks of ``policy.frames`` frames: with Warp all of it on the device, as tensors."""
     if backend_of(cfg) == "embree":
         return stack_frames(make_env(cfg, places, vision, count, seed)[0], cfg.policy.frames)
-    from agents.device_frames import DeviceFrames
-    from envs.device.pointnav import DevicePointNavVecEnv
+    from agents.policies.device_observations import DeviceFrames
+    from envs.warp.pointnav import DevicePointNavVecEnv
 
     task, camera = make_rules(cfg)
     simulator = DevicePointNavVecEnv(cast("list[Place]", places), task, camera, count, seed, device_of(cfg))

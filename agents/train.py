@@ -14,17 +14,17 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from adapt import distributed
-from adapt.run import Run, progress_bar
+from adapt.training import distributed
+from adapt.training.run import Run, progress_bar
 from agents.collect import prepare
-from agents.dagger import DaggerData, drop_frames
-from agents.evaluation import Validation
-from agents.frames import FrameStore
-from agents.imitation import ImitationLearner
-from agents.limits import check_limits
-from agents.memory import keep_freed_memory
-from agents.policy import NavigationPolicy
-from agents.ppo import train_ppo
+from agents.evaluation.episodes import Validation
+from agents.learners.dagger import DaggerData, drop_frames
+from agents.learners.frames import FrameStore
+from agents.learners.imitation import ImitationLearner
+from agents.learners.limits import check_limits
+from agents.learners.memory import keep_freed_memory
+from agents.learners.ppo import train_ppo
+from agents.policies.navigation import NavigationPolicy
 from agents.setup import Vision, device_of, make_policy, make_vision
 from configs.compose import cli
 

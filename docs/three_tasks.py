@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import adapt
-from adapt.base import random_base
+from adapt.core.base import random_base
 
 # Twenty steps are too few for running statistics of a task's own: keep those of the base.
 adapters, norms = ("residual_adapter", {"norm": "frozen"}, 1e-4), ("bn", {"norm": "affine"}, 1e-2)

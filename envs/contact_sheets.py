@@ -17,8 +17,8 @@ from omegaconf import DictConfig
 from PIL import Image, ImageDraw
 
 from configs.compose import cli
-from envs.labels_classes import OBJECT_OF_CLASS, SCENE_NAMES, SEMANTIC_NAMES
-from envs.taskonomy import DOMAINS, VECTORS, file_path
+from envs.taskonomy.class_labels import OBJECT_OF_CLASS, SCENE_NAMES, SEMANTIC_NAMES
+from envs.taskonomy.dataset import DOMAINS, VECTORS, file_path
 
 INVALID_DEPTH = 65535
 GAP = 2

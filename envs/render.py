@@ -25,14 +25,14 @@ from omegaconf import DictConfig, OmegaConf
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from configs.compose import cli
-from envs import taskonomy
-from envs.apartments import generate, split_seeds
-from envs.navigation import NavGrid
-from envs.renderer import Camera, make_renderer
-from envs.scans import load_scene
+from envs.apartments.generator import generate, split_seeds
+from envs.navgrid.grid import NavGrid
+from envs.rendering.renderer import Camera, make_renderer
+from envs.scans.loading import load_scene
 from envs.scene import Scene
-from envs.taskonomy import DOMAINS, RenderedView, check_domains
-from envs.viewpoints import SAMPLERS
+from envs.taskonomy import dataset as taskonomy
+from envs.taskonomy.dataset import DOMAINS, RenderedView, check_domains
+from envs.taskonomy.viewpoints import SAMPLERS
 
 SENSORS = ("rgb", "depth", "normal", "semantic")
 DESCRIPTION = "dataset.json"
@@ -57,7 +57,7 @@ class Settings:
 
     Attributes:
         size: Pixels per side.
-        views: ``taskonomy`` or ``agent``, a key of `envs.viewpoints.SAMPLERS`.
+        views: ``taskonomy`` or ``agent``, a key of `envs.taskonomy.viewpoints.SAMPLERS`.
         views_per_scene: Views of every building.
         views_per_point: Views of every point of interest; divides `views_per_scene`.
         seed: Other views for every seed.

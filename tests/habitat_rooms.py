@@ -8,9 +8,9 @@ from pathlib import Path
 import trimesh
 from rooms import scene, wall
 
-from envs.episodes import Episode, generate_episodes, write_episodes
-from envs.navigation import NavGrid
-from envs.scans import load_scene
+from envs.navgrid.grid import NavGrid
+from envs.pointnav.episodes import Episode, generate_episodes, write_episodes
+from envs.scans.loading import load_scene
 
 # Habitat takes a mesh without this as Z-up.
 Y_UP = {"up": [0, 1, 0], "front": [0, 0, -1]}

@@ -19,16 +19,16 @@ from stable_baselines3.common.logger import Logger
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from adapt import distributed
-from adapt.base import random_base
 from adapt.benchmarks.benchmark import Accuracy, TaskData, Tensors, build_benchmark
+from adapt.core.base import random_base
 from adapt.supervised.learner import Learner, Plan
 from adapt.supervised.optimisation import OptimiserConfig, TrainingConfig
-from agents.frames import ACTION, STEP, FrameStore
-from agents.imitation import ImitationLearner
-from agents.observations import GOAL, RGB
-from agents.policy import NavigationPolicy
-from agents.ppo import make_ppo
+from adapt.training import distributed
+from agents.learners.frames import ACTION, STEP, FrameStore
+from agents.learners.imitation import ImitationLearner
+from agents.learners.ppo import make_ppo
+from agents.policies.navigation import NavigationPolicy
+from agents.policies.observations import GOAL, RGB
 from agents.setup import make_policy, make_vision
 from configs.compose import compose
 

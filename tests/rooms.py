@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs.episodes import Episode
-from envs.navigation import NavGrid
-from envs.pointnav import Place
+from envs.navgrid.grid import NavGrid
+from envs.pointnav.env import Place
+from envs.pointnav.episodes import Episode
 from envs.scene import Scene
 
 CLASSES = ("wall", "floor")

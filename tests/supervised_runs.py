@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from adapt.base import random_base, save_base
+from adapt.core.base import random_base, save_base
 from adapt.train import train
 from configs.compose import compose
 

@@ -12,7 +12,7 @@ from tiny_networks import SIZE, make_base, make_images
 from torch import nn
 
 from adapt import Base, BlackBoxBase, Incompatible, load, load_base, save_base, wrap
-from adapt.base import BaseSpec, Normalisation, random_base
+from adapt.core.base import BaseSpec, Normalisation, random_base
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -158,7 +158,7 @@ def test_full_disk_damages_nothing(tmp_path: Path) -> None:
     script = """
 from tiny_networks import make_base
 from adapt import save_base, wrap
-from adapt.base import random_base
+from adapt.core.base import random_base
 for save in (
     lambda: wrap(make_base("conv"), "scratch", image_size=32).save("tasks"),
     lambda: save_base(random_base("fcn4", seed=5), "base.safetensors"),

@@ -8,7 +8,7 @@ from tiny_networks import SIZE, make_base, make_images
 from torch import nn
 
 from adapt import Adapted, wrap
-from adapt.deltas import norm_layers, weighted_layers
+from adapt.core.deltas import norm_layers, weighted_layers
 
 
 def step(adapted: Adapted) -> None:

@@ -8,9 +8,9 @@ from tiny_networks import SIZE, make_base, make_images
 from torch import Tensor, nn
 
 from adapt import Base, Incompatible, wrap
-from adapt.base import random_base
-from adapt.merges import MERGES, MLP, FiLM, build_merge, map_adapter, vector_adapter
+from adapt.core.base import random_base
 from adapt.methods.side_tuning import SideTuning, distill
+from adapt.modules.merges import MERGES, MLP, FiLM, build_merge, map_adapter, vector_adapter
 
 
 def parts(base: Base, **settings: object) -> tuple[Tensor, Tensor, Tensor]:

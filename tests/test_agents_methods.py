@@ -14,12 +14,12 @@ from rooms import simple_place
 from stable_baselines3 import PPO
 
 from adapt import Incompatible, list_methods, save_base
-from adapt.base import random_base
-from agents.collector import Collector, frame_layout
-from agents.frames import FrameStore
-from agents.imitation import ImitationLearner
-from agents.observations import GOAL, stack_frames
-from agents.policy import FrameStack, NavigationPolicy
+from adapt.core.base import random_base
+from agents.learners.collector import Collector, frame_layout
+from agents.learners.frames import FrameStore
+from agents.learners.imitation import ImitationLearner
+from agents.policies.navigation import FrameStack, NavigationPolicy
+from agents.policies.observations import GOAL, stack_frames
 from agents.setup import Vision, make_env, make_policy, make_vision, policy_arguments
 from configs.compose import compose
 

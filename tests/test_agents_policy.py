@@ -8,17 +8,17 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from rooms import simple_place
 
-from adapt.base import Base
-from agents.collector import Collector, frame_layout, stored
-from agents.evaluation import judged_by_both_views, policy_actor, run_episodes
-from agents.frames import ACTION, STEP, FrameStore
-from agents.imitation import ImitationLearner
-from agents.observations import FEATURES, GOAL, MAP, RGB, VALID, stack_frames
-from agents.policy import FrameStack, goal_channels, sample_actions
+from adapt.core.base import Base
+from agents.evaluation.episodes import judged_by_both_views, policy_actor, run_episodes
+from agents.learners.collector import Collector, frame_layout, stored
+from agents.learners.frames import ACTION, STEP, FrameStore
+from agents.learners.imitation import ImitationLearner
+from agents.policies.navigation import FrameStack, goal_channels, sample_actions
+from agents.policies.observations import FEATURES, GOAL, MAP, RGB, VALID, stack_frames
 from agents.setup import make_env, make_policy, make_vision
 from configs.compose import compose
-from envs.pointnav import LEFT, RIGHT
-from envs.vector import swapped_actions
+from envs.pointnav.env import LEFT, RIGHT
+from envs.pointnav.vec_env import swapped_actions
 
 SMALL = [
     "run=none",

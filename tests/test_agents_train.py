@@ -14,7 +14,7 @@ import torch
 import trimesh
 from rooms import scene, wall
 
-from adapt.run import list_checkpoints
+from adapt.training.run import list_checkpoints
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = [

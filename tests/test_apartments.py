@@ -11,12 +11,12 @@ from matplotlib.path import Path as Outline
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from envs import apartments
-from envs.apartments import CLASS_NAMES, ROOM_KINDS, split_seeds
-from envs.floorplan import draw_plan, outline_of
-from envs.furniture import shapes
+from envs.apartments import generator as apartments
+from envs.apartments.floorplan import draw_plan, outline_of
+from envs.apartments.furniture import shapes
+from envs.apartments.generator import CLASS_NAMES, ROOM_KINDS, split_seeds
+from envs.apartments.textures import texture_bank
 from envs.scene import Scene
-from envs.textures import texture_bank
 
 SEEDS = tuple(range(20))
 

@@ -45,13 +45,3 @@ def test_import_leaves_the_process_as_it_was(room: str) -> None:
         "assert before == (os.getcwd(), dict(os.environ), threading.active_count(), list(sys.path))\n"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, check=True)
-
-
-def test_files_stay_short_enough_to_read() -> None:
-    long = {
-        str(f.relative_to(ROOT)): n
-        for room in ALLOWED
-        for f in (ROOT / room).rglob("*.py")
-        if (n := len(f.read_text().splitlines())) > 400
-    }
-    assert not long

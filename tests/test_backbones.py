@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from adapt import Base, Incompatible, list_methods, load, wrap
-from adapt.base import BaseSpec
-from adapt.deltas import weighted_layers
+from adapt.core.base import BaseSpec
+from adapt.core.deltas import weighted_layers
 from adapt.encoders import build_encoder
 
 BERT = {

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from rooms import scene, simple_place, wall
 
-from agents import bench as command
-from agents.bench_ppo import STAGES, ours, plain, race, settings
-from agents.bench_table import Row, number, write_results
+from agents.bench import __main__ as command
+from agents.bench import simulator as bench
+from agents.bench.ppo import STAGES, ours, plain, race, settings
+from agents.bench.table import Row, number, write_results
 from configs.compose import ConfigError
-from envs import bench
-from envs.navigation import NavGrid
-from envs.renderer import Camera, EmbreeRenderer
+from envs.navgrid.grid import NavGrid
+from envs.rendering.renderer import Camera, EmbreeRenderer
 
 WORDS = ["base=random", "env.camera.size=32", "policy.hidden=[32]", "algo.learner.batch_size=16", "device=cpu"]
 
@@ -92,7 +92,7 @@ def test_sections_by_name() -> None:
 
 def test_the_gpu_section_runs_on_warps_cpu_device() -> None:
     pytest.importorskip("warp", reason="NVIDIA Warp is not installed: pip install 'sidestep[cuda]'")
-    from agents.bench_gpu import gpu_rows
+    from agents.bench.gpu import gpu_rows
     from configs.compose import compose
 
     words = ["gpu.device=cpu", "gpu.agents=2", "gpu.apartments=1", "gpu.frame_sizes=[16]", "gpu.steps=4", "gpu.batch=4"]

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from adapt import Base
-from adapt.base import IMAGENET, random_base
 from adapt.benchmarks.benchmark import Accuracy, Tensors, build_benchmark, get_benchmark, list_benchmarks
+from adapt.core.base import IMAGENET, random_base
 from adapt.supervised.features import FeatureStore, digest
 from adapt.supervised.optimisation import OptimiserConfig, TrainingConfig, parameter_groups, shuffled, subset
 from adapt.supervised.results import Results, average_ranks, shared_means

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from adapt import Base, Incompatible, load, load_base, wrap
-from adapt.base import random_base
 from adapt.benchmarks.benchmark import TaskData, Tensors, build_benchmark
 from adapt.compare import main as compare_main
+from adapt.core.base import random_base
 from adapt.datasets.packed import read_packed
 from adapt.supervised import protocols
 from adapt.supervised.learner import Learner, Plan, knows_earlier

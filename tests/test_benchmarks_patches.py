@@ -9,13 +9,13 @@ from miniatures import image_folders, pacs_subset
 from supervised_runs import run
 
 from adapt import wrap
-from adapt.base import random_base
 from adapt.benchmarks.multitask_patches import MultitaskPatches, MultitaskPatchesConfig
 from adapt.benchmarks.resolutions import Resolutions, ResolutionsConfig
 from adapt.cascade import cost_curve, draw, stages_of_run
+from adapt.core.base import random_base
+from adapt.core.deltas import norm_layers, weighted_layers
 from adapt.datasets.images import read_splits
 from adapt.datasets.layout import LayoutError
-from adapt.deltas import norm_layers, weighted_layers
 from adapt.layers import changed_layers, run_changes
 from adapt.layers import draw as draw_layers
 from adapt.methods.piggyback import Piggyback

@@ -9,7 +9,6 @@ from supervised_runs import run
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adapt.base import IMAGENET, Base, BaseSpec
 from adapt.benchmarks.segmentation import (
     FCNReadout,
     MeanIoU,
@@ -18,6 +17,7 @@ from adapt.benchmarks.segmentation import (
     bilinear,
     pixel_loss,
 )
+from adapt.core.base import IMAGENET, Base, BaseSpec
 from adapt.datasets.layout import LayoutError
 from adapt.datasets.voc import padded
 from adapt.encoders.vgg_fcn import CROP, VGGFCN

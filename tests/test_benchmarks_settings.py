@@ -8,7 +8,7 @@ import pytest
 from omegaconf import DictConfig
 
 from adapt.benchmarks.benchmark import get_benchmark, list_benchmarks
-from adapt.method import get_method
+from adapt.core.method import get_method
 from adapt.train import make_benchmark, make_plan
 from configs.compose import FOLDER, compose
 

@@ -24,8 +24,8 @@ from adapt.datasets.squad_score import best_threshold, evaluate, exact_match, f1
 
 pytest.importorskip("transformers", reason="needs the extra nlp")
 
-from adapt.base import load_base
 from adapt.benchmarks.squad import Squad, SquadConfig, SquadExamples
+from adapt.core.base import load_base
 from adapt.encoders.bert import write_bert
 
 FILE = "squad2_dev6078.json.gz"

@@ -12,13 +12,13 @@ from PIL import Image
 from supervised_runs import run
 
 from adapt import wrap
-from adapt.base import random_base
 from adapt.benchmarks.itaskonomy import ORDERS, PAPER, ITaskonomy, ITaskonomyConfig, LabelBase, curvature_code
 from adapt.benchmarks.taskonomy_transfer import TaskonomyTransfer, TaskonomyTransferConfig, TopClass
+from adapt.core.base import random_base
+from adapt.core.method import Incompatible
 from adapt.datasets.layout import LayoutError
 from adapt.datasets.taskonomy import choose_buildings, read_buildings
-from adapt.method import Incompatible
-from adapt.tasks import TASKS
+from adapt.pretraining.tasks import TASKS
 from configs.compose import compose
 
 SIZE = 32

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agents.dagger import drop_frames
+from agents.learners.dagger import drop_frames
 
 
 def test_only_the_ranks_frames_are_dropped(tmp_path: Path) -> None:

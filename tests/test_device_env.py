@@ -9,17 +9,17 @@ from gymnasium import spaces
 from rooms import episode, place, scene, simple_place, wall
 from stable_baselines3.common.buffers import DictRolloutBuffer
 
-from agents import ppo
-from agents.memory import check_memory, ppo_bytes
-from agents.rollout import DeviceRolloutBuffer, Timeouts, rollout_bytes
+from agents.learners import ppo
+from agents.learners.memory import check_memory, ppo_bytes
+from agents.learners.rollout import DeviceRolloutBuffer, Timeouts, rollout_bytes
 from agents.setup import make_stacked_env, make_vision
 from configs.compose import compose
-from envs.apartments import generate
-from envs.episodes import generate_episodes
-from envs.navigation import NavGrid
-from envs.pointnav import Place, Task
-from envs.renderer import Camera
-from envs.vector import PointNavVecEnv
+from envs.apartments.generator import generate
+from envs.navgrid.grid import NavGrid
+from envs.pointnav.env import Place, Task
+from envs.pointnav.episodes import generate_episodes
+from envs.pointnav.vec_env import PointNavVecEnv
+from envs.rendering.renderer import Camera
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 CAMERA = Camera(size=16)
@@ -35,7 +35,7 @@ def apartment() -> Place:
 
 def device_env(*arguments, **options):
     pytest.importorskip("warp", reason="NVIDIA Warp is not installed: pip install 'sidestep[cuda]'")
-    from envs.device.pointnav import DevicePointNavVecEnv
+    from envs.warp.pointnav import DevicePointNavVecEnv
 
     return DevicePointNavVecEnv(*arguments, **options)
 
@@ -119,7 +119,7 @@ def test_each_episode_once_and_then_idle() -> None:
 
 def test_goals_take_turns_in_few_slots(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("warp", reason="NVIDIA Warp is not installed: pip install 'sidestep[cuda]'")
-    from envs.device import world
+    from envs.warp import world
 
     monkeypatch.setattr(world, "CACHED_FIELDS", 2)
     monkeypatch.setattr(world, "_FIRST_VERTICES", 1)  # also grows

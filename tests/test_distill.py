@@ -11,17 +11,17 @@ import torch
 from PIL import Image
 
 from adapt import Incompatible, load, load_base, wrap
-from adapt.base import random_base, save_base
-from adapt.decoders import decoders_path, load_decoders
+from adapt.core.base import random_base, save_base
 from adapt.distill import Distillation, Settings, distill
 from adapt.methods.side_tuning import SideTuning
 from adapt.pretrain import Settings as Pretraining
 from adapt.pretrain import pretrain
+from adapt.pretraining.data import TaskonomyViews
+from adapt.pretraining.decoders import decoders_path, load_decoders
+from adapt.pretraining.distillation import match, to_shape
+from adapt.pretraining.scores import wanted_domains
 from adapt.readouts import Settings as ReadoutSettings
 from adapt.readouts import make_readouts
-from adapt.scores import wanted_domains
-from adapt.students import match, to_shape
-from adapt.taskonomy_data import TaskonomyViews
 from adapt.transfer_matrix import correlation, draw, known_gains, transfer_matrix
 
 SIZE = 32

@@ -18,12 +18,12 @@ from omegaconf import OmegaConf
 from rooms import scene, wall
 from test_pretrain import SIZE, write
 
-from adapt import distributed
-from adapt.base import random_base
-from adapt.run import list_checkpoints
-from agents.feature_cache import cached_features
-from agents.frames import FrameStore
-from agents.observations import frozen_features
+from adapt.core.base import random_base
+from adapt.training import distributed
+from adapt.training.run import list_checkpoints
+from agents.learners.feature_cache import cached_features
+from agents.learners.frames import FrameStore
+from agents.policies.observations import frozen_features
 from agents.setup import make_places
 from configs.compose import compose
 

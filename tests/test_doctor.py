@@ -10,7 +10,7 @@ import pytest
 from agents import doctor
 from agents.doctor import MISSING, NOTE, OK, check_data, check_embree, check_env, check_habitat, examine, report
 from configs.compose import compose
-from envs import egl
+from envs.habitat import egl
 
 
 def write_split(file: Path, scene_ids: list[str], **fields: str) -> None:

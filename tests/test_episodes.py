@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from shapes import box, floor, furnished, room, scene
 
-from envs.episodes import Episode, check_episodes, for_scene, generate_episodes, read_episodes, write_episodes
-from envs.navigation import NavGrid
+from envs.navgrid.grid import NavGrid
+from envs.pointnav.episodes import Episode, check_episodes, for_scene, generate_episodes, read_episodes, write_episodes
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import pytest
 from gltf_files import TRIANGLE, UV, Gltf, plain, png, quad, textured
 from PIL import Image
 
-from envs.renderer import Camera, EmbreeRenderer
-from envs.scans import load_scene
+from envs.rendering.renderer import Camera, EmbreeRenderer
+from envs.scans.loading import load_scene
 
 # 8 x 8 pixels, four flat blocks: red, green / blue, white. Encoded with basisu 2.10.
 KTX2 = {
@@ -341,7 +341,7 @@ def test_a_broken_basis_texture_warns_and_falls_back(tmp_path, caplog):
     )
     file.put("textures", {"source": 0}, {"source": 1}).put("materials", textured(0, (0.2, 0.4, 0.6, 1.0)), textured(1))
     file.alone(*(file.part(n, UV) for n in range(2)))
-    with caplog.at_level(logging.WARNING, logger="envs.scans"):
+    with caplog.at_level(logging.WARNING, logger="envs.scans.loading"):
         scene = load_scene(file.save(tmp_path / "a.gltf"))
     assert scene.textures == () and scene.corner_color[0, 0].tolist() == [51, 102, 153]
     assert sum("Basis Universal data cannot be read" in r.getMessage() for r in caplog.records) == 2
@@ -370,7 +370,7 @@ def test_corners_that_are_not_finite_take_only_their_faces_with_them(tmp_path, c
     uv[1] = np.inf
     file = picture_on_wall(np.zeros((2, 2, 3), np.uint8))
     file.alone(file.part(0, uv=uv, positions=positions, indices=indices))
-    with caplog.at_level(logging.WARNING, logger="envs.scans"):
+    with caplog.at_level(logging.WARNING, logger="envs.scans.loading"):
         scene = load_scene(file.save(tmp_path / "a.glb"))
     assert len(scene.faces) == 1 and "1 faces with corners that are not finite" in caplog.text
     EmbreeRenderer([scene])

@@ -17,12 +17,12 @@ import yaml
 from habitat_rooms import write_room, write_split
 
 from configs.compose import FOLDER
-from envs.habitat import HabitatVecEnv, Settings, make_places, rules
-from envs.navigation import NavGrid
-from envs.pointnav import Place, Task
-from envs.renderer import Camera
-from envs.scans import load_scene
-from envs.vector import PointNavVecEnv
+from envs.habitat.vec_env import HabitatVecEnv, Settings, make_places, rules
+from envs.navgrid.grid import NavGrid
+from envs.pointnav.env import Place, Task
+from envs.pointnav.vec_env import PointNavVecEnv
+from envs.rendering.renderer import Camera
+from envs.scans.loading import load_scene
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = [
@@ -52,7 +52,7 @@ def settings(rooms: Path, split: str = "val", task: dict[str, Any] | None = None
 
 def ours(rooms: Path, made: Settings) -> list[Place]:
     """The same places in the embedded environment."""
-    from envs.episodes import read_episodes
+    from envs.pointnav.episodes import read_episodes
 
     episodes = read_episodes(rooms / "val/val.json.gz")
     found = []
@@ -198,7 +198,7 @@ def test_settings_reach_habitat_lab(rooms: Path) -> None:
 
 
 def test_scenes_of_a_scene_dataset(rooms: Path, tmp_path: Path) -> None:
-    from envs.episodes import read_episodes, write_episodes
+    from envs.pointnav.episodes import read_episodes, write_episodes
 
     data = tmp_path / "flat"
     instance = data / "scenes/flat_0.scene_instance.json"

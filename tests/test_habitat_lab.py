@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from habitat_rooms import describe, write_room, write_split
 
-from envs import habitat_stand_ins
-from envs.episodes import Episode, read_episodes, write_episodes
-from envs.navigation import NavGrid
-from envs.pointnav import FORWARD, LEFT, RIGHT, STOP, Place, PointNav, Task
-from envs.renderer import Camera
-from envs.scans import load_scene
+from envs.habitat import stand_ins as habitat_stand_ins
+from envs.navgrid.grid import NavGrid
+from envs.pointnav.env import FORWARD, LEFT, RIGHT, STOP, Place, PointNav, Task
+from envs.pointnav.episodes import Episode, read_episodes, write_episodes
+from envs.rendering.renderer import Camera
+from envs.scans.loading import load_scene
 
 pytestmark = [
     pytest.mark.habitat,
@@ -42,7 +42,7 @@ def habitat() -> Any:
     import habitat
     from habitat.core.logging import logger
 
-    import envs.habitat_simulator  # noqa: F401
+    import envs.habitat.simulator  # noqa: F401
 
     logger.setLevel("WARNING")
     return habitat

@@ -45,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_nothing_is_stood_in_for_without_a_request(folder: Path) -> None:
     code = (
-        "import envs.habitat_stand_ins\ntry:\n import library\nexcept ModuleNotFoundError as error:\n print(error.name)"
+        "import envs.habitat.stand_ins\ntry:\n import library\nexcept ModuleNotFoundError as error:\n print(error.name)"
     )
     assert run(code, folder).strip() == "magnum"
 

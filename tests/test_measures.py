@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from envs import measures
+from envs.pointnav import measures
 
 
 def test_success_needs_a_stop_strictly_inside() -> None:

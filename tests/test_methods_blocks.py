@@ -11,11 +11,11 @@ from torch import Tensor
 from training import output, residual_base, train
 
 from adapt import Adapted, Incompatible, NotMergeable, load, wrap
-from adapt.blocks import residual_blocks
-from adapt.deltas import weighted_layers
+from adapt.core.deltas import weighted_layers
 from adapt.encoders import build_encoder
 from adapt.methods.adashare import AdaShare
 from adapt.methods.spottune import SpotTune
+from adapt.modules.residual_blocks import residual_blocks
 
 # SpotTune.
 

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adapt import Adapted, Base, Incompatible, load, wrap
-from adapt.base import random_base
-from adapt.binary import pack_levels, straight_through, unpack_levels
-from adapt.deltas import Delta
+from adapt.core.base import random_base
+from adapt.core.deltas import Delta
 from adapt.encoders import build_encoder
 from adapt.methods.residual_adapter import compress_jointly
-from adapt.svd import factor, factor_jointly
+from adapt.modules.binary import pack_levels, straight_through, unpack_levels
+from adapt.modules.svd import factor, factor_jointly
 
 
 def only_delta(adapted: Adapted, key: str) -> Delta:

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from training import LABELS, output, task_loss, train
 
 from adapt import Adapted, Base, Incompatible, load, wrap
-from adapt.base import random_base
-from adapt.binary import unpack_levels
-from adapt.deltas import weighted_layers
+from adapt.core.base import random_base
+from adapt.core.deltas import weighted_layers
 from adapt.methods.ewc import EWC
 from adapt.methods.packnet import Owned, PackNet, smallest
 from adapt.methods.progressive import FCN4Progressive, FCN5Progressive, Progressive, align, as_map
 from adapt.methods.psp import PSP
+from adapt.modules.binary import unpack_levels
 
 # Progressive.
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from training import LABELS, output, residual_base, task_loss
 
 from adapt import Adapted, Base, Incompatible, list_methods, wrap
-from adapt.base import BaseSpec, Normalisation
+from adapt.core.base import BaseSpec, Normalisation
 
 SHARED = ("adashare", "ewc", "packnet", "psp")
 INDEPENDENT = [m for m in list_methods() if m not in (*SHARED, "progressive", "features")]

@@ -14,13 +14,14 @@ import pytest
 import torch
 
 import adapt
-from adapt import bench, list_methods
-from adapt.base import IMAGENET, random_base
+from adapt import list_methods
+from adapt.core.base import IMAGENET, random_base
+from adapt.core.model import wrap
+from adapt.encoders.published_weights import released_base
 from adapt.methods.__main__ import main
-from adapt.methods_table import BACKBONES, as_markdown, describe, label, make_backbone, records
-from adapt.methods_train import Task, omniglot, results, train
-from adapt.model import wrap
-from adapt.weights import released_base
+from adapt.supervised.methods_table import BACKBONES, as_markdown, describe, label, make_backbone, records
+from adapt.supervised.methods_train import Task, omniglot, results, train
+from agents.bench import adaptation as bench
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs" / "methods.md"

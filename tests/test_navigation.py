@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from shapes import Part, box, floor, furnished, room, scene, turned
 
-from envs import apartments
-from envs.navigation import NavGrid
-from envs.scans import load_scene
+from envs.apartments import generator as apartments
+from envs.navgrid.grid import NavGrid
+from envs.scans.loading import load_scene
 
 RADIUS = 0.1
 FORWARD = 0.25

@@ -9,8 +9,8 @@ import pytest
 from detour import inside, move_along_surface
 from navmesh_files import WALK, save, strips, tile
 
-from envs.navigation import NavGrid
-from envs.navmesh import read_navmesh
+from envs.navgrid.grid import NavGrid
+from envs.navgrid.navmesh import read_navmesh
 
 # An L: a corridor along x and one along z, 1 m wide, that share a square; 5 m each.
 L = [(0, 1, 0, 1, 0.0), (1, 5, 0, 1, 0.0), (0, 1, 1, 5, 0.0)]

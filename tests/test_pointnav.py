@@ -11,11 +11,11 @@ from gymnasium.utils.env_checker import check_env as gymnasium_check
 from rooms import episode, place, scene, simple_place, wall
 from stable_baselines3.common.env_checker import check_env as sb3_check
 
-from envs.pointnav import FORWARD, LEFT, RIGHT, STOP, EpisodeQueue, PointNav, Task
-from envs.renderer import Camera
+from envs.pointnav.env import FORWARD, LEFT, RIGHT, STOP, EpisodeQueue, PointNav, Task
+from envs.pointnav.vec_env import PointNavEnv, PointNavVecEnv
+from envs.pointnav.visited_map import EMPTY, MARKED
+from envs.rendering.renderer import Camera
 from envs.scene import Scene
-from envs.vector import PointNavEnv, PointNavVecEnv
-from envs.visited_map import EMPTY, MARKED
 
 CAMERA = Camera(size=16)
 

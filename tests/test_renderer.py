@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from envs.renderer import SENSORS, Camera, EmbreeRenderer, make_renderer
+from envs.rendering.renderer import SENSORS, Camera, EmbreeRenderer, make_renderer
 from envs.scene import Scene
 
 ALL = tuple(SENSORS)

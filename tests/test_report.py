@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from agents._figures import smooth
-from agents.comparison import write_comparison
+from agents.evaluation.statistics import summarise
 from agents.report import main, terminal_table, write_report
-from agents.results import read_results
-from agents.statistics import summarise
-from agents.video import HOLD_SECONDS, MAX_PAGES, write_video
+from agents.reports.comparison import write_comparison
+from agents.reports.figures import smooth
+from agents.reports.results import read_results
+from agents.reports.video import HOLD_SECONDS, MAX_PAGES, write_video
 
 RATES = {"agent": 0.8, "blind": 0.3, "random": 0.0, "expert": 1.0}
 VERSIONS = {

@@ -9,8 +9,8 @@ import trimesh
 from gltf_files import TRIANGLE, UV, Gltf, plain, png, textured
 from PIL import Image
 
-from envs.renderer import Camera, EmbreeRenderer
-from envs.scans import load_scene
+from envs.rendering.renderer import Camera, EmbreeRenderer
+from envs.scans.loading import load_scene
 
 
 def test_gltf_nodes_materials_and_colours(tmp_path):
@@ -74,11 +74,11 @@ def test_missing_and_unreadable_textures_warn_and_fall_back(tmp_path, caplog):
     file.put("materials", *(textured(n, (0.2, 0.4, 0.6, 1.0)) for n in range(3)))
     file.put("meshes", {"primitives": [file.part(n, UV) for n in range(3)]})
     file.put("nodes", {"mesh": 0})
-    with caplog.at_level(logging.WARNING, logger="envs.scans"):
+    with caplog.at_level(logging.WARNING, logger="envs.scans.loading"):
         scene = load_scene(file.save(tmp_path / "room.gltf"))
     assert scene.textures == () and (scene.face_texture == -1).all()
     np.testing.assert_array_equal(scene.corner_color, np.broadcast_to([51, 102, 153], (3, 3, 3)))
-    warnings = [record.getMessage() for record in caplog.records if record.name == "envs.scans"]
+    warnings = [record.getMessage() for record in caplog.records if record.name == "envs.scans.loading"]
     assert len(warnings) == 3 and all("room.gltf" in line for line in warnings)
     for expected in ("lost.png is missing", "image 1 is broken or unknown", "image 2 is broken or unknown"):
         assert any(expected in line for line in warnings), warnings
@@ -145,7 +145,7 @@ def test_obj_materials(tmp_path, caplog):
     text = "mtllib m.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nvt 0 0\nvt 1 0\nvt 0 1\n"
     text += "usemtl red\nf 1/1 2/2 3/3\nusemtl image\nf 1/1 2/2 4/3\nusemtl none\nf 2/1 3/2 4/3\n"
     (tmp_path / "a.obj").write_text(text)
-    with caplog.at_level(logging.WARNING, logger="envs.scans"):
+    with caplog.at_level(logging.WARNING, logger="envs.scans.loading"):
         scene = load_scene(tmp_path / "a.obj")
     assert sorted(map(tuple, scene.corner_color[:, 0])) == [(0, 51, 0), (255, 0, 0), (255, 255, 255)]
     assert "maps/lost.png is missing" in caplog.text

@@ -11,10 +11,10 @@ from gltf_files import TRIANGLE, Gltf
 from navmesh_files import save, strips, tile
 from shapes import floor, room, scene
 
-from envs.places import Body, scans
-from envs.scan_source import ScanSettings, load_scan
-from envs.scans import load_assets, load_scene
-from envs.scene_datasets import SceneDataset, compose_file, placement
+from envs.pointnav.scene_episodes import Body, scans
+from envs.scans.loading import load_assets, load_scene
+from envs.scans.scene_datasets import SceneDataset, compose_file, placement
+from envs.scans.source import ScanSettings, load_scan
 
 BODY = {"radius": 0.1, "height": 1.5, "climb": 0.2, "max_slope": 45.0}
 HALF = math.sqrt(0.5)
@@ -246,7 +246,7 @@ def test_a_stage_config_beside_the_file_is_obeyed(tmp_path, up):
 def test_a_navmesh_tells_which_way_is_up_and_where_to_walk(tmp_path, z_up, caplog):
     path = building(tmp_path / "flat.glb", z_up)
     save(tmp_path / "flat.navmesh", tile(*strips([(0.1, 3.0, 0.1, 3.9, 0.1)])))
-    with caplog.at_level(logging.INFO, logger="envs.scan_source"):
+    with caplog.at_level(logging.INFO, logger="envs.scans.source"):
         made, grid = load_scan(str(path), ScanSettings(), **BODY)
     np.testing.assert_allclose(np.ptp(made.vertices, axis=0), [6.2, 2.5, 4.2], atol=1e-5)
     assert "walking on flat.navmesh, for an agent of radius 0.1 m" in caplog.text

@@ -7,9 +7,9 @@ import sys
 import pytest
 from omegaconf import OmegaConf
 
-from agents.cost_model import Constants, Plan, fit, predict, ring
-from agents.limits import check_limits
+from agents.learners.limits import check_limits
 from configs.compose import ConfigError, check_types, cli, compose
+from tests.tools.cost_model import Constants, Plan, fit, predict, ring
 
 RUN = "run=none"
 

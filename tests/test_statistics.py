@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.statistics import (
+from agents.evaluation.statistics import (
     MEASURES,
     bootstrap_weights,
     by_detour,

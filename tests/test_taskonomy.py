@@ -16,20 +16,20 @@ import pytest
 import trimesh
 from PIL import Image
 
-from envs import labels_classes as classes
-from envs import labels_geometry as geometry
-from envs import labels_image as image
-from envs.apartments import CLASS_NAMES, ROOM_KINDS
+from envs.apartments.generator import CLASS_NAMES, ROOM_KINDS
 from envs.contact_sheets import choose_views, colours, sheet, words
-from envs.labels_narf import keypoints3d
-from envs.navigation import NavGrid
-from envs.png import encode_png
+from envs.navgrid.grid import NavGrid
 from envs.render import Building, Settings, find_buildings, render_building, render_dataset
-from envs.renderer import make_renderer
-from envs.scans import load_scene
+from envs.rendering.renderer import make_renderer
+from envs.scans.loading import load_scene
 from envs.scene import Room
-from envs.taskonomy import DOMAINS, RenderedView, Viewpoint, file_path, is_written, point_info
-from envs.viewpoints import SAMPLERS, sample_fov, sample_pitch
+from envs.taskonomy import class_labels as classes
+from envs.taskonomy import geometry_labels as geometry
+from envs.taskonomy import image_labels as image
+from envs.taskonomy.dataset import DOMAINS, RenderedView, Viewpoint, file_path, is_written, point_info
+from envs.taskonomy.narf import keypoints3d
+from envs.taskonomy.png import encode_png
+from envs.taskonomy.viewpoints import SAMPLERS, sample_fov, sample_pitch
 
 HFOV = 60.0
 
@@ -477,7 +477,7 @@ def test_dataset_has_all_labels_with_their_encodings_and_is_reused(mesh, tmp_pat
 
 def test_labels_of_one_view_agree(stage):
     scene, renderer, grid = stage
-    from envs.renderer import Camera
+    from envs.rendering.renderer import Camera
 
     view = SAMPLERS["taskonomy"](renderer, 0, grid, np.random.default_rng(1), 1, 1)[0]
     images = renderer.render(

@@ -9,12 +9,12 @@ import pytest
 import torch
 from rooms import scene, simple_place, wall
 
-from envs.renderer import SENSORS, Camera, EmbreeRenderer, choose_backend, make_renderer
+from envs.rendering.renderer import SENSORS, Camera, EmbreeRenderer, choose_backend, make_renderer
 from envs.scene import Scene
 
 pytest.importorskip("warp", reason="NVIDIA Warp is not installed: pip install 'sidestep[cuda]'")
 
-from envs.device.renderer import WarpRenderer
+from envs.warp.renderer import WarpRenderer
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 CAMERAS = [Camera(size=32), Camera(size=30, width=44, hfov=70.0, pitch=-12.0, near=0.3, far=3.0)]

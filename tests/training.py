@@ -7,7 +7,7 @@ from tiny_networks import SIZE, make_images
 from torch import Tensor, nn
 
 from adapt import Adapted, Base
-from adapt.base import random_base
+from adapt.core.base import random_base
 
 LABELS = torch.arange(6) % 3
 

@@ -31,10 +31,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from adapt.base import Base, Normalisation
+from adapt.core.base import Base, Normalisation
+from adapt.core.method import MethodConfig
 from adapt.datasets.layout import LayoutError
-from adapt.files import nearest
-from adapt.method import MethodConfig
+from adapt.training.files import nearest
 from configs.compose import FOLDER
 
 Targets = Tensor | Mapping[str, Tensor]

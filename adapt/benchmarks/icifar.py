@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, LinearReadout, TaskData, Tensors, classification
 from adapt.datasets.cifar import LAYOUT, Split, read_cifar100
-from adapt.merges import group_normalise
+from adapt.modules.merges import group_normalise
 from adapt.supervised.features import digest
 
 CLASSES = 10

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adapt.base import Base, BlackBoxBase
 from adapt.benchmarks.benchmark import TaskData
 from adapt.benchmarks.taskonomy_tasks import TaskonomyBenchmark, TaskonomyConfig
+from adapt.core.base import Base, BlackBoxBase
 from adapt.datasets.taskonomy import CURVATURE_CHANNELS
-from adapt.scores import wanted_domains
-from adapt.tasks import signed
+from adapt.pretraining.scores import wanted_domains
+from adapt.pretraining.tasks import signed
 
 _INDEXED = (
     "normal",

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from adapt.base import Base
 from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, Targets, TaskData
+from adapt.core.base import Base
 from adapt.datasets.layout import missing
 from adapt.datasets.voc import (
     CLASSES,

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from adapt.base import Base
 from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, Example, Targets, TaskData
+from adapt.core.base import Base
 from adapt.datasets.squad import (
     Question,
     Windows,

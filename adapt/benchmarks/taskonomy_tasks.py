@@ -11,11 +11,11 @@ from torch import nn
 
 from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, LossOnly, TaskData
 from adapt.datasets.taskonomy import LabelledViews, choose_buildings, list_buildings, read_buildings
-from adapt.decoders import build_decoder
 from adapt.encoders.taskonomy import TaskonomyDecoder, TransferConv3
-from adapt.merges import GROUPS, group_normalise
-from adapt.taskonomy_data import ALIASES, NoViews, TaskonomyViews
-from adapt.tasks import find_task
+from adapt.modules.merges import GROUPS, group_normalise
+from adapt.pretraining.data import ALIASES, NoViews, TaskonomyViews
+from adapt.pretraining.decoders import build_decoder
+from adapt.pretraining.tasks import find_task
 
 SCALING = "side_tuning"
 PARTS = ("train", "val", "test")
@@ -71,7 +71,9 @@ class TaskonomyConfig(BenchmarkConfig):
 
 
 class TaskonomyBenchmark(Benchmark):
-    """Tasks of `adapt.tasks` in Side-Tuning's scaling; every task has the same views, those with all labels."""
+    """Tasks of `adapt.pretraining.tasks` in Side-Tuning's scaling; every task has the same views, those with all
+    labels.
+    """
 
     Config = TaskonomyConfig
     config: TaskonomyConfig

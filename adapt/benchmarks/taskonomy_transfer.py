@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from adapt.benchmarks.benchmark import TaskData
 from adapt.benchmarks.taskonomy_tasks import TaskonomyBenchmark, TaskonomyConfig
-from adapt.scores import wanted_domains
-from adapt.tasks import Labels, find_task
+from adapt.pretraining.scores import wanted_domains
+from adapt.pretraining.tasks import Labels, find_task
 
 AMOUNTS = ("few", "many")
 
@@ -26,7 +26,7 @@ class TaskonomyTransferConfig(TaskonomyConfig):
     """Settings beside those of `TaskonomyConfig`.
 
     Attributes:
-        targets: tasks of `adapt.tasks`, each learned alone.
+        targets: tasks of `adapt.pretraining.tasks`, each learned alone.
         amount: "few": train on `few` images; "many": on all.
         few: that number.
     """

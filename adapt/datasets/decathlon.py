@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from adapt.base import Normalisation
+from adapt.core.base import Normalisation
 from adapt.datasets.images import Labelled
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from adapt.files import nearest
-from adapt.taskonomy_data import TaskonomyViews
+from adapt.pretraining.data import TaskonomyViews
+from adapt.training.files import nearest
 
 FORBIDDEN = ("mosquito", "tansboro")  # Buildings that the authors' lists leave out.
 CURVATURE_CHANNELS = 2

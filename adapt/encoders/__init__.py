@@ -1,6 +1,6 @@
 """Networks that turn an image into features: those of the papers, and any network of timm or torchvision.
 
-Every encoder takes float images (B,3,H,W), already normalised by its `adapt.base.Base`, at any size its
+Every encoder takes float images (B,3,H,W), already normalised by its `adapt.core.base.Base`, at any size its
 strides allow, and returns float maps (B,C,h,w) or vectors (B,C). State-dict keys are as the authors released
 them.
 
@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from adapt.files import nearest
+from adapt.training.files import nearest
 
 _ENCODERS = {
     "bert": ("adapt.encoders.bert", "BertEncoder"),

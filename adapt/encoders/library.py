@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from adapt.files import nearest
+from adapt.training.files import nearest
 
 
 def _drop_classifier(network: nn.Module) -> None:

@@ -1,1 +1,1 @@
-"""One file per adaptation method, named as users name it; `adapt.method` says how to add one."""
+"""One file per adaptation method, named as users name it; `adapt.core.method` says how to add one."""

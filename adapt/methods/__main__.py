@@ -13,10 +13,10 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 
-from adapt import methods_table, methods_train
-from adapt.base import IMAGENET, random_base
-from adapt.method import get_method
-from adapt.weights import released_base
+from adapt.core.base import IMAGENET, random_base
+from adapt.core.method import get_method
+from adapt.encoders.published_weights import released_base
+from adapt.supervised import methods_table, methods_train
 
 
 def _parser() -> argparse.ArgumentParser:

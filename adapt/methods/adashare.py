@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from adapt.base import Base
-from adapt.blocks import replace_blocks, residual_blocks
-from adapt.deltas import TaskNorm, norm_layers
-from adapt.method import Incompatible, Method, MethodConfig, NotMergeable
-from adapt.shared_weights import SharedWeights
+from adapt.core.base import Base
+from adapt.core.deltas import TaskNorm, norm_layers
+from adapt.core.method import Incompatible, Method, MethodConfig, NotMergeable
+from adapt.modules.residual_blocks import replace_blocks, residual_blocks
+from adapt.modules.shared_weights import SharedWeights
 
 EXECUTE, SKIP = 0, 1
 

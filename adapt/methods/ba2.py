@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from adapt.base import Base
-from adapt.binary import pack_levels, straight_through, unpack_levels
-from adapt.deltas import Delta, DeltaConfig, DeltaMethod, Layer
-from adapt.method import Method
+from adapt.core.base import Base
+from adapt.core.deltas import Delta, DeltaConfig, DeltaMethod, Layer
+from adapt.core.method import Method
+from adapt.modules.binary import pack_levels, straight_through, unpack_levels
 
 
 @dataclass(frozen=True)

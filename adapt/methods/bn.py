@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from adapt.deltas import Delta, DeltaConfig, DeltaMethod, Layer
+from adapt.core.deltas import Delta, DeltaConfig, DeltaMethod, Layer
 
 
 @dataclass(frozen=True)

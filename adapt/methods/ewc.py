@@ -13,9 +13,9 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from adapt.base import Base
-from adapt.method import Loss, Method, MethodConfig
-from adapt.shared_weights import SharedWeights
+from adapt.core.base import Base
+from adapt.core.method import Loss, Method, MethodConfig
+from adapt.modules.shared_weights import SharedWeights
 
 
 @dataclass(frozen=True)

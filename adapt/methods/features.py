@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from adapt.base import Base
-from adapt.merges import group_normalise
-from adapt.method import Method, MethodConfig, NotMergeable
+from adapt.core.base import Base
+from adapt.core.method import Method, MethodConfig, NotMergeable
+from adapt.modules.merges import group_normalise
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from adapt.base import Base
-from adapt.deltas import weighted_layers
-from adapt.method import Method, MethodConfig
-from adapt.shared_weights import SharedWeights
+from adapt.core.base import Base
+from adapt.core.deltas import weighted_layers
+from adapt.core.method import Method, MethodConfig
+from adapt.modules.shared_weights import SharedWeights
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from adapt.deltas import Delta, DeltaConfig, DeltaMethod, Layer
+from adapt.core.deltas import Delta, DeltaConfig, DeltaMethod, Layer
 
 
 @dataclass(frozen=True)

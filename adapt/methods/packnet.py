@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from adapt.base import Base
-from adapt.binary import pack_levels, unpack_levels
-from adapt.deltas import Delta, DeltaConfig, DeltaMethod, Layer
-from adapt.kept import Kept
-from adapt.method import Incompatible, Loss, Method
+from adapt.core.base import Base
+from adapt.core.cache import Kept
+from adapt.core.deltas import Delta, DeltaConfig, DeltaMethod, Layer
+from adapt.core.method import Incompatible, Loss, Method
+from adapt.modules.binary import pack_levels, unpack_levels
 
 FREE, BASE, FIRST = 0, 1, 2
 

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from adapt.base import Base
-from adapt.deltas import Delta, DeltaConfig, Layer, norm_layers, require_network, weighted_layers
-from adapt.joint import JointDeltaMethod
-from adapt.method import Incompatible, Method
+from adapt.core.base import Base
+from adapt.core.deltas import Delta, DeltaConfig, Layer, norm_layers, require_network, weighted_layers
+from adapt.core.method import Incompatible, Method
+from adapt.modules.joint import JointDeltaMethod
 
 
 @dataclass(frozen=True)

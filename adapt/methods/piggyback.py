@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from adapt.binary import pack_levels, straight_through, unpack_levels
-from adapt.deltas import Delta, DeltaConfig, DeltaMethod, Layer
+from adapt.core.deltas import Delta, DeltaConfig, DeltaMethod, Layer
+from adapt.modules.binary import pack_levels, straight_through, unpack_levels
 
 MASKS = ("binary", "ternary")
 INITS = ("constant", "uniform", "weights")

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adapt.base import Base
+from adapt.core.base import Base
+from adapt.core.method import Incompatible, Method, MethodConfig
 from adapt.encoders.fcn import FCN4, FCN5
-from adapt.merges import build_merge, map_adapter, vector_adapter, weighted_sum
-from adapt.method import Incompatible, Method, MethodConfig
+from adapt.modules.merges import build_merge, map_adapter, vector_adapter, weighted_sum
 
 # The convolutions that read the base, as released.
 READERS = {"fcn4": ("conv1", "conv2", "conv3", "conv5"), "fcn5": ("conv2", "conv3", "conv4", "conv5")}

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from adapt.base import Base
-from adapt.binary import pack_levels, unpack_levels
-from adapt.deltas import TaskNorm, norm_layers, weighted_layers
-from adapt.method import Incompatible, Method, MethodConfig
-from adapt.shared_weights import SharedWeights
+from adapt.core.base import Base
+from adapt.core.deltas import TaskNorm, norm_layers, weighted_layers
+from adapt.core.method import Incompatible, Method, MethodConfig
+from adapt.modules.binary import pack_levels, unpack_levels
+from adapt.modules.shared_weights import SharedWeights
 
 
 @dataclass(frozen=True)

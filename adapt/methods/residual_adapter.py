@@ -17,12 +17,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from adapt.adapters import Adapter
-from adapt.base import Base
-from adapt.deltas import Delta, DeltaConfig, DeltaMethod, Layer, require_network, weighted_layers
-from adapt.method import Incompatible, Method
-from adapt.placement import PLACEMENTS, every_second, place, spatial_convolutions
-from adapt.svd import factor_jointly
+from adapt.core.base import Base
+from adapt.core.deltas import Delta, DeltaConfig, DeltaMethod, Layer, require_network, weighted_layers
+from adapt.core.method import Incompatible, Method
+from adapt.modules.adapters import Adapter
+from adapt.modules.placement import PLACEMENTS, every_second, place, spatial_convolutions
+from adapt.modules.svd import factor_jointly
 
 DROPOUTS = ("second", "first", "all")
 
@@ -33,7 +33,7 @@ class ResidualAdapterConfig(DeltaConfig):
 
     Attributes:
         kind: "parallel" or "series".
-        placement: which 3x3 convolutions; see `adapt.placement.place`.
+        placement: which 3x3 convolutions; see `adapt.modules.placement.place`.
         init: "he": normal of variance 2 / out, so that the task does not start as the base (released code);
             "zero": it does.
         dropout: probability of dropping a channel of an adapter's input in training.

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from adapt.core.method import MethodConfig
 from adapt.encoders import build_encoder
-from adapt.method import MethodConfig
-from adapt.own_weights import OwnWeights
+from adapt.modules.own_weights import OwnWeights
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapt.base import Base, load_base
+from adapt.core.base import Base, load_base
+from adapt.core.method import Incompatible, Method, MethodConfig
+from adapt.core.model import Adapted
 from adapt.encoders import build_encoder, list_encoders
-from adapt.merges import MERGES, Alpha, DenseAlpha, blend, build_merge, group_normalise
-from adapt.method import Incompatible, Method, MethodConfig
-from adapt.model import Adapted
-from adapt.students import match, to_shape
+from adapt.modules.merges import MERGES, Alpha, DenseAlpha, blend, build_merge, group_normalise
+from adapt.pretraining.distillation import match, to_shape
 
 INITS = ("random", "base", "distill", "low_energy")
 ALPHAS = ("learned", "fixed", "curriculum")

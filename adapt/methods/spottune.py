@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adapt.base import Base
-from adapt.blocks import replace_blocks, residual_blocks
-from adapt.deltas import norm_layers
+from adapt.core.base import Base
+from adapt.core.deltas import norm_layers
+from adapt.core.method import Incompatible, Method, MethodConfig, NotMergeable
 from adapt.encoders.resnet26 import ResNet26
-from adapt.method import Incompatible, Method, MethodConfig, NotMergeable
-from adapt.own_weights import OwnWeights
+from adapt.modules.own_weights import OwnWeights
+from adapt.modules.residual_blocks import replace_blocks, residual_blocks
 
 POLICY_SIZE = 72
 

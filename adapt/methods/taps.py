@@ -18,11 +18,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from adapt.base import Base
-from adapt.binary import straight_through
-from adapt.deltas import Delta, DeltaConfig, Layer, norm_layers, weighted_layers
-from adapt.joint import JointDeltaMethod
-from adapt.method import Incompatible, Method
+from adapt.core.base import Base
+from adapt.core.deltas import Delta, DeltaConfig, Layer, norm_layers, weighted_layers
+from adapt.core.method import Incompatible, Method
+from adapt.modules.binary import straight_through
+from adapt.modules.joint import JointDeltaMethod
 
 JOINT = ("no", "standard", "two_stage")
 

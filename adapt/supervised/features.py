@@ -22,9 +22,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adapt import distributed
-from adapt.base import Base, Normalisation
-from adapt.files import write_atomically
+from adapt.core.base import Base, Normalisation
+from adapt.training import distributed
+from adapt.training.files import write_atomically
 
 FORMAT_VERSION = 1
 _CHUNK = 1 << 24

@@ -14,16 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from adapt import distributed
-from adapt.base import Base
 from adapt.benchmarks.benchmark import Benchmark, Targets, TaskData, Tensors
-from adapt.budget import stored_bits
-from adapt.method import Method, get_method
+from adapt.core.base import Base
+from adapt.core.budget import stored_bits
+from adapt.core.method import Method, get_method
+from adapt.core.model import Adapted
+from adapt.encoders.published_weights import read_released
 from adapt.methods.side_tuning import SideTuning
-from adapt.model import Adapted
 from adapt.supervised.features import Features, FeatureStore
 from adapt.supervised.optimisation import OptimiserConfig, TrainingConfig, parameter_groups, shuffled, subset
-from adapt.weights import read_released
+from adapt.training import distributed
 
 Log = Callable[[int, Mapping[str, float]], None]
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapt.files import nearest
-from adapt.method import MethodConfig
+from adapt.core.method import MethodConfig
+from adapt.training.files import nearest
 
 OPTIMISERS = ("adam", "adamw", "sgd", "rmsprop")
 SCHEDULES = ("constant", "cosine", "linear", "steps")

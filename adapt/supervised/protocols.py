@@ -12,12 +12,12 @@ from typing import Any, Protocol
 
 import torch
 
-from adapt.base import Base
 from adapt.benchmarks.benchmark import TaskData
-from adapt.files import nearest
+from adapt.core.base import Base
 from adapt.supervised.features import FeatureStore
 from adapt.supervised.learner import Learner, Log, Plan, knows_earlier
 from adapt.supervised.results import Results, Scores
+from adapt.training.files import nearest
 
 Save = Callable[[dict[str, Any]], None]
 

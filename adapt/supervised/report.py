@@ -16,9 +16,9 @@ from omegaconf import OmegaConf
 from scipy.stats import spearmanr
 
 from adapt.benchmarks.benchmark import get_benchmark
-from adapt.run import load_config
 from adapt.supervised.page import Document
 from adapt.supervised.results import average_ranks, mean
+from adapt.training.run import load_config
 
 # Scores that every run has beside those of its metric, with their headings.
 COMMON = {"forgetting": "forgetting (loss)", "rigidity": "rigidity"}

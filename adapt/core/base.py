@@ -1,0 +1,401 @@
+"""The frozen base: whatever turns an image batch into features and never changes.
+
+A `Base` owns all input normalisation (callers hand it uint8 images as they come from the renderer), is
+identified by the sha256 of its weights, and is always in eval mode without gradients, whatever its owner's
+`train()` asks for. `load_base` finds one by name; `save_base` writes one as a single self-describing file.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from adapt.encoders import build_encoder, list_encoders
+from adapt.training.files import nearest, write_atomically
+
+PRETRAINED = Path(__file__).parents[1] / "pretrained"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Per-channel (image / 255 - mean) / std; the default maps uint8 to [-1,1] as Taskonomy does."""
+
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+
+    def __post_init__(self) -> None:
+        """Check that the two fit."""
+        if len(self.mean) != len(self.std) or min(self.std) <= 0:
+            raise ValueError(f"normalisation needs as many positive std as mean, got {self.mean} and {self.std}")
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Turn uint8 images (B,C,H,W) into normalised images of the same shape, float32 (or autocast's bfloat16)."""
+        if not isinstance(images, Tensor) or images.dtype != torch.uint8:
+            got = f"{getattr(images, 'dtype', 'a')} {type(images).__name__}"
+            raise ValueError(f"images must be a uint8 tensor in 0..255, got {got}; the base normalises them itself")
+        if images.ndim != 4 or images.shape[1] != len(self.mean):
+            raise ValueError(f"images must have shape (B,{len(self.mean)},H,W), got {tuple(images.shape)}")
+        kind = images.device.type
+        if self == Normalisation() and torch.is_autocast_enabled(kind):
+            if torch.get_autocast_dtype(kind) == torch.bfloat16:
+                # Bytes less 127.5 are exact in bfloat16, so that this rounds once, as casting the float32 result does.
+                return images.to(torch.bfloat16).sub_(127.5).mul_(1 / 127.5)
+        mean = torch.tensor(self.mean, device=images.device).view(-1, 1, 1)
+        std = torch.tensor(self.std, device=images.device).view(-1, 1, 1)
+        # In place: normalising is a tenth of a small side network's training step.
+        return images.float().sub_(255 * mean).mul_(1 / (255 * std))
+
+
+IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@dataclass(frozen=True)
+class BaseSpec:
+    """How a base was made, enough to build its encoder again.
+
+    Attributes:
+        encoder: a name of `adapt.encoders.build_encoder`, or empty for a network that the caller built.
+        kwargs: that encoder's settings.
+        normalisation: what happens to the image first.
+        task: what the weights were trained for.
+        training: numbers of that training (losses, data, steps).
+    """
+
+    encoder: str = ""
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    normalisation: Normalisation = field(default_factory=Normalisation)
+    task: str = ""
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The spec as one JSON object."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> BaseSpec:
+        """Read what `to_json` wrote."""
+        values = json.loads(text)
+        normalisation = {k: tuple(v) for k, v in values.pop("normalisation").items()}
+        return cls(normalisation=Normalisation(**normalisation), **values)
+
+
+class Base(nn.Module):
+    """A frozen encoder with its input normalisation: uint8 images (B,3,H,W) in 0..255 to float32 features.
+
+    Attributes:
+        encoder: the network, of normalised float images; it has no parameters if the base is a black box.
+        spec: how the base was made.
+        calls: number of forward passes so far.
+        frames_evaluated: number of images in them, so that "once per frame" can be checked.
+    """
+
+    def __init__(self, encoder: nn.Module, spec: BaseSpec | None = None) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.spec = spec or BaseSpec()
+        self.calls = 0
+        self.frames_evaluated = 0
+        self._sha256: str | None = None
+        self._shapes: dict[tuple[int, int], tuple[int, ...]] = {}
+        self.train(False)
+
+    @property
+    def black_box(self) -> bool:
+        """Whether the base is a callable without weights, which only fusion methods can adapt."""
+        return False
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest over the names, types, shapes and bytes of all weights, and the normalisation."""
+        if self._sha256 is None:
+            self._sha256 = self._digest()
+        return self._sha256
+
+    def _digest(self) -> str:
+        digest = hashlib.sha256(json.dumps(asdict(self.spec.normalisation), sort_keys=True).encode())
+        for name, tensor in sorted(self.encoder.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Base:
+        """Convert the weights, which may then have another `sha256`."""
+        self._sha256 = None
+        return super()._apply(fn, recurse)
+
+    def train(self, mode: bool = True) -> Base:
+        """Stay in eval mode and without gradients; `mode` is ignored because a base never trains."""
+        super().train(False)
+        self.requires_grad_(False)
+        return self
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Turn uint8 images (B,3,H,W) into what the encoder expects, float32 of the same shape.
+
+        An encoder of something else than images checks its input in a method `prepare`. Images take the weights' type,
+        unless autocast chooses one.
+        """
+        if prepare := getattr(self.encoder, "prepare", None):
+            return cast(Tensor, prepare(images))
+        normalised = self.spec.normalisation(images)
+        return normalised if torch.is_autocast_enabled(images.device.type) else normalised.to(self.dtype)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating type of the encoder's weights; float32 unless someone converted it."""
+        return next((p.dtype for p in self.encoder.parameters() if p.is_floating_point()), torch.float32)
+
+    @contextmanager
+    def normalised(self, normalisation: Normalisation | None) -> Iterator[None]:
+        """Within this context images are normalised by a task's own statistics; None changes nothing."""
+        before, _ = self.spec, self.sha256
+        self.spec = replace(before, normalisation=normalisation) if normalisation else before
+        try:
+            yield
+        finally:
+            self.spec = before
+
+    def _evaluate(self, images: Tensor) -> Tensor:
+        return cast(Tensor, self.encoder(self.normalise(images)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute features (B,C,h,w), or (B,C) for encoders that pool, of uint8 images (B,3,H,W)."""
+        self.calls += 1
+        self.frames_evaluated += len(images)
+        with torch.no_grad():
+            return self._evaluate(images).float()
+
+    def layers(self, images: Tensor, names: Sequence[str] = ()) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the features and the outputs of inner layers in one pass.
+
+        Args:
+            images: uint8 (B,3,H,W).
+            names: submodules of the encoder; by default its `layer_names`.
+
+        Returns:
+            The features as from `forward`, and the output of each named submodule.
+
+        Raises:
+            ValueError: the base is a black box, or has no layer of that name.
+        """
+        chosen = self.layer_names(names)
+        self.calls += 1
+        self.frames_evaluated += len(images)
+        with torch.no_grad():
+            return self._evaluate_layers(images, chosen)
+
+    def _evaluate_layers(self, images: Tensor, names: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        outputs: dict[str, Tensor] = {}
+        with ExitStack() as stack:
+            for name in names:
+                hook = partial(_keep, outputs, name)
+                handle = self.encoder.get_submodule(name).register_forward_hook(hook)
+                stack.callback(handle.remove)
+            features = self._evaluate(images).float()
+        return features, outputs
+
+    def layer_names(self, names: Sequence[str] = ()) -> tuple[str, ...]:
+        """The inner layers that `layers` returns for `names`, checked to exist."""
+        chosen = tuple(names) or tuple(getattr(self.encoder, "layer_names", ()))
+        known = dict(self.encoder.named_modules())
+        if self.black_box or not chosen:
+            raise ValueError("this base shows no inner layers; name submodules of its encoder, if it has one")
+        for name in chosen:
+            if name not in known:
+                raise ValueError(f"the base has no layer {name!r}{nearest(name, known)}")
+        return chosen
+
+    def feature_shape(self, size: int | tuple[int, int]) -> tuple[int, ...]:
+        """Shape of one image's features, (C,h,w) or (C,), for square images of `size` pixels or (H,W)."""
+        height, width = (size, size) if isinstance(size, int) else size
+        if (height, width) not in self._shapes:
+            with torch.no_grad():
+                self._shapes[height, width] = tuple(self._evaluate(self.example(height, width)).shape[1:])
+        return self._shapes[height, width]
+
+    def layer_shapes(self, size: int, names: Sequence[str] = ()) -> dict[str, tuple[int, ...]]:
+        """Shapes of one image's inner maps, as `layers` gives them, for square images of `size` pixels."""
+        with torch.no_grad():
+            _, outputs = self._evaluate_layers(self.example(size, size), self.layer_names(names))
+        return {name: tuple(output.shape[1:]) for name, output in outputs.items()}
+
+    def example(self, height: int, width: int) -> Tensor:
+        """A black image, uint8 (1,C,height,width), or what the encoder's own method `example` gives in its place."""
+        device = next((p.device for p in self.encoder.parameters()), None)
+        if own := getattr(self.encoder, "example", None):
+            return cast(Tensor, own(height, width)).to(device)
+        channels = len(self.spec.normalisation.mean)
+        return torch.zeros(1, channels, height, width, dtype=torch.uint8, device=device)
+
+
+def _keep(outputs: dict[str, Tensor], name: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
+    outputs[name] = output
+
+
+class _Callable(nn.Module):
+    """Lets a plain function stand where an encoder stands."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Call the function with uint8 images (B,3,H,W)."""
+        return self.function(images)
+
+
+class BlackBoxBase(Base):
+    """A base that is any function of the image: an oracle, a decision tree. Only fusion methods can adapt it.
+
+    Args:
+        function: maps uint8 images (B,3,H,W) to float features (B,C,h,w) or (B,C), without gradients.
+        identity: names the function and its version; takes the place of weights in `sha256`.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor], identity: str) -> None:
+        super().__init__(_Callable(function), BaseSpec(task=identity))
+        self._identity = identity
+
+    @property
+    def black_box(self) -> bool:
+        """Always true."""
+        return True
+
+    def _digest(self) -> str:
+        return hashlib.sha256(f"black box {self._identity}".encode()).hexdigest()
+
+    def _evaluate(self, images: Tensor) -> Tensor:
+        return cast(Tensor, self.encoder(images))
+
+
+def random_base(encoder: str = "fcn5", seed: int = 42, **kwargs: Any) -> Base:
+    """A base with the encoder's default initialisation under `seed`, the control for trained ones."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build_encoder(encoder, **kwargs)
+    return Base(network, BaseSpec(encoder, kwargs, task="random", training={"seed": seed}))
+
+
+def save_base(base: Base, path: str | Path, dtype: torch.dtype = torch.float16) -> str:
+    """Write a base as one safetensors file, atomically; the spec goes into the file's header.
+
+    Args:
+        base: a base whose spec names its encoder.
+        path: file to write, by custom `<name>.safetensors`.
+        dtype: how floating tensors are stored; `load_base` gives them back as float32.
+
+    Returns:
+        The sha256 of the base that `load_base` will give, which differs from `base.sha256` if `dtype` rounds.
+
+    Raises:
+        ValueError: the spec names no encoder, so that the file could not be loaded again.
+        OSError: the file could not be written; what was there before is undamaged.
+    """
+    if base.black_box or not base.spec.encoder:
+        raise ValueError("only a base whose spec names its encoder can be saved; build it with adapt.encoders")
+    tensors = {
+        name: t.detach().cpu().to(dtype if t.is_floating_point() else t.dtype).contiguous()
+        for name, t in base.encoder.state_dict().items()
+    }
+    data = save(tensors, metadata={"sidestep_base": str(FORMAT_VERSION), "spec": base.spec.to_json()})
+    write_atomically(Path(path), data)
+    rounded = Base(copy.deepcopy(base.encoder), base.spec)
+    rounded.encoder.load_state_dict(_as_float32(tensors))
+    return rounded.sha256
+
+
+def list_bases() -> list[str]:
+    """Names that `load_base` knows: the embedded files and `random`."""
+    return sorted({"random", *(file.stem for file in PRETRAINED.glob("*.safetensors"))})
+
+
+def load_base(name_or_path: str | Path) -> Base:
+    """Load a frozen base.
+
+    Args:
+        name_or_path: one of `list_bases()`; a file of `save_base`; `taskonomy/<task>` for an encoder of
+            `adapt.encoders.published_weights`; `timm/<model>` or `torchvision/<model>` with that library's ImageNet
+            weights;
+            `<encoder>:<file>` for a released file; `random/<encoder>` for an untrained network; `bert/<name>` for a
+            BERT of transformers, by its name or folder.
+
+    Raises:
+        FileNotFoundError: a path that does not exist.
+        ValueError: an unknown name (the nearest is suggested), or a file that is not a base.
+    """
+    name = str(name_or_path)
+    if name == "random" or name.startswith("random/"):
+        return random_base(name.removeprefix("random").removeprefix("/") or "fcn5")
+    encoder, colon, file = name.partition(":")
+    if colon and encoder in list_encoders():
+        if not file:
+            raise ValueError(f"base {encoder} needs its released weights; add base.weights=<file>")
+        from adapt.encoders.published_weights import released_base
+
+        return released_base(file, encoder)
+    if name.startswith(("timm/", "torchvision/")):
+        return _library_base(name)
+    if name.startswith("bert/"):
+        return _bert_base(name.removeprefix("bert/"))
+    if name.startswith("taskonomy/"):
+        from adapt.encoders.published_weights import taskonomy_base
+
+        return taskonomy_base(name.removeprefix("taskonomy/"))
+    if name.endswith(".safetensors") or isinstance(name_or_path, Path):
+        if not Path(name).is_file():
+            raise FileNotFoundError(f"no base at {name}: give the path of a file that save_base wrote")
+        return _read_base(Path(name))
+    if name not in list_bases():
+        known = list_bases()
+        raise ValueError(f"unknown base {name!r}{nearest(name, known)}; choose from {', '.join(known)} or a path")
+    return _read_base(PRETRAINED / f"{name}.safetensors")
+
+
+def _read_base(path: Path) -> Base:
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a readable safetensors file ({error}); copy or train it again") from error
+    if header.get("sidestep_base") != str(FORMAT_VERSION):
+        version = header.get("sidestep_base", "none")
+        raise ValueError(f"{path} is not a base of format {FORMAT_VERSION} (found: {version})")
+    spec = BaseSpec.from_json(header["spec"])
+    encoder = build_encoder(spec.encoder, **spec.kwargs)
+    try:
+        encoder.load_state_dict(_as_float32(tensors))
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not hold weights of {spec.encoder!r}: {' '.join(str(error).split())}") from error
+    return Base(encoder, spec)
+
+
+def _library_base(name: str) -> Base:
+    weights: dict[str, Any] = {"pretrained": True} if name.startswith("timm/") else {"weights": "DEFAULT"}
+    encoder = build_encoder(name, **weights)
+    normalisation = IMAGENET
+    if config := getattr(encoder, "pretrained_cfg", None):
+        normalisation = Normalisation(tuple(config["mean"]), tuple(config["std"]))
+    return Base(encoder, BaseSpec(name, {}, normalisation, task="imagenet"))
+
+
+def _bert_base(name: str) -> Base:
+    encoder: Any = build_encoder("bert", pretrained=name)  # The spec's encoder must be untrained: not this name.
+    return Base(encoder, BaseSpec("bert", encoder.settings(), task="masked words"))
+
+
+def _as_float32(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}

@@ -1,0 +1,297 @@
+"""The helper of all weight-delta methods: task weights are a pure function of the frozen weights.
+
+A task is W_task = f(W; theta) for each of the base's convolutions and linear layers, plus, if the settings
+say so, the task's own normalisation parameters and statistics. The base is never edited: its structure is
+copied without storage (the *skeleton*), and every forward pass runs the skeleton on the frozen tensors, the
+task's weights and the task's statistics by `torch.func.functional_call`. Batch norm then updates the task's
+own statistics, never the base's.
+
+To add such a method, write in `adapt/methods/<name>.py` a `Delta` (one layer's theta, with
+`forward(weight)`), a settings class from `DeltaConfig`, and a `DeltaMethod` whose `delta(name, layer)`
+returns the `Delta` of each layer to adapt and None for the others. Merging, saving, counting and
+normalisation come from here.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, TypeAlias
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from adapt.core.base import Base
+from adapt.core.cache import Kept
+from adapt.core.method import Incompatible, Method, MethodConfig
+
+Layer: TypeAlias = _ConvNd | nn.Linear
+NORMS = ("frozen", "trained", "affine", "statistics")
+
+
+@dataclass(frozen=True)
+class DeltaConfig(MethodConfig):
+    """Settings of every weight-delta method.
+
+    Attributes:
+        norm: what the task owns of each normalisation layer. "frozen": nothing, the base's statistics are
+            used; "trained": scale, bias and running statistics, initialised from the base; "affine": scale
+            and bias, with the base's statistics; "statistics": running statistics only.
+    """
+
+    norm: str = "trained"
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        self.one_of("norm", NORMS)
+
+
+class Delta(nn.Module):
+    """What a task trains for one layer: `forward` maps the frozen weight to the task's, of the same shape.
+
+    Attributes:
+        costly: whether `forward` takes long, as a product of matrices of the layer's size does. Without gradients its
+            result is then kept until what it depends on changes; see `DeltaMethod.task_tensors`.
+    """
+
+    costly: ClassVar[bool] = False
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Compute the task's weight; `weight` is frozen, no gradient goes to it."""
+        raise NotImplementedError
+
+    def bias(self, bias: Tensor | None) -> Tensor | None:
+        """Compute the task's bias from the frozen one, None where the layer has none; the same by default."""
+        return bias
+
+    def depends_on(self) -> list[Tensor]:
+        """All tensors but the frozen ones that the task's weight and bias are computed from."""
+        return [*self.parameters(), *self.buffers()]
+
+    def pack(self) -> dict[str, Tensor]:
+        """What is stored for the layer, in compact form; may be empty."""
+        state = self.state_dict()
+        return {n: t.detach() for n, t in state.items() if not n.endswith("num_batches_tracked")}
+
+    def unpack(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what `pack` gave; raises RuntimeError or KeyError if it does not fit."""
+        self.load_state_dict(dict(tensors))
+
+
+class TaskNorm(nn.Module):
+    """The task's own tensors of one normalisation layer, initialised from the base."""
+
+    def __init__(self, layer: nn.Module, mode: str) -> None:
+        super().__init__()
+        for name, parameter in layer.named_parameters(recurse=False):
+            if mode in ("trained", "affine"):
+                self.register_parameter(name, nn.Parameter(parameter.detach().clone()))
+        for name, buffer in layer.named_buffers(recurse=False):
+            if mode in ("trained", "statistics"):
+                self.register_buffer(name, buffer.clone())
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """What replaces the base's tensors of the layer called `name`."""
+        own = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        return {f"{name}.{key}": tensor for key, tensor in own.items()}
+
+
+def weighted_layers(network: nn.Module) -> dict[str, Layer]:
+    """All convolutions (not transposed ones) and linear layers by name, in the order of registration.
+
+    The input projection of `nn.MultiheadAttention` is a loose parameter, not a linear layer, and stays the base's.
+    """
+    return {
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(module, (_ConvNd, nn.Linear)) and not isinstance(module, _ConvTransposeNd)
+    }
+
+
+def norm_layers(network: nn.Module) -> dict[str, nn.Module]:
+    """All batch, group and layer normalisations that have parameters or statistics, by name."""
+    return {
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(module, (_BatchNorm, nn.GroupNorm, nn.LayerNorm)) and module.state_dict()
+    }
+
+
+def require_network(base: Base, method: str) -> nn.Module:
+    """The encoder of the base; raises `Incompatible` if the base is a black box."""
+    if base.black_box:
+        raise Incompatible(f"{method} changes weights, and a black box has none; use features or side_tuning")
+    return base.encoder
+
+
+# By base and layer, the delta that was evaluated last with what it gave: so at most one copy of a base's weights is
+# kept, however many tasks there are.
+_KEPT: WeakKeyDictionary[Base, dict[str, tuple[Delta, Kept[tuple[Tensor, Tensor | None]]]]] = WeakKeyDictionary()
+
+
+# A dot would split the name of a submodule.
+def _key(name: str) -> str:
+    return name.replace(".", "/")
+
+
+def _name(key: str) -> str:
+    return key.replace("/", ".")
+
+
+class DeltaMethod(Method):
+    """A task whose weights are a pure function of the frozen weights; subclasses say which by `delta`.
+
+    Attributes:
+        deltas: the `Delta` of each adapted layer, by its name with "/" for ".".
+        norms: the `TaskNorm` of each normalisation layer, likewise.
+        skeleton: the encoder's structure without storage. Hooks may be registered on its submodules (bound
+            methods or partials) by methods that also change activations.
+    """
+
+    Config: ClassVar[type[MethodConfig]] = DeltaConfig
+    config: DeltaConfig
+    skeleton: nn.Module
+
+    def __init__(self, base: Base, config: DeltaConfig, image_size: int, earlier: Sequence[Method] = ()) -> None:
+        super().__init__(base, config, image_size, earlier)
+        network = require_network(base, self.name())
+        self.deltas = nn.ModuleDict()
+        for name, layer in weighted_layers(network).items():
+            if "weight" not in layer._parameters:
+                raise Incompatible(f"{self.name()} changes weights, and that of {name!r} is computed from others")
+            if (delta := self.delta(name, layer)) is not None:
+                self.deltas[_key(name)] = delta
+        self.norms = nn.ModuleDict()
+        if config.norm != "frozen":
+            for name, module in norm_layers(network).items():
+                norm = TaskNorm(module, config.norm)
+                if norm.state_dict():
+                    self.norms[_key(name)] = norm
+        if not self.deltas and not self.norms:
+            raise Incompatible(f"{self.name()} finds no layer of this base to adapt with these settings")
+        # Not a submodule: it owns nothing.
+        object.__setattr__(self, "skeleton", copy.deepcopy(network).to("meta"))
+        self.train()
+
+    def delta(self, name: str, layer: Layer) -> Delta | None:
+        """The trained part of one layer of the base, or None to leave the layer as it is."""
+        raise NotImplementedError
+
+    def train(self, mode: bool = True) -> DeltaMethod:
+        """Train or evaluate; batch norms whose statistics are the base's always evaluate."""
+        super().train(mode)
+        self.skeleton_train(mode)
+        return self
+
+    def skeleton_train(self, mode: bool) -> None:
+        """Set the mode of the structure that `forward` runs."""
+        self.skeleton.train(mode)
+        own = self.own_tensors()
+        for name, module in self.skeleton.named_modules():
+            # In training mode they would write into the statistics, which are the base's.
+            if isinstance(module, _BatchNorm) and f"{name}.running_mean" not in own:
+                module.eval()
+
+    def own_tensors(self) -> dict[str, Tensor]:
+        """Parameters and buffers of the encoder, by name, that training may write into."""
+        return self.norm_tensors()
+
+    def shared_tensors(self) -> dict[str, Tensor]:
+        """All parameters and buffers of the encoder before the task's change: those of the base, without gradients."""
+        network = self.base.encoder
+        tensors = {name: p.detach() for name, p in network.named_parameters(remove_duplicate=False)}
+        tensors.update(network.named_buffers(remove_duplicate=False))
+        return tensors
+
+    def norm_tensors(self) -> dict[str, Tensor]:
+        """The task's own normalisation parameters and statistics, by their names in the encoder."""
+        tensors: dict[str, Tensor] = {}
+        for key, norm in self.norms.items():
+            assert isinstance(norm, TaskNorm)
+            tensors.update(norm.tensors(_name(key)))
+        return tensors
+
+    def task_tensors(self) -> dict[str, Tensor]:
+        """All parameters and buffers of the encoder as this task sees them.
+
+        Without gradients, what costly deltas give is computed once and kept until it would come out otherwise.
+        """
+        tensors = {**self.shared_tensors(), **self.norm_tensors()}
+        # In their own precision also under autocast, so that merged and unmerged networks have the same weights.
+        with torch.autocast(self.samples_seen.device.type, enabled=False):
+            for key, delta in self.deltas.items():
+                assert isinstance(delta, Delta)
+                name = _name(key)
+                weight, bias = self._evaluate(name, delta, tensors[f"{name}.weight"], tensors.get(f"{name}.bias"))
+                tensors[f"{name}.weight"] = weight
+                if bias is not None:
+                    tensors[f"{name}.bias"] = bias
+        return tensors
+
+    def _evaluate(self, name: str, delta: Delta, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The task's weight and bias of one layer."""
+        if torch.is_grad_enabled() or not delta.costly:
+            return delta(weight), delta.bias(bias)
+        layers = _KEPT.setdefault(self.base, {})
+        if name not in layers or layers[name][0] is not delta:
+            layers[name] = delta, Kept()
+        return layers[name][1].get(delta.depends_on(), weight, lambda: (delta(weight), delta.bias(bias)))
+
+    def forward(self, image: Tensor | None, features: Tensor | None, layers: Mapping[str, Tensor] | None) -> Tensor:
+        """Run the encoder with the task's weights on uint8 images (B,3,H,W)."""
+        assert image is not None
+        return self.run(image, self.task_tensors())
+
+    def run(self, image: Tensor, tensors: dict[str, Tensor]) -> Tensor:
+        """Run the skeleton on uint8 images (B,3,H,W) with these parameters and buffers."""
+        # Layers that share a weight in the base may differ in the task.
+        x = self.base.normalise(image)
+        output: Tensor = functional_call(self.skeleton, tensors, (x,), tie_weights=False)
+        return output
+
+    def merge(self) -> Base:
+        """Evaluate f once and return the plain network."""
+        encoder = copy.deepcopy(self.base.encoder)
+        spec = replace(self.base.spec, task=f"{self.base.spec.task} {self.name()}".strip())
+        with torch.no_grad():
+            tensors = self.task_tensors()
+        for name in map(_name, self.deltas):
+            if encoder.get_submodule(name).bias is None and f"{name}.bias" in tensors:
+                # The encoder that the spec names has no such bias.
+                spec = replace(spec, encoder="", kwargs={})
+        for name, tensor in tensors.items():
+            owner, _, leaf = name.rpartition(".")
+            module, own = encoder.get_submodule(owner), tensor.detach().clone()
+            setattr(module, leaf, own if leaf in module._buffers else nn.Parameter(own))
+        return Base(encoder, spec)
+
+    def pack(self) -> dict[str, Tensor]:
+        """What is stored: each delta's own form, and the normalisation without its batch counter."""
+        packed: dict[str, Tensor] = {}
+        for key, delta in self.deltas.items():
+            assert isinstance(delta, Delta)
+            packed.update({f"deltas.{key}.{name}": tensor for name, tensor in delta.pack().items()})
+        for name, tensor in self.norms.state_dict().items():
+            if not name.endswith("num_batches_tracked"):
+                packed[f"norms.{name}"] = tensor.detach()
+        return packed
+
+    def unpack(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what `pack` gave; raises RuntimeError or KeyError if it does not fit."""
+        rest = dict(tensors)
+        for key, delta in self.deltas.items():
+            assert isinstance(delta, Delta)
+            prefix = f"deltas.{key}."
+            delta.unpack({n.removeprefix(prefix): rest.pop(n) for n in list(rest) if n.startswith(prefix)})
+        counters = {
+            name: tensor for name, tensor in self.norms.state_dict().items() if name.endswith("num_batches_tracked")
+        }
+        own = {n.removeprefix("norms."): rest.pop(n) for n in list(rest) if n.startswith("norms.")}
+        self.norms.load_state_dict({**counters, **own})
+        if rest:
+            raise KeyError(f"unexpected tensors: {', '.join(sorted(rest))}")

@@ -1,0 +1,248 @@
+"""What an adaptation method is, and how one is found by name.
+
+A method says how one task changes what the frozen base computes. It is one file `adapt/methods/<name>.py`,
+which holds a frozen dataclass of settings (a subclass of `MethodConfig`) and one subclass of `Method`; the
+file name is the method's name, so nothing has to be registered. There are three families, each with its
+helper:
+
+- fusion (`features`, `side_tuning`): subclass `Method`, combine `features` with a network of your own;
+- weight deltas (`bn`, `lora`): subclass `adapt.core.deltas.DeltaMethod`, give each layer a `Delta`;
+- own weights (`fine_tune`, `scratch`): subclass `adapt.modules.own_weights.OwnWeights`.
+
+Beside it goes `configs/adapt/<name>.yaml` with `name: <name>` and the same settings and defaults.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
+
+import torch
+from torch import Tensor, nn
+
+from adapt.core.base import Base
+from adapt.training.files import nearest
+
+FOLDER = Path(__file__).parents[1] / "methods"
+Loss = Callable[[Tensor, Tensor], Tensor]
+ConfigT = TypeVar("ConfigT", bound="MethodConfig")
+# By declared type of a setting, what is taken for it, NumPy's numbers too, and its name.
+TYPES: dict[Any, tuple[type, str]] = {
+    bool: (bool, "true or false"),
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+    str: (str, "text"),
+}
+
+
+class NotMergeable(ValueError):
+    """The method cannot be folded into one plain network; the message says why."""
+
+
+class Incompatible(ValueError):
+    """The method makes no sense on this base; the message says why."""
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """Settings of a method; subclasses add fields and check them in `__post_init__`."""
+
+    @classmethod
+    def from_settings(cls: type[ConfigT], settings: Mapping[str, Any]) -> ConfigT:
+        """Build from plain values, such as those of a YAML file; lists become tuples.
+
+        Raises:
+            ValueError: an unknown setting (the nearest is suggested), a value of another type or out of range.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in settings:
+            if name not in known:
+                choices = ", ".join(known) or "none"
+                raise ValueError(f"unknown setting {name!r}{nearest(name, known)}; this method takes: {choices}")
+        kinds = get_type_hints(cls)
+        return cls(**{name: _value(name, value, kinds[name]) for name, value in settings.items()})
+
+    def to_settings(self) -> dict[str, Any]:
+        """The settings as plain values for JSON."""
+        return asdict(self)
+
+    def require(self, condition: bool, setting: str, rule: str) -> None:
+        """Raise a ValueError naming the setting, the rule and the value unless the condition holds."""
+        if not condition:
+            raise ValueError(f"{setting} must be {rule}, got {getattr(self, setting)!r}")
+
+    def one_of(self, setting: str, choices: Iterable[str]) -> None:
+        """Raise a ValueError, with the nearest choice, unless the setting is one of the choices."""
+        value, allowed = getattr(self, setting), list(choices)
+        if value not in allowed:
+            hint = nearest(str(value), allowed)
+            raise ValueError(f"{setting} must be one of {', '.join(allowed)}, got {value!r}{hint}")
+
+
+def _value(setting: str, value: Any, kind: Any) -> Any:
+    """The value as the type that the setting is declared with; if that is none of `TYPES`, as it comes."""
+    if kind in TYPES:
+        accepted, words = TYPES[kind]
+        if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+            raise ValueError(f"{setting} must be {words}, got {value!r}")
+        return kind(value)
+    if isinstance(value, list | tuple):
+        item = get_args(kind)[0] if get_origin(kind) is tuple else None
+        return tuple(_value(setting, one, item) for one in value)
+    return value
+
+
+class Method(nn.Module):
+    """One task's change of what the base computes. Its parameters and buffers are all that the task owns.
+
+    Attributes:
+        Config: the dataclass of settings.
+        reads: what `forward` needs: any of "image", "features" (of the base), "layers" (inner maps of the
+            base).
+        one_network: whether all tasks with this method compute the same features, so that only heads tell them apart.
+        layer_names: which submodules of the base "layers" means; empty means those that its encoder names.
+        base: the frozen base; shared by all tasks and no part of this module, so its weights are in no state
+            dict.
+        config: the settings.
+        image_size: height and width of the images, pixels.
+        samples_seen: training samples so far, for schedules.
+        restarts: how often training has begun anew from other weights, each time with a new optimiser.
+    """
+
+    Config: ClassVar[type[MethodConfig]] = MethodConfig
+    one_network: ClassVar[bool] = False
+    reads: frozenset[str] = frozenset({"image"})
+    layer_names: tuple[str, ...] = ()
+    base: Base
+    samples_seen: Tensor
+    restarts: int = 0
+
+    def __init__(self, base: Base, config: MethodConfig, image_size: int, earlier: Sequence[Method] = ()) -> None:
+        """Build for one task.
+
+        Args:
+            base: the frozen base.
+            config: an instance of `Config`.
+            image_size: height and width of the images, pixels.
+            earlier: the tasks with this same method that were added before, oldest first, for methods that
+                learn a sequence and share state.
+
+        Raises:
+            Incompatible: the method makes no sense on this base.
+        """
+        super().__init__()
+        # nn.Module would register the base as a part of the task.
+        object.__setattr__(self, "base", base)
+        self.config = config
+        self.image_size = image_size
+        self.register_buffer("samples_seen", torch.zeros((), dtype=torch.int64))
+
+    @classmethod
+    def name(cls) -> str:
+        """The name that users write: the file's name."""
+        return cls.__module__.rpartition(".")[2]
+
+    def forward(self, image: Tensor | None, features: Tensor | None, layers: Mapping[str, Tensor] | None) -> Tensor:
+        """Compute the task's features; whatever is not in `reads` may be None.
+
+        Args:
+            image: uint8 (B,3,H,W).
+            features: float32 (B,C,h,w) or (B,C), the base's output.
+            layers: the base's inner maps by name.
+
+        Returns:
+            Adapted features, float32 (B,C',h',w') or (B,C').
+        """
+        raise NotImplementedError
+
+    def check_features(self, image: Tensor, features: Tensor) -> None:
+        """Refuse features (B,C,h,w) or (B,C) that are not those of images (B,3,H,W) of the method's size.
+
+        Where they are merged with others, some of another shape would be broadcast without a word.
+
+        Raises:
+            ValueError: the number of images or the shape per image differs.
+        """
+        shape = self.base.feature_shape(self.image_size)
+        if tuple(features.shape) != (len(image), *shape):
+            raise ValueError(
+                f"{self.name()} was made for images of {self.image_size} pixels with features {shape} each; "
+                f"got images {tuple(image.shape)} and features {tuple(features.shape)}"
+            )
+
+    def trainable(self) -> list[nn.Parameter]:
+        """The parameters that training may change, to be handed to the optimiser."""
+        return [p for p in self.parameters() if p.requires_grad]
+
+    def penalty(self) -> Tensor:
+        """What to add to the task loss, a scalar; zero by default."""
+        return torch.zeros((), device=self.samples_seen.device)
+
+    def advance(self, samples: int) -> None:
+        """Note that an optimiser step on `samples` samples was made; call it after each step."""
+        self.samples_seen += samples
+
+    def begin_task(self) -> None:
+        """Called once before the task is trained, for methods that learn a sequence of tasks."""
+
+    def end_task(self, batches: Iterable[tuple[Tensor, Tensor]], loss: Loss) -> None:
+        """Called once after the task was trained, for methods that then measure or prune.
+
+        Args:
+            batches: pairs of uint8 images (B,3,H,W) and targets of the task.
+            loss: maps adapted features and targets to the scalar task loss; it contains the head.
+        """
+
+    def merge(self) -> Base:
+        """Fold the task into one plain frozen network that computes the same at the cost of the base.
+
+        Raises:
+            NotMergeable: the method has no such form.
+        """
+        raise NotMergeable(f"{self.name()} cannot be merged into one network: what it adds runs beside the base")
+
+    def pack(self) -> dict[str, Tensor]:
+        """What is stored for the task, in its compact form; `unpack` reads it.
+
+        By default all parameters and buffers but the batch counters of batch norms, which nothing reads.
+        """
+        dropped = ("samples_seen", "num_batches_tracked")
+        return {n: t.detach() for n, t in self.state_dict().items() if not n.endswith(dropped)}
+
+    def unpack(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what `pack` gave.
+
+        Raises:
+            RuntimeError: a tensor is missing, unexpected or of another shape.
+        """
+        self.load_state_dict({"samples_seen": self.samples_seen, **tensors})
+
+
+def list_methods() -> list[str]:
+    """Names of all methods: the files of `adapt/methods`."""
+    return sorted(file.stem for file in FOLDER.glob("*.py") if not file.stem.startswith("_"))
+
+
+def get_method(name: str) -> type[Method]:
+    """Import the method of that name.
+
+    Raises:
+        ValueError: there is no such method; the nearest is suggested.
+    """
+    known = list_methods()
+    if name not in known:
+        raise ValueError(f"unknown method {name!r}{nearest(str(name), known)}; choose from {', '.join(known)}")
+    module = importlib.import_module(f"adapt.methods.{name}")
+    found = [
+        item
+        for item in vars(module).values()
+        if inspect.isclass(item) and issubclass(item, Method) and item.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        raise ValueError(f"{module.__name__} must define exactly one Method, found {len(found)}")
+    return found[0]

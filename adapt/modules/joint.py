@@ -1,0 +1,115 @@
+"""Weight deltas whose frozen weights may instead be trained, by several tasks together.
+
+In joint training the tasks share a *trunk*: trainable copies of the base's weights, of which each task still
+has its own delta and normalisation. The first task of a method owns the trunk and stores it; those added later
+use it. Train with one optimiser over the parameters of all tasks and add up the tasks' losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from torch import Tensor, nn
+
+from adapt.core.base import Base
+from adapt.core.deltas import DeltaConfig, DeltaMethod
+from adapt.core.method import Incompatible, Method
+
+
+class Trunk(nn.Module):
+    """Trainable copies of an encoder's parameters, and copies of its buffers, but for some that it leaves out.
+
+    Args:
+        network: the encoder.
+        private: names of the parameters and buffers that the tasks do not share.
+    """
+
+    def __init__(self, network: nn.Module, private: Iterable[str]) -> None:
+        super().__init__()
+        left_out = set(private)
+        self._names: dict[str, str] = {}
+        for name, parameter in network.named_parameters():
+            if name not in left_out:
+                self.register_parameter(self._key(name), nn.Parameter(parameter.detach().clone()))
+        for name, buffer in network.named_buffers():
+            if name not in left_out:
+                self.register_buffer(self._key(name), buffer.clone())
+
+    def _key(self, name: str) -> str:
+        key = name.replace(".", "/")
+        self._names[key] = name
+        return key
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters and buffers by their names in the encoder."""
+        own = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        return {self._names[key]: tensor for key, tensor in own.items()}
+
+
+class JointDeltaMethod(DeltaMethod):
+    """A `DeltaMethod` that may train a trunk; call `join` at the end of `__init__` to make it do so.
+
+    Attributes:
+        own_trunk: the trunk if this task owns it, else None.
+        trunk: the trunk that this task uses, its own or that of an earlier task; None if there is none.
+    """
+
+    trunk: Trunk | None
+
+    def __init__(self, base: Base, config: DeltaConfig, image_size: int, earlier: Sequence[Method] = ()) -> None:
+        object.__setattr__(self, "trunk", None)
+        super().__init__(base, config, image_size, earlier)
+        self.own_trunk: Trunk | None = None
+
+    def join(self, earlier: Sequence[Method], private: Iterable[str]) -> None:
+        """Share the trunk of the earlier tasks, or begin one without the `private` tensors.
+
+        Raises:
+            Incompatible: the trunk of the earlier tasks holds more or less than this task needs.
+        """
+        own = Trunk(self.base.encoder, private)
+        trunks = (method.trunk for method in earlier if isinstance(method, JointDeltaMethod))
+        shared = next((trunk for trunk in trunks if trunk is not None), None)
+        if shared is None:
+            shared = self.own_trunk = own
+        elif shared.tensors().keys() != own.tensors().keys():
+            raise Incompatible(
+                f"joint tasks of {self.name()} need the same settings, and earlier ones share other layers"
+            )
+        # Not a submodule where another task owns it.
+        object.__setattr__(self, "trunk", shared)
+        self.train(self.training)
+
+    def own_tensors(self) -> dict[str, Tensor]:
+        """The task's own normalisation and the trunk."""
+        shared = {} if self.trunk is None else self.trunk.tensors()
+        return {**shared, **super().own_tensors()}
+
+    def shared_tensors(self) -> dict[str, Tensor]:
+        """The base's tensors, replaced by the trunk's where there is one."""
+        tensors = super().shared_tensors()
+        return tensors if self.trunk is None else {**tensors, **self.trunk.tensors()}
+
+    def trainable(self) -> list[nn.Parameter]:
+        """The task's own parameters and those of the trunk that it uses."""
+        shared = [] if self.trunk is None or self.own_trunk is not None else list(self.trunk.parameters())
+        return super().trainable() + shared
+
+    def pack(self) -> dict[str, Tensor]:
+        """As `DeltaMethod.pack`; the owner of the trunk stores that too."""
+        packed = super().pack()
+        if self.own_trunk is not None:
+            for name, tensor in self.own_trunk.state_dict().items():
+                if not name.endswith("num_batches_tracked"):
+                    packed[f"trunk.{name}"] = tensor.detach()
+        return packed
+
+    def unpack(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what `pack` gave; raises RuntimeError or KeyError if it does not fit."""
+        rest = dict(tensors)
+        if self.own_trunk is not None:
+            prefix = "trunk."
+            state = {n.removeprefix(prefix): rest.pop(n) for n in list(rest) if n.startswith(prefix)}
+            counters = {n: t for n, t in self.own_trunk.state_dict().items() if n.endswith("num_batches_tracked")}
+            self.own_trunk.load_state_dict({**counters, **state})
+        super().unpack(rest)

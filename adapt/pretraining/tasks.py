@@ -1,0 +1,200 @@
+"""The Taskonomy tasks as networks see them: which files, how values are scaled, which loss.
+
+Two scalings exist by name, whose losses are not comparable: ``side_tuning`` (Side-Tuning,
+tlkit/data/img_transforms.py) and ``taskonomy`` (the original task bank, taskbank/lib/data/load_ops.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from adapt.pretraining import losses
+from adapt.training.files import nearest
+
+NOISE_DEVIATION = 0.1
+DEPTH_LIMIT = 64500  # Taskonomy's training takes depths from this count on as invalid.
+CURVATURE_MEAN, CURVATURE_DEVIATION = (123.572, 120.1), (31.922, 21.658)
+EDGE_TEXTURE_RANGE, KEYPOINTS2D_RANGE = 0.08, 0.005
+EDGE_OCCLUSION_UNIT = 0.00625
+EDGE_OCCLUSION_BLUR = 4.0 / 256.0  # Sigma as a fraction of the image.
+# Inverse frequencies: background, and the middle of the sixteen kinds of object (7.2 to 9.2 in the original).
+SEMANTIC_WEIGHTS = (0.542, *[8.2] * 16)
+SCALINGS = ("side_tuning", "taskonomy")
+
+Labels = Mapping[str, Tensor]
+
+
+def signed(image: Tensor, top: float) -> Tensor:
+    """Map 0..top to [-1,1]."""
+    return image.float() * (2.0 / top) - 1.0
+
+
+def _first_channels(count: int) -> Callable[[Tensor], Tensor]:
+    return lambda label: signed(label[:, :count], 255.0)
+
+
+def _sixteen_bit(label: Tensor) -> Tensor:
+    return signed(label, 65535.0)
+
+
+def _clipped(top: float) -> Callable[[Tensor], Tensor]:
+    return lambda label: signed((label / 65535.0).clamp(0.0, top), top)
+
+
+def _log_depth(label: Tensor) -> Tensor:
+    return torch.log1p(label.float()) / math.log(65536.0)
+
+
+def _whitened(label: Tensor) -> Tensor:
+    mean, deviation = (torch.tensor(v).view(1, 2, 1, 1) for v in (CURVATURE_MEAN, CURVATURE_DEVIATION))
+    return (label[:, :2].float() - mean) / deviation
+
+
+def _blurred(label: Tensor) -> Tensor:
+    sigma = EDGE_OCCLUSION_BLUR * label.shape[-1]
+    radius = max(1, round(3.0 * sigma))
+    kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).view(1, 1, 1, -1)
+    image = label.float() / 65535.0 / EDGE_OCCLUSION_UNIT
+    for weights, padding in ((kernel, (radius, radius, 0, 0)), (kernel.mT, (0, 0, radius, radius))):
+        image = functional.conv2d(functional.pad(image, padding, "replicate"), weights)
+    return image
+
+
+@dataclass(frozen=True)
+class Task:
+    """A Taskonomy task.
+
+    Attributes:
+        domain: Folder of its labels.
+        channels: Channels of the decoder's output: image channels or classes.
+        kind: ``l1`` or ``l2`` (images, masked), ``segmentation``, or ``classification`` (one vector per image).
+        side_tuning: Stored label (B,C,H,W) to target, in Side-Tuning's scaling.
+        taskonomy: The same in the original task bank's scaling, where it differs.
+        noisy: Whether noise is added to the input.
+    """
+
+    domain: str
+    channels: int
+    kind: str = "l1"
+    side_tuning: Callable[[Tensor], Tensor] = _sixteen_bit
+    taskonomy: Callable[[Tensor], Tensor] | None = None
+    noisy: bool = False
+
+    def target(self, labels: Labels, scaling: str) -> Tensor:
+        """The target of a batch of labels: (B,C,H,W) or (B,classes) float, or (B,H,W) int64 for segmentation."""
+        label = labels[self.domain]
+        if self.kind == "segmentation":
+            return label[:, 0].long() if scaling == "side_tuning" else label[:, 0].long() - 1
+        if self.kind == "classification":
+            return as_probabilities(label)
+        if scaling == "taskonomy" and self.taskonomy is not None:
+            return self.taskonomy(label)
+        return self.side_tuning(label)
+
+    def classes(self, scaling: str) -> int:
+        """Channels of the output; the original task bank does not learn the class "uncertain"."""
+        return self.channels - (self.kind == "segmentation" and scaling == "taskonomy")
+
+    def mask(self, labels: Labels, scaling: str) -> Tensor:
+        """(B,1,H,W) float, 1 where the target is valid."""
+        mask = (labels["mask_valid"] > 127).float()
+        if scaling == "taskonomy" and self.domain.startswith("depth"):
+            mask = mask * (labels[self.domain] < DEPTH_LIMIT)
+        return mask
+
+    def loss(self, output: Tensor, labels: Labels, scaling: str) -> Tensor:
+        """The task's loss, a scalar.
+
+        Args:
+            output: The decoder's (B,channels,h,w) or (B,channels). Image labels larger than that are averaged over
+                the valid pixels of blocks; of segmentations the pixel right below the middle of a block counts.
+            labels: A batch of stored labels by domain.
+            scaling: Out of `SCALINGS`.
+        """
+        if self.kind == "classification":
+            return losses.dense_cross_entropy(output, self.target(labels, scaling))
+        if self.kind == "segmentation":
+            target = self.class_target(labels, scaling, output.shape[-1])
+            if scaling == "side_tuning":
+                return losses.segmentation_cross_entropy(output, target)
+            weight = torch.tensor(SEMANTIC_WEIGHTS, device=output.device)
+            return losses.segmentation_cross_entropy(output, target, weight, ignore=-1)
+        masked = losses.masked_l1 if self.kind == "l1" else losses.masked_l2
+        return masked(output, *self.image_target(labels, scaling, output.shape[-1]))
+
+    def class_target(self, labels: Labels, scaling: str, size: int) -> Tensor:
+        """Classes of a segmentation, (B,size,size) int64: of every block of pixels one at its middle."""
+        target = self.target(labels, scaling)
+        block = target.shape[-1] // size
+        return target[:, block // 2 :: block, block // 2 :: block]
+
+    def image_target(self, labels: Labels, scaling: str, size: int) -> tuple[Tensor, Tensor]:
+        """Target (B,C,size,size) and mask (B,1,size,size) of an image task, averaged over blocks if smaller."""
+        target, mask = self.target(labels, scaling), self.mask(labels, scaling)
+        block = target.shape[-1] // size
+        if block > 1:
+            share = functional.avg_pool2d(mask, block)
+            target = functional.avg_pool2d(target * mask, block) / share.clamp(min=1e-6)
+            mask = (share >= 0.5).float()
+        return target, mask
+
+    def domains(self) -> tuple[str, ...]:
+        """Folders that training reads, besides ``rgb``."""
+        return (self.domain,) if self.kind in ("segmentation", "classification") else (self.domain, "mask_valid")
+
+
+TASKS: dict[str, Task] = {
+    "curvature": Task("principal_curvature", 2, "l2", _first_channels(2), _whitened),
+    "segment_semantic": Task("segment_semantic", 18, "segmentation"),
+    "reshading": Task("reshading", 1, "l1", _first_channels(1)),
+    "keypoints3d": Task("keypoints3d", 1),
+    "keypoints2d": Task("keypoints2d", 1, taskonomy=_clipped(KEYPOINTS2D_RANGE)),
+    "edge_texture": Task("edge_texture", 1, taskonomy=_clipped(EDGE_TEXTURE_RANGE)),
+    "edge_occlusion": Task("edge_occlusion", 1, taskonomy=_blurred),
+    "depth_zbuffer": Task("depth_zbuffer", 1, taskonomy=_log_depth),
+    "depth_euclidean": Task("depth_euclidean", 1, taskonomy=_log_depth),
+    "normal": Task("normal", 3, "l1", _first_channels(3)),
+    "class_object": Task("class_object", 1000, "classification"),
+    "class_scene": Task("class_scene", 63, "classification"),
+    "autoencoding": Task("rgb", 3, "l1", _first_channels(3)),
+    "denoising": Task("rgb", 3, "l1", _first_channels(3), noisy=True),
+}
+
+
+def find_task(name: str) -> Task:
+    """The task of a name.
+
+    Raises:
+        ValueError: There is none; the nearest is suggested.
+    """
+    if name not in TASKS:
+        raise ValueError(f"unknown task {name!r}{nearest(name, TASKS)}; choose from {', '.join(TASKS)}")
+    return TASKS[name]
+
+
+def add_noise(images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """The denoising task's input: Gaussian noise of standard deviation 0.1 per pixel and channel, then clipped.
+
+    Args:
+        images: (B,3,H,W) float in [0,1].
+        generator: Source of randomness.
+
+    Returns:
+        (B,3,H,W) float in [0,1].
+    """
+    noise = torch.randn(images.shape, generator=generator, dtype=images.dtype)
+    return (images + NOISE_DEVIATION * noise).clamp(0.0, 1.0)
+
+
+def as_probabilities(label: Tensor) -> Tensor:
+    """Class vectors (B,classes) as probabilities: files that hold logits instead get a softmax."""
+    label = label.float()
+    stored = bool((label >= 0.0).all()) and bool(((label.sum(1) - 1.0).abs() < 1e-3).all())
+    return label if stored else label.softmax(1)

@@ -1,0 +1,6 @@
+"""What every training run needs, navigation or vision: run folder, ranks, device, atomic files.
+
+In: a composed config and where to write.
+Out: a resumable run folder (`run`), ranks joined by torchrun (`distributed`), a torch device (`device`),
+files that are written whole or not at all (`files`).
+"""

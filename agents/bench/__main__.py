@@ -1,0 +1,299 @@
+"""``make bench``: speeds of the stages on this machine, each beside a reference of the same run."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, ListConfig
+from rich.console import Console
+from rich.table import Table
+
+from adapt.methods.side_tuning import SideTuning
+from adapt.training.run import versions
+from agents.bench import simulator as bench
+from agents.bench.adaptation import measure as measure_methods
+from agents.bench.ppo import CONTESTANTS, RANKED, STAGES, race_in_processes, settings
+from agents.bench.table import Row, number, write_results
+from agents.learners.collector import frame_layout, stored
+from agents.learners.frames import ACTION, STEP, FrameStore
+from agents.learners.imitation import ImitationLearner
+from agents.policies.observations import RGB, frozen_features
+from agents.setup import make_env, make_policy, make_vision
+from configs.compose import ConfigError, cli, compose
+from envs.apartments.generator import generate
+from envs.navgrid.grid import NavGrid
+from envs.pointnav.env import Place
+from envs.pointnav.scene_episodes import Body, apartments
+from envs.scans.loading import load_scene
+from envs.scene import Scene
+
+SB3_EPOCHS = 10  # passes over a rollout that SB3's PPO makes unless told otherwise
+FIRST_FRAME = """
+from envs.apartments.generator import generate
+from envs.rendering.renderer import Camera, make_renderer
+image = make_renderer([generate(1)]).render([0], [[3.0, 0.0, 3.0]], [0.0], Camera(64))["rgb"]
+assert image.shape == (1, 64, 64, 3)
+"""
+
+
+def import_rows(cfg: DictConfig) -> list[Row]:
+    """Imports in fresh processes, and what a process takes from its start to its first frame; once to warm up."""
+    programs = {f"import {name}": f"import {name}" for name in ("agents", "adapt", "envs")}
+    programs["import agents.train"] = "import agents.train"
+    programs["first frame of an apartment, from the start of the process"] = FIRST_FRAME
+    limits = {name: "< 3" for name in programs} | {list(programs)[-1]: "< 5", "import agents.train": ""}
+
+    def run(program: str) -> None:
+        subprocess.run([sys.executable, "-c", program], check=True)
+
+    def spent_by_children() -> float:
+        times = os.times()
+        return times.children_user + times.children_system
+
+    works = {name: partial(run, program) for name, program in programs.items()}
+    seconds = bench.medians(works, cfg.rounds, spent_by_children)
+    return [Row("imports", name, value, "s", target=limits[name]) for name, value in seconds.items()]
+
+
+def render_rows(cfg: DictConfig) -> list[Row]:
+    """RGB+depth frames/s by size, triangles and agents, beside the bare rays."""
+    apartment = generate(bench.SCENE)
+    meshes: dict[str, tuple[Scene, NavGrid]] = {"apartment": (apartment, NavGrid.build(apartment))}
+    if cfg.scene is not None:
+        scan = load_scene(cfg.scene)
+        meshes[Path(cfg.scene).name] = scan, NavGrid.build(scan)
+    else:
+        meshes["apartment in small triangles"] = bench.refined(apartment, 2), meshes["apartment"][1]
+    rows = []
+    for name, (scene, grid) in meshes.items():
+        for size, agents in ((64, 1), (64, 64), (128, 16), (256, 4)):
+            rate, ratio = bench.renderer(scene, grid, size, agents, 3 * cfg.rounds)
+            what = f"{name}, {len(scene.faces):,} triangles, {size}x{size}, {agents} agents"
+            target = "ratio <= 1.40" if agents > 1 else ""
+            rows.append(Row("render", what, rate, "frames/s", "time of the bare rays", ratio, target))
+    return rows
+
+
+def core_rows(cfg: DictConfig) -> list[Row]:
+    """RGB+depth frames/s of all cores together."""
+    cores = os.cpu_count() or 1
+    on_clock, of_processor = zip(*(bench.on_all_cores(cfg.scene, 128, cores) for _ in range(3)), strict=True)
+    what = f"{Path(cfg.scene).name if cfg.scene else 'apartment'}, 128x128, {cores} processes"
+    return [
+        Row("cores", what, statistics.median(of_processor), "frames/s", target=">= 500"),
+        Row("cores", f"{what}, on the clock", statistics.median(on_clock), "frames/s"),
+    ]
+
+
+def memory_rows(cfg: DictConfig) -> list[Row]:
+    """What more scenes take."""
+    taken = bench.memory(cfg.memory.apartments)
+    thousand = (1000 * taken["apartment"] + taken["textures"]) / 2**30
+    each = f"an apartment: scene, tree, grid, paths to its goals (mean of {cfg.memory.apartments})"
+    return [
+        Row("memory", each, taken["apartment"] / 2**20, "MiB"),
+        Row("memory", "  of it Embree's tree", taken["tree"] / 2**20, "MiB"),
+        Row("memory", "textures, shared by all apartments", taken["textures"] / 2**20, "MiB"),
+        Row("memory", "1,000 apartments", thousand, "GiB", target="<= 4"),
+        Row("memory", "100,000 triangles: scene, tree, rows of faces", taken["triangles_100k"] / 2**20, "MiB"),
+    ]
+
+
+def task_rows(cfg: DictConfig) -> list[Row]:
+    """A step of the task beside rendering at 64x64."""
+    taken = bench.task(_places())
+    names = {
+        "step_us": "step: walk, distance, reward, reset",
+        "map_us": "visited map",
+        "expert_us": "expert's action",
+    }
+    reference, render = "time of rendering RGB+depth", taken["render_us"]
+    return [
+        Row("task", what, taken[key], "us per agent", reference, taken[key] / render) for key, what in names.items()
+    ]
+
+
+def base_rows(cfg: DictConfig) -> list[Row]:
+    """The frozen base as it is run here, beside plain float32."""
+    vision = make_vision(compose("train", ["run=none"]))
+    base = vision.base
+    assert base is not None
+    rgb = np.random.default_rng(0).integers(0, 256, (bench.AGENTS, 64, 64, 3), np.uint8).transpose(0, 3, 1, 2)
+    plain_images = torch.as_tensor(np.ascontiguousarray(rgb))
+    works: dict[str, Callable[[], Any]] = {
+        "ours": lambda: frozen_features(base, rgb),
+        "plain": lambda: base(plain_images),
+    }
+    seconds = bench.medians(works, 3 * cfg.rounds)
+    rate = bench.AGENTS / seconds["ours"]
+    ratio = seconds["plain"] / seconds["ours"]
+    return [Row("base", "FCN5 at 64x64, bfloat16, channels last", rate, "frames/s", "speed in float32", ratio)]
+
+
+def ppo_rows(cfg: DictConfig) -> list[Row]:
+    """PPO steps/s with frozen FCN5 base and side-tuning at 64x64, by stage, beside plain SB3.
+
+    On one thread with the configured passes over a rollout and with SB3's own ten; then on
+    all cores, where ours runs a rank on each and SB3, which has no ranks, gives torch a thread on each.
+    """
+    rows = _race(cfg, list(CONTESTANTS), 1, None, "")
+    rows += _race(cfg, ["ours", "plain SB3"], 1, SB3_EPOCHS, f", {SB3_EPOCHS} passes")
+    cores = os.cpu_count() or 1
+    if cores > 1:
+        rows += _race(cfg, [RANKED, "plain SB3"], cores, None, f", {cores} cores, on the clock")
+    return rows
+
+
+def _race(cfg: DictConfig, names: list[str], threads: int, epochs: int | None, how: str) -> list[Row]:
+    words = [] if epochs is None else [f"algo.learner.n_epochs={epochs}"]
+    chosen = settings(cfg.ppo.agents, cfg.ppo.steps, *words)
+    spent = race_in_processes(names, chosen, cfg.ppo.scenes, cfg.ppo.rounds, threads)
+    medians = {name: {stage: statistics.median(s) for stage, s in stages.items()} for name, stages in spent.items()}
+    reference = medians["plain SB3"]
+    rows, compared = [], "speed of plain SB3"
+    for name, stages in medians.items():
+        total = stages["total"]
+        target = "ratio >= 3.00" if name in ("ours", RANKED) else ""
+        rows.append(Row("ppo", name + how, 1 / total, "steps/s", compared, reference["total"] / total, target))
+        for stage, taken in stages.items():
+            if stage in STAGES and not how:
+                ratio = reference[stage] / taken
+                rows.append(Row("ppo", f"{name}: {stage}", 1e6 * taken, "us per step", compared, ratio))
+    return rows
+
+
+def imitation_rows(cfg: DictConfig) -> list[Row]:
+    """Samples/s of behaviour cloning and DAgger, beside steps of the side network alone on as many images."""
+    made = compose("train", ["run=none"])
+    vision = make_vision(made)
+    env, simulator = make_env(made, _places(), vision, bench.AGENTS, 0)
+    policy = make_policy(made, vision)
+    observations: dict[str, np.ndarray[Any, Any]] = env.reset()  # type: ignore[assignment]
+    assert vision.adapted is not None
+    with tempfile.TemporaryDirectory() as folder:
+        store = FrameStore.create(Path(folder) / "frames", bench.AGENTS, 128, frame_layout(observations))
+        for _ in range(128):
+            labels = simulator.nav.expert()
+            store.push({**stored(observations), ACTION: labels, STEP: simulator.nav.agents.steps})
+            observations = env.step(labels)[0]  # type: ignore[assignment]
+        learner = ImitationLearner(policy, 10_000, **made.algo.learner)
+        batch, window = made.algo.learner.batch_size, made.algo.learner.window
+        images = batch // window * (window + made.policy.frames - 1)
+        side = cast(SideTuning, vision.adapted.method())
+        rgb = torch.as_tensor(observations[RGB]).repeat(images // bench.AGENTS + 1, 1, 1, 1)[:images]
+
+        def side_alone() -> None:
+            with torch.autocast("cpu", torch.bfloat16):
+                features = side.side_features(rgb)
+            features.float().square().mean().backward()
+            side.zero_grad(set_to_none=True)
+
+        seconds = bench.medians({"update": lambda: learner.update(store), "side": side_alone}, 4 * cfg.rounds)
+    what = f"BC and DAgger, updates of {batch} labels in windows of {window}"
+    ratio = seconds["update"] / seconds["side"]
+    return [Row("imitation", what, batch / seconds["update"], "samples/s", "time of the side network alone", ratio)]
+
+
+def adapt_rows(cfg: DictConfig) -> list[Row]:
+    """Adapted networks: inference merged and unmerged, several tasks at once, a side-tuning step on kept features."""
+    made = measure_methods()
+    rows = []
+    for key, value in made["adapt/inference"].items():
+        if key.endswith(("_merged", "_unmerged")):
+            name, _, kind = key.rpartition("_")
+            target = "<= 1.25" if kind == "unmerged" else "1.00"
+            rows.append(Row("adapt", f"{name}, {kind}: a pass", value, "x", "time of the plain base", value, target))
+    fusion = made["adapt/fusion"]
+    passes = f"{fusion['tasks']:.0f} fusion tasks at once: passes of sides, one of the base"
+    rows.append(Row("adapt", passes, fusion["side_passes"], "passes", "passes of the base", fusion["base_passes"]))
+    step = made["adapt/training"]["step_over_side_alone"]
+    rows.append(
+        Row("adapt", "side_tuning, a step on kept features", step, "x", "time of the side alone", step, "<= 1.10")
+    )
+    return rows
+
+
+def gpu_rows(cfg: DictConfig) -> list[Row]:
+    """The Warp backend; see `agents.bench.gpu`."""
+    from agents.bench.gpu import gpu_rows as measured
+
+    return measured(cfg.gpu)
+
+
+SECTIONS: dict[str, Callable[[DictConfig], list[Row]]] = {
+    "imports": import_rows,
+    "render": render_rows,
+    "cores": core_rows,
+    "memory": memory_rows,
+    "task": task_rows,
+    "base": base_rows,
+    "ppo": ppo_rows,
+    "imitation": imitation_rows,
+    "adapt": adapt_rows,
+    "gpu": gpu_rows,
+}
+
+
+def _places() -> list[Place]:
+    return apartments("val", 16, 8, 0, Body())
+
+
+def chosen_sections(asked: Any) -> list[str]:
+    """The sections to measure, in their order.
+
+    Raises:
+        ConfigError: There is no such section.
+    """
+    if asked == "all":
+        return [name for name in SECTIONS if name != "gpu" or torch.cuda.is_available()]
+    names = list(asked) if isinstance(asked, ListConfig | list | tuple) else [asked]
+    for name in names:
+        if name not in SECTIONS:
+            near = get_close_matches(str(name), SECTIONS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(SECTIONS)}"
+            raise ConfigError(f"sections: there is no section {name!r}; {hint}")
+    return [name for name in SECTIONS if name in names]
+
+
+@cli("bench")
+def main(cfg: DictConfig) -> None:
+    """Measure, print, and write ``docs/bench.json`` and ``docs/bench.md``."""
+    names = chosen_sections(cfg.sections)
+    torch.set_num_threads(1)
+    made = versions(0)
+    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    rows, about = [], {}
+    for name in names:
+        start = time.perf_counter()
+        rows += SECTIONS[name](cfg)
+        about[name] = {
+            "date": made["date"][:10],
+            "commit": made["git_commit"][:7],
+            "command": made["command"],
+            "machine": machine,
+            "device": "cuda" if torch.cuda.is_available() else "cpu",
+            "packages": made["packages"],
+            "seconds": round(time.perf_counter() - start, 1),
+        }
+    write_results(Path(cfg.out), rows, about)
+    table = Table("section", "what", "value", "unit", "ratio", "to", "target")
+    for row in rows:
+        table.add_row(row.section, row.what, number(row.value), row.unit, number(row.ratio), row.reference, row.target)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

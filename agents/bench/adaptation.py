@@ -1,0 +1,126 @@
+"""Speeds of adapted networks, each as a ratio to a reference that is timed in turn with it.
+
+Each function returns numbers by name, for `make bench`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adapt.core.base import Base, random_base
+from adapt.core.deltas import DeltaMethod
+from adapt.core.method import Incompatible, get_method, list_methods
+from adapt.core.model import wrap
+from adapt.methods.side_tuning import SideTuning
+
+
+def best_times(works: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Processor seconds of each work, the best of `rounds` after one to warm up; the works take turns.
+
+    What else runs on the machine disturbs them less than seconds on the clock.
+    """
+    best = dict.fromkeys(works, float("inf"))
+    for i in range(rounds + 1):
+        for name, work in works.items():
+            start = time.process_time()
+            work()
+            if i:
+                best[name] = min(best[name], time.process_time() - start)
+    return best
+
+
+def inference(
+    base: Base | None = None, image_size: int = 64, batch: int = 32, rounds: int = 5, methods: Sequence[str] = ()
+) -> dict[str, float]:
+    """Time of one forward pass of every weight-delta method, unmerged and merged, over the plain base's.
+
+    Args:
+        base: by default ResNet-26 with random weights.
+        image_size: pixels.
+        batch: images per pass.
+        rounds: passes of which the fastest counts.
+        methods: by default all weight-delta methods.
+
+    Returns:
+        `<method>_unmerged` and `<method>_merged`, ratios, and `base_seconds`.
+    """
+    base = base or random_base("resnet26")
+    images = torch.randint(0, 256, (batch, 3, image_size, image_size), dtype=torch.uint8)
+    ratios: dict[str, float] = {}
+    for name in methods or [m for m in list_methods() if issubclass(get_method(m), DeltaMethod)]:
+        try:
+            adapted = wrap(base, name, image_size=image_size).eval()
+        except Incompatible:
+            continue
+        networks = {"base": base, "merged": adapted.merge(), "unmerged": adapted}
+        works = {kind: partial(network, images) for kind, network in networks.items()}
+        with torch.no_grad():
+            times = best_times(works, rounds)
+        ratios[f"{name}_unmerged"] = times["unmerged"] / times["base"]
+        ratios[f"{name}_merged"] = times["merged"] / times["base"]
+        ratios["base_seconds"] = min(times["base"], ratios.get("base_seconds", float("inf")))
+    return ratios
+
+
+def fusion_passes(tasks: int = 8, image_size: int = 64) -> dict[str, float]:
+    """Passes through the base and through side networks when all fusion tasks are computed at once, counted."""
+    base = random_base()
+    adapted = wrap(base, "side_tuning", "task0", image_size)
+    for i in range(1, tasks):
+        adapted.add(f"task{i}", "side_tuning")
+    sides = 0
+
+    def count(*_: object) -> None:
+        nonlocal sides
+        sides += 1
+
+    for name in adapted.tasks:
+        adapted.method(name).get_submodule("side").register_forward_hook(count)
+    before = base.calls
+    with torch.no_grad():
+        adapted.eval().forward_all(torch.zeros(2, 3, image_size, image_size, dtype=torch.uint8))
+    return {"tasks": tasks, "base_passes": base.calls - before, "side_passes": sides}
+
+
+def side_tuning_step(
+    base: Base | None = None, image_size: int = 64, batch: int = 32, rounds: int = 20
+) -> dict[str, float]:
+    """Time of a training step of side-tuning with cached base features, over a step of the side network alone."""
+    base = base or random_base()
+    images = torch.randint(0, 256, (batch, 3, image_size, image_size), dtype=torch.uint8)
+    features = base(images)
+    adapted = wrap(base, "side_tuning", image_size=image_size)
+    method = adapted.method()
+    assert isinstance(method, SideTuning)
+
+    def step(compute: Callable[[], Tensor], parameters: list[nn.Parameter]) -> Callable[[], None]:
+        optimiser = torch.optim.Adam(parameters, lr=1e-4)
+
+        def run() -> None:
+            optimiser.zero_grad()
+            compute().square().mean().backward()
+            optimiser.step()
+
+        return run
+
+    works = {
+        "side_tuning": step(lambda: adapted(images, features), adapted.trainable()),
+        "side": step(lambda: method.side_features(images), list(method.side.parameters())),
+    }
+    times = best_times(works, rounds)
+    return {"step_over_side_alone": times["side_tuning"] / times["side"], "side_step_seconds": times["side"]}
+
+
+def measure() -> dict[str, dict[str, float]]:
+    """All of the above with their defaults, by name."""
+    return {
+        "adapt/inference": inference(image_size=32),
+        "adapt/fusion": fusion_passes(),
+        "adapt/training": side_tuning_step(),
+    }

@@ -1,0 +1,133 @@
+"""Running held-out episodes, each exactly once, with any way to act."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
+
+from adapt.training import distributed
+from agents.policies.navigation import FrameStack, NavigationPolicy, sample_actions, tempered
+from agents.policies.observations import GOAL, Observations
+from agents.setup import AnyPlace, Nav, Places, Vision, make_env, make_places
+from envs.pointnav.vec_env import swapped_actions
+
+JUDGED = ("success", "spl")  # while training
+# (single frames, perhaps with their mirror images, simulator, one uniform number per agent) -> (N,) action indices
+Act = Callable[[Observations, Nav, NDArray[np.float64]], NDArray[np.int64]]
+
+
+def policy_actor(policy: NavigationPolicy, temperature: float) -> Act:
+    """Sample from the policy at a temperature; 0 takes the likeliest action. Good for one `run_episodes`.
+
+    Where the mirror images of all observations follow them, logits are averaged with those of swapped actions there.
+    """
+    stack = FrameStack(policy)
+
+    def act(observations: Observations, nav: Nav, noise: NDArray[np.float64]) -> NDArray[np.int64]:
+        views = len(observations[GOAL]) // len(noise)
+        logits = stack.logits(observations, np.tile(nav.agents.steps, views))
+        if views == 2:
+            here, mirrored = logits.chunk(2)
+            logits = (here + mirrored[:, swapped_actions(nav.task)]) / 2
+        if not temperature:
+            return logits.argmax(1).cpu().numpy()
+        return sample_actions(tempered(logits, temperature), noise)
+
+    return act
+
+
+def judged_by_both_views(cfg: DictConfig) -> bool:
+    """Whether decisions are averaged with those in the mirror image: not in Habitat, where no agent was mirrored."""
+    return bool(OmegaConf.select(cfg, "evaluation.mirror", default=False)) and cfg.env.name != "habitat"
+
+
+def random_actor(observations: Observations, nav: Nav, noise: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Uniform actions."""
+    return (noise * len(nav.task.actions)).astype(np.int64)
+
+
+def expert_actor(observations: Observations, nav: Nav, noise: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The shortest-path expert."""
+    return nav.expert()
+
+
+def _noise(nav: Nav, agent: int, seed: int) -> np.random.Generator:
+    """An episode's own source of noise, so that its outcome hangs neither on the others nor on their order."""
+    episode = nav.episode(agent)
+    return np.random.default_rng([seed, zlib.crc32(f"{episode.scene_id}|{episode.episode_id}".encode())])
+
+
+def run_episodes(
+    cfg: DictConfig,
+    places: Places,
+    vision: Vision,
+    act: Act,
+    seed: int,
+    watch: Callable[[Nav], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Let `act` run every episode of `places` once.
+
+    Args:
+        cfg: A training config (task, camera, frame stack).
+        places: Where, and which episodes.
+        vision: What the policy looks through; `Vision(None, None)` renders nothing.
+        act: How to act.
+        seed: Of the sampling noise; every episode draws its own, so results do not depend on how many run at once.
+        watch: Called before every step.
+
+    Returns:
+        One record per episode (`PointNav.step`), in the order of `places`.
+    """
+    total = sum(len(place.episodes) for place in places)
+    env, simulator = make_env(
+        cfg, places, vision, min(cfg.env.agents, total), None, both_views=judged_by_both_views(cfg)
+    )
+    nav = simulator.nav
+    observations: Observations = env.reset()  # type: ignore[assignment]
+    noise = [_noise(nav, n, seed) for n in range(env.num_envs)]
+    records = []
+    while simulator.active.any():
+        if watch is not None:
+            watch(nav)
+        actions = act(observations, nav, np.array([source.random() for source in noise]))
+        observations, _, dones, infos = env.step(actions)  # type: ignore[assignment]
+        for n in np.flatnonzero(dones):
+            records.append(infos[n]["nav"])
+            noise[n] = _noise(nav, int(n), seed)
+    env.close()
+    order = {(p.name, e.episode_id): i for i, (p, e) in enumerate((p, e) for p in places for e in p.episodes)}
+    return sorted(records, key=lambda r: order[(r["scene_id"], r["episode_id"])])
+
+
+class Validation:
+    """A few held-out episodes now and then while training: a learning curve, never a choice between checkpoints.
+
+    Several ranks share the episodes.
+    """
+
+    def __init__(self, cfg: DictConfig) -> None:
+        """Build the validation scenes, if the config asks for any."""
+        self.cfg = cfg
+        self.places: list[AnyPlace] = []
+        if cfg.validation.episodes:
+            places = make_places(cfg.env, cfg.validation.split, cfg.seed)
+            share = max(1, cfg.validation.episodes // len(places))
+            self.places = [p.only(p.episodes[:share]) for p in places[: cfg.validation.episodes]][
+                distributed.rank() :: distributed.ranks()
+            ]
+
+    def __call__(self, policy: NavigationPolicy, vision: Vision) -> dict[str, float]:
+        """Success and SPL of the policy now; empty if no validation was asked for."""
+        if not self.cfg.validation.episodes:
+            return {}
+        records = []
+        if self.places:
+            act = policy_actor(policy, self.cfg.evaluation.temperature)
+            records = run_episodes(self.cfg, self.places, vision, act, self.cfg.seed)
+        every = [r for part in distributed.gathered([{k: r[k] for k in JUDGED} for r in records]) for r in part]
+        return {f"val/{key}": float(np.mean([r[key] for r in every])) for key in JUDGED}

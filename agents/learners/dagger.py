@@ -1,0 +1,202 @@
+"""DAgger: one process acts and labels, the other learns, over frames on disk that both map into memory."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+
+from adapt.training import distributed
+from agents.learners.collector import Collector, frame_layout
+from agents.learners.frames import FrameStore
+from agents.learners.imitation import ImitationLearner
+from agents.policies.navigation import NavigationPolicy
+from agents.setup import Vision, make_env, make_places, make_policy, make_vision
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+class CollectorDied(ChildProcessError):
+    """The process that collects frames ended before training did."""
+
+
+@dataclass
+class _Link:
+    """What the two processes share besides the frames: the newest weights, training progress, and when to stop."""
+
+    weights: Any
+    version: Any
+    progress: Any
+    stop: Any
+    error: Any
+
+    @classmethod
+    def make(cls, policy: NavigationPolicy) -> _Link:
+        size = sum(t.numel() for t in policy.own_state().values())
+        return cls(
+            weights=SPAWN.Array("f", size),
+            version=SPAWN.Value("q", 0),
+            progress=SPAWN.Value("d", 0.0),
+            stop=SPAWN.Event(),
+            error=SPAWN.Array("c", 2000),
+        )
+
+    def publish(self, policy: NavigationPolicy) -> None:
+        """Hand the policy's weights to the collecting process."""
+        flat = torch.cat([t.detach().float().reshape(-1).cpu() for t in policy.own_state().values()])
+        with self.weights.get_lock():
+            np.frombuffer(self.weights.get_obj(), np.float32)[:] = flat.numpy()
+            self.version.value += 1
+
+    def fetch(self, policy: NavigationPolicy, known: int) -> int:
+        """Take over newer weights than version `known`, if there are any; returns the version now held."""
+        if self.version.value == known:
+            return known
+        with self.weights.get_lock():
+            flat = torch.from_numpy(np.frombuffer(self.weights.get_obj(), np.float32).copy())
+            now = int(self.version.value)
+        parts, start = {}, 0
+        for key, tensor in policy.own_state().items():
+            parts[key] = flat[start : start + tensor.numel()].reshape(tensor.shape).to(tensor.dtype)
+            start += tensor.numel()
+        policy.load_own_state(parts)
+        return now
+
+
+def _make_collector(
+    cfg: DictConfig, policy: NavigationPolicy, vision: Vision, seed: int, part: tuple[int, int]
+) -> Collector:
+    """This part's agents in this part's scenes."""
+    places = make_places(cfg.env, cfg.env.split, cfg.seed, part)
+    apart = seed + distributed.SEEDS_APART * part[0]
+    env, simulator = make_env(cfg, places, vision, cfg.env.agents // part[1], apart, cfg.algo.mirror)
+    return Collector(env, simulator, policy, tuple(cfg.algo.beta_floor), cfg.algo.temperature, seed, part)
+
+
+def _collect_in_child(cfg: DictConfig, folder: str, link: _Link, seed: int, part: tuple[int, int]) -> None:
+    """Body of the collecting process: until told to stop, or until its parent is gone."""
+    try:
+        torch.set_num_threads(1)
+        parent = os.getppid()
+        vision = make_vision(cfg)
+        policy = make_policy(cfg, vision)
+        held = link.fetch(policy, -1)
+        collector = _make_collector(cfg, policy, vision, seed, part)
+        store = _open_store(cfg.algo.buffer_frames // part[1], Path(folder), collector)
+        while not link.stop.is_set() and os.getppid() == parent:
+            held = link.fetch(policy, held)
+            collector.collect(store, 8, link.progress.value)
+    except KeyboardInterrupt:
+        pass
+    except Exception as error:
+        link.error.value = (" ".join(str(error).split()) or type(error).__name__).encode()[:1999]
+        if not isinstance(error, ValueError | OSError | LookupError | ImportError):
+            raise  # a bug: where it is matters, too
+        raise SystemExit(1) from error
+
+
+def _open_store(frames: int, folder: Path, collector: Collector) -> FrameStore:
+    """The run's frames: those of an earlier sitting, or new files that appear under their name once complete."""
+    if folder.exists():
+        return FrameStore.open(folder, "r+")
+    scratch = folder.with_name(f".{folder.name}")
+    shutil.rmtree(scratch, ignore_errors=True)
+    lanes = collector.env.num_envs
+    layout = frame_layout(collector.observations)
+    FrameStore.create(scratch, lanes, max(frames // lanes, 256), layout)
+    scratch.rename(folder)
+    return FrameStore.open(folder, "r+")
+
+
+def drop_frames(folder: Path, but: str = "") -> None:
+    """Forget the frames of all ranks but those whose names end so, and nothing else that may lie there."""
+    for old in [*folder.glob("*_of_*"), *folder.glob(".*_of_*")]:
+        if not but or not old.name.endswith(but):
+            shutil.rmtree(old, ignore_errors=True)
+    if not but:
+        with contextlib.suppress(OSError):  # not empty, or never made
+            folder.rmdir()
+
+
+class DaggerData:
+    """Frames that keep coming while the learner learns; `parallel` false collects in turns, deterministically."""
+
+    def __init__(self, cfg: DictConfig, folder: Path, policy: NavigationPolicy, vision: Vision, start: int) -> None:
+        """Start collecting into `folder` for a policy that has made `start` updates."""
+        part = (distributed.rank(), distributed.ranks())
+        distributed.share(cfg.env.agents, "env.agents")
+        if part[0] == 0:  # those of a sitting with another number of ranks: their agents were parted otherwise
+            drop_frames(folder, f"_of_{part[1]}")
+        folder = folder / f"{part[0]}_of_{part[1]}"
+        self.cfg, self.policy = cfg, policy
+        self.total = cfg.algo.updates
+        window = cfg.algo.learner.window + cfg.policy.frames - 1
+        seed = cfg.seed + start  # a resumed run goes on with other episodes than it began with
+        warm_frames = cfg.algo.warmup_frames // part[1]
+        self.collector: Collector | None = None
+        self.process: Any = None
+        if cfg.algo.parallel:
+            self.link = _Link.make(policy)
+            self.link.progress.value = start / self.total
+            self.link.publish(policy)
+            self.process = SPAWN.Process(
+                target=_collect_in_child,
+                args=(cfg, str(folder), self.link, seed, part),
+                # A daemon may not start simulators in processes of their own; this one ends when its parent is gone.
+                daemon=False,
+                name="collector",
+            )
+            self.process.start()
+            try:
+                self._wait_for(folder.exists)
+                self.store = FrameStore.open(folder)
+                warm = min(warm_frames, self.store.length * self.store.lanes)
+                self._wait_for(lambda: self.store.frames_written >= warm and self.store.windows_available(window))
+            except BaseException:
+                self.close()
+                raise
+        else:
+            self.collector = _make_collector(cfg, policy, vision, seed, part)
+            self.store = _open_store(cfg.algo.buffer_frames // part[1], folder, self.collector)
+            steps = max(window, warm_frames // self.store.lanes)
+            self.collector.collect(self.store, steps, start / self.total)
+
+    def _wait_for(self, ready: Any) -> None:
+        while not ready():
+            self._check()
+            time.sleep(0.05)
+
+    def _check(self) -> None:
+        if self.process is not None and not self.process.is_alive():
+            said = self.link.error.value.decode(errors="replace") or f"exit code {self.process.exitcode}"
+            raise CollectorDied(f"the collecting process ended: {said}")
+
+    def advance(self, learner: ImitationLearner) -> None:
+        """Called after every update: share new weights, or take a turn at collecting."""
+        progress = learner.updates / self.total
+        if self.collector is not None:
+            if learner.updates % self.cfg.algo.updates_per_step == 0:
+                self.collector.collect(self.store, 1, progress)
+        elif learner.updates % 20 == 0:
+            self._check()
+            self.link.progress.value = progress
+            self.link.publish(self.policy)
+
+    def close(self) -> None:
+        """Stop collecting."""
+        if self.process is not None:
+            self.link.stop.set()
+            self.process.join(timeout=30)
+            if self.process.is_alive():
+                self.process.kill()
+        if self.collector is not None:
+            self.collector.env.close()

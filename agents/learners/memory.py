@@ -1,0 +1,85 @@
+"""What a PPO training will keep in memory, said before anything is allocated, and refused where it does not fit."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import torch
+from gymnasium import spaces
+from omegaconf import DictConfig
+
+from agents.learners.rollout import rollout_bytes
+from agents.policies.observations import frame_space, stacked_space
+from agents.setup import Vision, backend_of, device_of, make_rules
+from envs.pointnav.env import Place
+from envs.pointnav.vec_env import observation_space
+
+# Activations of a mini-batch: multiples of its observations as float32, forward and backward (measured: 20 to 40).
+ACTIVATIONS = 40
+
+
+def ppo_bytes(cfg: DictConfig, vision: Vision, places: Sequence[object], agents: int) -> dict[str, int]:
+    """Bytes of each part of a PPO training with `agents` agents on this rank, by the part's name."""
+    task, camera = make_rules(cfg)
+    source = observation_space(task, camera)
+    space = stacked_space(frame_space(source, vision.base, vision.reads), cfg.policy.frames)
+    parts = {"rollout": rollout_bytes(space, cfg.algo.rollout, agents)}
+    frame = sum(_numbers(s) for s in space.spaces.values())
+    parts["mini-batch"] = 4 * frame * min(cfg.algo.learner.batch_size, cfg.algo.rollout * agents) * ACTIVATIONS
+    parts["frames"] = 8 * agents * sum(_numbers(s) for s in source.spaces.values())
+    if backend_of(cfg) == "warp":
+        from envs.warp.world import planned_bytes
+
+        parts.update(planned_bytes(cast("Sequence[Place]", places), task, agents))
+    return parts
+
+
+def check_memory(parts: Mapping[str, int], device: str) -> str:
+    """One line that says what the parts take and what is free.
+
+    Raises:
+        ValueError: They do not fit; the message says by how much, and what to make smaller.
+    """
+    free, total = free_bytes(device), sum(parts.values())
+    listed = ", ".join(f"{name} {size / 2**20:,.0f}" for name, size in parts.items() if size)
+    line = f"memory on {device}: {total / 2**20:,.0f} MiB ({listed}) of {free / 2**20:,.0f} MiB free"
+    if total > free:
+        largest = max(parts, key=lambda name: parts[name])
+        raise ValueError(
+            f"{line}: it does not fit; {largest} takes most: lower env.agents, algo.rollout, env.camera.size or the "
+            "number of scenes"
+        )
+    return line
+
+
+def plan_memory(cfg: DictConfig, vision: Vision, places: Sequence[object], agents: int) -> str:
+    """The line of `check_memory` for a training on this machine."""
+    return check_memory(ppo_bytes(cfg, vision, places, agents), device_of(cfg))
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what is freed: large tensors of every update then cost no page faults (a tenth of it)."""
+    trim_threshold, mmap_threshold, largest = -1, -3, 2**25
+    with contextlib.suppress(OSError, AttributeError):  # no glibc
+        library = ctypes.CDLL("libc.so.6")
+        library.mallopt(mmap_threshold, largest)
+        library.mallopt(trim_threshold, 2**31 - 1)
+
+
+def free_bytes(device: str) -> int:
+    """Memory that can be allocated on a device now."""
+    if device.startswith("cuda"):
+        return int(torch.cuda.mem_get_info(torch.device(device))[0])
+    with open("/proc/meminfo") as file:
+        kib = {line.split(":")[0]: int(line.split()[1]) for line in file}
+    return kib["MemAvailable"] * 1024
+
+
+def _numbers(space: spaces.Space[object]) -> int:
+    count = 1
+    for length in space.shape or ():
+        count *= length
+    return count

@@ -1,0 +1,165 @@
+"""PPO: Stable-Baselines3's, on the navigation policy, with this project's run folder around it.
+
+Of several ranks each acts with its share of the agents in its own scenes; every mini-batch is the ranks' shares
+together: its advantages are normalised over all of them and its gradient is their mean before it is clipped.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import KVWriter, Logger
+
+from adapt.training import distributed
+from adapt.training.run import Run, progress_bar
+from agents.evaluation.episodes import Validation
+from agents.learners.memory import plan_memory
+from agents.learners.rollout import DeviceRolloutBuffer, Timeouts
+from agents.policies.navigation import NavigationPolicy
+from agents.setup import Vision, make_places, make_stacked_env, policy_arguments
+
+REPORTED = ("success", "spl", "distance_to_goal", "nav_reward", "steps")
+
+
+class _RunWriter(KVWriter):
+    """SB3's logger into the run's ``metrics.jsonl`` and TensorBoard."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def write(self, key_values: dict[str, Any], key_excluded: Any, step: int = 0) -> None:
+        self.run.log(step, {k: float(v) for k, v in key_values.items() if isinstance(v, int | float | np.number)})
+
+    def close(self) -> None:
+        """The run closes its own files."""
+
+
+class AdvantagesOverRanks(DeviceRolloutBuffer):
+    """Mini-batches whose advantages have mean 0 and deviation 1 over the mini-batches of all ranks together."""
+
+    def get(self, batch_size: int | None = None) -> Iterator[Any]:  # type: ignore[override]
+        """SB3's random mini-batches of `batch_size` samples of this rank."""
+        for samples in super().get(batch_size):
+            mean, deviation = distributed.moments(samples.advantages)
+            yield samples._replace(advantages=(samples.advantages - mean) / (deviation + 1e-8))
+
+
+class _Watch(BaseCallback):
+    """After every rollout: success of recent episodes, progress bar, checkpoint; schedules after every step."""
+
+    def __init__(self, run: Run, cfg: DictConfig, bar: Any, task: Any, vision: Vision) -> None:
+        super().__init__()
+        self.run, self.cfg, self.bar, self.task, self.vision = run, cfg, bar, task, vision
+        self.validation = Validation(cfg)
+        self.recent: deque[dict[str, Any]] = deque(maxlen=max(1, 200 // distributed.ranks()))
+        self.rollouts = 0
+
+    def _on_step(self) -> bool:
+        self.recent.extend(info["nav"] for info in self.locals["infos"] if "nav" in info)
+        return True
+
+    def _on_rollout_start(self) -> None:
+        """A rollout has been learned from: log, save."""
+        if self.rollouts:
+            self._log()
+            if self.rollouts % self.cfg.save_every == 0:
+                save(self.run, self.model, self.vision.base_sha256)  # type: ignore[arg-type]
+        self.rollouts += 1
+
+    def _on_training_end(self) -> None:
+        """So has the last one; who began the training saves it."""
+        self._log()
+
+    def _log(self) -> None:
+        note = ""
+        if self.recent:
+            means = {key: float(np.mean([r[key] for r in self.recent])) for key in REPORTED}
+            for key, value in means.items():
+                self.logger.record(f"train/{key}", value)
+            note = f"success {means['success']:.3f}, SPL {means['spl']:.3f}"
+        self.bar.update(self.task, completed=self.num_timesteps * distributed.ranks(), note=note)
+        if self.rollouts % (self.cfg.log_every * self.cfg.validation.every) == 0:
+            assert isinstance(self.model.policy, NavigationPolicy)
+            for key, value in self.validation(self.model.policy, self.vision).items():
+                self.logger.record(key, value)
+        if self.rollouts % self.cfg.log_every == 0:
+            self.logger.dump(self.num_timesteps * distributed.ranks())
+
+    def _on_rollout_end(self) -> None:
+        if self.vision.adapted is not None:
+            self.vision.adapted.advance(self.cfg.algo.rollout * self.cfg.env.agents)
+
+
+def save(run: Run, model: PPO, base_sha256: str) -> None:
+    """Checkpoint a PPO model; the number of steps is that of all ranks together."""
+    policy = model.policy
+    assert isinstance(policy, NavigationPolicy)
+    state = {"policy": policy.own_state(), "optimizer": policy.optimizer.state_dict()}
+    steps = model.num_timesteps * distributed.ranks()
+    distributed.check_equal(state["policy"], f"after {steps} steps")
+    run.save(steps, base_sha256, state)
+
+
+def make_ppo(cfg: DictConfig, vision: Vision, done: int = 0) -> PPO:
+    """This rank's SB3 PPO with its agents, for a training that has made `done` steps on all ranks together."""
+    ranks, agents = distributed.ranks(), distributed.share(cfg.env.agents, "env.agents")
+    seed = cfg.seed + done + distributed.SEEDS_APART * distributed.rank()
+    places = make_places(cfg.env, cfg.env.split, cfg.seed, (distributed.rank(), ranks))
+    planned = plan_memory(cfg, vision, places, agents)
+    if distributed.rank() == 0:
+        Console().print(planned, highlight=False, soft_wrap=True)
+    settings: dict[str, Any] = OmegaConf.to_container(cfg.algo.learner, resolve=True)  # type: ignore[assignment]
+    rate = settings.pop("learning_rate")
+    settings["batch_size"] = distributed.share(cfg.algo.learner.batch_size, "algo.learner.batch_size")
+    settings["rollout_buffer_class"] = DeviceRolloutBuffer
+    if ranks > 1:
+        if settings.get("target_kl") is not None:
+            raise ValueError("algo.learner.target_kl stops each rank at another time; leave it out with several ranks")
+        # Averaging comes between the gradients and clipping, where SB3 has no place for it: clip after it instead.
+        settings.update(max_grad_norm=math.inf, normalize_advantage=False, rollout_buffer_class=AdvantagesOverRanks)
+    model = PPO(
+        NavigationPolicy,
+        make_stacked_env(cfg, places, vision, agents, seed),
+        n_steps=cfg.algo.rollout,
+        # The last rollout may go beyond the steps asked for: `left` is then below 0.
+        learning_rate=(lambda left: rate * max(left, 0.0)) if cfg.algo.anneal else rate,
+        policy_kwargs=policy_arguments(cfg, vision),
+        seed=seed,
+        device=next(iter(vision.base.parameters())).device if vision.base is not None else "cpu",
+        **settings,
+    )
+    model.num_timesteps = done // ranks
+    if ranks > 1:
+        distributed.average_and_clip_before_step(model.policy.optimizer, model.policy, cfg.algo.learner.max_grad_norm)
+    return model
+
+
+def train_ppo(cfg: DictConfig, run: Run, vision: Vision) -> dict[str, Any]:
+    """Train by PPO for ``cfg.algo.steps`` environment steps (to the end of the rollout that reaches them)."""
+    state = run.restore(vision.base_sha256)
+    done = int(state["step"]) if state is not None else 0
+    model = make_ppo(cfg, vision, done)
+    policy = model.policy
+    assert isinstance(policy, NavigationPolicy)
+    if state is not None:
+        policy.load_own_state(state["policy"])
+        policy.optimizer.load_state_dict(state["optimizer"])
+    distributed.copy_from_first(policy.own_state().values())
+    model.set_logger(Logger(None, [_RunWriter(run)]))
+    with progress_bar() as bar:
+        task = bar.add_task("ppo", total=cfg.algo.steps, completed=done, note="")
+        if done < cfg.algo.steps:
+            watch = _Watch(run, cfg, bar, task, vision)
+            left = math.ceil((cfg.algo.steps - done) / distributed.ranks())
+            model.learn(left, [Timeouts(), watch], log_interval=sys.maxsize, reset_num_timesteps=done == 0)
+    save(run, model, vision.base_sha256)
+    return {"steps": model.num_timesteps * distributed.ranks()}

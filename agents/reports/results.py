@@ -1,0 +1,169 @@
+"""Reading a run folder: what `agents.train` and `agents.evaluate` left there, checked and typed."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from agents.evaluation.statistics import MEASURES, Record
+
+ROWS = ("agent", "blind", "random", "expert")
+GROUPS = ("algo", "adapt", "base", "env")
+_NUMBERS = (*MEASURES, "geodesic_distance", "euclidean_distance")
+_NAMES = ("scene_id", "episode_id")
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """One evaluation of one run; what is absent in the folder is empty here.
+
+    Attributes:
+        path: The run folder.
+        split: The split it was judged on.
+        rows: Records per episode of the agent and of those it is compared with, in the order of `ROWS`.
+        metrics: Lines of the learning curve, by rising ``step``.
+        trained: What made the agent: command, seed, git commit, date, versions (``versions.json``).
+        evaluated: The same for the evaluation.
+        numbers: ``result.json``.
+        config: ``config.yaml``, as text.
+        top_downs: Files with paths to draw.
+        video: What the agent saw.
+    """
+
+    path: Path
+    split: str
+    rows: dict[str, list[Record]]
+    metrics: list[dict[str, float]]
+    trained: dict[str, Any]
+    evaluated: dict[str, Any]
+    numbers: dict[str, Any]
+    config: str
+    top_downs: list[Path]
+    video: Path | None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The run's configuration as plain values."""
+        made = OmegaConf.to_container(OmegaConf.create(self.config))
+        return {str(key): value for key, value in made.items()} if isinstance(made, dict) else {}
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """Names chosen for the config groups, as far as known: ``{"adapt": "side_tuning", ...}``."""
+        named = {group: _name(self.settings.get(group)) for group in GROUPS}
+        if self.settings.get("blind"):
+            named |= {"adapt": "blind", "base": ""}
+        return {group: name for group, name in named.items() if name}
+
+
+def read_results(run: Path, split: str = "val") -> EvaluationReport:
+    """Read a run folder.
+
+    Raises:
+        FileNotFoundError: There is no such folder, or the agent was not evaluated on `split`.
+        ValueError: A file in it is damaged; the message names file and line.
+    """
+    if not run.is_dir():
+        raise FileNotFoundError(f"{run}: there is no such run folder; give run=<folder of a training>")
+    folder = run / "eval" / split
+    if not (folder / "agent.jsonl").is_file():
+        others = sorted(p.parent.name for p in run.glob("eval/*/agent.jsonl"))
+        hint = f"; evaluated: {', '.join(others)}" if others else ""
+        raise FileNotFoundError(
+            f"{run} has no evaluation on {split!r}{hint}; "
+            f"make it with python -m agents.evaluate run={run} env.split={split}"
+        )
+    names = sorted((p.stem for p in folder.glob("*.jsonl")), key=lambda n: (*_rank(n), n))
+    videos = [folder / f"video{suffix}" for suffix in (".gif", ".mp4")]
+    config = run / "config.yaml"
+    return EvaluationReport(
+        path=run,
+        split=split,
+        rows={name: _read_records(folder / f"{name}.jsonl") for name in names},
+        metrics=_read_metrics(run / "metrics.jsonl"),
+        trained=_read_object(run / "versions.json"),
+        evaluated=_read_object(folder / "versions.json"),
+        numbers=_read_object(run / "result.json"),
+        config=config.read_text() if config.is_file() else "",
+        top_downs=sorted(folder.glob("topdown_*.npz"), key=lambda p: (len(p.name), p.name)),
+        video=next((file for file in videos if file.is_file()), None),
+    )
+
+
+def _rank(name: str) -> tuple[int]:
+    return (ROWS.index(name) if name in ROWS else len(ROWS),)
+
+
+def _name(choice: Any) -> str:
+    """Name of a config group's choice: the text itself, or its ``name`` or ``method``."""
+    if isinstance(choice, Mapping):
+        choice = choice.get("name") or choice.get("method")
+    return str(choice) if choice else ""
+
+
+def _parse(line: str, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"{where} is not JSON ({error}); delete the file and evaluate again") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} is not a JSON object; delete the file and evaluate again")
+    return value
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    return _parse(file.read_text(), str(file)) if file.is_file() else {}
+
+
+def _read_records(file: Path) -> list[Record]:
+    """Records of an evaluation.
+
+    Raises:
+        ValueError: There are none, or one lacks a key or holds something else than a finite number.
+    """
+    records: list[Record] = []
+    for number, line in enumerate(file.read_text().splitlines(), 1):
+        where = f"{file} line {number}"
+        record = _parse(line, where)
+        for key in (*_NAMES, *_NUMBERS):
+            if key not in record:
+                raise ValueError(f"{where} lacks {key!r}; delete the file and evaluate again")
+        for key in _NUMBERS:
+            if not isinstance(record[key], int | float) or not math.isfinite(record[key]):
+                raise ValueError(f"{where}: {key} is {record[key]!r}, not a finite number; evaluate again")
+        records.append(record)
+    if not records:
+        raise ValueError(f"{file} holds no episodes; evaluate again")
+    return records
+
+
+def _read_metrics(file: Path) -> list[dict[str, float]]:
+    """Lines of a learning curve by rising step.
+
+    A line cut off by a kill ends the file. A run that was killed and resumed repeats steps: the later lines
+    count.
+    """
+    lines: dict[float, dict[str, float]] = {}
+    last = -math.inf
+    raw = file.read_text().splitlines() if file.is_file() else []
+    for number, text in enumerate(raw, 1):
+        try:
+            line = _parse(text, f"{file} line {number}")
+        except ValueError:
+            if number < len(raw):
+                raise
+            break
+        numbers = {k: float(v) for k, v in line.items() if isinstance(v, int | float) and math.isfinite(v)}
+        step = numbers.get("step")
+        if step is None:
+            raise ValueError(f"{file} line {number} has no finite 'step'; delete the line")
+        if step <= last:
+            lines = {s: kept for s, kept in lines.items() if s < step}
+        lines[step], last = numbers, step
+    return list(lines.values())

@@ -1,0 +1,222 @@
+"""What Habitat code asks ``sim.pathfinder``, a follower and ``sim.semantic_scene``, answered by grid and scene."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from envs.navgrid.grid import GeodesicField, NavGrid
+from envs.scene import Scene
+
+
+class PathFinder:
+    """habitat-sim's `PathFinder` for one scene: names, arguments and results are its own."""
+
+    is_loaded = True
+
+    def __init__(self, grid: NavGrid, rng: np.random.Generator) -> None:
+        """Answer for `grid`; random points come from `rng`."""
+        self.grid = grid
+        self._rng = rng
+
+    def seed(self, seed: int) -> None:
+        """Restart the random points."""
+        self._rng = np.random.default_rng(seed)
+
+    @property
+    def navigable_area(self) -> float:
+        """Area of all islands in m2."""
+        return float(self.grid.island_areas.sum())
+
+    @property
+    def num_islands(self) -> int:
+        """Number of islands."""
+        return len(self.grid.island_areas)
+
+    def get_bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Lowest and highest x, y, z of the navigable floor."""
+        return self.grid.bounds
+
+    def is_navigable(self, point: ArrayLike, max_y_delta: float = 0.5) -> bool:
+        """Whether the agent can stand at a point (3,)."""
+        where = np.asarray(point, np.float64)[None]
+        if not self.grid.is_navigable(where)[0]:
+            return False
+        return bool(abs(self.grid.snap(where)[0, 1] - where[0, 1]) <= max_y_delta)
+
+    def snap_point(self, point: ArrayLike, island_index: int = -1) -> NDArray[np.float64]:
+        """Nearest navigable point, NaN where none is within 2 m."""
+        return self.grid.snap(np.asarray(point, np.float64)[None], None if island_index < 0 else island_index)[0]
+
+    def get_island(self, point: ArrayLike) -> int:
+        """Island of the nearest navigable point, -1 where there is none."""
+        floor = self.snap_point(point)
+        return -1 if np.isnan(floor).any() else int(self.grid.island(floor[None])[0])
+
+    def island_radius(self, point: ArrayLike) -> float:
+        """Radius in metres of the island that a point is on, 0 off the floor."""
+        island = self.get_island(point)
+        return 0.0 if island < 0 else float(self.grid.island_radii[island])
+
+    def get_random_navigable_point(self, max_tries: int = 10, island_index: int = -1) -> NDArray[np.float64]:
+        """A point drawn uniformly from the navigable floor."""
+        return self.grid.sample(self._rng, 1, None if island_index < 0 else island_index)[0]
+
+    def distance_to_closest_obstacle(self, point: ArrayLike, max_search_radius: float = 2.0) -> float:
+        """Distance in metres to the edge of the navigable floor, at most `max_search_radius`."""
+        return min(float(self.grid.obstacle_distance(self.snap_point(point)[None])[0]), max_search_radius)
+
+    def try_step(self, start: ArrayLike, end: ArrayLike) -> NDArray[np.float64]:
+        """Where a walk from start towards end gets to, sliding along obstacles."""
+        return self._walk(start, end, True)
+
+    def try_step_no_sliding(self, start: ArrayLike, end: ArrayLike) -> NDArray[np.float64]:
+        """Where a walk from start towards end gets to before the first contact."""
+        return self._walk(start, end, False)
+
+    def _walk(self, start: ArrayLike, end: ArrayLike, sliding: bool) -> NDArray[np.float64]:
+        here, there = np.asarray(start, np.float64), np.asarray(end, np.float64)
+        dx, dz = there[0] - here[0], there[2] - here[2]
+        length = math.hypot(dx, dz)
+        if length == 0.0:
+            return here.copy()
+        return self.grid.step(here[None], np.array([math.atan2(-dx, -dz)]), length, sliding)[0][0]
+
+    def get_topdown_view(self, meters_per_pixel: float, height: float, eps: float = 0.5) -> NDArray[np.bool_]:
+        """Map of the floor at a height: (z, x) bool, True where an agent can stand within `eps` metres of it."""
+        low, high = self.grid.bounds
+        columns, rows = (max(1, int((high[k] - low[k]) / meters_per_pixel)) for k in (0, 2))
+        x, z = np.meshgrid(
+            low[0] + (np.arange(columns) + 0.5) * meters_per_pixel, low[2] + (np.arange(rows) + 0.5) * meters_per_pixel
+        )
+        points = np.stack([x.ravel(), np.full(x.size, float(height)), z.ravel()], axis=1)
+        free = self.grid.is_navigable(points)
+        if eps < 0.5:
+            free[free] = np.abs(self.grid.snap(points[free])[:, 1] - height) <= eps
+        return free.reshape(rows, columns)
+
+
+class Follower:
+    """habitat-sim's `GreedyGeodesicFollower`: the next action along the shortest path."""
+
+    def __init__(
+        self,
+        grid: NavGrid,
+        field: Callable[[ArrayLike], GeodesicField],
+        pose: Callable[[], tuple[NDArray[np.float64], float]],
+        keys: dict[int, Any],
+        error: type[Exception],
+        forward: float,
+        turn: float,
+        goal_radius: float,
+    ) -> None:
+        """Follow for an agent.
+
+        Args:
+            grid: The scene's walkable grid.
+            field: Shortest paths to a goal (3,).
+            pose: The agent's position (3,) and heading in radians now.
+            keys: What to return for STOP, FORWARD, LEFT, RIGHT.
+            error: Raised where there is no way.
+            forward: Forward step in metres.
+            turn: Turn step in degrees.
+            goal_radius: STOP comes at less than this geodesic distance, metres; and at half a step, as no step brings
+                the agent nearer from there.
+        """
+        self._grid, self._field, self._pose, self._keys, self._error = grid, field, pose, keys, error
+        self._forward, self._turn, self._radius = forward, math.radians(turn), max(goal_radius, forward / 2)
+
+    def reset(self) -> None:
+        """Nothing is remembered from one call to the next."""
+
+    def next_action_along(self, goal_pos: ArrayLike) -> Any:
+        """The next action from where the agent is."""
+        position, heading = self._pose()
+        try:
+            field = self._field(goal_pos)
+        except ValueError as error:
+            raise self._error(str(error)) from error
+        here = self._grid.snap(position[None])
+        if not np.isfinite(here).all() or not np.isfinite(self._grid.distance(field, here)[0]):
+            raise self._error(f"no way from {position.tolist()} to {np.asarray(goal_pos).tolist()}")
+        action = self._grid.expert(field, here, [heading], self._turn, self._forward, self._radius)[0]
+        return self._keys[int(action)]
+
+
+@dataclass(frozen=True)
+class Box:
+    """Axis-aligned box in metres.
+
+    Attributes:
+        low: (3,) smallest x, y, z.
+        high: (3,) largest.
+    """
+
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+    def center(self) -> NDArray[np.float64]:
+        """(3,) middle."""
+        return (self.low + self.high) / 2
+
+    @property
+    def sizes(self) -> NDArray[np.float64]:
+        """(3,) lengths of the sides."""
+        return self.high - self.low
+
+
+@dataclass(frozen=True)
+class Category:
+    """Class of an object."""
+
+    label: str
+
+    def name(self, mapping: str = "") -> str:
+        """Name of the class; `mapping` is ignored, there is one set of names."""
+        return self.label
+
+
+@dataclass(frozen=True)
+class SemanticObject:
+    """One object: its id is its place in `SemanticScene.objects` and its number in the semantic sensor's images."""
+
+    id: str
+    category: Category
+    aabb: Box
+
+
+@dataclass(frozen=True)
+class SemanticScene:
+    """The objects of a scene, as far as the scene file names them; no levels and regions."""
+
+    objects: list[SemanticObject]
+    aabb: Box
+    levels: tuple[()] = ()
+    regions: tuple[()] = ()
+
+    @property
+    def categories(self) -> list[Category]:
+        """The classes that occur, each once."""
+        return list(dict.fromkeys(item.category for item in self.objects))
+
+    @classmethod
+    def of(cls, scene: Scene) -> SemanticScene:
+        """Objects of a scene: one per instance, after a first one for what belongs to none."""
+        corners = scene.vertices[scene.faces].astype(np.float64)
+        whole = Box(corners.min(axis=(0, 1)), corners.max(axis=(0, 1)))
+        count = int(scene.face_instance.max()) + 1
+        low, high = np.full((count, 3), np.inf), np.full((count, 3), -np.inf)
+        np.minimum.at(low, scene.face_instance, corners.min(axis=1))
+        np.maximum.at(high, scene.face_instance, corners.max(axis=1))
+        kind = np.zeros(count, np.int64)
+        kind[scene.face_instance] = scene.face_class
+        objects = [SemanticObject("void_0", Category("void"), whole)]
+        for i in range(count):
+            label = scene.class_names[kind[i]]
+            objects.append(SemanticObject(f"{label}_{i + 1}", Category(label), Box(low[i], high[i])))
+        return cls(objects, whole)

@@ -1,0 +1,307 @@
+"""One agent in one Habitat-Lab environment: what runs in each process of `envs.habitat.vec_env.HabitatVecEnv`."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from envs.habitat.config import Settings, compose, import_habitat, place_name
+from envs.pointnav import measures
+from envs.pointnav.env import FORWARD, LEFT, RIGHT, STOP, Task
+from envs.pointnav.vec_env import GOAL, observation_space
+from envs.pointnav.visited_map import draw_visited_maps
+from envs.rendering.renderer import Camera
+
+NAMES = {STOP: "stop", FORWARD: "move_forward", LEFT: "turn_left", RIGHT: "turn_right"}
+# The follower walks on to this share of the success distance before it stops.
+STOP_SHARE = 0.5
+MAP_CELL = 0.05
+
+
+class Identity(NamedTuple):
+    """Which episode an agent is in."""
+
+    scene_id: str
+    episode_id: str
+
+
+class State(NamedTuple):
+    """What the parent process keeps of an agent after every step."""
+
+    steps: int
+    distance: float
+    active: bool
+    episode: Identity
+
+
+@dataclass(frozen=True)
+class Share:
+    """The episodes of one worker.
+
+    Attributes:
+        scenes: Names of the dataset's scenes to load where `episodes` is None.
+        most: At most this many episodes of each of these scenes; None: all.
+        episodes: Pickled list of Habitat-Lab episodes.
+        seed: They are shuffled for ever with this seed; None: each is played once in order.
+    """
+
+    scenes: tuple[str, ...] = ()
+    most: int | None = None
+    episodes: bytes | None = None
+    seed: int | None = None
+
+
+def load_episodes(settings: Settings, config: Any, scenes: tuple[str, ...], most: int | None) -> Any:
+    """Habitat-Lab's dataset object with the episodes of some scenes.
+
+    Raises:
+        FileNotFoundError: The dataset's files are not there.
+        ValueError: They hold no episodes of these scenes, or cannot be read.
+    """
+    import habitat
+    from habitat.config.read_write import read_write
+
+    source = config.habitat.dataset
+    with read_write(source):
+        source.content_scenes = list(scenes)
+    file = source.data_path.format(split=source.split)
+    try:
+        dataset = habitat.make_dataset(source.type, config=source)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(
+            f"the dataset's file {file} is not there ({error.strerror}); docs/habitat.md says where to put it, or set "
+            "env.episodes"
+        ) from error
+    except (OSError, EOFError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file} is no PointNav-v1 file: {type(error).__name__} {error}") from error
+    for episode in dataset.episodes:
+        if settings.dataset is not None and episode.scene_dataset_config == "default":
+            episode.scene_dataset_config = settings.dataset
+    if most is not None:
+        kept: dict[str, int] = {}
+        chosen = []
+        for episode in dataset.episodes:
+            kept[episode.scene_id] = kept.get(episode.scene_id, 0) + 1
+            if kept[episode.scene_id] <= most:
+                chosen.append(episode)
+        dataset.episodes = chosen
+    if not dataset.episodes:
+        raise ValueError(f"{file} has no episodes in {', '.join(scenes)}")
+    return dataset
+
+
+class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
+    """`habitat.Env` with this project's observations, actions, rewards and records.
+
+    After the last episode of its `Share` it is inactive: zeros to see, and steps that change nothing.
+    """
+
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012 (Gymnasium's own convention)
+    render_mode = "rgb_array"
+
+    def __init__(self, settings: Settings, task: Task, camera: Camera, share: Share) -> None:
+        """Note what to do; `start` does it."""
+        self.settings, self.task, self.share = settings, task, share
+        self.observation_space: spaces.Dict = observation_space(task, camera)  # type: ignore[assignment]
+        self.action_space = spaces.Discrete(len(task.actions))
+        self._env: Any = None
+        self._follower: Any = None
+        self._steps, self._distance, self._active = 0, math.inf, False
+        self._identity = Identity("", "")
+
+    def start(self) -> str:
+        """Start the simulator and load the episodes; what went wrong in one line, empty if nothing."""
+        try:
+            self._env = self._open()
+        except Exception as error:  # it crosses a process boundary as text
+            return " ".join(str(error).split()) or type(error).__name__
+        return ""
+
+    def _open(self) -> Any:
+        habitat = import_habitat(self.settings.simulator)
+        from habitat.config.read_write import read_write
+        from habitat.core.registry import registry
+
+        config = compose(self.settings)
+        if self.share.episodes is None:
+            dataset = load_episodes(self.settings, config, self.share.scenes, self.share.most)
+        else:
+            dataset = registry.get_dataset(config.habitat.dataset.type)()
+            dataset.episodes = pickle.loads(self.share.episodes)
+        if not dataset.episodes:
+            return None  # more agents than episodes: this one stays idle
+        with read_write(config):
+            if self.share.seed is not None:
+                config.habitat.seed = self.share.seed
+            else:
+                options = config.habitat.environment.iterator_options
+                options.shuffle = options.group_by_scene = options.cycle = False
+                options.max_scene_repeat_episodes = options.max_scene_repeat_steps = -1
+        self._reward = self._rewards(config.habitat.task)
+        return habitat.Env(config, dataset)
+
+    def _rewards(self, task: Any) -> tuple[float, float]:
+        """Success reward and slack: the config's own, or the paper's in its variant of the task."""
+        if self.task.variant == "habitat":
+            return float(task.success_reward), float(task.slack_reward)
+        return self.task.success_reward, measures.SLACK_REWARD
+
+    # -- Gymnasium --------------------------------------------------------------------------------------------------
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Start the next episode; the seed is that of the `Share`. One that does not fit is ``failed`` in the info."""
+        try:
+            seen = self._next_episode()
+        except (ValueError, OSError, LookupError) as error:  # it crosses a process boundary as text
+            self._active = False
+            return self._nothing(), {"state": self._state(), "failed": " ".join(str(error).split())}
+        if seen is None:
+            self._active = False
+            return self._nothing(), {"state": self._state()}
+        episode = self._env.current_episode
+        self._active, self._steps, self._return = True, 0, 0.0
+        self._identity = Identity(place_name(episode.scene_id), str(episode.episode_id))
+        self._start_distance = self._distance = float(self._env.get_metrics()["distance_to_goal"])
+        self._trail = np.zeros((1, self.task.max_steps + 1, 2), np.float32)
+        self._note_position()
+        return self._observe(seen), {"state": self._state()}
+
+    def step(self, action: np.int64) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
+        """Act once; after the episode's end ``info["nav"]`` holds its record (`envs.pointnav.env.PointNav.step`)."""
+        if not self._active:
+            return self._nothing(), 0.0, False, False, {"state": self._state()}
+        chosen = self.task.actions[int(action)]
+        if self.task.variant == "side_tuning" and self._distance < self.task.success_distance:
+            chosen = STOP
+        seen = self._env.step(NAMES[chosen])
+        metrics = self._env.get_metrics()
+        before, now = self._distance, float(metrics["distance_to_goal"])
+        # Off the navigation mesh there is no distance; the one before is within a step of it.
+        self._distance = now if math.isfinite(now) else before
+        self._steps += 1
+        reward = float(measures.nav_reward(before, self._distance, bool(metrics["success"]), *self._reward))
+        self._return += reward
+        self._note_position()
+        over, stopped = bool(self._env.episode_over), chosen == STOP
+        info: dict[str, Any] = {"state": self._state()}
+        if over:
+            info["nav"] = self._record(metrics, not stopped)
+            info["is_success"] = bool(metrics["success"])
+        return self._observe(seen), reward, over and stopped, over and not stopped, info
+
+    def render(self) -> NDArray[np.uint8]:
+        """(S, S, 3) uint8, what the agent sees."""
+        if "rgb" not in self.task.sensors:
+            raise ValueError("the agent has no rgb sensor to show; add it to env.task.sensors")
+        return np.ascontiguousarray(self._env.sim.render("rgb"))
+
+    def close(self) -> None:
+        """End the simulator."""
+        if self._env is not None:
+            self._env.close()
+
+    # -- for the parent process ---------------------------------------------------------------------------------------
+
+    def expert(self) -> int:
+        """Index of the action that Habitat-Lab's shortest-path follower would take."""
+        if not self._active:
+            return 0
+        if self._follower is None:
+            from habitat.tasks.nav.shortest_path_follower import ShortestPathFollower
+
+            self._follower = ShortestPathFollower(self._env.sim, STOP_SHARE * self.task.success_distance, False)
+        action = int(self._follower.get_next_action(self._env.current_episode.goals[0].position))
+        # Where STOP comes by itself, any action will do.
+        return self.task.actions.index(action) if action in self.task.actions else 0
+
+    def floor_plan(self) -> dict[str, NDArray[Any]]:
+        """Walkable floor at the agent's height and the shortest path; see `envs.pointnav.env.Place.floor_plan`."""
+        sim, goal = self._env.sim, self._env.current_episode.goals[0].position
+        here = np.asarray(sim.get_agent_state().position, np.float64)
+        corners = np.asarray(sim.get_straight_shortest_path_points(here, goal), np.float64).reshape(-1, 3)
+        low = np.asarray(sim.pathfinder.get_bounds()[0], np.float64)
+        return {
+            "navigable": np.asarray(sim.pathfinder.get_topdown_view(MAP_CELL, float(here[1])), bool),
+            "origin": low[[0, 2]],
+            "cell": np.asarray(MAP_CELL),
+            "expert_path": corners[:, [0, 2]],
+        }
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _next_episode(self) -> Mapping[str, Any] | None:
+        """First observations of the next episode, None where none is left.
+
+        Raises:
+            ValueError: The goal cannot be reached.
+        """
+        if self._env is None:
+            return None
+        try:
+            seen = cast("Mapping[str, Any]", self._env.reset())
+        except StopIteration:
+            return None
+        if not math.isfinite(float(self._env.get_metrics()["distance_to_goal"])):
+            episode = self._env.current_episode
+            raise ValueError(
+                f"episode {episode.episode_id} of scene {episode.scene_id}: the goal cannot be reached from the start; "
+                "check that the episodes were made for this scene"
+            )
+        return seen
+
+    def _state(self) -> State:
+        return State(self._steps, self._distance, self._active, self._identity)
+
+    def _note_position(self) -> None:
+        self._trail[0, self._steps] = np.asarray(self._env.sim.get_agent_state().position)[[0, 2]]
+
+    def _nothing(self) -> dict[str, NDArray[Any]]:
+        return {key: np.zeros(space.shape or (), space.dtype) for key, space in self.observation_space.spaces.items()}
+
+    def _observe(self, seen: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+        """Habitat-Lab's observations under our names, as contiguous arrays of their own."""
+        out = {GOAL: np.array(seen[GOAL], np.float32)}
+        out |= {name: np.array(seen[name], order="C") for name in ("rgb", "depth") if name in self.task.sensors}
+        if "map" in self.task.sensors:
+            image = np.empty((1, 3, self.task.map_size, self.task.map_size), np.uint8)
+            goal = np.asarray(self._env.current_episode.goals[0].position, np.float64)[None, [0, 2]]
+            draw_visited_maps(
+                self._trail, np.array([self._steps + 1]), self._heading()[None], goal, self.task.map_extent, image
+            )
+            out["map"] = image[0]
+        return out
+
+    def _heading(self) -> NDArray[np.float64]:
+        q = self._env.sim.get_agent_state().rotation
+        return np.asarray(math.atan2(2.0 * (q.x * q.z + q.w * q.y), 1.0 - 2.0 * (q.x * q.x + q.y * q.y)))
+
+    def _record(self, metrics: Mapping[str, Any], truncated: bool) -> dict[str, Any]:
+        """What is known of the finished episode; the measures are Habitat-Lab's own."""
+        episode = self._env.current_episode
+        goal = [float(v) for v in episode.goals[0].position]
+        return {
+            "episode_id": self._identity.episode_id,
+            "scene_id": self._identity.scene_id,
+            "success": float(metrics["success"]),
+            "spl": float(metrics["spl"]),
+            "soft_spl": float(metrics["soft_spl"]),
+            "distance_to_goal": self._distance,
+            "collisions": int(metrics["collisions"]["count"]),
+            "nav_reward": self._return,
+            "steps": self._steps,
+            "geodesic_distance": self._start_distance,
+            "euclidean_distance": math.dist([float(v) for v in episode.start_position], goal),
+            "truncated": truncated,
+            "goal": goal,
+            "path": self._trail[0, : self._steps + 1].round(3).tolist(),
+        }

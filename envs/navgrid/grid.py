@@ -1,0 +1,325 @@
+"""Where an agent can walk in a scene, how far it is to a goal, and which action leads there."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from envs.navgrid import clearance as _clearance
+from envs.navgrid import follower as _follower
+from envs.navgrid import geodesics as _marching
+from envs.navgrid import ground as _ground
+from envs.navgrid import heightfield as _heightfield
+from envs.navgrid import polygon_grid as _polyfloor
+from envs.navgrid.navmesh import NavMesh
+from envs.scene import Scene
+
+# A position this far from the floor of the goal's island still counts as standing on it, metres.
+PROJECTION = 0.3
+
+
+@dataclass(frozen=True, eq=False)
+class GeodesicField:
+    """Shortest paths from everywhere on an island to one goal; made by `NavGrid.field`.
+
+    Attributes:
+        goal: (3,) float64 navigable goal position.
+        tree: The paths, one next vertex per node (about 2 bytes per node).
+    """
+
+    goal: NDArray[np.float64]
+    tree: _marching.Tree
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the arrays in bytes."""
+        return sum(array.nbytes for array in self.tree)
+
+
+class NavGrid:
+    """Walkable floor of a scene for an upright cylinder, as a grid of columns with one node per floor level.
+
+    Islands smaller than 1 m2 are dropped, as in habitat-sim's navigation meshes; one that is read keeps all it has.
+
+    Attributes:
+        radius: Agent radius, metres.
+        height: Agent height, metres.
+        climb: Largest step in height, metres.
+        cell: Grid spacing, metres.
+        island_areas: (I,) float64 area of each island in m2 (where the agent's centre can be), largest first.
+    """
+
+    MIN_ISLAND = 1.0
+    SNAP_REACH = 2.0
+
+    def __init__(self, ground: _ground.Ground, height: float, areas: NDArray[np.float64]) -> None:
+        """Take over a finished ground; users call `build`."""
+        self.ground = ground
+        self.radius, self.climb, self.cell = ground.radius, ground.climb, ground.cell
+        self.height = height
+        self.island_areas = areas
+
+    @classmethod
+    def build(
+        cls,
+        scene: Scene,
+        radius: float = 0.1,
+        height: float = 1.5,
+        climb: float = 0.2,
+        cell: float = 0.05,
+        max_slope: float = 45.0,
+    ) -> NavGrid:
+        """Build the grid from the solid triangles of a scene.
+
+        Args:
+            scene: The scene; faces that may be stood on are wound so that their normal points up.
+            radius: Agent radius in metres (default as Habitat).
+            height: Agent height in metres: free space needed above the floor.
+            climb: Height in metres that one step can overcome.
+            cell: Grid spacing in metres.
+            max_slope: Steepest floor in degrees.
+
+        Raises:
+            ValueError: If the scene has no place to stand.
+        """
+        triangles = scene.vertices[scene.faces[scene.solid]].astype(np.float64)
+        normal = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
+        length = np.linalg.norm(normal, axis=1)
+        walkable = normal[:, 1] >= np.cos(np.radians(max_slope)) * np.maximum(length, 1e-12)
+        low = triangles.min(axis=(0, 1)) - 2.5 * cell
+        high = triangles.max(axis=(0, 1)) + 2.5 * cell
+        nx, nz = (int(np.ceil((high[k] - low[k]) / cell)) for k in (0, 2))
+        triangles[:, :, 0] -= low[0]
+        triangles[:, :, 2] -= low[2]
+        columns = _heightfield.cut(triangles, walkable, cell, nx, nz)
+        floor = _heightfield.find_floor(columns, nx, nz, height, climb)
+        clear = _clearance.clearance(columns, floor, cell, nx, nz, height, climb)
+        label, areas = _rank(_clearance.islands(clear >= radius, floor.near), cell * cell, cls.MIN_ISLAND)
+        if len(areas) == 0:
+            raise ValueError(
+                f"scene {scene.name}: no floor of {cls.MIN_ISLAND} m2 for an agent of radius {radius} m and height "
+                f"{height} m; check that the mesh is in metres with +Y up and its floor faces wound upwards"
+            )
+        keep = _clearance.fringe(label, floor.near)
+        column, level = floor.column[keep], floor.height[keep]
+        start = np.zeros(nx * nz + 1, np.int32)
+        np.cumsum(np.bincount(column, minlength=nx * nz), out=start[1:])
+        near = _heightfield.link(start, column, level, nx, nz, climb)
+        ground = _ground.Ground(
+            start, column, level, clear[keep], label[keep], near,
+            float(low[0]), float(low[2]), float(cell), nx, nz, float(radius), float(climb),
+        )  # fmt: skip
+        return cls(ground, float(height), areas)
+
+    @classmethod
+    def from_navmesh(cls, mesh: NavMesh, name: str = "") -> NavGrid:
+        """Lay the grid over a navigation mesh of habitat-sim: its floor, islands, agent and heights.
+
+        Args:
+            mesh: The polygons (`envs.navgrid.navmesh.read_navmesh`).
+            name: Name of the scene, for messages.
+        """
+        ground, areas, radii = _polyfloor.ground_of(mesh, name)
+        grid = cls(ground, mesh.height, areas)
+        grid.island_radii = radii
+        return grid
+
+    @cached_property
+    def island_radii(self) -> NDArray[np.float64]:
+        """(I,) float64 greatest distance in metres from the centre of each island to a point of it."""
+        ground = self.ground
+        nodes = np.flatnonzero(ground.island >= 0)
+        label = ground.island[nodes]
+        where = np.stack([ground.column[nodes] % ground.nx, ground.column[nodes] // ground.nx], axis=1) * self.cell
+        count = np.bincount(label)
+        centre = np.stack([np.bincount(label, weights=where[:, k]) / count for k in range(2)], axis=1)
+        radius = np.zeros(len(count))
+        np.maximum.at(radius, label, np.linalg.norm(where - centre[label], axis=1))
+        return radius
+
+    def island(self, position: ArrayLike) -> NDArray[np.int32]:
+        """Island number (N,) int32 of positions (N, 3), -1 where not navigable."""
+        return _ground.island_all(self.ground, _ground.check_positions(position))
+
+    def is_navigable(self, position: ArrayLike) -> NDArray[np.bool_]:
+        """Whether the agent's centre can be at positions (N, 3); y within 0.5 m of the floor."""
+        return self.island(position) >= 0
+
+    def snap(self, position: ArrayLike, island: int | None = None) -> NDArray[np.float64]:
+        """Nearest navigable points (N, 3) float64 to positions (N, 3), on `island` if given; NaN beyond 2 m."""
+        where = -1 if island is None else island
+        return _ground.snap_all(self.ground, _ground.check_positions(position), where, self.SNAP_REACH)
+
+    def sample(self, rng: np.random.Generator, n: int, island: int | None = None) -> NDArray[np.float64]:
+        """Draw n navigable points (n, 3) float64, uniform over the area of one island or of all."""
+        ground = self.ground
+        nodes = np.flatnonzero(ground.island >= 0 if island is None else ground.island == island)
+        if len(nodes) == 0:
+            raise ValueError(f"island {island} does not exist; there are {len(self.island_areas)}, numbered from 0")
+        node = rng.choice(nodes, n)
+        jitter = (rng.random((n, 2)) - 0.5) * self.cell
+        point = np.empty((n, 3))
+        point[:, 0] = ground.x0 + (ground.column[node] % ground.nx + 0.5) * self.cell
+        point[:, 1] = ground.height[node]
+        point[:, 2] = ground.z0 + (ground.column[node] // ground.nx + 0.5) * self.cell
+        moved = point.copy()
+        moved[:, ::2] += jitter
+        inside = self.island(moved) == ground.island[node]
+        return self.snap(np.where(inside[:, None], moved, point))
+
+    def step(
+        self, position: ArrayLike, heading: ArrayLike, distance: float, sliding: bool = True
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Move agents forward along their headings, as habitat-sim's try_step.
+
+        Args:
+            position: (N, 3) navigable positions.
+            heading: (N,) radians about +Y, 0 along -Z, positive to the left.
+            distance: Metres.
+            sliding: Slide along obstacles; if False an agent stops at the first contact.
+
+        Returns:
+            (N, 3) float64 new positions with y on the floor, and (N,) bool whether the agent was held back. A position
+            that is not navigable stays and counts as held back.
+        """
+        turn = np.ascontiguousarray(heading, np.float64)
+        return _ground.step_all(self.ground, _ground.check_positions(position), turn, float(distance), sliding)
+
+    def field(self, goal: ArrayLike) -> GeodesicField:
+        """Shortest paths to a goal (3,), snapped to the floor.
+
+        Raises:
+            ValueError: If no floor is within 2 m of the goal.
+        """
+        point = self.snap(np.asarray(goal, np.float64)[None])[0]
+        if np.isnan(point).any():
+            raise ValueError(f"goal {np.asarray(goal).tolist()} is more than {self.SNAP_REACH} m from any floor")
+        vertex, position, cost, after = _marching.march(self.ground, point)
+        return GeodesicField(point, _marching.Tree(vertex.astype(np.uint16), position, cost, after))
+
+    def distance(self, field: GeodesicField, position: ArrayLike) -> NDArray[np.float64]:
+        """Geodesic distance (N,) float64 in metres from positions (N, 3), inf where the goal cannot be reached."""
+        return _follower.distance_all(self.ground, field.tree, _ground.check_positions(position))
+
+    def expert(
+        self,
+        field: GeodesicField,
+        position: ArrayLike,
+        heading: ArrayLike,
+        turn: float = math.radians(10.0),
+        forward: float = 0.25,
+        success: float = 0.2,
+        turning: ArrayLike | None = None,
+    ) -> NDArray[np.int32]:
+        """Next action of a shortest-path follower at any state.
+
+        Args:
+            field: Paths to the goal.
+            position: (N, 3) navigable positions.
+            heading: (N,) radians.
+            turn: Turn step in radians.
+            forward: Forward step in metres.
+            success: A stop counts within this geodesic distance, metres; it stops well inside.
+            turning: (N,) 1 for agents that just turned left, -1 for right, 0 for others (all by default). An agent with
+                more than a right angle to turn goes on in the direction in which it is turning.
+
+        Returns:
+            (N,) int32: 0 stop (also where the goal cannot be reached), 1 forward, 2 left, 3 right.
+        """
+        angle = np.ascontiguousarray(heading, np.float64)
+        points = _ground.check_positions(position)
+        spin = np.ascontiguousarray(np.zeros(len(points)) if turning is None else turning, np.int32)
+        return _follower.act_all(
+            self.ground, field.tree, points, angle, spin, float(turn), float(forward), float(success)
+        )
+
+    def path(self, field: GeodesicField, position: ArrayLike) -> NDArray[np.float64]:
+        """Corners (K, 3) of the shortest path from a position (3,) to the goal, both included.
+
+        Raises:
+            ValueError: If the goal cannot be reached from there.
+        """
+        point = np.asarray(position, np.float64)
+        distance, vertex, bend = _follower.toward(self.ground, field.tree, *point)
+        if not np.isfinite(distance):
+            raise ValueError(f"no way from {point.tolist()} to the goal {field.goal.tolist()}")
+        corners = [point]
+        if bend >= 0:
+            corners.append(np.array(_ground.node_position(self.ground, bend)))
+        while vertex != 0:
+            corners.append(field.tree.position[vertex])
+            vertex = int(field.tree.after[vertex])
+        return np.array([*corners, field.tree.position[0]])
+
+    def obstacle_distance(self, position: ArrayLike) -> NDArray[np.float64]:
+        """How far (N,) float64 metres the agent can go in every direction from positions (N, 3); 0 off the floor.
+
+        habitat-sim's `distance_to_closest_obstacle`: to the edge of the navigable floor, the agent's radius deducted.
+        """
+        return np.maximum(_ground.clear_all(self.ground, _ground.check_positions(position)) - self.radius, 0.0)
+
+    @cached_property
+    def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Lowest and highest x, y, z of the navigable floor, each (3,) float64 in metres."""
+        ground = self.ground
+        nodes = np.flatnonzero(ground.island >= 0)
+        row, column = np.divmod(ground.column[nodes], ground.nx)
+        half = 0.5 * self.cell
+        centre = np.stack(
+            [
+                ground.x0 + (column + 0.5) * self.cell,
+                ground.height[nodes].astype(np.float64),
+                ground.z0 + (row + 0.5) * self.cell,
+            ],
+            axis=1,
+        )
+        margin = np.array([half, 0.0, half])
+        return centre.min(axis=0) - margin, centre.max(axis=0) + margin
+
+    def top_down(self, island: int | None = None) -> tuple[NDArray[np.bool_], NDArray[np.float64], float]:
+        """Map for drawing.
+
+        Returns:
+            (nz, nx) bool, navigable on any level (or on one island); (2,) float64 world x and z of the map's corner;
+            cell size in metres.
+        """
+        ground = self.ground
+        chosen = ground.island >= 0 if island is None else ground.island == island
+        free = np.zeros(ground.nx * ground.nz, np.bool_)
+        free[ground.column[chosen]] = True
+        return free.reshape(ground.nz, ground.nx), np.array([ground.x0, ground.z0]), self.cell
+
+
+def geodesic_distance(grid: NavGrid, field: GeodesicField, position: ArrayLike) -> float:
+    """Geodesic distance in metres from one position (3,), inf where the goal cannot be reached.
+
+    A position just off the goal's island is projected onto it first, as habitat-sim's `find_path` does.
+    """
+    point = np.asarray(position, np.float64).reshape(1, 3)
+    left = float(grid.distance(field, point)[0])
+    if math.isfinite(left):
+        return left
+    here, there = (int(grid.island(p)[0]) for p in (point, field.goal[None]))
+    floor = grid.snap(point, there)
+    near = here in (-1, there) and np.linalg.norm(floor - point) <= PROJECTION
+    return float(grid.distance(field, floor)[0]) if near else math.inf
+
+
+def wrap_angle(angle: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Angles in radians brought into [-pi, pi)."""
+    return (angle + math.pi) % (2 * math.pi) - math.pi
+
+
+def _rank(label: NDArray[np.int32], cell_area: float, least: float) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Renumber components by falling size and drop those under `least` m2: labels and areas."""
+    size = np.bincount(label[label >= 0]).astype(np.float64) * cell_area
+    order = np.argsort(-size, kind="stable")
+    areas = size[order]
+    areas = areas[areas >= least]
+    rank = np.full(len(size) + 1, -1, np.int32)
+    rank[order[: len(areas)]] = np.arange(len(areas))
+    return rank[label], areas

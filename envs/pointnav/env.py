@@ -1,0 +1,400 @@
+"""Point-goal navigation for many agents at once: poses, episodes, rewards and measures in one process.
+
+`PointNav` knows neither Gymnasium nor Stable-Baselines3; `envs.pointnav.vec_env` wraps it for both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.navgrid.grid import GeodesicField, NavGrid, geodesic_distance, wrap_angle
+from envs.pointnav import measures
+from envs.pointnav.episodes import Episode
+from envs.pointnav.visited_map import draw_visited_maps
+from envs.rendering.renderer import Camera, Renderer, make_renderer
+from envs.scene import Scene
+
+STOP, FORWARD, LEFT, RIGHT = range(4)
+SENSORS = ("rgb", "depth", "map")
+VARIANTS = ("habitat", "side_tuning")
+CACHED_FIELDS = 2048
+
+
+@dataclass(frozen=True)
+class Place:
+    """A scene, its walkable grid and the episodes that start and end in it."""
+
+    scene: Scene
+    grid: NavGrid
+    episodes: tuple[Episode, ...]
+
+    @property
+    def name(self) -> str:
+        """The scene's name."""
+        return self.scene.name
+
+    def only(self, episodes: Iterable[Episode]) -> Place:
+        """The same scene with some of its episodes."""
+        return replace(self, episodes=tuple(episodes))
+
+    def floor_plan(self, episode: Episode) -> dict[str, NDArray[Any]]:
+        """What a drawing of an episode needs.
+
+        Returns:
+            ``navigable`` (z, x) bool, the walkable floor; ``origin`` (2,) world x and z of its corner in metres;
+            ``cell``, metres; ``expert_path`` (K, 2) x and z of the corners of the shortest path.
+        """
+        start = np.asarray(episode.start_position)
+        navigable, origin, cell = self.grid.top_down(int(self.grid.island(start[None])[0]))
+        field = self.grid.field(np.asarray(episode.goal_position))
+        path = self.grid.path(field, start)[:, [0, 2]]
+        return {"navigable": navigable, "origin": origin, "cell": np.asarray(cell), "expert_path": path}
+
+
+@dataclass(frozen=True)
+class Task:
+    """The rules of PointNav.
+
+    Attributes:
+        variant: ``"habitat"``: 4 actions with an explicit STOP, success reward 2.5 (Habitat-Lab's PointNav).
+            ``"side_tuning"``: 3 actions (forward, left, right); STOP is issued by the environment when a step starts
+            closer to the goal than `success_distance`, success reward 10 (Side-Tuning, section 4.3).
+        forward: Length of a forward step in metres.
+        turn: Angle of a turn in degrees.
+        success_distance: A STOP closer to the goal than this geodesic distance in metres is a success.
+        max_steps: Actions after which an episode is cut off.
+        sliding: Whether an agent that runs into something slides along it.
+        sensors: Subset of ``("rgb", "depth", "map")``; empty for a blind agent.
+        map_size: Side of the visited map in cells (the paper: 84).
+        map_extent: Side of the visited map in metres (the paper: 22).
+        min_depth: Smallest depth that is told, metres; pixels that see nothing have depth 0 and so count as this.
+        max_depth: Largest depth that is told, metres (Habitat: 10).
+        normalize_depth: Whether depths are mapped from [min_depth, max_depth] to [0, 1]; else they stay in metres.
+    """
+
+    variant: str = "habitat"
+    forward: float = 0.25
+    turn: float = 10.0
+    success_distance: float = 0.2
+    max_steps: int = 500
+    sliding: bool = True
+    sensors: tuple[str, ...] = ("rgb",)
+    map_size: int = 84
+    map_extent: float = 22.0
+    min_depth: float = 0.0
+    max_depth: float = 10.0
+    normalize_depth: bool = True
+
+    def __post_init__(self) -> None:
+        if self.variant not in VARIANTS:
+            raise ValueError(f"task variant {self.variant!r} is unknown; choose from {', '.join(VARIANTS)}")
+        unknown = set(self.sensors) - set(SENSORS)
+        if unknown:
+            raise ValueError(f"unknown sensors {sorted(unknown)}; choose from {', '.join(SENSORS)}")
+        for name in ("forward", "turn", "success_distance", "max_steps", "map_size", "map_extent", "max_depth"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"task {name} must be positive, got {getattr(self, name)}")
+        if not 0.0 <= self.min_depth < self.max_depth:
+            raise ValueError(f"task min_depth must lie in [0, max_depth={self.max_depth}), got {self.min_depth}")
+
+    @property
+    def actions(self) -> tuple[int, ...]:
+        """Habitat's action for each index of the action space."""
+        return (STOP, FORWARD, LEFT, RIGHT) if self.variant == "habitat" else (FORWARD, LEFT, RIGHT)
+
+    @property
+    def success_reward(self) -> float:
+        """Reward for a successful STOP."""
+        return 2.5 if self.variant == "habitat" else 10.0
+
+
+class EpisodeQueue:
+    """Hands out the episodes of some places, either endlessly in shuffled rounds or each exactly once in order."""
+
+    def __init__(self, places: Sequence[Place], seed: int | None) -> None:
+        """Shuffle with `seed`, endlessly; or, with seed None, go through all once in order."""
+        self._keys = [(p, e) for p, place in enumerate(places) for e in range(len(place.episodes))]
+        if not self._keys:
+            raise ValueError("there are no episodes in these scenes; generate some or check the episode file")
+        self._rng = None if seed is None else np.random.default_rng(seed)
+        self._round: list[tuple[int, int]] = [] if self._rng else self._keys[::-1]
+
+    def next(self) -> tuple[int, int] | None:
+        """(place index, episode index) of the next episode; None when each has been handed out once."""
+        if not self._round:
+            if self._rng is None:
+                return None
+            self._round = [self._keys[i] for i in self._rng.permutation(len(self._keys))]
+        return self._round.pop()
+
+
+@dataclass
+class _Agents:
+    """State of all agents; row n belongs to agent n."""
+
+    place: NDArray[np.int64]
+    episode: NDArray[np.int64]
+    position: NDArray[np.float64]
+    heading: NDArray[np.float64]
+    goal: NDArray[np.float64]
+    steps: NDArray[np.int64]
+    start_distance: NDArray[np.float64]
+    distance: NDArray[np.float64]
+    measured: NDArray[np.float64]
+    path_length: NDArray[np.float64]
+    collisions: NDArray[np.int64]
+    episode_return: NDArray[np.float64]
+    trail: NDArray[np.float32]
+    turning: NDArray[np.int32]
+    active: NDArray[np.bool_]
+    field: list[GeodesicField | None] = field(default_factory=list)
+
+    @classmethod
+    def empty(cls, count: int, max_steps: int) -> _Agents:
+        def ints() -> NDArray[np.int64]:
+            return np.zeros(count, np.int64)
+
+        def floats(*shape: int) -> NDArray[np.float64]:
+            return np.zeros((count, *shape), np.float64)
+
+        return cls(
+            place=ints(),
+            episode=ints(),
+            position=floats(3),
+            heading=floats(),
+            goal=floats(3),
+            steps=ints(),
+            start_distance=floats(),
+            distance=floats(),
+            measured=floats(3),
+            path_length=floats(),
+            collisions=ints(),
+            episode_return=floats(),
+            trail=np.zeros((count, max_steps + 1, 2), np.float32),
+            turning=np.zeros(count, np.int32),
+            active=np.zeros(count, np.bool_),
+            field=[None] * count,
+        )
+
+
+class PointNav:
+    """N agents on PointNav episodes, stepped and rendered as one batch.
+
+    Observations are a dict of arrays, as Habitat names them:
+
+    - ``pointgoal_with_gps_compass`` (N, 2) float32: distance to the goal in metres (straight line, on the floor plane)
+      and its bearing in radians, in [-pi, pi], positive to the left.
+    - ``rgb`` (N, S, S, 3) uint8, ``depth`` (N, S, S, 1) float32 planar depth in [0, 1] as Habitat normalises it (or in
+      metres), ``map`` (N, 3, M, M) uint8 (`envs.pointnav.visited_map`): where the task asks for them.
+    """
+
+    def __init__(
+        self,
+        places: Sequence[Place],
+        task: Task,
+        camera: Camera,
+        count: int,
+        seed: int | None,
+        device: str = "cpu",
+    ) -> None:
+        """Prepare `count` agents; `seed` None walks each episode once, in order (see `EpisodeQueue`)."""
+        self.places = list(places)
+        self.task = task
+        self.camera = camera
+        self.count = count
+        self.queue = EpisodeQueue(self.places, seed)
+        self.agents = _Agents.empty(count, task.max_steps)
+        self._pixels = tuple(s for s in ("rgb", "depth") if s in task.sensors)
+        self.renderer: Renderer | None = make_renderer([p.scene for p in self.places], device) if self._pixels else None
+        self._fields: OrderedDict[tuple[int, tuple[float, ...]], GeodesicField] = OrderedDict()
+        self._actions = np.array(task.actions)
+
+    # -- episodes -----------------------------------------------------------------------------------------------
+
+    def reset(self, which: NDArray[np.int64]) -> None:
+        """Start the next episode for the given agents; an agent for whom none is left becomes inactive."""
+        a = self.agents
+        for n in which:
+            key = self.queue.next()
+            a.active[n] = key is not None
+            if key is None:
+                continue
+            a.place[n], a.episode[n] = key
+            episode = self.episode(n)
+            a.position[n] = self.places[key[0]].grid.snap(np.array([episode.start_position]))[0]
+            a.heading[n] = episode.start_heading
+            a.goal[n] = episode.goal_position
+            a.field[n] = self._field(key[0], episode)
+            a.measured[n] = a.position[n]
+            a.start_distance[n] = a.distance[n] = self._distance(n)
+            if not math.isfinite(a.distance[n]):
+                raise ValueError(
+                    f"episode {episode.episode_id} of scene {self.places[key[0]].scene.name}: the goal cannot be "
+                    "reached from the start; check the episode file against the scene"
+                )
+            a.steps[n] = a.collisions[n] = 0
+            a.path_length[n] = a.episode_return[n] = 0.0
+            a.trail[n, 0] = a.position[n, [0, 2]]
+            a.turning[n] = 0
+
+    def episode(self, agent: int) -> Episode:
+        """The episode an agent is in."""
+        return self.places[self.agents.place[agent]].episodes[self.agents.episode[agent]]
+
+    def _field(self, place: int, episode: Episode) -> GeodesicField:
+        """Geodesic field of an episode's goal; the least recently used fields make room for new ones."""
+        key = (place, tuple(episode.goal_position))
+        if key in self._fields:
+            self._fields.move_to_end(key)
+            return self._fields[key]
+        made = self.places[place].grid.field(np.asarray(episode.goal_position))
+        self._fields[key] = made
+        if len(self._fields) > CACHED_FIELDS:
+            self._fields.popitem(last=False)
+        return made
+
+    def _distance(self, agent: int) -> float:
+        """Geodesic distance in metres from an agent to its goal."""
+        a = self.agents
+        made = a.field[agent]
+        assert made is not None
+        return geodesic_distance(self.places[a.place[agent]].grid, made, a.position[agent])
+
+    # -- stepping -----------------------------------------------------------------------------------------------
+
+    def step(self, actions: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
+        """Let every active agent act once; episodes are not restarted here.
+
+        Args:
+            actions: (N,) indices into `Task.actions`.
+
+        Returns:
+            rewards (N,) float32, dones (N,) bool and, per agent, the episode's record once it is over, else {}.
+        """
+        a, task = self.agents, self.task
+        actions = np.asarray(actions)
+        if actions.shape != (self.count,) or (actions < 0).any() or (actions >= len(self._actions)).any():
+            raise ValueError(f"actions must be {self.count} integers in [0, {len(self._actions)}), got {actions!r}")
+        chosen = self._actions[actions]
+        if task.variant == "side_tuning":
+            chosen = np.where(a.distance < task.success_distance, STOP, chosen)
+        before = a.distance.copy()
+        self._move(chosen)
+        stopped = chosen == STOP
+        success = measures.success(stopped, a.distance, task.success_distance)
+        rewards = measures.nav_reward(before, a.distance, success, task.success_reward)
+        rewards = np.where(a.active, rewards, 0.0)
+        a.steps += a.active
+        a.episode_return += rewards
+        dones = a.active & (stopped | (a.steps >= task.max_steps))
+        records = [
+            self._record(n, bool(success[n]), not bool(stopped[n])) if dones[n] else {} for n in range(self.count)
+        ]
+        return rewards.astype(np.float32), dones, records
+
+    def _move(self, chosen: NDArray[np.int64]) -> None:
+        """Turn and move the active agents, and bring distance, path length, trail and collisions up to date."""
+        a, task = self.agents, self.task
+        turn = math.radians(task.turn)
+        a.turning[:] = (chosen == LEFT).astype(np.int32) - (chosen == RIGHT)
+        a.heading = wrap_angle(a.heading + np.where(a.active, (chosen == LEFT) * turn - (chosen == RIGHT) * turn, 0.0))
+        for n in np.flatnonzero(a.active & (chosen == FORWARD)):
+            grid = self.places[a.place[n]].grid
+            now, collided = grid.step(a.position[n : n + 1], a.heading[n : n + 1], task.forward, sliding=task.sliding)
+            a.path_length[n] += float(np.linalg.norm(now[0] - a.position[n]))
+            a.collisions[n] += int(collided[0])
+            a.position[n] = now[0]
+        for n in np.flatnonzero(a.active & measures.moved(a.measured, a.position)):
+            a.distance[n] = self._distance(int(n))
+            a.measured[n] = a.position[n]
+        live = np.flatnonzero(a.active)
+        a.trail[live, a.steps[live] + 1] = a.position[live][:, [0, 2]]
+
+    def _record(self, n: int, success: bool, truncated: bool) -> dict[str, Any]:
+        """What is known of agent n's finished episode: identity, measures, path."""
+        a = self.agents
+        episode = self.episode(n)
+        start, walked, left = a.start_distance[n], a.path_length[n], a.distance[n]
+        return {
+            "episode_id": episode.episode_id,
+            "scene_id": self.places[a.place[n]].scene.name,
+            "success": float(success),
+            "spl": float(measures.spl(success, start, walked)),
+            "soft_spl": float(measures.soft_spl(left, start, walked)),
+            "distance_to_goal": float(left),
+            "collisions": int(a.collisions[n]),
+            "nav_reward": float(a.episode_return[n]),
+            "steps": int(a.steps[n]),
+            "geodesic_distance": float(start),
+            "euclidean_distance": float(math.dist(episode.start_position, episode.goal_position)),
+            "truncated": truncated,
+            "goal": [float(v) for v in episode.goal_position],
+            "path": a.trail[n, : a.steps[n] + 1].round(3).tolist(),
+        }
+
+    # -- sensing ------------------------------------------------------------------------------------------------
+
+    def observe(self, which: NDArray[np.int64] | None = None) -> dict[str, NDArray[Any]]:
+        """Observations of the given agents (all by default); see the class for names, shapes and units."""
+        a, task = self.agents, self.task
+        rows = np.arange(self.count) if which is None else np.asarray(which)
+        out: dict[str, NDArray[Any]] = {"pointgoal_with_gps_compass": self._pointgoal(rows)}
+        if self.renderer is not None:
+            frames = self.renderer.render(a.place[rows], a.position[rows], a.heading[rows], self.camera, self._pixels)
+            if "rgb" in frames:
+                out["rgb"] = frames["rgb"]
+            if "depth" in frames:
+                limits = task.min_depth, task.max_depth
+                out["depth"] = measures.depth_observation(frames["depth"], *limits, task.normalize_depth)
+        if "map" in task.sensors:
+            out["map"] = np.empty((len(rows), 3, task.map_size, task.map_size), np.uint8)
+            goal = a.goal[rows][:, [0, 2]]
+            draw_visited_maps(a.trail[rows], a.steps[rows] + 1, a.heading[rows], goal, task.map_extent, out["map"])
+        return out
+
+    def _pointgoal(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(n, 2) float32 polar goal, as Habitat-Lab's PointGoalSensor in 2-D polar form."""
+        a = self.agents
+        dx, dz = (a.goal[rows, i] - a.position[rows, i] for i in (0, 2))
+        cos, sin = np.cos(a.heading[rows]), np.sin(a.heading[rows])
+        right, ahead = cos * dx - sin * dz, -sin * dx - cos * dz
+        return np.stack([np.hypot(dx, dz), np.arctan2(-right, ahead)], axis=1).astype(np.float32)
+
+    def picture(self, size: int) -> NDArray[np.uint8]:
+        """(N, size, size, 3) uint8, what the agents see, drawn at another size.
+
+        Raises:
+            ValueError: The agents see nothing.
+        """
+        if self.renderer is None:
+            raise ValueError("blind agents have no picture to show")
+        a = self.agents
+        camera = replace(self.camera, size=size)
+        return self.renderer.render(a.place, a.position, a.heading, camera, ("rgb",))["rgb"]
+
+    def expert(self) -> NDArray[np.int64]:
+        """(N,) the shortest-path expert's action index for every agent, in the task's own action space."""
+        a, task = self.agents, self.task
+        out = np.zeros(self.count, np.int64)
+        for n in np.flatnonzero(a.active):
+            made = a.field[n]
+            assert made is not None
+            out[n] = self.places[a.place[n]].grid.expert(
+                made,
+                a.position[n : n + 1],
+                a.heading[n : n + 1],
+                turn=math.radians(task.turn),
+                forward=task.forward,
+                success=task.success_distance,
+                turning=a.turning[n : n + 1],
+            )[0]
+        if task.variant == "side_tuning":  # STOP comes by itself; any action will do there
+            return np.maximum(out - 1, 0)
+        return out

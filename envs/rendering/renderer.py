@@ -1,0 +1,361 @@
+"""What agents see: RGB, depth, normals and labels of many agents in many scenes, by ray casting."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from envs.rendering import shading as _shading
+from envs.rendering.packing import build_tree, pack_faces, pack_textures
+from envs.scene import Scene
+
+# Sensor name -> (dtype, shape of one pixel).
+SENSORS: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
+    "rgb": (np.uint8, (3,)),
+    "depth": (np.float32, ()),
+    "normal": (np.float32, (3,)),
+    "semantic": (np.int32, ()),
+    "instance": (np.int32, ()),
+    "face": (np.int32, ()),
+}
+# A ray goes on behind an unseen hit this much further, in metres and as a share of its depth.
+SKIP, SKIP_SHARE = 1e-5, 1e-6
+# Unseen faces that a ray may pass; what lies behind more is not found.
+MOST_UNSEEN = 64
+BACKENDS = ("auto", "embree", "warp")
+# Rays traced at once: bounds memory (about 60 bytes a ray) and keeps hits in the cache until they are shaded.
+RAYS_AT_ONCE = 2**16
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera; the defaults are Habitat's, but for the size.
+
+    Attributes:
+        size: Pixels from top to bottom and, without `width`, from left to right.
+        hfov: Horizontal field of view in degrees, in (0, 180); the vertical one follows, as pixels are square.
+        height: Height above the agent's floor position in metres.
+        width: Pixels from left to right, `size` when None.
+        pitch: Tilt in degrees, positive looks up (`orientation: [pitch, 0, 0]` of a Habitat sensor, there in radians).
+        near: Depth in metres before which nothing is seen.
+        far: Depth in metres beyond which nothing is seen.
+    """
+
+    size: int = 64
+    hfov: float = 90.0
+    height: float = 1.25
+    width: int | None = None
+    pitch: float = 0.0
+    near: float = 0.01
+    far: float = 1000.0
+
+    @property
+    def columns(self) -> int:
+        """Pixels from left to right."""
+        return self.size if self.width is None else self.width
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.size < 1:
+            raise ValueError(f"camera size must be at least 1 pixel, got {self.size}")
+        if self.columns < 1:
+            raise ValueError(f"camera width must be at least 1 pixel, got {self.width}")
+        if not abs(self.pitch) <= 90.0:
+            raise ValueError(f"camera pitch must lie within 90 degrees of level, got {self.pitch}")
+        if not 0.0 <= self.near < self.far < math.inf:
+            raise ValueError(f"camera near={self.near} and far={self.far} must be depths, near before far")
+        if not 0.0 < self.hfov < 180.0:
+            raise ValueError(f"camera hfov must lie between 0 and 180 degrees, got {self.hfov}")
+        if not math.isfinite(self.height):
+            raise ValueError(f"camera height must be finite, got {self.height}")
+
+
+class Renderer(Protocol):
+    """What every rendering backend offers; `EmbreeRenderer.render` describes arguments and results."""
+
+    def render(
+        self,
+        scene_index: ArrayLike,
+        position: ArrayLike,
+        heading: ArrayLike,
+        camera: Camera,
+        sensors: Sequence[str] = ("rgb", "depth"),
+        pitch: ArrayLike | None = None,
+        out: Mapping[str, NDArray[Any]] | None = None,
+    ) -> dict[str, NDArray[Any]]:
+        """Render one image per agent and sensor."""
+        ...
+
+
+class EmbreeRenderer:
+    """Renders on one CPU core with Embree; unlit: a pixel is the bilinear texel times the corner colour.
+
+    An image depends on its own agent alone: a batch equals its single images bit for bit.
+    Calls may run in several threads at once.
+    """
+
+    def __init__(self, scenes: Sequence[Scene]) -> None:
+        """Build the ray-casting structures of `scenes`; arrays of textures shared by scenes are stored once.
+
+        Args:
+            scenes: The places that `scene_index` of `render` counts.
+
+        Raises:
+            ValueError: There is no scene.
+        """
+        if not scenes:
+            raise ValueError("the renderer needs at least one scene")
+        self._scenes = tuple(scenes)
+        self._texels, self._textures, rows = pack_textures(self._scenes)
+        self._faces = [pack_faces(scene, row) for scene, row in zip(self._scenes, rows, strict=True)]
+        self._trees = [build_tree(scene) for scene in self._scenes]
+        self._unseen = [bool(rows.view(np.int32)[:, _shading.FLAGS].any()) for rows in self._faces]
+
+    @property
+    def texture_bytes(self) -> int:
+        """Memory that the textures of all scenes take."""
+        return self._texels.nbytes
+
+    def render(
+        self,
+        scene_index: ArrayLike,
+        position: ArrayLike,
+        heading: ArrayLike,
+        camera: Camera,
+        sensors: Sequence[str] = ("rgb", "depth"),
+        pitch: ArrayLike | None = None,
+        out: Mapping[str, NDArray[Any]] | None = None,
+    ) -> dict[str, NDArray[Any]]:
+        """Render what N agents see.
+
+        Args:
+            scene_index: (N,) integers, the scene of each agent, in any order.
+            position: (N, 3) floor positions under the agents, metres; the camera is `camera.height` above.
+            heading: (N,) rotations about +Y in radians; 0 looks along -Z, positive turns left.
+            camera: The camera of all agents; S x S is its size (rows x columns for one that is not square).
+            sensors: Names out of `SENSORS`.
+            pitch: (N,) tilts in radians, positive looks up, added to the camera's own; 0 when None.
+            out: C-contiguous arrays to write into, by sensor name; what is missing is allocated.
+
+        Returns:
+            One array per sensor, in row order from the top left:
+            rgb (N, S, S, 3) uint8, black where nothing is hit;
+            depth (N, S, S) float32, metres along the optical axis, 0 where nothing is hit;
+            normal (N, S, S, 3) float32, geometric unit normals in world axes, facing the camera, 0 where
+            nothing is hit;
+            semantic, instance, face (N, S, S) int32: class, object and face index, -1 where nothing is hit.
+
+        Raises:
+            ValueError: Shapes, dtypes, a sensor name or a scene index are wrong, or a pose is not finite.
+        """
+        scene_index, position, heading, tilt = check_poses(len(self._scenes), scene_index, position, heading, pitch)
+        images = allocate(len(scene_index), camera.size, sensors, out, camera.columns)
+        tilt = tilt + math.radians(camera.pitch)
+        for scene, agents in self._chunks(scene_index, camera.size * camera.columns):
+            self._render_chunk(scene, agents, position[agents], heading[agents], tilt[agents], camera, images)
+        return images
+
+    @staticmethod
+    def _chunks(scene_index: NDArray[np.int64], pixels: int) -> Iterator[tuple[int, NDArray[np.intp]]]:
+        """Yield (scene, agents) so that the agents of a scene are traced together, within `RAYS_AT_ONCE`."""
+        most = max(1, RAYS_AT_ONCE // pixels)
+        for scene in np.unique(scene_index):
+            agents = np.flatnonzero(scene_index == scene)
+            for start in range(0, len(agents), most):
+                yield int(scene), agents[start : start + most]
+
+    def _render_chunk(
+        self,
+        scene: int,
+        agents: NDArray[np.intp],
+        position: NDArray[np.float64],
+        heading: NDArray[np.float64],
+        pitch: NDArray[np.float64],
+        camera: Camera,
+        images: dict[str, NDArray[Any]],
+    ) -> None:
+        """Render `agents`, all in one scene, into their rows of `images`."""
+        rays = len(agents) * camera.size * camera.columns
+        origins = np.empty((rays, 3), np.float32)
+        directions = np.empty((rays, 3), np.float32)
+        half_width = math.tan(math.radians(camera.hfov) / 2)
+        _shading.make_rays(
+            position,
+            heading,
+            pitch,
+            camera.size,
+            camera.columns,
+            half_width,
+            camera.height,
+            camera.near,
+            origins,
+            directions,
+        )
+        hits = self._trace(scene, origins, directions)
+        first, last = int(agents[0]), int(agents[-1])
+        adjacent = last - first + 1 == len(agents)
+        rows: slice | NDArray[np.intp] = slice(first, last + 1) if adjacent else agents
+        # Agents that are neighbours in the batch are shaded in place, others through a copy.
+        parts = {name: images[name][rows] for name in images}
+        flat = []
+        for name, (dtype, pixel) in SENSORS.items():
+            part = parts.get(name)
+            flat.append(np.empty((0, *pixel), dtype) if part is None else part.reshape(rays, *pixel))
+        floats = self._faces[scene]
+        _shading.shade(
+            hits["primID"],
+            hits["tfar"],
+            hits["u"],
+            hits["v"],
+            directions,
+            floats,
+            floats.view(np.int32),
+            self._texels,
+            self._textures,
+            camera.near,
+            camera.far,
+            *flat,
+        )
+        if not adjacent:
+            for name, part in parts.items():
+                images[name][rows] = part
+
+    def _trace(
+        self, scene: int, origins: NDArray[np.float32], directions: NDArray[np.float32]
+    ) -> dict[str, NDArray[Any]]:
+        """First seen hits of R rays: Embree's arrays primID, tfar, u and v."""
+        tree, floats = self._trees[scene], self._faces[scene]
+        hits: dict[str, NDArray[Any]] = tree.run(origins, directions, output=1)
+        if not self._unseen[scene]:
+            return hits
+        rays = np.arange(len(origins), dtype=np.int32)
+        now, along = hits, directions
+        for _ in range(MOST_UNSEEN):
+            found = np.empty(len(rays), np.int32)
+            count = _shading.find_unseen(
+                now["primID"],
+                now["u"],
+                now["v"],
+                along,
+                floats,
+                floats.view(np.int32),
+                self._texels,
+                self._textures,
+                found,
+            )
+            if count == 0:
+                return hits
+            rays = rays[found[:count]]
+            depth = hits["tfar"][rays] * np.float32(1.0 + SKIP_SHARE) + np.float32(SKIP)
+            along = directions[rays]
+            now = tree.run(origins[rays] + depth[:, None] * along, along, output=1)
+            for name in ("primID", "u", "v"):
+                hits[name][rays] = now[name]
+            hits["tfar"][rays] = depth + now["tfar"]
+        hits["primID"][rays] = -1
+        return hits
+
+
+def make_renderer(scenes: Sequence[Scene], device: str = "cpu", backend: str = "auto") -> Renderer:
+    """Return a renderer of `scenes`.
+
+    Args:
+        scenes: The places to render.
+        device: ``"cpu"``, or ``"cuda"`` for Warp.
+        backend: ``"embree"`` (CPU), ``"warp"`` (CUDA, or slowly on the CPU), or ``"auto"``: Warp on CUDA, else Embree.
+
+    Raises:
+        ValueError: There is no such backend for the device, or Warp is not installed.
+    """
+    kind = device.split(":")[0]
+    if kind not in ("cpu", "cuda"):
+        raise ValueError(f"unknown render device {device!r}: choose 'cpu' or 'cuda'")
+    if choose_backend(backend, device) == "embree":
+        return EmbreeRenderer(scenes)
+    from envs.warp.renderer import WarpRenderer
+
+    return WarpRenderer(scenes, device)
+
+
+def choose_backend(backend: str, device: str) -> str:
+    """``embree`` or ``warp`` for a device; ``auto`` is Warp where the device is CUDA's and Warp is installed.
+
+    Raises:
+        ValueError: There is no such backend, or Warp was asked for and is not installed.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"unknown renderer {backend!r}: choose from {', '.join(BACKENDS)}")
+    on_cuda, installed = device.startswith("cuda"), find_spec("warp") is not None
+    if backend == "auto":
+        return "warp" if on_cuda and installed else "embree"
+    if backend == "warp" and not installed:
+        raise ValueError("the renderer 'warp' needs NVIDIA Warp: pip install 'sidestep[cuda]', or choose embree")
+    return backend
+
+
+def check_poses(
+    scenes: int, scene_index: ArrayLike, position: ArrayLike, heading: ArrayLike, pitch: ArrayLike | None
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return poses in `scenes` scenes as arrays of the shapes that `render` documents, or say what is wrong."""
+    index = np.asarray(scene_index)
+    if index.ndim != 1 or (index.size and not np.issubdtype(index.dtype, np.integer)):
+        raise ValueError(f"scene_index must be integers of shape (N,), got {index.dtype}{index.shape}")
+    count = len(index)
+    if count and (index.min() < 0 or index.max() >= scenes):
+        raise ValueError(f"scene_index must lie in 0..{scenes - 1}, got {index.min()}..{index.max()}")
+    arrays = []
+    poses = {
+        "position": (position, (count, 3)),
+        "heading": (heading, (count,)),
+        "pitch": (pitch, (count,)),
+    }
+    for name, (value, shape) in poses.items():
+        array = np.zeros(shape) if value is None else np.ascontiguousarray(value, dtype=np.float64)
+        if array.shape != shape:
+            raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+        if not np.isfinite(array).all():
+            agent = int(np.argwhere(~np.isfinite(array))[0, 0])
+            raise ValueError(f"{name} of agent {agent} is not finite: {array[agent]}")
+        arrays.append(array)
+    return index.astype(np.int64), arrays[0], arrays[1], arrays[2]
+
+
+def check_sensors(sensors: Sequence[str]) -> None:
+    """Refuse a name that is not in `SENSORS`, with the nearest one that is."""
+    for name in sensors:
+        if name not in SENSORS:
+            near = get_close_matches(name, SENSORS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(SENSORS)}"
+            raise ValueError(f"unknown sensor {name!r}: {hint}")
+
+
+def allocate(
+    count: int,
+    size: int,
+    sensors: Sequence[str],
+    out: Mapping[str, NDArray[Any]] | None,
+    columns: int | None = None,
+) -> dict[str, NDArray[Any]]:
+    """Return the arrays to render into, those of `out` where given; images are square without `columns`."""
+    images: dict[str, NDArray[Any]] = {}
+    check_sensors(sensors)
+    for name in sensors:
+        dtype, pixel = SENSORS[name]
+        shape = (count, size, size if columns is None else columns, *pixel)
+        given = None if out is None else out.get(name)
+        if given is None:
+            images[name] = np.empty(shape, dtype)
+        elif given.shape != shape or given.dtype != dtype or not given.flags.c_contiguous:
+            raise ValueError(
+                f"out[{name!r}] must be C-contiguous {np.dtype(dtype)}{shape}, got {given.dtype}{given.shape}"
+            )
+        else:
+            images[name] = given
+    return images

@@ -1,0 +1,363 @@
+"""glTF 2.0 files (.gltf, .glb) as triangles with their materials, placed in the world.
+
+Everything that decides how a surface looks without light is read: nodes, primitives of every triangle mode, quantised
+and sparse accessors, base colours, vertex colours, samplers, alpha and the extensions in `EXTENSIONS`. Cameras, lights,
+animations and skins are not: a skinned mesh stays in its rest pose.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.scans.gltf_math import FAN, STRIP, TRIANGLES, node_matrix, normalised, texture_transform, triangles_of
+from envs.scene import REPEAT, Wrap
+
+EXTENSIONS = frozenset(
+    {
+        "EXT_mesh_gpu_instancing",
+        "EXT_texture_webp",
+        "GOOGLE_texture_basis",
+        "KHR_draco_mesh_compression",
+        "KHR_materials_pbrSpecularGlossiness",
+        "KHR_materials_unlit",
+        "KHR_mesh_quantization",
+        "KHR_texture_basisu",
+        "KHR_texture_transform",
+    }
+)
+# Extensions that change neither geometry nor unlit colour: required or not, they are passed over.
+HARMLESS = ("KHR_materials_", "KHR_lights_", "EXT_lights_", "KHR_animation_", "KHR_xmp", "MSFT_lod")
+_DTYPES = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
+_WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
+_WRAPS: dict[int, Wrap] = {10497: "repeat", 33071: "clamp", 33648: "mirror"}
+GLB_JSON, GLB_BINARY = 0x4E4F534A, 0x004E4942
+
+
+@dataclass(frozen=True)
+class Material:
+    """How a primitive looks without light.
+
+    Attributes:
+        image: Index of the base colour image in the file, None where there is none.
+        wrap: What the texture does beyond its edges, along u and v.
+        factor: Base colour factor r, g, b, a, as stored.
+        double_sided: Whether the back of a face is drawn.
+        cutoff: Least alpha that is drawn (alpha mode MASK), None for opaque and blended materials.
+        coordinates: Number n of the attribute TEXCOORD_n.
+        transform: (2, 3) float64 affine map of texture coordinates (KHR_texture_transform).
+    """
+
+    image: int | None = None
+    wrap: tuple[Wrap, Wrap] = (REPEAT, REPEAT)
+    factor: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
+    double_sided: bool = False
+    cutoff: float | None = None
+    coordinates: int = 0
+    transform: tuple[tuple[float, float, float], tuple[float, float, float]] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
+
+
+@dataclass(frozen=True)
+class Primitive:
+    """Some triangles of one material at their place in the world.
+
+    Attributes:
+        node: Number of the node that holds them, one object each.
+        vertices: (V, 3) float64.
+        faces: (F, 3) int64, wound so that the front is counter-clockwise, mirrored nodes included.
+        uv: (V, 2) float64 with v down the image, None without texture coordinates.
+        color: (V, 3) float64 in [0, 1] as stored, None without vertex colours.
+        material: Its material.
+    """
+
+    node: int
+    vertices: NDArray[np.float64]
+    faces: NDArray[np.int64]
+    uv: NDArray[np.float64] | None
+    color: NDArray[np.float64] | None
+    material: Material
+
+
+class Gltf:
+    """An open glTF file.
+
+    Attributes:
+        path: Where it came from.
+        header: Its JSON.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Parse the file.
+
+        Raises:
+            ValueError: It is damaged, of version 1, or requires an extension that is not read.
+        """
+        self.path = path
+        self._buffers: dict[int, bytes] = {}
+        self.header = self._open()
+        version = str(self.header.get("asset", {}).get("version", "2.0"))
+        if not version.startswith("2"):
+            raise ValueError(f"it is glTF {version}; convert it to glTF 2.0")
+        unread = sorted(name for name in self.header.get("extensionsRequired", ()) if not _is_read(name))
+        if unread:
+            raise ValueError(
+                f"it requires {', '.join(unread)}, which is not read here; "
+                f"'gltf-transform copy' or 'gltfpack -noq' writes it without"
+            )
+
+    def primitives(self) -> Iterator[Primitive]:
+        """Yield the triangles of the default scene (of all nodes where the file has no scene)."""
+        for number, matrix in self._nodes():
+            node = self.header["nodes"][number]
+            if "mesh" not in node:
+                continue
+            for part in self.header["meshes"][node["mesh"]]["primitives"]:
+                yield from self._primitive(number, part, [matrix @ m for m in self._copies(node)])
+
+    def image(self, index: int) -> bytes:
+        """Return the encoded image number `index`.
+
+        Raises:
+            FileNotFoundError: It lies in a file that is absent.
+        """
+        image = self.header["images"][index]
+        return self._view(image["bufferView"]) if "bufferView" in image else self._resource(image["uri"])
+
+    def image_name(self, index: int) -> str:
+        """Name of an image for messages."""
+        image = self.header["images"][index]
+        uri = image.get("uri", "")
+        return image.get("name") or (f"image {index}" if not uri or uri.startswith("data:") else unquote(uri))
+
+    # -- containers -----------------------------------------------------------------------------------------------
+
+    def _open(self) -> dict[str, Any]:
+        data = self.path.read_bytes()
+        if data[:4] != b"glTF":
+            header = json.loads(data)
+        else:
+            chunks = dict(_chunks(data))
+            if GLB_JSON not in chunks:
+                raise ValueError("it has no JSON chunk")
+            header = json.loads(chunks[GLB_JSON])
+            if GLB_BINARY in chunks:
+                self._buffers[0] = chunks[GLB_BINARY]
+        if not isinstance(header, dict):
+            raise ValueError("it holds no glTF object")
+        return header
+
+    def _resource(self, uri: str) -> bytes:
+        """Content of a data URI, or of a file named relative to this one."""
+        if uri.startswith("data:"):
+            return base64.b64decode(uri.partition(",")[2])
+        plain = unquote(uri).replace("\\", "/")
+        for name in (uri, plain, Path(plain).name):
+            file = self.path.parent / name
+            if file.is_file():
+                return file.read_bytes()
+        raise FileNotFoundError(f"{plain} is missing")
+
+    def _buffer(self, index: int) -> bytes:
+        if index not in self._buffers:
+            self._buffers[index] = self._resource(self.header["buffers"][index]["uri"])
+        return self._buffers[index]
+
+    def _view(self, index: int) -> bytes:
+        view = self.header["bufferViews"][index]
+        start, length = view.get("byteOffset", 0), view["byteLength"]
+        data = self._buffer(view["buffer"])[start : start + length]
+        if len(data) < length:
+            raise ValueError(f"buffer {view['buffer']} ends early")
+        return data
+
+    # -- accessors ------------------------------------------------------------------------------------------------
+
+    def _accessor(self, index: int, as_stored: bool = False) -> NDArray[Any]:
+        """(count, width) values of an accessor; normalised integers come as float64 in [0, 1] or [-1, 1]."""
+        accessor = self.header["accessors"][index]
+        values = self._raw(accessor, accessor.get("bufferView"), accessor.get("byteOffset", 0), accessor["count"])
+        sparse = accessor.get("sparse")
+        if sparse:
+            values = values.copy()
+            where = sparse["indices"]
+            rows = self._raw(
+                {"componentType": where["componentType"], "type": "SCALAR"},
+                where["bufferView"],
+                where.get("byteOffset", 0),
+                sparse["count"],
+            )
+            new = sparse["values"]
+            values[rows[:, 0]] = self._raw(accessor, new["bufferView"], new.get("byteOffset", 0), sparse["count"])
+        return normalised(values) if accessor.get("normalized") and not as_stored else values
+
+    def _raw(self, accessor: Mapping[str, Any], view: int | None, offset: int, count: int) -> NDArray[Any]:
+        dtype = np.dtype(_DTYPES[accessor["componentType"]]).newbyteorder("<")
+        width = _WIDTHS[accessor["type"]]
+        if view is None:
+            return np.zeros((count, width), dtype)
+        data = self._view(view)
+        stride = self.header["bufferViews"][view].get("byteStride") or width * dtype.itemsize
+        if count and offset + stride * (count - 1) + width * dtype.itemsize > len(data):
+            raise ValueError("an accessor reaches beyond its buffer view")
+        return np.ndarray((count, width), dtype, data, offset, (stride, dtype.itemsize))
+
+    # -- nodes ----------------------------------------------------------------------------------------------------
+
+    def _nodes(self) -> Iterator[tuple[int, NDArray[np.float64]]]:
+        """Yield the nodes to draw, with their world matrices, parents first."""
+        nodes = self.header.get("nodes", [])
+        scenes = self.header.get("scenes", [])
+        if scenes:
+            roots = scenes[self.header.get("scene", 0)].get("nodes", [])
+        else:
+            roots = sorted(set(range(len(nodes))) - {c for node in nodes for c in node.get("children", ())})
+        left = [(root, np.eye(4)) for root in reversed(roots)]
+        seen: set[int] = set()
+        while left:
+            number, above = left.pop()
+            if number in seen:
+                raise ValueError(f"node {number} hangs below itself or below two nodes")
+            seen.add(number)
+            matrix = above @ node_matrix(nodes[number])
+            yield number, matrix
+            left += [(child, matrix) for child in reversed(nodes[number].get("children", ()))]
+
+    def _copies(self, node: Mapping[str, Any]) -> list[NDArray[np.float64]]:
+        """Local matrices of a node's instances (EXT_mesh_gpu_instancing); one identity without them."""
+        given = node.get("extensions", {}).get("EXT_mesh_gpu_instancing", {}).get("attributes", {})
+        parts = {name.lower(): self._accessor(number) for name, number in given.items() if name[0] != "_"}
+        count = max((len(values) for values in parts.values()), default=0)
+        each = [{name: values[i].tolist() for name, values in parts.items()} for i in range(count)]
+        return [node_matrix(part) for part in each] or [np.eye(4)]
+
+    # -- primitives -----------------------------------------------------------------------------------------------
+
+    def _primitive(
+        self, node: int, part: Mapping[str, Any], matrices: Sequence[NDArray[np.float64]]
+    ) -> Iterator[Primitive]:
+        mode = part.get("mode", TRIANGLES)
+        if mode not in (TRIANGLES, STRIP, FAN):
+            return  # points and lines have no surface
+        material = self.material(part.get("material"))
+        attributes, indices = self._attributes(part, material)
+        position = attributes["POSITION"].astype(np.float64)
+        if indices is None:
+            indices = np.arange(len(position))
+        faces = triangles_of(indices.astype(np.int64).ravel(), mode)
+        if len(faces) == 0:
+            return
+        if faces.max() >= len(position):
+            raise ValueError(f"an index points beyond the {len(position)} vertices of its primitive")
+        uv = attributes.get(f"TEXCOORD_{material.coordinates}")
+        if uv is not None:
+            affine = np.array(material.transform)
+            uv = np.nan_to_num(uv.astype(np.float64), posinf=0.0, neginf=0.0) @ affine[:, :2].T + affine[:, 2]
+        color = attributes.get("COLOR_0")
+        color = None if color is None else np.clip(normalised(color)[:, :3], 0.0, 1.0)
+        for matrix in matrices:
+            with np.errstate(invalid="ignore"):  # corners that are not finite are sorted out later
+                placed = position @ matrix[:3, :3].T + matrix[:3, 3]
+            # A mirror turns the winding around; glTF keeps the front in front.
+            wound = faces[:, ::-1] if np.linalg.det(matrix[:3, :3]) < 0 else faces
+            yield Primitive(node, placed, wound, uv, color, material)
+
+    def _attributes(
+        self, part: Mapping[str, Any], material: Material
+    ) -> tuple[dict[str, NDArray[Any]], NDArray[Any] | None]:
+        """The attributes that matter, by name, and the indices."""
+        wanted = {"POSITION", "COLOR_0", f"TEXCOORD_{material.coordinates}"}
+        compressed = part.get("extensions", {}).get("KHR_draco_mesh_compression")
+        if compressed is not None:
+            return self._draco(part, compressed, wanted)
+        found = {name: self._accessor(i) for name, i in part["attributes"].items() if name in wanted}
+        if "POSITION" not in found:
+            raise ValueError("a primitive has no positions")
+        return found, self._accessor(part["indices"], as_stored=True) if "indices" in part else None
+
+    def _draco(
+        self, part: Mapping[str, Any], compressed: Mapping[str, Any], wanted: set[str]
+    ) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
+        """Decode a primitive of KHR_draco_mesh_compression."""
+        try:
+            import DracoPy
+        except ImportError as error:
+            raise ValueError("it is compressed with Draco; install DracoPy to read it") from error
+        mesh = DracoPy.decode(self._view(compressed["bufferView"]))
+        found = {}
+        for name, unique in compressed["attributes"].items():
+            if name in wanted:
+                values = np.asarray(mesh.get_attribute_by_unique_id(unique)["data"])
+                values = values.reshape(len(values), -1)
+                scaled = self.header["accessors"][part["attributes"][name]].get("normalized")
+                found[name] = normalised(values) if scaled else values
+        return found, np.asarray(mesh.faces)
+
+    def material(self, index: int | None) -> Material:
+        """The material number `index`, glTF's default for None."""
+        if index is None:
+            return Material()
+        raw = self.header["materials"][index]
+        base = raw.get("pbrMetallicRoughness", {})
+        reference, factor = base.get("baseColorTexture"), base.get("baseColorFactor")
+        old = raw.get("extensions", {}).get("KHR_materials_pbrSpecularGlossiness")
+        if old is not None:
+            reference, factor = old.get("diffuseTexture", reference), old.get("diffuseFactor", factor)
+        red, green, blue, alpha = (float(v) for v in factor or (1.0, 1.0, 1.0, 1.0))
+        cutoff = float(raw.get("alphaCutoff", 0.5)) if raw.get("alphaMode") == "MASK" else None
+        image, wrap = (None, (REPEAT, REPEAT)) if reference is None else self._texture(reference["index"])
+        change = {} if reference is None else reference.get("extensions", {}).get("KHR_texture_transform", {})
+        coordinates = change.get("texCoord", reference.get("texCoord", 0) if reference else 0)
+        return Material(
+            image,
+            wrap,
+            (red, green, blue, alpha),
+            bool(raw.get("doubleSided", False)),
+            cutoff,
+            coordinates,
+            texture_transform(change),
+        )
+
+    def _texture(self, index: int) -> tuple[int | None, tuple[Wrap, Wrap]]:
+        """Image of a texture, and how it goes on beyond its edges."""
+        texture = self.header["textures"][index]
+        source = texture.get("source")
+        if source is None:
+            # A compressed image is named by its extension; a plain one beside it is preferred.
+            sources = (extension.get("source") for extension in texture.get("extensions", {}).values())
+            source = next((number for number in sources if number is not None), None)
+        sampler = self.header["samplers"][texture["sampler"]] if "sampler" in texture else {}
+        return source, (_wrap(sampler.get("wrapS")), _wrap(sampler.get("wrapT")))
+
+
+def _is_read(extension: str) -> bool:
+    return extension in EXTENSIONS or extension.startswith(HARMLESS)
+
+
+def _wrap(code: int | None) -> Wrap:
+    return REPEAT if code is None else _WRAPS.get(code, REPEAT)
+
+
+def _chunks(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield type and content of the chunks of a .glb file, the first of each type last."""
+    version, total = (int.from_bytes(data[i : i + 4], "little") for i in (4, 8))
+    if version != 2:
+        raise ValueError(f"it is binary glTF of version {version}; convert it to version 2")
+    if total > len(data):
+        raise ValueError(f"it ends after {len(data)} of {total} bytes")
+    found: list[tuple[int, bytes]] = []
+    at = 12
+    while at + 8 <= total:
+        length, kind = (int.from_bytes(data[i : i + 4], "little") for i in (at, at + 4))
+        if at + 8 + length > total:
+            raise ValueError("a chunk reaches beyond the end of the file")
+        found.append((kind, data[at + 8 : at + 8 + length]))
+        at += 8 + length
+    yield from reversed(found)

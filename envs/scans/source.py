@@ -1,0 +1,167 @@
+"""Scans by name, as Habitat names them: a mesh file, or a scene of a scene dataset, with its walkable grid."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from envs.navgrid.grid import NavGrid
+from envs.navgrid.navmesh import NavMesh, read_navmesh
+from envs.scans.axes import UP_CHOICES, navmesh_file
+from envs.scans.loading import load_assets, load_scene
+from envs.scans.mesh_files import SUFFIXES
+from envs.scans.scene_datasets import DATASET_CONFIG, SCENE_INSTANCE, Composition, SceneDataset, compose_file
+from envs.scene import Scene
+
+# Habitat-Lab strips this from the scene ids of episodes.
+HABITAT_PREFIX = "data/scene_datasets/"
+NAVMESH_CHOICES = ("auto", "match", "none")
+# A navigation mesh may reach this far beyond the mesh that it is used with, metres.
+OVERHANG = 1.0
+# Differences in radius and height up to which two agents are the same, metres.
+SAME_AGENT = 1e-3
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ScanSettings:
+    """How scans are found and read.
+
+    Attributes:
+        dataset: A ``*.scene_dataset_config.json`` whose scenes and stages are meant; None for plain files.
+        scenes_dir: Folder that the scene names of episodes are relative to, less ``data/scene_datasets/``.
+        up: Axis of a plain file that points up (`envs.scans.loading.load_scene`).
+        culling: Whether single-sided faces are seen from the front only, as in Habitat.
+        max_texture: Larger textures are scaled down to this many pixels on their longer side.
+        navmesh: ``auto`` walks on the scene's ``.navmesh`` where there is one; ``match`` only where it was made for an
+            agent of the same radius and height, as habitat-sim does; ``none`` finds the floor in the mesh.
+    """
+
+    dataset: str | None = None
+    scenes_dir: str = HABITAT_PREFIX.rstrip("/")
+    up: str = "auto"
+    culling: bool = True
+    max_texture: int = 1024
+    navmesh: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.up not in UP_CHOICES:
+            raise ValueError(f"up must be one of {', '.join(UP_CHOICES)}, got {self.up}")
+        if self.navmesh not in NAVMESH_CHOICES:
+            raise ValueError(f"navmesh must be one of {', '.join(NAVMESH_CHOICES)}, got {self.navmesh}")
+
+
+def load_scan(
+    scene: str, settings: ScanSettings, radius: float, height: float, climb: float, max_slope: float
+) -> tuple[Scene, NavGrid]:
+    """Load a scene and the floor that an agent of these measures walks on.
+
+    Args:
+        scene: A mesh file, a ``.scene_instance.json``, or a name in the settings' dataset; relative to the current
+            folder or to `ScanSettings.scenes_dir`.
+        settings: How to read it.
+        radius: Agent radius in metres. On a ``.navmesh`` the agent has the radius, height and climb of that file.
+        height: Agent height in metres.
+        climb: Highest step in metres.
+        max_slope: Steepest floor in degrees.
+
+    Raises:
+        FileNotFoundError: The scene, or a file it is made of, is absent.
+        ValueError: A file is damaged, or the scene has no floor.
+    """
+    found = find_scan(scene, settings)
+    if isinstance(found, Composition):
+        made = load_assets(found.name, found.assets, max_texture=settings.max_texture, culling=settings.culling)
+        polygons = found.navmesh
+    else:
+        made = load_scene(found, max_texture=settings.max_texture, up=settings.up, culling=settings.culling)
+        polygons = navmesh_file(found)
+    mesh = None if settings.navmesh == "none" or polygons is None else read_navmesh(polygons)
+    fits = mesh is not None and max(abs(mesh.radius - radius), abs(mesh.height - height)) <= SAME_AGENT
+    if mesh is None or polygons is None or (settings.navmesh == "match" and not fits):
+        return made, NavGrid.build(made, radius, height, climb, max_slope=max_slope)
+    _check_fit(made, mesh, polygons)
+    _log.info("%s: walking on %s, for an agent of radius %.3g m", scene, polygons.name, mesh.radius)
+    return made, NavGrid.from_navmesh(mesh, scene)
+
+
+def locate_scene(scene: str, scenes_dir: str) -> Path:
+    """The file that an episode's scene id means: as it is, or below `scenes_dir`.
+
+    Raises:
+        FileNotFoundError: There is none; the message says where it was looked for.
+    """
+    candidates = _places(scene, scenes_dir)
+    found = next((file for file in candidates if file.is_file()), None)
+    if found is None:
+        raise FileNotFoundError(
+            f"scene {scene} is absent: there is no {' and no '.join(map(str, candidates))}; "
+            "set env.scene to the file, or env.scenes_dir to the folder that holds gibson/, mp3d/, hm3d/, ..."
+        )
+    return found
+
+
+def episode_settings(settings: ScanSettings, dataset: object) -> ScanSettings:
+    """The settings for the scenes of episodes that name a ``scene_dataset_config``, where that file is there.
+
+    A dataset in the settings goes first.
+    """
+    if settings.dataset is not None or not isinstance(dataset, str) or not dataset.endswith(DATASET_CONFIG):
+        return settings
+    found = next((file for file in _places(dataset, settings.scenes_dir) if file.is_file()), None)
+    return settings if found is None else replace(settings, dataset=str(found))
+
+
+def _places(name: str, scenes_dir: str) -> list[Path]:
+    """Where a file that an episode names may be."""
+    plain = name.replace("\\", "/").removeprefix("./").removeprefix(HABITAT_PREFIX)
+    return list(dict.fromkeys((Path(name), Path(scenes_dir) / plain)))
+
+
+def find_scan(scene: str, settings: ScanSettings) -> Path | Composition:
+    """The mesh file that a scene's name means, or what its dataset makes it of.
+
+    Raises:
+        FileNotFoundError: The scene or its dataset is absent.
+        ValueError: The name is none of a scene, or its dataset is damaged.
+    """
+    if settings.dataset is not None:
+        is_file = any(file.is_file() for file in _places(scene, settings.scenes_dir))
+        file = locate_scene(scene, settings.scenes_dir) if is_file and scene.lower().endswith(SUFFIXES) else None
+        return _open(settings.dataset, _changed(settings.dataset)).compose(scene, file)
+    if scene.endswith(SCENE_INSTANCE):
+        return compose_file(locate_scene(scene, settings.scenes_dir))
+    if Path(scene).suffix.lower() not in SUFFIXES:
+        raise ValueError(
+            f"scene {scene} is neither a file that ends in {', '.join(SUFFIXES)}, {SCENE_INSTANCE} nor, "
+            "without env.dataset, the name of a dataset's scene"
+        )
+    return locate_scene(scene, settings.scenes_dir)
+
+
+@lru_cache(4)
+def _open(dataset: str, changed: int) -> SceneDataset:
+    """The dataset, listed once for all its scenes."""
+    return SceneDataset.open(dataset)
+
+
+def _changed(file: str) -> int:
+    """When a file was last written, in nanoseconds; 0 where there is none."""
+    return Path(file).stat().st_mtime_ns if Path(file).is_file() else 0
+
+
+def _check_fit(scene: Scene, mesh: NavMesh, file: Path) -> None:
+    """Refuse a navigation mesh that lies elsewhere than the scene."""
+    floor = mesh.triangles.reshape(-1, 3)
+    low, high = scene.vertices.min(axis=0), scene.vertices.max(axis=0)
+    beyond = float(np.maximum(low - floor.min(axis=0), floor.max(axis=0) - high).max())
+    if beyond > OVERHANG:
+        raise ValueError(
+            f"{file} reaches {beyond:.1f} m beyond the mesh {scene.name}: is env.up right? "
+            "env.navmesh=none computes the floor from the mesh"
+        )

@@ -1,0 +1,336 @@
+"""The kernel that traces a ray per pixel and shades its hit; same images as `envs.rendering.shading` makes of
+Embree's hits.
+"""
+
+import warp as wp
+
+from envs.warp.launching import KERNEL_OPTIONS
+
+wp.set_module_options(dict(KERNEL_OPTIONS))
+
+# Layout of a face row: `envs.rendering.shading`.
+UV = wp.constant(0)
+NORMAL = wp.constant(6)
+COLOR = wp.constant(9)
+TEXTURE = wp.constant(12)
+CLASS = wp.constant(13)
+INSTANCE = wp.constant(14)
+FLAGS = wp.constant(15)
+ONE_SIDED = wp.constant(1)
+CUTOFF = wp.constant(8)
+CLAMP = wp.constant(1)
+MIRROR = wp.constant(2)
+# `envs.rendering.renderer`: how a ray goes on behind an unseen hit, and how often.
+SKIP = wp.constant(1.0e-5)
+SKIP_SHARE = wp.constant(1.0e-6)
+MOST_UNSEEN = wp.constant(64)
+BYTE = wp.constant(1.0 / 255.0)
+# Pixels of a warp of 32 threads: neighbouring rays walk the same nodes of the tree.
+TILE_WIDTH = wp.constant(8)
+TILE_HEIGHT = wp.constant(4)
+FARTHEST = wp.constant(1.0e6)
+
+
+@wp.struct
+class Scenes:
+    """All scenes: a tree each, face rows one after the other, textures one after the other."""
+
+    meshes: wp.array(dtype=wp.uint64)
+    first_face: wp.array(dtype=wp.int32)
+    face_floats: wp.array2d(dtype=wp.float32)
+    face_ints: wp.array2d(dtype=wp.int32)
+    texels: wp.array(dtype=wp.uint32)
+    textures: wp.array2d(dtype=wp.int32)
+
+
+@wp.struct
+class View:
+    """The cameras: one row of (x, y, z, sin and cos of the heading, sin and cos of the pitch) per agent."""
+
+    scene: wp.array(dtype=wp.int64)
+    camera: wp.array2d(dtype=wp.float32)
+    rows: wp.int32
+    columns: wp.int32
+    half_width: wp.float32
+    near: wp.float32
+    far: wp.float32
+
+
+@wp.struct
+class Images:
+    """Outputs, one row per pixel; those of no rows are skipped."""
+
+    rgb: wp.array2d(dtype=wp.uint8)
+    depth: wp.array(dtype=wp.float32)
+    normal: wp.array2d(dtype=wp.float32)
+    semantic: wp.array(dtype=wp.int32)
+    instance: wp.array(dtype=wp.int32)
+    face: wp.array(dtype=wp.int32)
+
+
+@wp.func
+def channel(packed: wp.uint32, shift: wp.uint32) -> float:
+    """One byte of r | g << 8 | b << 16."""
+    return float((packed >> shift) & wp.uint32(255))
+
+
+@wp.func
+def color_of(packed: wp.uint32) -> wp.vec3:
+    """The three bytes of r | g << 8 | b << 16 as floats."""
+    return wp.vec3(
+        channel(packed, wp.uint32(0)),
+        channel(packed, wp.uint32(8)),
+        channel(packed, wp.uint32(16)),
+    )
+
+
+@wp.struct
+class Hit:
+    """The first face that a ray meets and sees, a row of `Scenes.face_floats`; -1 for none."""
+
+    face: wp.int32
+    depth: wp.float32
+    first: wp.float32
+    second: wp.float32
+
+
+@wp.func
+def texel_position(coordinate: float, size: int, wrap: int) -> float:
+    """Where a coordinate falls between the centres of texels."""
+    if wrap == 0:
+        return (coordinate - wp.floor(coordinate)) * float(size) - 0.5
+    at = coordinate
+    if wrap == MIRROR:
+        at = wp.abs(coordinate - 2.0 * wp.floor(0.5 * coordinate + 0.5))
+    return wp.clamp(at * float(size) - 0.5, 0.0, float(size) - 1.0)
+
+
+@wp.func
+def neighbour(texel: int, size: int, wrap: int) -> int:
+    """The index of a texel that may lie one beyond an edge."""
+    if wrap != 0:
+        return wp.min(texel, size - 1)
+    if texel < 0:
+        return texel + size
+    if texel >= size:
+        return texel - size
+    return texel
+
+
+@wp.func
+def texel_of(packed: wp.uint32) -> wp.vec4:
+    """The four bytes of r | g << 8 | b << 16 | alpha << 24 as floats."""
+    color = color_of(packed)
+    return wp.vec4(color[0], color[1], color[2], channel(packed, wp.uint32(24)))
+
+
+@wp.func
+def sample_texture(scenes: Scenes, row: int, u: float, v: float) -> wp.vec4:
+    """Bilinear texel with alpha in 0..255."""
+    offset = scenes.textures[row, 0]
+    width = scenes.textures[row, 1]
+    height = scenes.textures[row, 2]
+    along_u = scenes.textures[row, 3] & 3
+    along_v = scenes.textures[row, 3] >> 2
+    x = texel_position(u, width, along_u)
+    y = texel_position(v, height, along_v)
+    wx = x - wp.floor(x)
+    wy = y - wp.floor(y)
+    left = neighbour(int(wp.floor(x)), width, along_u)
+    right = neighbour(left + 1, width, along_u)
+    top = neighbour(int(wp.floor(y)), height, along_v)
+    bottom = offset + neighbour(top + 1, height, along_v) * width
+    top = offset + top * width
+    upper = (1.0 - wx) * texel_of(scenes.texels[top + left]) + wx * texel_of(scenes.texels[top + right])
+    lower = (1.0 - wx) * texel_of(scenes.texels[bottom + left]) + wx * texel_of(scenes.texels[bottom + right])
+    return (1.0 - wy) * upper + wy * lower
+
+
+@wp.func
+def texture_at(scenes: Scenes, face: int, first: float, second: float) -> wp.vec4:
+    """Texel with alpha in 0..255 at a point of a face that has a texture."""
+    third = 1.0 - first - second
+    u = (
+        first * scenes.face_floats[face, UV]
+        + second * scenes.face_floats[face, UV + 2]
+        + third * scenes.face_floats[face, UV + 4]
+    )
+    v = (
+        first * scenes.face_floats[face, UV + 1]
+        + second * scenes.face_floats[face, UV + 3]
+        + third * scenes.face_floats[face, UV + 5]
+    )
+    return sample_texture(scenes, scenes.face_ints[face, TEXTURE], u, v)
+
+
+@wp.func
+def normal_of(scenes: Scenes, face: int) -> wp.vec3:
+    """Unit normal on the side from which the corners run counter-clockwise."""
+    return wp.vec3(
+        scenes.face_floats[face, NORMAL], scenes.face_floats[face, NORMAL + 1], scenes.face_floats[face, NORMAL + 2]
+    )
+
+
+@wp.func
+def unseen(scenes: Scenes, face: int, first: float, second: float, direction: wp.vec3) -> bool:
+    """Whether a ray passes a hit: the back of a one-sided face, or a texel below its face's alpha cutoff."""
+    flags = scenes.face_ints[face, FLAGS]
+    if (flags & ONE_SIDED) != 0:
+        if wp.dot(normal_of(scenes, face), direction) > 0.0:
+            return True
+    cutoff = flags >> CUTOFF
+    if cutoff > 0 and scenes.face_ints[face, TEXTURE] >= 0:
+        alpha = texture_at(scenes, face, first, second)
+        return alpha[3] < float(cutoff)
+    return False
+
+
+@wp.func
+def shade(scenes: Scenes, face: int, first: float, second: float) -> wp.vec3:
+    """Interpolated corner colour times the bilinear texel, in 0..255."""
+    a = color_of(wp.uint32(scenes.face_ints[face, COLOR]))
+    b = color_of(wp.uint32(scenes.face_ints[face, COLOR + 1]))
+    c = color_of(wp.uint32(scenes.face_ints[face, COLOR + 2]))
+    color = first * a + second * b + (1.0 - first - second) * c
+    if scenes.face_ints[face, TEXTURE] >= 0:
+        texel = texture_at(scenes, face, first, second)
+        color = wp.cw_mul(color, wp.vec3(texel[0], texel[1], texel[2])) * BYTE
+    return color
+
+
+@wp.func
+def pixel_of(k: int, view: View) -> wp.vec2i:
+    """Row and column of the k-th pixel in the order of tiles; row by row where tiles do not fit."""
+    if view.columns % TILE_WIDTH != 0 or view.rows % TILE_HEIGHT != 0:
+        return wp.vec2i(k / view.columns, k % view.columns)
+    area = TILE_WIDTH * TILE_HEIGHT
+    tile = k / area
+    inside = k % area
+    across = view.columns / TILE_WIDTH
+    return wp.vec2i(
+        (tile / across) * TILE_HEIGHT + inside / TILE_WIDTH, (tile % across) * TILE_WIDTH + inside % TILE_WIDTH
+    )
+
+
+@wp.func
+def direction_of(view: View, n: int, at: wp.vec2i) -> wp.vec3:
+    """The ray of a pixel, of length 1 along the optical axis, so that a hit's parameter is a planar depth."""
+    rows = float(view.rows)
+    columns = float(view.columns)
+    up = view.half_width * rows / columns * (1.0 - float(2 * at[0] + 1) / rows)
+    right = view.half_width * (float(2 * at[1] + 1) / columns - 1.0)
+    sin_h = view.camera[n, 3]
+    cos_h = view.camera[n, 4]
+    sin_p = view.camera[n, 5]
+    cos_p = view.camera[n, 6]
+    level = cos_p - up * sin_p
+    return wp.vec3(-sin_h * level + cos_h * right, sin_p + up * cos_p, -cos_h * level - sin_h * right)
+
+
+@wp.func
+def cast(scenes: Scenes, view: View, n: int, direction: wp.vec3) -> Hit:
+    """The first face that a ray of agent n meets from the near plane on, seen or not."""
+    scene = int(view.scene[n])
+    origin = wp.vec3(view.camera[n, 0], view.camera[n, 1], view.camera[n, 2]) + view.near * direction
+    found = wp.mesh_query_ray(scenes.meshes[scene], origin, direction, FARTHEST)
+    hit = Hit()
+    hit.face = -1
+    if found.result:
+        hit.face = scenes.first_face[scene] + found.face
+        hit.depth = found.t
+        hit.first = found.u
+        hit.second = found.v
+    return hit
+
+
+@wp.func
+def look(scenes: Scenes, view: View, n: int, direction: wp.vec3) -> Hit:
+    """The first face that a ray of agent n sees; its depth is from the camera."""
+    hit = cast(scenes, view, n, direction)
+    if hit.face >= 0:
+        if scenes.face_ints[hit.face, FLAGS] != 0:
+            scene = int(view.scene[n])
+            start = wp.vec3(view.camera[n, 0], view.camera[n, 1], view.camera[n, 2]) + view.near * direction
+            passed = int(0)
+            while hit.face >= 0 and passed < MOST_UNSEEN:
+                if not unseen(scenes, hit.face, hit.first, hit.second, direction):
+                    break
+                passed = passed + 1
+                beyond = hit.depth * (1.0 + SKIP_SHARE) + SKIP
+                found = wp.mesh_query_ray(scenes.meshes[scene], start + beyond * direction, direction, FARTHEST)
+                hit.face = -1
+                if found.result and passed < MOST_UNSEEN:
+                    hit.face = scenes.first_face[scene] + found.face
+                    hit.depth = beyond + found.t
+                    hit.first = found.u
+                    hit.second = found.v
+    hit.depth = hit.depth + view.near
+    if hit.depth > view.far:
+        hit.face = -1
+    return hit
+
+
+@wp.func
+def write_color(images: Images, ray: int, color: wp.vec3) -> int:
+    """Round a colour to bytes."""
+    for k in range(3):
+        images.rgb[ray, k] = wp.uint8(int(color[k] + 0.5))
+    return 0
+
+
+@wp.func
+def write_normal(images: Images, ray: int, normal: wp.vec3) -> int:
+    """Store a normal."""
+    for k in range(3):
+        images.normal[ray, k] = normal[k]
+    return 0
+
+
+@wp.func
+def write_labels(scenes: Scenes, images: Images, ray: int, face: int, first_face: int) -> int:
+    """Store what was hit."""
+    if images.semantic.shape[0] > 0:
+        images.semantic[ray] = wp.where(face >= 0, scenes.face_ints[wp.max(face, 0), CLASS], -1)
+    if images.instance.shape[0] > 0:
+        images.instance[ray] = wp.where(face >= 0, scenes.face_ints[wp.max(face, 0), INSTANCE], -1)
+    if images.face.shape[0] > 0:
+        images.face[ray] = wp.where(face >= 0, face - first_face, -1)
+    return 0
+
+
+@wp.kernel
+def trace_and_shade(scenes: Scenes, view: View, images: Images):
+    """One thread per pixel of all agents."""
+    tid = wp.tid()
+    pixels = view.rows * view.columns
+    n = tid / pixels
+    at = pixel_of(tid % pixels, view)
+    ray = n * pixels + at[0] * view.columns + at[1]
+    direction = direction_of(view, n, at)
+    hit = look(scenes, view, n, direction)
+    if images.rgb.shape[0] > 0:
+        color = wp.vec3(0.0, 0.0, 0.0)
+        if hit.face >= 0:
+            color = shade(scenes, hit.face, hit.first, hit.second)
+        write_color(images, ray, color)
+    if images.depth.shape[0] > 0:
+        images.depth[ray] = wp.where(hit.face >= 0, hit.depth, 0.0)
+    if images.normal.shape[0] > 0:
+        normal = wp.vec3(0.0, 0.0, 0.0)
+        if hit.face >= 0:
+            normal = normal_of(scenes, hit.face)
+            if wp.dot(normal, direction) > 0.0:
+                normal = -normal
+        write_normal(images, ray, normal)
+    write_labels(scenes, images, ray, hit.face, scenes.first_face[int(view.scene[n])])
+
+
+@wp.kernel
+def trace(scenes: Scenes, view: View, depth: wp.array(dtype=wp.float32)):
+    """The rays of `trace_and_shade` without any shading: what it is measured against."""
+    tid = wp.tid()
+    pixels = view.rows * view.columns
+    n = tid / pixels
+    at = pixel_of(tid % pixels, view)
+    hit = cast(scenes, view, n, direction_of(view, n, at))
+    depth[n * pixels + at[0] * view.columns + at[1]] = hit.depth
