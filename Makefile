@@ -8,7 +8,7 @@ HABITAT_BIN := $(HABITAT_VENV)/bin
 RUN ?= runs/demo
 resume = $(if $(wildcard $(1)/config.yaml),resume=true)
 
-.PHONY: demo test test-all test-habitat lint bench clean
+.PHONY: demo test test-all test-shared test-habitat lint bench clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +31,10 @@ test: $(VENV)/installed
 
 test-all: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not habitat"
+
+# Besides what the tests make themselves: real data and released weights in ../shared or SIDESTEP_SHARED=<folder>.
+test-shared: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "shared and not habitat"
 
 # Habitat-Lab on the embedded simulator; habitat-sim is not needed.
 test-habitat: $(HABITAT_VENV)/installed

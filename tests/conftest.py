@@ -1,12 +1,21 @@
+"""What the suite runs on, which tests it leaves out and why, and the folder of real data."""
+
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 SHARED = Path(os.environ.get("SIDESTEP_SHARED") or Path(__file__).resolve().parents[2] / "shared")
+RUNS_ON = ("torch", "numpy", "gymnasium", "stable-baselines3")
+SELECTED_BY_MARK = ("slow", "gpu", "habitat", "shared")
+left_out = pytest.StashKey[dict[str, int]]()
 
 
 @pytest.fixture(scope="session")
@@ -17,10 +26,66 @@ def shared() -> Path:
     return SHARED
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where there is no GPU, tests of one are skipped."""
-    if torch.cuda.is_available():
-        return
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """The first line of all: what the tests run on."""
+    config = session.config
+    config.stash[left_out] = {}
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and not hasattr(config, "workerinput"):
+        reporter.write_line("tests on " + ", ".join(f"{name} {version(name)}" for name in RUNS_ON))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of real data run only where -m names them; where there is no GPU, tests of one are skipped."""
     for item in items:
-        if item.get_closest_marker("gpu"):
-            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+        if "shared" in getattr(item, "fixturenames", ()):
+            item.add_marker("shared")
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device (marker gpu)"))
+    if "shared" in config.option.markexpr:
+        return
+    if real := [item for item in items if item.get_closest_marker("shared")]:
+        items[:] = [item for item in items if not item.get_closest_marker("shared")]
+        config.hook.pytest_deselected(items=real)
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    """Count what -m leaves out by its marks."""
+    for item in items:
+        counts = item.config.stash[left_out]
+        for name in SELECTED_BY_MARK:
+            counts[name] = counts.get(name, 0) + (item.get_closest_marker(name) is not None)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Pass a worker's counts on to the process that writes the summary."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = session.config.stash[left_out]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """All workers of pytest-xdist collect the same tests: any one's counts are those of the run."""
+    node.config.stash[left_out] = getattr(node, "workeroutput", {}).get("left_out", {})
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """How many tests were skipped for each reason, and how many were not chosen."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    terminalreporter.write_line(f"skipped: {counted(map(reason, skipped))}")
+    marks = config.stash[left_out]
+    terminalreporter.write_line(f"not chosen by -m: {counted(Counter(marks).elements())}")
+
+
+def reason(report: Any) -> str:
+    """Why a test, or a file as a whole, was skipped."""
+    text = str(report.longrepr[2]).removeprefix("Skipped: ")
+    return f"(whole file) {text}" if isinstance(report, pytest.CollectReport) else text
+
+
+def counted(reasons: Iterable[str]) -> str:
+    """`3 a, 1 b`, the most frequent first."""
+    return ", ".join(f"{count} {text}" for text, count in Counter(reasons).most_common()) or "none"
