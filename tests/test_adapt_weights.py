@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from adapt import load_base
+from adapt.bases.published import DECODERS, ENCODERS, fetch, read_released, released_base, taskonomy_decoder
 from adapt.core.base import IMAGENET
 from adapt.encoders import build_encoder
-from adapt.encoders.published_weights import DECODERS, ENCODERS, fetch, read_released, released_base, taskonomy_decoder
 
 CONTENT = bytes(range(256)) * 40
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -1,9 +1,10 @@
 """What a supervised benchmark is, and how one is found by name.
 
 A benchmark says which tasks there are, in which order, on which data, and how an output is scored; the trainer
-(`adapt.train`) and the protocols (`adapt.supervised.protocols`) are the same for all. It is one file
-`adapt/benchmarks/<name>.py` with a frozen dataclass of settings (a subclass of `BenchmarkConfig`) and one subclass of
-`Benchmark`, and one file `configs/benchmark/<name>.yaml` (`# @package _global_`), by which it is found:
+(`adapt.train`) and the protocols (`adapt.supervised.protocols`) are the same for all. It is a frozen dataclass of
+settings (a subclass of `BenchmarkConfig`) and a subclass of `Benchmark` under `@benchmarks.register("<name>")`, in
+`adapt/benchmarks/<name>.py` or in another distribution's module (docs/extending.md), and one file
+`configs/benchmark/<name>.yaml` (`# @package _global_`):
 
     # @package _global_
     defaults:
@@ -19,11 +20,10 @@ example `adapt: {side: fcn4}`; words of the command line come after it.
 
 from __future__ import annotations
 
-import importlib
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -34,8 +34,7 @@ from torch.utils.data import Dataset
 from adapt.core.base import Base, Normalisation
 from adapt.core.method import MethodConfig
 from adapt.datasets.layout import LayoutError
-from adapt.training.files import nearest
-from configs.compose import FOLDER
+from configs.registry import Registry, modules_of
 
 Targets = Tensor | Mapping[str, Tensor]
 """Targets of a batch: one tensor, or several by name, each with the batch first."""
@@ -227,13 +226,21 @@ class Benchmark(ABC):
 
     @classmethod
     def name(cls) -> str:
-        """The name that users write: the file's name."""
-        return cls.__module__.rpartition(".")[2]
+        """The name that users write."""
+        return benchmarks.name_of(cls)
+
+
+benchmarks: Registry[type[Benchmark]] = Registry(
+    "benchmark",
+    "sidestep.benchmarks",
+    partial(modules_of, "adapt.benchmarks", but=("benchmark", "taskonomy_tasks")),
+)
+"""All benchmarks by name."""
 
 
 def list_benchmarks() -> list[str]:
-    """Names of all benchmarks: the files of `configs/benchmark`."""
-    return sorted(file.stem for file in (FOLDER / "benchmark").glob("*.yaml"))
+    """Names of all benchmarks: the files of `adapt/benchmarks`, and those of other distributions."""
+    return benchmarks.names()
 
 
 def get_benchmark(name: str) -> type[Benchmark]:
@@ -242,18 +249,7 @@ def get_benchmark(name: str) -> type[Benchmark]:
     Raises:
         ValueError: there is no such benchmark; the nearest is suggested.
     """
-    known = list_benchmarks()
-    if name not in known:
-        raise ValueError(f"unknown benchmark {name!r}{nearest(name, known)}; choose from {', '.join(known)}")
-    module = importlib.import_module(f"adapt.benchmarks.{name}")
-    found = [
-        item
-        for item in vars(module).values()
-        if inspect.isclass(item) and issubclass(item, Benchmark) and item.__module__ == module.__name__
-    ]
-    if len(found) != 1:
-        raise ValueError(f"{module.__name__} must define exactly one Benchmark, found {len(found)}")
-    return found[0]
+    return benchmarks.get(name)
 
 
 def build_benchmark(name: str, **settings: Any) -> Benchmark:

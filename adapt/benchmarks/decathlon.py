@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from torchvision.transforms import v2
 
-from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, TaskData, classification
+from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, TaskData, benchmarks, classification
 from adapt.datasets.decathlon import BASELINES, SETS, decathlon_score, read_annotations
 from adapt.datasets.images import LabelledImages, Transform, centre_cropped, mirrored, random_crop, shorter_side
 from adapt.datasets.layout import missing
@@ -60,6 +60,7 @@ class DecathlonConfig(BenchmarkConfig):
         self.require(accuracy is None or 0 <= accuracy <= 1, "imagenet_accuracy", "a fraction in 0..1")
 
 
+@benchmarks.register("decathlon")
 class Decathlon(Benchmark):
     """Ten tasks, of 2 to 1623 classes."""
 

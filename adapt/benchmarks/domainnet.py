@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torchvision.transforms import v2
 
-from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, TaskData, classification
+from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, TaskData, benchmarks, classification
 from adapt.datasets.images import (
     Labelled,
     LabelledImages,
@@ -60,6 +60,7 @@ class DomainNetConfig(BenchmarkConfig):
         self.require(0 < self.test_share < 1, "test_share", "between 0 and 1")
 
 
+@benchmarks.register("domainnet")
 class DomainNet(Benchmark):
     """As many tasks as domains, all with the same classes."""
 

@@ -13,7 +13,15 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, LinearReadout, TaskData, Tensors, classification
+from adapt.benchmarks.benchmark import (
+    Benchmark,
+    BenchmarkConfig,
+    LinearReadout,
+    TaskData,
+    Tensors,
+    benchmarks,
+    classification,
+)
 from adapt.datasets.cifar import LAYOUT, Split, read_cifar100
 from adapt.modules.merges import group_normalise
 from adapt.supervised.features import digest
@@ -33,6 +41,7 @@ class ICifarConfig(BenchmarkConfig):
     boosting: bool = False
 
 
+@benchmarks.register("icifar")
 class ICifar(Benchmark):
     """Ten tasks of ten classes, 5,000 training and 1,000 test images each."""
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from torchvision.transforms import v2
 
-from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, TaskData, classification
+from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, TaskData, benchmarks, classification
 from adapt.datasets.images import (
     LabelledImages,
     centre_cropped,
@@ -76,6 +76,7 @@ class ImageNetToSketchConfig(BenchmarkConfig):
         self.require(self.test_resize >= 224, "test_resize", "224 or more")
 
 
+@benchmarks.register("imagenet_to_sketch")
 class ImageNetToSketch(Benchmark):
     """Classification sets of ever less natural images; no validation split exists, results are on the test split."""
 

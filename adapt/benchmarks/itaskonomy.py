@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adapt.benchmarks.benchmark import TaskData
+from adapt.benchmarks.benchmark import TaskData, benchmarks
 from adapt.benchmarks.taskonomy_tasks import TaskonomyBenchmark, TaskonomyConfig
 from adapt.core.base import Base, BlackBoxBase
 from adapt.datasets.taskonomy import CURVATURE_CHANNELS
@@ -104,6 +104,7 @@ class LabelBase(BlackBoxBase):
         return torch.zeros(1, 3 + CURVATURE_CHANNELS, height, width, dtype=torch.uint8, device=device)
 
 
+@benchmarks.register("itaskonomy")
 class ITaskonomy(TaskonomyBenchmark):
     """Up to twelve tasks, judged by their losses: lower is better."""
 

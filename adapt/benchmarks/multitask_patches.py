@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, TaskData, classification
+from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, TaskData, benchmarks, classification
 from adapt.datasets.images import LabelledImages, centre_cropped, random_resized_crop, read_splits
 
 
@@ -35,6 +35,7 @@ class MultitaskPatchesConfig(BenchmarkConfig):
         self.require(0 < self.test_share < 1, "test_share", "between 0 and 1")
 
 
+@benchmarks.register("multitask_patches")
 class MultitaskPatches(Benchmark):
     """One classification task per dataset; made for the protocol `joint` and `adapt=patch adapt.joint=true`."""
 

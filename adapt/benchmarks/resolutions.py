@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 from torch import nn
 
-from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, TaskData, classification
+from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, TaskData, benchmarks, classification
 from adapt.datasets.images import (
     Labelled,
     LabelledImages,
@@ -55,6 +55,7 @@ class ResolutionsConfig(BenchmarkConfig):
         self.require(0 < self.test_share < 1, "test_share", "between 0 and 1")
 
 
+@benchmarks.register("resolutions")
 class Resolutions(Benchmark):
     """One classification task per size; made for the protocol `joint` and `adapt=patch adapt.joint=true`."""
 

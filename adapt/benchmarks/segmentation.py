@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, Targets, TaskData
+from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, Targets, TaskData, benchmarks
 from adapt.core.base import Base
 from adapt.datasets.layout import missing
 from adapt.datasets.voc import (
@@ -117,6 +117,7 @@ def pixel_loss(outputs: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(_fitted(outputs, targets), targets, ignore_index=IGNORED)
 
 
+@benchmarks.register("segmentation")
 class Segmentation(Benchmark):
     """One task, `voc`."""
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, Example, Targets, TaskData
+from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, Example, Targets, TaskData, benchmarks
 from adapt.core.base import Base
 from adapt.datasets.squad import (
     Question,
@@ -119,6 +119,7 @@ class SpanReadout(nn.Linear):
         return super().forward(features[:, :, 0].transpose(1, 2))
 
 
+@benchmarks.register("squad")
 class Squad(Benchmark):
     """One task, `squad`."""
 

@@ -13,7 +13,7 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional as F
 
-from adapt.benchmarks.benchmark import TaskData
+from adapt.benchmarks.benchmark import TaskData, benchmarks
 from adapt.benchmarks.taskonomy_tasks import TaskonomyBenchmark, TaskonomyConfig
 from adapt.pretraining.scores import wanted_domains
 from adapt.pretraining.tasks import Labels, find_task
@@ -68,6 +68,7 @@ class TopClass:
         return {"accuracy": self.right / max(1, self.count)}
 
 
+@benchmarks.register("taskonomy_transfer")
 class TaskonomyTransfer(TaskonomyBenchmark):
     """Images are judged by their masked loss (lower is better), classes by top-1 accuracy."""
 

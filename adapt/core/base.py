@@ -22,8 +22,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from adapt.encoders import build_encoder, list_encoders
-from adapt.training.files import nearest, write_atomically
+from adapt.encoders import build_encoder, encoders
+from adapt.training.files import write_atomically
+from configs.names import nearest
+from configs.registry import Registry
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 FORMAT_VERSION = 1
@@ -281,12 +283,41 @@ class BlackBoxBase(Base):
         return cast(Tensor, self.encoder(images))
 
 
+bases: Registry[Callable[[str], Base]] = Registry(
+    "base",
+    "sidestep.bases",
+    {
+        "bert": "adapt.bases.libraries",
+        "released": "adapt.bases.published",
+        "taskonomy": "adapt.bases.published",
+        "timm": "adapt.bases.libraries",
+        "torchvision": "adapt.bases.libraries",
+    },
+)
+"""Sources of bases by name: functions of what stands after the slash in `<source>/<rest>`, empty without one."""
+
+
 def random_base(encoder: str = "fcn5", seed: int = 42, **kwargs: Any) -> Base:
     """A base with the encoder's default initialisation under `seed`, the control for trained ones."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = build_encoder(encoder, **kwargs)
     return Base(network, BaseSpec(encoder, kwargs, task="random", training={"seed": seed}))
+
+
+@bases.register("random")
+def _random(encoder: str) -> Base:
+    return random_base(encoder or "fcn5")
+
+
+def _embedded(name: str, rest: str) -> Base:
+    if rest:
+        raise ValueError(f"base {name!r} is one network; leave out {'/' + rest!r}")
+    return _read_base(PRETRAINED / f"{name}.safetensors")
+
+
+for _file in PRETRAINED.glob("*.safetensors"):
+    bases.register(_file.stem)(partial(_embedded, _file.stem))
 
 
 def save_base(base: Base, path: str | Path, dtype: torch.dtype = torch.float16) -> str:
@@ -318,50 +349,37 @@ def save_base(base: Base, path: str | Path, dtype: torch.dtype = torch.float16) 
 
 
 def list_bases() -> list[str]:
-    """Names that `load_base` knows: the embedded files and `random`."""
-    return sorted({"random", *(file.stem for file in PRETRAINED.glob("*.safetensors"))})
+    """Names that `load_base` knows: the embedded files, `random`, the sources of others (`timm/<model>`, ...)."""
+    return bases.names()
 
 
 def load_base(name_or_path: str | Path) -> Base:
     """Load a frozen base.
 
     Args:
-        name_or_path: one of `list_bases()`; a file of `save_base`; `taskonomy/<task>` for an encoder of
-            `adapt.encoders.published_weights`; `timm/<model>` or `torchvision/<model>` with that library's ImageNet
-            weights;
-            `<encoder>:<file>` for a released file; `random/<encoder>` for an untrained network; `bert/<name>` for a
-            BERT of transformers, by its name or folder.
+        name_or_path: an embedded file's name, such as `curvature`; a file of `save_base`; `<source>/<rest>`, where the
+            source is registered in `bases`: `taskonomy/<task>` for a published encoder (`adapt.bases.published`),
+            `timm/<model>` or `torchvision/<model>` with that library's ImageNet weights, `random/<encoder>` for an
+            untrained network, `bert/<name>` for a BERT of transformers, by its name or folder; `<encoder>:<file>` for
+            a released file.
 
     Raises:
         FileNotFoundError: a path that does not exist.
         ValueError: an unknown name (the nearest is suggested), or a file that is not a base.
     """
     name = str(name_or_path)
-    if name == "random" or name.startswith("random/"):
-        return random_base(name.removeprefix("random").removeprefix("/") or "fcn5")
-    encoder, colon, file = name.partition(":")
-    if colon and encoder in list_encoders():
-        if not file:
-            raise ValueError(f"base {encoder} needs its released weights; add base.weights=<file>")
-        from adapt.encoders.published_weights import released_base
-
-        return released_base(file, encoder)
-    if name.startswith(("timm/", "torchvision/")):
-        return _library_base(name)
-    if name.startswith("bert/"):
-        return _bert_base(name.removeprefix("bert/"))
-    if name.startswith("taskonomy/"):
-        from adapt.encoders.published_weights import taskonomy_base
-
-        return taskonomy_base(name.removeprefix("taskonomy/"))
-    if name.endswith(".safetensors") or isinstance(name_or_path, Path):
+    encoder, colon, _ = name.partition(":")
+    if colon and encoder in encoders:
+        name = f"released/{name}"
+    elif name.endswith(".safetensors") or isinstance(name_or_path, Path):
         if not Path(name).is_file():
             raise FileNotFoundError(f"no base at {name}: give the path of a file that save_base wrote")
         return _read_base(Path(name))
-    if name not in list_bases():
+    source, _, rest = name.partition("/")
+    if source not in bases:
         known = list_bases()
         raise ValueError(f"unknown base {name!r}{nearest(name, known)}; choose from {', '.join(known)} or a path")
-    return _read_base(PRETRAINED / f"{name}.safetensors")
+    return bases.get(source)(rest)
 
 
 def _read_base(path: Path) -> Base:
@@ -381,20 +399,6 @@ def _read_base(path: Path) -> Base:
     except RuntimeError as error:
         raise ValueError(f"{path} does not hold weights of {spec.encoder!r}: {' '.join(str(error).split())}") from error
     return Base(encoder, spec)
-
-
-def _library_base(name: str) -> Base:
-    weights: dict[str, Any] = {"pretrained": True} if name.startswith("timm/") else {"weights": "DEFAULT"}
-    encoder = build_encoder(name, **weights)
-    normalisation = IMAGENET
-    if config := getattr(encoder, "pretrained_cfg", None):
-        normalisation = Normalisation(tuple(config["mean"]), tuple(config["std"]))
-    return Base(encoder, BaseSpec(name, {}, normalisation, task="imagenet"))
-
-
-def _bert_base(name: str) -> Base:
-    encoder: Any = build_encoder("bert", pretrained=name)  # The spec's encoder must be untrained: not this name.
-    return Base(encoder, BaseSpec("bert", encoder.settings(), task="masked words"))
 
 
 def _as_float32(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

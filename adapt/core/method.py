@@ -1,9 +1,8 @@
 """What an adaptation method is, and how one is found by name.
 
-A method says how one task changes what the frozen base computes. It is one file `adapt/methods/<name>.py`,
-which holds a frozen dataclass of settings (a subclass of `MethodConfig`) and one subclass of `Method`; the
-file name is the method's name, so nothing has to be registered. There are three families, each with its
-helper:
+A method says how one task changes what the frozen base computes. It is a frozen dataclass of settings (a subclass of
+`MethodConfig`) and a subclass of `Method` under `@methods.register("<name>")`, in `adapt/methods/<name>.py` or in
+another distribution's module (`configs.registry`, docs/extending.md). There are three families, each with its helper:
 
 - fusion (`features`, `side_tuning`): subclass `Method`, combine `features` with a network of your own;
 - weight deltas (`bn`, `lora`): subclass `adapt.core.deltas.DeltaMethod`, give each layer a `Delta`;
@@ -14,21 +13,19 @@ Beside it goes `configs/adapt/<name>.yaml` with `name: <name>` and the same sett
 
 from __future__ import annotations
 
-import importlib
-import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from numbers import Integral, Real
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
 from adapt.core.base import Base
-from adapt.training.files import nearest
+from configs.names import nearest
+from configs.registry import Registry, modules_of
 
-FOLDER = Path(__file__).parents[1] / "methods"
 Loss = Callable[[Tensor, Tensor], Tensor]
 ConfigT = TypeVar("ConfigT", bound="MethodConfig")
 # By declared type of a setting, what is taken for it, NumPy's numbers too, and its name.
@@ -144,8 +141,8 @@ class Method(nn.Module):
 
     @classmethod
     def name(cls) -> str:
-        """The name that users write: the file's name."""
-        return cls.__module__.rpartition(".")[2]
+        """The name that users write."""
+        return methods.name_of(cls)
 
     def forward(self, image: Tensor | None, features: Tensor | None, layers: Mapping[str, Tensor] | None) -> Tensor:
         """Compute the task's features; whatever is not in `reads` may be None.
@@ -223,9 +220,13 @@ class Method(nn.Module):
         self.load_state_dict({"samples_seen": self.samples_seen, **tensors})
 
 
+methods: Registry[type[Method]] = Registry("method", "sidestep.methods", partial(modules_of, "adapt.methods"))
+"""All methods by name."""
+
+
 def list_methods() -> list[str]:
-    """Names of all methods: the files of `adapt/methods`."""
-    return sorted(file.stem for file in FOLDER.glob("*.py") if not file.stem.startswith("_"))
+    """Names of all methods: the files of `adapt/methods`, and those of other distributions."""
+    return methods.names()
 
 
 def get_method(name: str) -> type[Method]:
@@ -234,15 +235,4 @@ def get_method(name: str) -> type[Method]:
     Raises:
         ValueError: there is no such method; the nearest is suggested.
     """
-    known = list_methods()
-    if name not in known:
-        raise ValueError(f"unknown method {name!r}{nearest(str(name), known)}; choose from {', '.join(known)}")
-    module = importlib.import_module(f"adapt.methods.{name}")
-    found = [
-        item
-        for item in vars(module).values()
-        if inspect.isclass(item) and issubclass(item, Method) and item.__module__ == module.__name__
-    ]
-    if len(found) != 1:
-        raise ValueError(f"{module.__name__} must define exactly one Method, found {len(found)}")
-    return found[0]
+    return methods.get(name)

@@ -12,28 +12,36 @@ An encoder may name, for the methods that look inside a network:
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
 
-from adapt.training.files import nearest
+from configs.registry import Registry
 
-_ENCODERS = {
-    "bert": ("adapt.encoders.bert", "BertEncoder"),
-    "fcn3": ("adapt.encoders.fcn", "FCN3"),
-    "fcn4": ("adapt.encoders.fcn", "FCN4"),
-    "fcn5": ("adapt.encoders.fcn", "FCN5"),
-    "fcn8": ("adapt.encoders.fcn", "FCN8"),
-    "taskonomy": ("adapt.encoders.taskonomy", "TaskonomyEncoder"),
-    "resnet44": ("adapt.encoders.resnet_cifar", "ResNet44"),
-    "resnet26": ("adapt.encoders.resnet26", "ResNet26"),
-    "wrn28_4": ("adapt.encoders.wrn", "WideResNet28x4"),
-}
+encoders: Registry[Callable[..., nn.Module]] = Registry(
+    "encoder",
+    "sidestep.encoders",
+    {
+        "bert": "adapt.encoders.bert",
+        "fcn3": "adapt.encoders.fcn",
+        "fcn4": "adapt.encoders.fcn",
+        "fcn5": "adapt.encoders.fcn",
+        "fcn8": "adapt.encoders.fcn",
+        "taskonomy": "adapt.encoders.taskonomy",
+        "resnet44": "adapt.encoders.resnet_cifar",
+        "resnet26": "adapt.encoders.resnet26",
+        "wrn28_4": "adapt.encoders.wrn",
+    },
+)
+"""All encoders by name but those of timm and torchvision."""
 
 
 def list_encoders() -> list[str]:
-    """Names of the encoders in this package; `timm/<model>` and `torchvision/<model>` name all others."""
-    return sorted(_ENCODERS)
+    """Names of the encoders of this package and other distributions; `timm/<model>` and `torchvision/<model>` name all
+    others.
+    """
+    return encoders.names()
 
 
 def build_encoder(name: str, **kwargs: Any) -> nn.Module:
@@ -50,11 +58,8 @@ def build_encoder(name: str, **kwargs: Any) -> nn.Module:
     if model and library in ("timm", "torchvision"):
         module = importlib.import_module("adapt.encoders.library")
         return module.build(library, model, **kwargs)
-    if name not in _ENCODERS:
-        choices = ", ".join(list_encoders())
-        raise ValueError(f"unknown encoder {name!r}{nearest(name, _ENCODERS)}; choose from {choices}, timm/<model>")
-    path, attribute = _ENCODERS[name]
+    encoder = encoders.get(name)
     try:
-        return getattr(importlib.import_module(path), attribute)(**kwargs)
+        return encoder(**kwargs)
     except TypeError as error:
         raise ValueError(f"encoder {name!r} does not take these settings: {error}") from error

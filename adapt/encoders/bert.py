@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from adapt.encoders import encoders
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
@@ -29,6 +31,7 @@ _SETTINGS = (
 )
 
 
+@encoders.register("bert")
 class BertEncoder(nn.Module):
     """Tokens (B,3,L) to maps (B,C,1,L), one vector of C channels per token.
 

@@ -12,6 +12,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from adapt.encoders import encoders
+
 
 def _scaled(channels: int, width: float) -> int:
     """Channels times width, even because GroupNorm forms two groups, at least two."""
@@ -66,6 +68,7 @@ class _FCN(nn.Module):
         return y
 
 
+@encoders.register("fcn3")
 class FCN3(_FCN):
     """Three convolutions: k8 s4 p1, k3 s2 p2, k3 s2 p0; the last has no GroupNorm."""
 
@@ -84,6 +87,7 @@ class FCN3(_FCN):
         return y
 
 
+@encoders.register("fcn4")
 class FCN4(_FCN):
     """The iCIFAR side network; 25,904 parameters at width 1. As in the release no layer is named conv4.
 
@@ -110,6 +114,7 @@ class FCN4(_FCN):
         return y.mean((2, 3)) if self.pool else y
 
 
+@encoders.register("fcn5")
 class FCN5(_FCN):
     """The base and side network of the paper's navigation runs; 921,376 parameters at width 1."""
 
@@ -132,6 +137,7 @@ class FCN5(_FCN):
         return y
 
 
+@encoders.register("fcn8")
 class FCN8(_FCN):
     """The side network of the paper's equal-budget control; 3,361,440 parameters at width 1."""
 

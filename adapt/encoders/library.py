@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from adapt.training.files import nearest
+from configs.names import nearest
 
 
 def _drop_classifier(network: nn.Module) -> None:

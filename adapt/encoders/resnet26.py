@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from adapt.encoders import encoders
+
 
 class _Shortcut(nn.Module):
     """Average 2x2 and append as many zero channels."""
@@ -62,6 +64,7 @@ def from_release(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
+@encoders.register("resnet26")
 class ResNet26(nn.Module):
     """Images (B,3,H,W) to vectors (B,256*width); 5,814,688 parameters at width 1, a head 257 per class.
 

@@ -7,6 +7,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from adapt.encoders import encoders
+
 
 class _Shortcut(nn.Module):
     """Subsample and pad channels with zeros on both sides (option A)."""
@@ -39,6 +41,7 @@ class _BasicBlock(nn.Module):
         return F.relu(self.bn2(y) + shortcut)
 
 
+@encoders.register("resnet44")
 class ResNet44(nn.Module):
     """Images (B,3,H,W) to non-negative vectors (B,64), the mean of the last map; 657,936 parameters.
 

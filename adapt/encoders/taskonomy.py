@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from adapt.encoders import encoders
+
 
 class _Bottleneck(nn.Module):
     """1x1 - 3x3 (strided) - 1x1 with batch norm; `project` puts a 1x1 convolution on the shortcut."""
@@ -45,6 +47,7 @@ def _stage(inputs: int, planes: int, blocks: int, stride: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+@encoders.register("taskonomy")
 class TaskonomyEncoder(nn.Module):
     """Taskonomy's ResNet-50: images (B,3,H,W) in [-1,1] to codes (B,8,H/16,W/16); 23,655,504 parameters.
 

@@ -7,6 +7,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from adapt.encoders import encoders
+
 
 class _BasicBlock(nn.Module):
     """conv - BN - ReLU - conv - BN plus a shortcut: 1x1 convolution with BN where shapes change."""
@@ -27,6 +29,7 @@ class _BasicBlock(nn.Module):
         return F.relu(y + self.downsample(x))
 
 
+@encoders.register("wrn28_4")
 class WideResNet28x4(nn.Module):
     """Images (B,3,H,W) to vectors (B,256): stem of 16 channels, three halving stages of four blocks."""
 

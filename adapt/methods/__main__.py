@@ -13,9 +13,9 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 
+from adapt.bases.published import released_base
 from adapt.core.base import IMAGENET, random_base
 from adapt.core.method import get_method
-from adapt.encoders.published_weights import released_base
 from adapt.supervised import methods_table, methods_train
 
 

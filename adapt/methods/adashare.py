@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from adapt.core.base import Base
 from adapt.core.deltas import TaskNorm, norm_layers
-from adapt.core.method import Incompatible, Method, MethodConfig, NotMergeable
+from adapt.core.method import Incompatible, Method, MethodConfig, NotMergeable, methods
 from adapt.modules.residual_blocks import replace_blocks, residual_blocks
 from adapt.modules.shared_weights import SharedWeights
 
@@ -87,6 +87,7 @@ class _Selected(nn.Module):
         return y
 
 
+@methods.register("adashare")
 class AdaShare(SharedWeights):
     """y = B(x; the blocks that the task selected), with one B for all tasks.
 

@@ -17,7 +17,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from adapt.core.base import Base
 from adapt.core.deltas import Delta, DeltaConfig, DeltaMethod, Layer
-from adapt.core.method import Method
+from adapt.core.method import Method, methods
 from adapt.modules.binary import pack_levels, straight_through, unpack_levels
 
 
@@ -70,6 +70,7 @@ class Switches(Delta):
             self.r.copy_(2.0 * levels - 1)
 
 
+@methods.register("ba2")
 class BA2(DeltaMethod):
     """Switches on every convolution and linear layer, under one budget.
 

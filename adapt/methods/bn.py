@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from adapt.core.deltas import Delta, DeltaConfig, DeltaMethod, Layer
+from adapt.core.method import methods
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class BNConfig(DeltaConfig):
         self.one_of("norm", ("trained", "affine", "statistics"))
 
 
+@methods.register("bn")
 class BN(DeltaMethod):
     """Every weight is the base's; every normalisation layer is the task's."""
 

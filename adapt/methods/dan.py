@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from adapt.core.deltas import Delta, DeltaConfig, DeltaMethod, Layer
+from adapt.core.method import methods
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Combination(Delta):
         return self.b
 
 
+@methods.register("dan")
 class DAN(DeltaMethod):
     """A combination for every convolution and linear layer; by default with the task's own normalisation."""
 

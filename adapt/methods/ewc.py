@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from adapt.core.base import Base
-from adapt.core.method import Loss, Method, MethodConfig
+from adapt.core.method import Loss, Method, MethodConfig, methods
 from adapt.modules.shared_weights import SharedWeights
 
 
@@ -64,6 +64,7 @@ class _Memory(nn.Module):
             mine.lerp_(theirs, share)
 
 
+@methods.register("ewc")
 class EWC(SharedWeights):
     """y = B(x) with one trained B for all tasks.
 

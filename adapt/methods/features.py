@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 
 from adapt.core.base import Base
-from adapt.core.method import Method, MethodConfig, NotMergeable
+from adapt.core.method import Method, MethodConfig, NotMergeable, methods
 from adapt.modules.merges import group_normalise
 
 
@@ -25,6 +25,7 @@ class FeaturesConfig(MethodConfig):
     normalise: bool = False
 
 
+@methods.register("features")
 class Features(Method):
     """y = base(x)."""
 

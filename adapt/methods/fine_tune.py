@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from adapt.core.base import Base
 from adapt.core.deltas import weighted_layers
-from adapt.core.method import Method, MethodConfig
+from adapt.core.method import Method, MethodConfig, methods
 from adapt.modules.shared_weights import SharedWeights
 
 
@@ -40,6 +40,7 @@ class FineTuneConfig(MethodConfig):
         self.require(self.stage_samples >= 0, "stage_samples", "0 (no first stage) or more")
 
 
+@methods.register("fine_tune")
 class FineTune(SharedWeights):
     """y = B_task(x), where B_task starts as the base, or where the task before left it if it is shared."""
 

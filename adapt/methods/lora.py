@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from adapt.core.deltas import Delta, DeltaConfig, DeltaMethod, Layer
+from adapt.core.method import methods
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class LowRank(Delta):
         return weight + (self.scale * (self.b @ self.a)).view_as(weight)
 
 
+@methods.register("lora")
 class LoRA(DeltaMethod):
     """Low-rank updates of all convolutions and linear layers, or of one kind."""
 

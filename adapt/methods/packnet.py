@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from adapt.core.base import Base
 from adapt.core.cache import Kept
 from adapt.core.deltas import Delta, DeltaConfig, DeltaMethod, Layer
-from adapt.core.method import Incompatible, Loss, Method
+from adapt.core.method import Incompatible, Loss, Method, methods
 from adapt.modules.binary import pack_levels, unpack_levels
 
 FREE, BASE, FIRST = 0, 1, 2
@@ -144,6 +144,7 @@ class Owned(Delta):
         self.load_state_dict(dict(tensors))
 
 
+@methods.register("packnet")
 class PackNet(DeltaMethod):
     """y = B(x; the weights of owners 1..k).
 

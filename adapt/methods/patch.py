@@ -23,7 +23,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from adapt.core.base import Base
 from adapt.core.deltas import Delta, DeltaConfig, Layer, norm_layers, require_network, weighted_layers
-from adapt.core.method import Incompatible, Method
+from adapt.core.method import Incompatible, Method, methods
 from adapt.modules.joint import JointDeltaMethod
 
 
@@ -92,6 +92,7 @@ class FixedRandom(Delta):
         return self.b
 
 
+@methods.register("patch")
 class Patch(JointDeltaMethod):
     """The base with the task's own patch, by default scales and biases."""
 

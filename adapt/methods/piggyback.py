@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from adapt.core.deltas import Delta, DeltaConfig, DeltaMethod, Layer
+from adapt.core.method import methods
 from adapt.modules.binary import pack_levels, straight_through, unpack_levels
 
 MASKS = ("binary", "ternary")
@@ -99,6 +100,7 @@ class Mask(Delta):
             self.r.copy_(values[levels.long()])
 
 
+@methods.register("piggyback")
 class Piggyback(DeltaMethod):
     """A mask over every convolution and linear layer; normalisation as the settings say."""
 

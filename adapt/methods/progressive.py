@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adapt.core.base import Base
-from adapt.core.method import Incompatible, Method, MethodConfig
+from adapt.core.method import Incompatible, Method, MethodConfig, methods
 from adapt.encoders.fcn import FCN4, FCN5
 from adapt.modules.merges import build_merge, map_adapter, vector_adapter, weighted_sum
 
@@ -179,6 +179,7 @@ class ProgressiveMerge(nn.Module):
         return merged
 
 
+@methods.register("progressive")
 class Progressive(Method):
     """y = merge(base(x), side(x, inner maps), earlier sides).
 

@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from adapt.core.base import Base
 from adapt.core.deltas import TaskNorm, norm_layers, weighted_layers
-from adapt.core.method import Incompatible, Method, MethodConfig
+from adapt.core.method import Incompatible, Method, MethodConfig, methods
 from adapt.modules.binary import pack_levels, unpack_levels
 from adapt.modules.shared_weights import SharedWeights
 
@@ -46,6 +46,7 @@ class PSPConfig(MethodConfig):
         self.one_of("statistics", ("task", "batch"))
 
 
+@methods.register("psp")
 class PSP(SharedWeights):
     """y = B(x; W * c_task).
 

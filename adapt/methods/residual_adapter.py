@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from adapt.core.base import Base
 from adapt.core.deltas import Delta, DeltaConfig, DeltaMethod, Layer, require_network, weighted_layers
-from adapt.core.method import Incompatible, Method
+from adapt.core.method import Incompatible, Method, methods
 from adapt.modules.adapters import Adapter
 from adapt.modules.placement import PLACEMENTS, every_second, place, spatial_convolutions
 from adapt.modules.svd import factor_jointly
@@ -62,6 +62,7 @@ class ResidualAdapterConfig(DeltaConfig):
         self.require(self.rank > 0 or not self.shared, "shared", "false unless rank is positive")
 
 
+@methods.register("residual_adapter")
 class ResidualAdapter(DeltaMethod):
     """Adapters at the 3x3 convolutions; by default with the task's own normalisation."""
 

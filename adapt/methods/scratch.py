@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from adapt.core.method import MethodConfig
+from adapt.core.method import MethodConfig, methods
 from adapt.encoders import build_encoder
 from adapt.modules.own_weights import OwnWeights
 
@@ -24,6 +24,7 @@ class ScratchConfig(MethodConfig):
     seed: int = 0
 
 
+@methods.register("scratch")
 class Scratch(OwnWeights):
     """y = B_task(x), where B_task starts at random."""
 

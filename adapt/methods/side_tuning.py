@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from adapt.core.base import Base, load_base
-from adapt.core.method import Incompatible, Method, MethodConfig
+from adapt.core.method import Incompatible, Method, MethodConfig, methods
 from adapt.core.model import Adapted
 from adapt.encoders import build_encoder, list_encoders
 from adapt.modules.merges import MERGES, Alpha, DenseAlpha, blend, build_merge, group_normalise
@@ -83,6 +83,7 @@ class SideTuningConfig(MethodConfig):
         return {**settings, "init": "random"} if self.init.endswith(WEIGHTS) else settings
 
 
+@methods.register("side_tuning")
 class SideTuning(Method):
     """y = merge(base(x), side(x)).
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from adapt.core.base import Base
 from adapt.core.deltas import norm_layers
-from adapt.core.method import Incompatible, Method, MethodConfig, NotMergeable
+from adapt.core.method import Incompatible, Method, MethodConfig, NotMergeable, methods
 from adapt.encoders.resnet26 import ResNet26
 from adapt.modules.own_weights import OwnWeights
 from adapt.modules.residual_blocks import replace_blocks, residual_blocks
@@ -86,6 +86,7 @@ class Policy(nn.Module):
         return logits.view(len(x), self.blocks, 2)
 
 
+@methods.register("spottune")
 class SpotTune(OwnWeights):
     """y = B(x), each of whose residual blocks is the base's or a tuned copy, as the policy says for the image."""
 

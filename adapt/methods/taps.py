@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from adapt.core.base import Base
 from adapt.core.deltas import Delta, DeltaConfig, Layer, norm_layers, weighted_layers
-from adapt.core.method import Incompatible, Method
+from adapt.core.method import Incompatible, Method, methods
 from adapt.modules.binary import straight_through
 from adapt.modules.joint import JointDeltaMethod
 
@@ -96,6 +96,7 @@ class Gated(Delta):
                 self.load_state_dict({"s": self.s, "d": tensors["d"]})
 
 
+@methods.register("taps")
 class TAPS(JointDeltaMethod):
     """A gated difference for each layer; by default with the task's own normalisation."""
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from adapt.core.deltas import Delta, DeltaConfig, DeltaMethod, Layer
+from adapt.core.method import methods
 from adapt.modules.binary import pack_levels, straight_through, unpack_levels
 
 LOW, HIGH = 1e-5, 2e-5
@@ -83,6 +84,7 @@ class Transformed(Delta):
                     getattr(self, f"k{i}").copy_(value)
 
 
+@methods.register("wtpb")
 class WTPB(DeltaMethod):
     """A transformation of every convolution and linear layer; by default with the task's own normalisation.
 

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from adapt.bases.published import read_released
 from adapt.benchmarks.benchmark import Benchmark, Targets, TaskData, Tensors
 from adapt.core.base import Base
 from adapt.core.budget import stored_bits
 from adapt.core.method import Method, get_method
 from adapt.core.model import Adapted
-from adapt.encoders.published_weights import read_released
 from adapt.methods.side_tuning import SideTuning
 from adapt.supervised.features import Features, FeatureStore
 from adapt.supervised.optimisation import OptimiserConfig, TrainingConfig, parameter_groups, shuffled, subset

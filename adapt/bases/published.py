@@ -20,11 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapt.core.base import IMAGENET, Base, BaseSpec, Normalisation
+from adapt.core.base import IMAGENET, Base, BaseSpec, Normalisation, bases
 from adapt.encoders import build_encoder
 from adapt.encoders.resnet26 import ResNet26, from_release
 from adapt.encoders.taskonomy import TaskonomyDecoder, TaskonomyMLPDecoder
-from adapt.training.files import nearest
+from configs.names import nearest
 
 ADDRESS = "https://github.com/alexsax/visual-prior/raw/networks/assets/pytorch"
 ENCODERS = {
@@ -203,6 +203,15 @@ def released_base(
     return Base(network, BaseSpec(encoder, kwargs, normalisation or default, task))
 
 
+@bases.register("released")
+def _released(name: str) -> Base:
+    """The base of `<encoder>:<file>`."""
+    encoder, _, file = name.partition(":")
+    if not file:
+        raise ValueError(f"base {encoder} needs its released weights; add base.weights=<file>")
+    return released_base(file, encoder)
+
+
 def _digest(kind: str, task: str) -> tuple[str, str]:
     table = ENCODERS if kind == "encoder" else DECODERS
     if task not in table:
@@ -211,6 +220,7 @@ def _digest(kind: str, task: str) -> tuple[str, str]:
     return f"{task}_{kind}-{table[task]}.pth", table[task]
 
 
+@bases.register("taskonomy")
 def taskonomy_base(task: str) -> Base:
     """The published Taskonomy encoder of a task, giving codes that are not standardised, as its decoder
     expects.
