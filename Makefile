@@ -1,23 +1,33 @@
 PYTHON ?= python3
-VENV := .venv
+# LATEST=1 takes the newest versions that pyproject.toml allows instead of the locked ones.
+VENV := $(if $(LATEST),.venv-latest,.venv)
 BIN := $(VENV)/bin
+LOCK := requirements.lock
 # Habitat-Lab pins versions that are older than ours, and does not install on Python 3.13.
 HABITAT_PYTHON ?= python3.11
 HABITAT_VENV := .venv-habitat
 HABITAT_BIN := $(HABITAT_VENV)/bin
 RUN ?= runs/demo
+SMOKE_RUN ?= runs/smoke
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+PIP_INSTALL = pip install --quiet --disable-pip-version-check
 resume = $(if $(wildcard $(1)/config.yaml),resume=true)
 
-.PHONY: demo test test-all test-shared test-habitat lint bench clean
+.PHONY: demo smoke test test-all test-shared test-wheel test-habitat lint bench lock clean
 
-$(VENV)/installed: pyproject.toml
+$(VENV)/installed: pyproject.toml $(LOCK)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[dev]"
+ifdef LATEST
+	$(BIN)/$(PIP_INSTALL) --upgrade --editable ".[dev]"
+else
+	$(BIN)/$(PIP_INSTALL) --require-hashes --requirement $(LOCK)
+	$(BIN)/$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+endif
 	touch $@
 
 $(HABITAT_VENV)/installed: pyproject.toml
 	$(HABITAT_PYTHON) -m venv $(HABITAT_VENV)
-	$(HABITAT_BIN)/pip install --quiet --disable-pip-version-check --editable ".[habitat]" pytest pytest-xdist
+	$(HABITAT_BIN)/$(PIP_INSTALL) --editable ".[habitat]" pytest pytest-xdist
 	touch $@
 
 # Train a seeing and a blind agent the same way, judge both in apartments that neither has seen, write the report.
@@ -26,15 +36,28 @@ demo: $(VENV)/installed
 	$(BIN)/python -m agents.train algo=dagger blind=true env=apartments run=$(RUN)/blind $(call resume,$(RUN)/blind)
 	$(BIN)/python -m agents.evaluate run=$(RUN) blind=$(RUN)/blind env.split=val
 
+# The road of `make demo` in about a minute, at budgets too small to learn much: does everything work here?
+SMOKE = env=apartments env.agents=16 env.splits.train.scenes=4 env.splits.val.scenes=2 algo=dagger algo.updates=100 \
+	algo.warmup_frames=512 algo.buffer_frames=8192 env.task.max_steps=80
+smoke: $(VENV)/installed
+	rm -rf $(SMOKE_RUN)
+	$(BIN)/python -m agents.train $(SMOKE) adapt=side_tuning base=curvature run=$(SMOKE_RUN)
+	$(BIN)/python -m agents.train $(SMOKE) blind=true run=$(SMOKE_RUN)/blind
+	$(BIN)/python -m agents.evaluate run=$(SMOKE_RUN) blind=$(SMOKE_RUN)/blind env.split=val
+
 test: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu and not habitat"
+	$(PYTEST) -m "not slow and not gpu and not habitat"
 
 test-all: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not habitat"
+	$(PYTEST) -m "not habitat"
 
 # Besides what the tests make themselves: real data and released weights in ../shared or SIDESTEP_SHARED=<folder>.
 test-shared: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "shared and not habitat"
+	$(PYTEST) -m "shared and not habitat"
+
+# The wheel in an environment of its own: its files are all there, and every documented command prints its help.
+test-wheel: $(VENV)/installed
+	$(BIN)/python -m pytest tests/test_wheel.py
 
 # Habitat-Lab on the embedded simulator; habitat-sim is not needed.
 test-habitat: $(HABITAT_VENV)/installed
@@ -46,8 +69,15 @@ lint: $(VENV)/installed
 bench: $(VENV)/installed
 	$(BIN)/python -m agents.bench
 
+# Lock the whole environment again, for Python 3.10 to 3.13, with the hash of every file that may be installed.
+lock:
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/$(PIP_INSTALL) "uv>=0.5"
+	.venv-lock/bin/uv pip compile --universal --python-version 3.10 --generate-hashes --no-annotate --no-header \
+		--quiet --upgrade --extra dev --constraint .ci/lock-constraints.txt --output-file $(LOCK) pyproject.toml
+
 # Numba does not notice a change in a kernel that another file calls: `make clean` drops what it compiled.
 
 clean:
-	rm -rf $(VENV) $(HABITAT_VENV) build *.egg-info
+	rm -rf .venv .venv-latest .venv-lock $(HABITAT_VENV) build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
