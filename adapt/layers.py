@@ -29,6 +29,7 @@ from adapt.train import make_base, make_benchmark
 from adapt.training.files import write_atomically
 from adapt.training.run import load_config
 from configs.compose import cli
+from configs.files import visible
 
 MEANINGS = {
     "taps": "layers that the task changes",
@@ -86,7 +87,7 @@ def run_changes(run: Path, base: Base) -> tuple[str, dict[str, dict[str, float]]
         ValueError: the base is another, or the method is not one that changes weights.
     """
     # Tasks that were learned alone were saved alone.
-    saved = sorted((run / "adapter").glob(HEADER)) or sorted((run / "adapter").glob(f"*/{HEADER}"))
+    saved = visible(run / "adapter", HEADER) or visible(run / "adapter", f"*/{HEADER}")
     if not saved:
         raise FileNotFoundError(f"{run} has no saved tasks: it has not finished; add resume=true to its command")
     changes: dict[str, dict[str, float]] = {}

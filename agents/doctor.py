@@ -6,13 +6,12 @@ lists the scenes and episodes of a folder laid out as Habitat's ``data/``.
 
 from __future__ import annotations
 
-import gzip
 import importlib
 import platform
 import re
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
@@ -22,10 +21,14 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from configs.compose import cli
+from configs.files import mistaken, visible, visible_folders
+from configs.names import nearest
 from envs.habitat import egl
 from envs.habitat import stand_ins as habitat_stand_ins
 from envs.habitat.vec_env import Settings, dataset_paths
-from envs.pointnav.episodes import scene_name
+from envs.pointnav.episode_files import absent, may_generate, split_file
+from envs.pointnav.episodes import content_files, read_gzip, scene_name
+from envs.scans.mesh_files import SUFFIXES
 from envs.scans.scene_datasets import DATASET_CONFIG
 from envs.scans.source import ScanSettings, find_scan
 
@@ -33,9 +36,10 @@ OK, NOTE, MISSING = "ok", "note", "missing"
 DOCS = "docs/habitat.md"
 SCENE_ID = re.compile(r'"(scene_id|scene_dataset_config)"\s*:\s*"([^"]*)"')
 SCENES_PREFIX = "data/scene_datasets/"
-# The start of a file says which scene it is about; whole files of large datasets take minutes to read.
+# The start of a file per scene says which scene it is about; whole files of large datasets take minutes to read.
 PEEK = 1 << 16
 SHOWN = 3
+SCENES = (*SUFFIXES, DATASET_CONFIG)
 
 
 @dataclass(frozen=True)
@@ -154,16 +158,31 @@ def _check_scans(env: DictConfig) -> Iterator[Finding]:
             yield Finding(MISSING, " ".join(str(error).split()), fix)
         else:
             yield Finding(OK, f"the scene: {env.scene}")
-    elif env.episodes is None:
+    if env.episodes is not None:
+        yield from _check_episodes(env)
+    elif env.scene is None:
         yield Finding(MISSING, "env=scans needs a scene", "give env.scene=FILE, or env.episodes=FOLDER")
-    else:
-        file = Path(env.episodes)
-        file = file if file.suffix == ".gz" else file / env.split / f"{env.split}.json.gz"
-        if env.dataset is None:
-            yield from _check_split(file, Path(env.scenes_dir), env.scenes)
-        else:  # scenes are names in it
-            yield _file(Path(env.dataset), "the scene dataset", f"{DOCS} says where to get it and where to put it")
-            yield _file(file, "episodes", f"{DOCS} says where to get and put them")
+
+
+def _check_episodes(env: DictConfig) -> Iterator[Finding]:
+    """Where ``env.episodes`` points, and the scenes of its split."""
+    try:
+        file = split_file(env.episodes, env.split)
+        if not file.is_file() and env.scene is not None and may_generate(env.episodes):
+            yield Finding(NOTE, f"no episodes at {file}", "nothing to do: they are generated when they are needed")
+            return
+        if not file.is_file():
+            raise absent(env.episodes, env.split)
+    except (OSError, ValueError) as error:
+        yield Finding(MISSING, str(error), f"{DOCS} says where to get and put them")
+        return
+    wanted = env.scenes if env.scene is None else [env.scene]
+    if env.scene is None and env.dataset is None:
+        yield from _check_split(file, Path(env.scenes_dir), wanted)
+        return
+    if env.dataset is not None:
+        yield _file(Path(env.dataset), "the scene dataset", f"{DOCS} says where to get it and where to put it")
+    yield from _check_split(file, None, wanted)
 
 
 def check_data(folder: Path) -> Iterator[Finding]:
@@ -172,12 +191,12 @@ def check_data(folder: Path) -> Iterator[Finding]:
         yield Finding(MISSING, f"there is no folder {folder}", f"{DOCS} says where to get scenes and where to put them")
         return
     scenes = folder / "scene_datasets"
-    names = sorted(p.name for p in scenes.iterdir() if p.is_dir()) if scenes.is_dir() else []
+    names = [f.name for f in visible_folders(scenes) if any(p.name.endswith(SCENES) for p in visible(f, "**/*.*"))]
     if names:
         yield Finding(OK, f"scenes in {scenes}: {', '.join(names)}")
     else:
         yield Finding(NOTE, f"no scenes in {scenes}", f"{DOCS} says where to get them")
-    files = sorted((folder / "datasets/pointnav").glob("**/*.json.gz"))
+    files = visible(folder / "datasets/pointnav", "**/*.json.gz")
     splits = [f for f in files if f.name == f"{f.parent.name}.json.gz"]
     if not splits:
         yield Finding(NOTE, f"no episodes in {folder / 'datasets/pointnav'}", f"{DOCS} says where to get them")
@@ -193,45 +212,59 @@ def _file(path: Path, what: str, fix: str) -> Finding:
     return Finding(MISSING, f"{what} {path} is not there", fix)
 
 
-def _check_split(file: Path, scenes_dir: Path, only: Sequence[str] | None = None) -> Iterator[Finding]:
-    """An episode file, and the scenes that it speaks of, or those of them named in `only`."""
+def _check_split(file: Path, scenes_dir: Path | None, only: str | Sequence[str] | None = None) -> Iterator[Finding]:
+    """An episode file, its scenes or those of them named in `only`, and their meshes in `scenes_dir` if it is given."""
     finding = _file(file, "episodes", f"{DOCS} says where to get and put them")
     if finding.state != OK:
         yield finding
         return
+    chosen = None if only is None else {scene_name(str(name)) for name in ([only] if isinstance(only, str) else only)}
     try:
-        wanted = _scenes_of(file)
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        yield Finding(MISSING, f"{file} cannot be read: {error}", "fetch it again")
+        scenes, needed = _scenes_of(file, chosen)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        yield Finding(MISSING, f"{file} cannot be read: {mistaken(file) or error}", "fetch it again")
         return
-    if not wanted:
+    if not scenes:
         yield Finding(
             MISSING, f"{file} names no scene, and no file beside it in content/ does", "fetch the dataset again"
         )
         return
-    if only is not None:
-        wanted = {s for s in wanted if s.endswith(DATASET_CONFIG) or scene_name(s) in only}
-    lacking = [s for s in sorted(wanted) if not (scenes_dir / s.removeprefix(SCENES_PREFIX)).is_file()]
+    if unknown := sorted((chosen or set()) - scenes):
+        what = f"{file} has no episodes in {unknown[0]}{nearest(unknown[0], scenes)}"
+        yield Finding(MISSING, what, "correct its name")
+        return
+    if not needed:
+        yield Finding(MISSING, f"{file}: no scene is asked for", "correct env.scenes")
+        return
+    if scenes_dir is None:
+        yield Finding(OK, f"episodes: {file}")
+        return
+    lacking = [s for s in sorted(needed) if not (scenes_dir / s.removeprefix(SCENES_PREFIX)).is_file()]
     if lacking:
         named = ", ".join(lacking[:SHOWN]) + (", ..." if len(lacking) > SHOWN else "")
-        what = f"{file}: {len(lacking)} of {len(wanted)} scenes are not in {scenes_dir} ({named})"
+        what = f"{file}: {len(lacking)} of {len(needed)} scenes are not in {scenes_dir} ({named})"
         yield Finding(MISSING, what, f"{DOCS} says where to get them and where to put them")
     else:
-        yield Finding(OK, f"{file}: all {len(wanted)} scenes are in {scenes_dir}")
+        yield Finding(OK, f"{file}: all {len(needed)} scenes are in {scenes_dir}")
 
 
-def _scenes_of(file: Path) -> set[str]:
-    """Files that a split needs: meshes, and scene datasets where its scenes belong to one."""
-    parts = sorted((file.parent / "content").glob("*.json.gz"))
-    found: set[str] = set()
-    for part in [file, *parts]:
-        with gzip.open(part, "rt", encoding="utf-8") as stream:
-            # Without files per scene, the one file holds all scenes.
-            text = stream.read(PEEK) if parts else stream.read()
-        fields = SCENE_ID.findall(text)
+def _scenes_of(file: Path, chosen: Collection[str] | None) -> tuple[set[str], set[str]]:
+    """Names of the scenes of a split, and what is needed of those chosen: meshes, or datasets that they belong to."""
+    parts = content_files(file)
+    names = {name for name, _ in parts}
+    needed: set[str] = set()
+    for name, part in [("", file), *parts]:
+        if name and chosen is not None and name not in chosen:
+            continue
+        # Without files per scene, the one file holds all scenes.
+        fields = SCENE_ID.findall(read_gzip(part, PEEK, cut=True) if parts else read_gzip(part))
+        scenes = {value for key, value in fields if key == "scene_id"}
+        names |= set(map(scene_name, scenes))
+        if chosen is not None:
+            scenes = {scene for scene in scenes if scene_name(scene) in chosen}
         datasets = {value for key, value in fields if key == "scene_dataset_config" and value not in ("", "default")}
-        found |= {d for d in datasets} or {value for key, value in fields if key == "scene_id"}
-    return found
+        needed |= datasets or scenes
+    return names, needed
 
 
 def examine(cfg: DictConfig) -> list[Finding]:

@@ -23,6 +23,7 @@ from agents.report import terminal_table, write_report
 from agents.reports.video import write_video
 from agents.setup import AnyPlace, Nav, Places, Vision, make_places, make_policy, make_vision
 from configs.compose import check_types, cli
+from configs.files import visible
 
 MEASURES = ("success", "spl", "soft_spl", "distance_to_goal", "nav_reward", "collisions")
 PICTURED, FILMED = 6, 4
@@ -182,8 +183,8 @@ def _load_blind(cfg: DictConfig) -> NavigationPolicy | None:
 
 def _clear(folder: Path) -> None:
     """Drop an earlier evaluation, so that a report never mixes two; the untrained agent's row stays."""
-    for old in folder.iterdir():
-        if old.name != f"{UNTRAINED}.jsonl":
+    for old in visible(folder):
+        if old.name != f"{UNTRAINED}.jsonl" and old.is_file():
             old.unlink()
 
 

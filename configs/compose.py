@@ -24,6 +24,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from configs.files import visible
 from configs.names import nearest
 from configs.types import ConfigError, check_types
 
@@ -132,7 +133,7 @@ def _check_choices(overrides: list[str]) -> None:
         group = FOLDER / override.key_or_group
         if "." in override.key_or_group or not group.is_dir():
             continue
-        known = sorted(p.relative_to(group).with_suffix("").as_posix() for p in group.rglob("*.yaml"))
+        known = sorted(p.relative_to(group).with_suffix("").as_posix() for p in visible(group, "**/*.yaml"))
         values = override.sweep_string_iterator() if override.is_sweep_override() else [str(override.value())]
         for value in values:
             if value not in known:

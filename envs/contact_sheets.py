@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from PIL import Image, ImageDraw
 
 from configs.compose import cli
+from configs.files import visible
 from envs.taskonomy.class_labels import OBJECT_OF_CLASS, SCENE_NAMES, SEMANTIC_NAMES
 from envs.taskonomy.dataset import DOMAINS, VECTORS, file_path
 
@@ -103,7 +104,7 @@ def choose_views(root: Path, count: int, seed: int = 0) -> list[tuple[str, int, 
     pattern = re.compile(r"point_(\d+)_view_(\d+)_domain_rgb\.png")
     found = [
         (path.parent.name, int(match[1]), int(match[2]))
-        for path in sorted((root / "rgb").glob("*/*.png"))
+        for path in visible(root / "rgb", "*/*.png")
         if (match := pattern.fullmatch(path.name))
     ]
     if len(found) < count:

@@ -29,6 +29,7 @@ from adapt.datasets.images import (
 )
 from adapt.datasets.layout import missing
 from adapt.datasets.packed import read_packed
+from configs.files import visible
 
 DOMAINS = ("real", "painting", "quickdraw", "clipart", "infograph", "sketch")
 _LINE = re.compile(r"(\S.*) (\d+)")
@@ -95,7 +96,7 @@ get it: https://ai.bu.edu/M3SDA, the cleaned version of clipart and painting; un
         """The domains in their order."""
         if data.is_file():
             domains = self._packed(data)
-        elif data.is_dir() and list(data.glob("*_train.txt")):
+        elif visible(data, "*_train.txt"):
             domains = self._listed(data)
         elif data.is_dir():
             domains = self._folders(data)
@@ -145,7 +146,7 @@ get it: https://ai.bu.edu/M3SDA, the cleaned version of clipart and painting; un
         return {name: self._split(image_folder(data / name, classes), tuple(classes)) for name in domains}
 
     def _listed(self, data: Path) -> dict[str, Splits]:
-        there = sorted(path.name.removesuffix("_train.txt") for path in data.glob("*_train.txt"))
+        there = [path.name.removesuffix("_train.txt") for path in visible(data, "*_train.txt")]
         chosen = self._chosen(data, dict.fromkeys(there))
         wanted = [f"{name}{ending}" for name in chosen for ending in ("_train.txt", "_test.txt", "")]
         if problem := missing(data, wanted):

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, TaskData, benchmarks, classification
 from adapt.datasets.images import LabelledImages, centre_cropped, random_resized_crop, read_splits
+from configs.files import visible
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ get it: https://image-net.org (ILSVRC 2012) as "imagenet", http://places2.csail.
 
     def _task(self, data: Path, name: str, size: int) -> TaskData:
         # "cifar10" does not mean cifar100.npz.
-        packed = [path for path in sorted(data.glob(f"{name}*.npz")) if not path.name[len(name)].isalnum()]
+        packed = [path for path in visible(data, f"{name}*.npz") if not path.name[len(name)].isalnum()]
         found = [data / name] if (data / name).exists() else packed
         if not found:
             raise self.absent(data, f"has neither a folder {name} nor a file {name}*.npz")

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from adapt.encoders import build_encoder, encoders
 from adapt.training.files import write_atomically
+from configs.files import visible
 from configs.names import nearest
 from configs.registry import Registry
 
@@ -316,7 +317,7 @@ def _embedded(name: str, rest: str) -> Base:
     return _read_base(PRETRAINED / f"{name}.safetensors")
 
 
-for _file in PRETRAINED.glob("*.safetensors"):
+for _file in visible(PRETRAINED, "*.safetensors"):
     bases.register(_file.stem)(partial(_embedded, _file.stem))
 
 

@@ -23,6 +23,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from adapt.training.files import write_atomically
+from configs.files import visible
 
 FORMAT_VERSION = 1
 HEADER = "adapter.json"
@@ -78,7 +79,7 @@ def write(directory: Path, base: str, image_size: int, active: str, entries: Seq
     }
     write_atomically(directory / HEADER, json.dumps(header, indent=2).encode())
     kept = {str(task["file"]) for task in tasks}
-    for old in directory.glob("*.safetensors"):
+    for old in visible(directory, "*.safetensors"):
         # The folder may hold files that are not tasks, such as a base.
         if old.name not in kept and re.fullmatch(rf"{TASK_NAME}\.[0-9a-f]{{{DIGITS}}}\.safetensors", old.name):
             old.unlink()

@@ -11,6 +11,7 @@ from torch import Tensor
 from torchvision.datasets import CIFAR100
 
 from adapt.datasets.packed import Array, read_packed
+from configs.files import visible
 
 LAYOUT = """
 <folder>/
@@ -36,7 +37,7 @@ def read_cifar100(folder: Path) -> tuple[Split, Split] | None:
     if (folder / "cifar-100-python").is_dir():
         parts = [_official(folder, train) for train in (True, False)]
         return parts[0], parts[1]
-    if files := sorted(folder.glob("cifar100*.npz")):
+    if files := visible(folder, "cifar100*.npz"):
         return _packed(files)
     return None
 

@@ -21,6 +21,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import InterpolationMode, v2
 
 from adapt.datasets.packed import read_packed
+from configs.files import visible, visible_folders
 
 Transform = Callable[[Any], Any]
 
@@ -110,17 +111,17 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 
 def image_files(folder: Path) -> list[Path]:
     """All images directly in a folder, sorted by name."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMG_EXTENSIONS)
+    return [path for path in visible(folder) if path.suffix.lower() in IMG_EXTENSIONS and path.is_file()]
 
 
 def class_folders(folder: Path) -> list[str]:
     """Names of the folders in a folder, sorted: the classes of an image folder."""
-    return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    return [path.name for path in visible_folders(folder)]
 
 
 def image_folder(folder: Path, classes: Sequence[str]) -> Labelled:
     """Images of `<folder>/<class>/`, in the order of `classes` and of names; the class is the index in `classes`."""
-    files = [image_files(folder / name) if (folder / name).is_dir() else [] for name in classes]
+    files = [image_files(folder / name) for name in classes]
     labels = np.repeat(np.arange(len(classes)), [len(found) for found in files])
     return Labelled([file for found in files for file in found], labels)
 

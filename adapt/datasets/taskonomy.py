@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from adapt.pretraining.data import TaskonomyViews
 from adapt.training.files import nearest
+from configs.files import visible_folders
 
 FORBIDDEN = ("mosquito", "tansboro")  # Buildings that the authors' lists leave out.
 CURVATURE_CHANNELS = 2
@@ -61,7 +62,7 @@ class LabelledViews(Dataset[Labelled]):
 
 def list_buildings(root: Path) -> list[str]:
     """Names of the buildings with images, those left out that no list of the authors has."""
-    return sorted(p.name for p in (root / "rgb").iterdir() if p.is_dir() and p.name not in FORBIDDEN)
+    return [p.name for p in visible_folders(root / "rgb") if p.name not in FORBIDDEN]
 
 
 def choose_buildings(names: Sequence[str], share: float, seed: int) -> tuple[list[str], list[str]]:

@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from adapt.training.files import nearest
+from configs.files import visible, visible_folders
 
 VECTORS = ("class_object", "class_scene")
 # Interpolation would mix their codes of invalid pixels into valid ones.
@@ -124,12 +125,12 @@ def _index(root: Path, domains: Sequence[str]) -> list[dict[str, Path]]:
         names = ALIASES.get(domain, (domain,))
         folders = [root / name for name in names if (root / name).is_dir()]
         if not folders:
-            known = [p.name for p in root.iterdir() if p.is_dir()] if root.is_dir() else []
+            known = [path.name for path in visible_folders(root)]
             if not root.is_dir():
                 raise FileNotFoundError(f"no dataset at {root}: render one with python -m envs.render out={root}")
             raise FileNotFoundError(f"{root} has no folder {domain}{nearest(domain, known)}")
         pattern = re.compile(rf"point_(\d+)_view_(\d+)_domain_(?:{'|'.join(names)})\.(?:png|npy)")
-        for path in folders[0].glob("*/point_*"):
+        for path in visible(folders[0], "*/point_*"):
             if match := pattern.fullmatch(path.name):
                 key = (path.parent.name, int(match[1]), int(match[2]))
                 found.setdefault(key, {})[domain] = path

@@ -19,6 +19,7 @@ from adapt.benchmarks.benchmark import get_benchmark
 from adapt.supervised.page import Document
 from adapt.supervised.results import average_ranks, mean
 from adapt.training.run import load_config
+from configs.files import visible
 
 # Scores that every run has beside those of its metric, with their headings.
 COMMON = {"forgetting": "forgetting (loss)", "rigidity": "rigidity"}
@@ -86,7 +87,7 @@ def find_runs(paths: Sequence[Path]) -> list[Finished]:
     """
     runs = []
     for path in paths:
-        folders = [path] if (path / "result.json").is_file() else sorted(f.parent for f in path.glob("*/result.json"))
+        folders = [path] if (path / "result.json").is_file() else [f.parent for f in visible(path, "*/result.json")]
         runs += [read_run(folder) for folder in folders or [path]]
     return runs
 

@@ -32,6 +32,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from adapt.training import distributed
 from adapt.training.files import write_atomically
+from configs.files import visible
 
 PACKAGES = (
     "torch",
@@ -219,7 +220,7 @@ class Run:
 
 def list_checkpoints(path: Path) -> list[Path]:
     """Complete checkpoints of a run folder, oldest first."""
-    return sorted((path / "checkpoints").glob("step_*.pt"))
+    return visible(path / "checkpoints", "step_*.pt")
 
 
 def load_checkpoint(file: Path, base_sha256: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from agents.evaluation.statistics import MEASURES, Record
+from configs.files import visible
 
 ROWS = ("agent", "blind", "random", "expert")
 GROUPS = ("algo", "adapt", "base", "env")
@@ -73,13 +74,13 @@ def read_results(run: Path, split: str = "val") -> EvaluationReport:
         raise FileNotFoundError(f"{run}: there is no such run folder; give run=<folder of a training>")
     folder = run / "eval" / split
     if not (folder / "agent.jsonl").is_file():
-        others = sorted(p.parent.name for p in run.glob("eval/*/agent.jsonl"))
+        others = [p.parent.name for p in visible(run, "eval/*/agent.jsonl")]
         hint = f"; evaluated: {', '.join(others)}" if others else ""
         raise FileNotFoundError(
             f"{run} has no evaluation on {split!r}{hint}; "
             f"make it with python -m agents.evaluate run={run} env.split={split}"
         )
-    names = sorted((p.stem for p in folder.glob("*.jsonl")), key=lambda n: (*_rank(n), n))
+    names = sorted((p.stem for p in visible(folder, "*.jsonl")), key=lambda n: (*_rank(n), n))
     videos = [folder / f"video{suffix}" for suffix in (".gif", ".mp4")]
     config = run / "config.yaml"
     return EvaluationReport(
@@ -91,7 +92,7 @@ def read_results(run: Path, split: str = "val") -> EvaluationReport:
         evaluated=_read_object(folder / "versions.json"),
         numbers=_read_object(run / "result.json"),
         config=config.read_text() if config.is_file() else "",
-        top_downs=sorted(folder.glob("topdown_*.npz"), key=lambda p: (len(p.name), p.name)),
+        top_downs=sorted(visible(folder, "topdown_*.npz"), key=lambda p: (len(p.name), p.name)),
         video=next((file for file in videos if file.is_file()), None),
     )
 

@@ -20,9 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
+from configs.files import is_hidden
 from envs.habitat.config import Settings, compose, place_name, rules
 from envs.habitat.worker import HabitatAgent, Identity, Share, State, load_episodes
 from envs.pointnav.env import Task
+from envs.pointnav.episodes import distinct
 from envs.rendering.renderer import Camera
 
 __all__ = ["HabitatNav", "HabitatPlace", "HabitatVecEnv", "Settings", "dataset_paths", "make_places", "rules"]
@@ -53,7 +55,11 @@ class HabitatPlace:
         if self.chosen is not None:
             return self.chosen
         config = compose(self.settings)
-        return tuple(load_episodes(self.settings, config, (self.content,), self.settings.episodes_per_scene).episodes)
+        found = load_episodes(self.settings, config, (self.content,), self.settings.episodes_per_scene).episodes
+        # Records and reports know an episode by its identifier.
+        for episode, name in zip(found, distinct([episode.episode_id for episode in found]), strict=True):
+            episode.episode_id = name
+        return tuple(found)
 
     def only(self, episodes: Sequence[Any]) -> HabitatPlace:
         """The same scene with some of its episodes."""
@@ -88,7 +94,8 @@ def make_places(settings: Settings) -> list[HabitatPlace]:
             f"the dataset's file {file} or its folder of scenes {config.scenes_dir} is not there; docs/habitat.md says "
             "where to put them, or set env.episodes and env.scenes_dir"
         )
-    names = list(dict.fromkeys(kind.get_scenes_to_load(config)))[: settings.scenes]
+    listed = dict.fromkeys(name for name in kind.get_scenes_to_load(config) if not is_hidden(name))
+    names = list(listed)[: settings.scenes]
     if not names:
         raise ValueError(f"{file} has no scenes")
     return [HabitatPlace(settings, name) for name in names]

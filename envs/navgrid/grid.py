@@ -20,6 +20,8 @@ from envs.scene import Scene
 
 # A position this far from the floor of the goal's island still counts as standing on it, metres.
 PROJECTION = 0.3
+# Storeys are at least twice as far apart, metres.
+HALF_STOREY = 1.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,15 +282,22 @@ class NavGrid:
         margin = np.array([half, 0.0, half])
         return centre.min(axis=0) - margin, centre.max(axis=0) + margin
 
-    def top_down(self, island: int | None = None) -> tuple[NDArray[np.bool_], NDArray[np.float64], float]:
+    def top_down(
+        self, island: int | None = None, height: float | None = None
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float64], float]:
         """Map for drawing.
 
+        Args:
+            island: Only this island; all when None.
+            height: Only floor of the storey at this height in metres, at most `HALF_STOREY` away; all when None.
+
         Returns:
-            (nz, nx) bool, navigable on any level (or on one island); (2,) float64 world x and z of the map's corner;
-            cell size in metres.
+            (nz, nx) bool, navigable; (2,) float64 world x and z of the map's corner; cell size in metres.
         """
         ground = self.ground
         chosen = ground.island >= 0 if island is None else ground.island == island
+        if height is not None:
+            chosen &= np.abs(ground.height - height) <= HALF_STOREY
         free = np.zeros(ground.nx * ground.nz, np.bool_)
         free[ground.column[chosen]] = True
         return free.reshape(ground.nz, ground.nx), np.array([ground.x0, ground.z0]), self.cell

@@ -48,13 +48,13 @@ class Place:
         """What a drawing of an episode needs.
 
         Returns:
-            ``navigable`` (z, x) bool, the walkable floor; ``origin`` (2,) world x and z of its corner in metres;
-            ``cell``, metres; ``expert_path`` (K, 2) x and z of the corners of the shortest path.
+            ``navigable`` (z, x) bool, the walkable floor of the start's storey; ``origin`` (2,) world x and z of its
+            corner in metres; ``cell``, metres; ``expert_path`` (K, 2) x and z of the corners of the shortest path.
         """
-        start = np.asarray(episode.start_position)
-        navigable, origin, cell = self.grid.top_down(int(self.grid.island(start[None])[0]))
+        floor = self.grid.snap(np.asarray(episode.start_position)[None])
+        navigable, origin, cell = self.grid.top_down(int(self.grid.island(floor)[0]), float(floor[0, 1]))
         field = self.grid.field(np.asarray(episode.goal_position))
-        path = self.grid.path(field, start)[:, [0, 2]]
+        path = self.grid.path(field, floor[0])[:, [0, 2]]
         return {"navigable": navigable, "origin": origin, "cell": np.asarray(cell), "expert_path": path}
 
 

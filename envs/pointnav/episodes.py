@@ -6,15 +6,19 @@ import gzip
 import json
 import math
 import os
+import reprlib
 import tempfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.files import mistaken, visible
+from configs.names import nearest
 from envs.navgrid.grid import NavGrid
 
 CONTENT = "{data_path}/content/{scene}.json.gz"
@@ -24,6 +28,11 @@ MIN_ISLAND_RADIUS = 1.5
 # Storeys are of similar size; the tops of walls and long furniture are not.
 MIN_ISLAND_SHARE = 0.1
 CANDIDATES = 256
+# A coordinate beyond this many metres is none: nothing on Earth, in any projection, is that far from its origin.
+FARTHEST = 1e8
+# The largest episode files of Habitat's datasets hold a tenth of this, in characters.
+LARGEST_TEXT = 2**31
+ENDINGS = (".scene_instance.json", ".basis.glb", ".glb", ".gltf", ".obj", ".ply")
 
 
 @dataclass(frozen=True)
@@ -67,25 +76,65 @@ def read_episodes(path: str | os.PathLike[str], scenes: Sequence[str] | None = N
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If it is not gzipped JSON of this format; the message names the episode and the field.
+        ValueError: If it is not gzipped JSON of this format (the message names the episode and the field), or one of
+            `scenes` has no episode.
     """
     file = Path(path)
     document = _load(file)
     episodes = _parse(file, document)
-    template = str(document.get("content_scenes_path", CONTENT)).replace("{data_path}", str(file.parent))
-    folder, _, ending = template.partition("{scene}")
     wanted = None if scenes is None else {scene_name(scene) for scene in scenes}
-    for part in sorted(Path(folder).glob(f"*{ending}")) if Path(folder).is_dir() else []:
-        if wanted is None or part.name[: len(part.name) - len(ending)] in wanted:
+    parts = content_files(file, document.get("content_scenes_path", CONTENT))
+    for name, part in parts:
+        if wanted is None or name in wanted:
             episodes += _parse(part, _load(part))
     if wanted is not None:
-        known = sorted({scene_name(e.scene_id) for e in episodes})
+        known = sorted({*(scene_name(e.scene_id) for e in episodes), *(name for name, _ in parts)})
         episodes = [e for e in episodes if scene_name(e.scene_id) in wanted]
-        if not episodes:
-            raise ValueError(f"{file} holds no episodes in {', '.join(sorted(wanted))}{_listed(known)}")
+        if lacking := sorted(wanted - {scene_name(e.scene_id) for e in episodes}):
+            hint = nearest(lacking[0], known)
+            raise ValueError(f"{file} holds no episodes in {', '.join(lacking)}{hint or _listed(known)}")
     if not episodes:
         raise ValueError(f"{file} holds no episodes")
     return episodes
+
+
+def content_files(file: Path, template: object = CONTENT) -> list[tuple[str, Path]]:
+    """The files per scene beside an episode file, each with the name of its scene (`scene_name`), in order.
+
+    Args:
+        file: The episode file.
+        template: Its ``content_scenes_path``.
+
+    Raises:
+        ValueError: The template names no scene.
+    """
+    if not isinstance(template, str) or "{scene}" not in template:
+        raise ValueError(f"{file}: content_scenes_path is {template!r}, which has no '{{scene}}'")
+    folder, _, ending = template.replace("{data_path}", str(file.parent)).partition("{scene}")
+    parts = [part for part in visible(Path(folder)) if part.name.endswith(ending)]
+    return [(scene_name(part.name.removesuffix(ending)), part) for part in parts]
+
+
+def with_distinct_ids(episodes: Sequence[Episode]) -> list[Episode]:
+    """The same episodes of one scene, those whose identifier stands there already renamed: ``7``, ``7 (2)``."""
+    return [
+        e if e.episode_id == name else replace(e, episode_id=name)
+        for e, name in zip(episodes, distinct([e.episode_id for e in episodes]), strict=True)
+    ]
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """The names, the second and further of equal ones with a number that makes them distinct."""
+    taken, out = set(names), []
+    seen: set[str] = set()
+    for name in names:
+        new, number = name, 1
+        while new in seen or (number > 1 and new in taken):
+            number += 1
+            new = f"{name} ({number})"
+        seen.add(new)
+        out.append(new)
+    return out
 
 
 def write_episodes(path: str | os.PathLike[str], episodes: Iterable[Episode]) -> None:
@@ -305,11 +354,8 @@ def _triple(values: Iterable[float]) -> tuple[float, float, float]:
 
 def scene_name(scene_id: str) -> str:
     """Name of a scene: its file's, without folder and ending."""
-    name = Path(scene_id).name
-    for ending in (".scene_instance.json", ".basis.glb", ".glb", ".gltf", ".obj", ".ply"):
-        if name.endswith(ending):
-            return name[: -len(ending)]
-    return name
+    name = Path(scene_id.replace("\\", "/")).name
+    return next((name[: -len(ending)] for ending in ENDINGS if name.lower().endswith(ending)), name)
 
 
 def _as_dict(episode: Episode) -> dict[str, Any]:
@@ -332,13 +378,27 @@ def _load(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise FileNotFoundError(f"episode file {file} does not exist")
     try:
-        with gzip.open(file, "rt", encoding="utf-8") as stream:
-            document = json.load(stream)
-    except (OSError, EOFError, ValueError) as error:
-        raise ValueError(f"{file} is not a gzipped JSON file: {error}") from error
+        document = json.loads(read_gzip(file))
+    except (OSError, EOFError, ValueError, zlib.error, RecursionError, MemoryError) as error:
+        reason = mistaken(file) or str(error) or type(error).__name__
+        raise ValueError(f"{file} is not a gzipped JSON file: {reason}") from error
     if not isinstance(document, dict) or not isinstance(document.get("episodes"), list):
         raise ValueError(f"{file} is not a PointNav-v1 file: it has no list 'episodes'")
     return document
+
+
+def read_gzip(file: Path, most: int = LARGEST_TEXT, cut: bool = False) -> str:
+    """The text of a gzipped UTF-8 file of at most `most` characters, or, where it may be `cut`, its start.
+
+    Raises:
+        OSError, EOFError, UnicodeDecodeError, zlib.error: It is damaged.
+        ValueError: It holds more than `most` characters.
+    """
+    with gzip.open(file, "rt", encoding="utf-8") as stream:
+        text = stream.read(most)
+        if not cut and stream.read(1):
+            raise ValueError(f"it holds more than {most / 2**30:g} GiB of text")
+    return text
 
 
 def _parse(file: Path, document: dict[str, Any]) -> list[Episode]:
@@ -364,19 +424,26 @@ def _from_dict(raw: Any, where: str) -> Episode:
     if abs(math.hypot(*rotation) - 1.0) > 1e-2:
         raise ValueError(f"{where}: start_rotation {list(rotation)} is not a unit quaternion")
     target = _vector(goal.pop("position"), 3, where, "goal position")
-    radius = goal.pop("radius", None)
-    identity, scene, info = (
-        str(fields.pop("episode_id")),
-        str(fields.pop("scene_id")),
-        fields.pop("info", None),
-    )
+    radius, info = goal.pop("radius", None), fields.pop("info", None)
+    identity, scene = fields.pop("episode_id"), fields.pop("scene_id")
+    for name, value, kinds in (
+        ("episode_id", identity, str | int),
+        ("scene_id", scene, str),
+        ("info", info, dict | None),
+        ("goal radius", radius, float | int | None),
+    ):
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            raise ValueError(f"{where}: {name} cannot be {reprlib.repr(value)}")
     extra = {**fields, "goal": goal} if goal else fields
-    return Episode(identity, scene, position, rotation, target, radius, info, extra)  # type: ignore[arg-type]
+    return Episode(str(identity), scene, position, rotation, target, radius, info, extra)  # type: ignore[arg-type]
+
+
+def _is_coordinate(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= FARTHEST
 
 
 def _vector(value: Any, length: int, where: str, name: str) -> tuple[float, ...]:
-    """A list of `length` finite numbers as a tuple."""
-    fine = isinstance(value, list) and len(value) == length
-    if not fine or not all(isinstance(v, int | float) and math.isfinite(v) for v in value):
-        raise ValueError(f"{where}: {name} must be {length} finite numbers, got {value!r}")
+    """A list of `length` finite numbers of a possible size as a tuple."""
+    if not isinstance(value, list) or len(value) != length or not all(map(_is_coordinate, value)):
+        raise ValueError(f"{where}: {name} must be {length} finite numbers, got {reprlib.repr(value)}")
     return tuple(float(v) for v in value)

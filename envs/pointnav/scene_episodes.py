@@ -6,22 +6,26 @@ import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from envs.apartments import generator
 from envs.navgrid.grid import NavGrid
 from envs.pointnav.env import Place
+from envs.pointnav.episode_files import absent, may_generate, split_file, write_generated
 from envs.pointnav.episodes import (
+    Episode,
     check_episodes,
+    distinct,
     fitting_episodes,
     for_scene,
     generate_episodes,
     read_episodes,
-    write_episodes,
+    with_distinct_ids,
 )
-from envs.scans.source import ScanSettings, episode_settings, load_scan
+from envs.scans.scene_datasets import Composition
+from envs.scans.source import ScanSettings, episode_settings, find_scan, load_scan
 
 T = TypeVar("T")
 
@@ -113,8 +117,8 @@ def scans(
     """Scans with the episodes of PointNav-v1 files.
 
     `episodes` is a folder laid out as Habitat's, ``<split>/<split>.json.gz`` with or without ``<split>/content/``, or
-    one ``.json.gz`` file for every split. Where the folder's file does not exist, `count` episodes are generated and
-    written there; without `episodes` they are kept in memory.
+    one ``.json.gz`` file for every split. Without `episodes`, `count` episodes are generated and kept in memory; with a
+    folder that is new, empty or holds generated ones only, they are written there. A warning tells of both.
 
     Args:
         scene: The one scene (`envs.scans.source.load_scan`); None for all that the episodes are in.
@@ -129,20 +133,20 @@ def scans(
         unfit: ``error`` refuses episodes whose start or goal is off the floor; ``skip`` leaves them out with a warning.
 
     Raises:
-        FileNotFoundError: A mesh is absent.
+        FileNotFoundError: A mesh is absent, or `episodes` names a place that holds something else than this split.
         ValueError: A mesh is broken, an episode does not fit it, or neither `scene` nor `episodes` is given.
     """
     settings = settings or ScanSettings()
     if unfit not in ("error", "skip"):
         raise ValueError(f"env.unfit={unfit}: choose error or skip")
-    file = Path(episodes) if episodes else None
-    folder = file is not None and file.suffix != ".gz"
     scenes = [scenes] if isinstance(scenes, str) else scenes
-    if file is not None and folder:
-        file = file / split / f"{split}.json.gz"
-    # A single file is read whether it exists or not: generated, it would put held-out episodes among those trained on.
-    if file is not None and (file.exists() or not folder or scene is None):
-        return _recorded(scene, file, body, settings, scenes, unfit)
+    if episodes:
+        file = split_file(episodes, split)
+        if file.is_file():
+            return _recorded(scene, file, body, settings, scenes, unfit)
+        # Generated into a single file, held-out episodes would be among those trained on.
+        if scene is None or not may_generate(episodes):
+            raise absent(episodes, split)
     if scene is None:
         raise ValueError("env=scans needs env.scene=FILE, or env.episodes=FOLDER whose episodes name their scenes")
     loaded, grid = load_scan(scene, settings, **asdict(body))
@@ -154,8 +158,8 @@ def scans(
         straight=None,
         **asdict(generation or Generation()),
     )
-    if file is not None:
-        write_episodes(file, made)
+    kept = f" and written to {write_generated(episodes, split, scene, made)}" if episodes else ""
+    _log.warning("%s: %d episodes of the split %s are generated%s", scene, len(made), split, kept)
     return [Place(loaded, grid, tuple(made))]
 
 
@@ -164,13 +168,12 @@ def _recorded(
 ) -> list[Place]:
     """The scenes of an episode file with their episodes."""
     if scene is not None:
-        read = {scene: for_scene(read_episodes(file, [scene] if _per_scene(file) else None), scene)}
+        read = [(scene, for_scene(read_episodes(file, [scene] if _per_scene(file) else None), scene))]
     else:
-        read = {}
-        for episode in read_episodes(file, scenes):
-            read.setdefault(episode.scene_id, []).append(episode)
+        read = _by_scene(read_episodes(file, scenes), settings)
     places = []
-    for name, kept in read.items():
+    for name, episodes in read:
+        kept = with_distinct_ids(episodes)
         own = episode_settings(settings, kept[0].extra.get("scene_dataset_config"))
         loaded, grid = load_scan(name, own, **asdict(body))
         if unfit == "skip":
@@ -182,7 +185,27 @@ def _recorded(
             kept = fitting
         check_episodes(grid, kept)
         places.append(Place(loaded, grid, tuple(kept)))
-    return places
+    # Records and reports know a place by its name.
+    names = distinct([place.name for place in places])
+    return [
+        place if place.name == name else replace(place, scene=replace(place.scene, name=name))
+        for place, name in zip(places, names, strict=True)
+    ]
+
+
+def _by_scene(episodes: Sequence[Episode], settings: ScanSettings) -> list[tuple[str, list[Episode]]]:
+    """Episodes by scene, as the first of them names it; a scene that is named with several folders in front is one."""
+    named: dict[tuple[str, str | None], list[Episode]] = {}
+    for episode in episodes:
+        dataset = episode.extra.get("scene_dataset_config")
+        key = episode.scene_id, dataset if isinstance(dataset, str) else None
+        named.setdefault(key, []).append(episode)
+    found: dict[object, tuple[str, list[Episode]]] = {}
+    for (name, dataset), those in named.items():
+        scan = find_scan(name, episode_settings(settings, dataset))
+        same = (scan.name, scan.assets[0].path) if isinstance(scan, Composition) else scan.resolve()
+        found.setdefault(same, (name, []))[1].extend(those)
+    return list(found.values())
 
 
 def _per_scene(file: Path) -> bool:

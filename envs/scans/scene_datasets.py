@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.files import visible
 from envs.scans.axes import STAGE_CONFIG, Y_UP, frame_matrix, read_json, scale_of, stage_of, vector
 from envs.scans.gltf_math import rotation_matrix
 from envs.scans.loading import Asset
@@ -207,7 +208,7 @@ def compose_file(path: Path) -> Composition:
         FileNotFoundError: No folder above holds one.
     """
     for folder in path.resolve().parents[:4]:
-        configs = sorted(folder.glob(f"*{DATASET_CONFIG}"))
+        configs = visible(folder, f"*{DATASET_CONFIG}")
         if configs:
             return SceneDataset.open(configs[0]).compose(str(path))
     raise FileNotFoundError(f"no *{DATASET_CONFIG} lies above {path}; name it with env.dataset")
@@ -311,10 +312,10 @@ def _files(root: Path, extension: str, patterns: Any, ending: str) -> Iterator[P
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         plain = Path(pattern)  # "./" and "" are the folder itself, which glob does not know
         whole = plain.is_absolute() or not plain.parts
-        places = [root / plain] if whole else sorted(root.glob(plain.as_posix()))
+        places = [root / plain] if whole else visible(root, plain.as_posix())
         for place in places:
             if place.is_dir():
-                yield from sorted(file for file in place.iterdir() if file.name.endswith(wanted))
+                yield from (file for file in visible(place) if file.name.endswith(wanted))
             elif place.name.endswith(wanted) and place.is_file():
                 yield place
 

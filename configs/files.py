@@ -1,0 +1,62 @@
+"""Files that users bring: which entries of a folder are data, and what a file is that cannot be read as what it claims.
+
+Operating systems, editors and file browsers leave their own files among data: those are never data. Every module that
+lists a folder of the user's does it by `visible`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+# What macOS's archiver, Synology's and Windows' file browsers and disk checks leave behind, besides names with a dot.
+NEVER_DATA = frozenset(
+    {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found", "Thumbs.db", "desktop.ini"}
+)
+PEEK = 1024
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is never data: it begins with a dot, or the system made it."""
+    return name.startswith(".") or name in NEVER_DATA
+
+
+def visible(folder: Path, pattern: str = "*") -> list[Path]:
+    """Entries below a folder, sorted, without hidden ones and what lies in hidden folders; none if it is absent.
+
+    Args:
+        folder: Where to look; its own name may be hidden.
+        pattern: As for `Path.glob`.
+    """
+    found = folder.glob(pattern) if folder.is_dir() else ()
+    return sorted(path for path in found if not any(map(is_hidden, path.relative_to(folder).parts)))
+
+
+def visible_folders(folder: Path) -> list[Path]:
+    """Folders directly in a folder, sorted, without hidden ones."""
+    return [path for path in visible(folder) if path.is_dir()]
+
+
+def mistaken(source: Path | bytes) -> str:
+    """What a file is that could not be read as what its name says, in words that follow its name; empty if not known.
+
+    Args:
+        source: The file, or its first bytes.
+    """
+    start = source if isinstance(source, bytes) else _peek(source)
+    if not start:
+        return "it is empty; fetch it again"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer, not the file itself; fetch it with git lfs pull"
+    words = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if words.startswith((b"<!doctype html", b"<html")) or (words.startswith(b"<?xml") and b"<error>" in words):
+        return "it is a web page that was saved under this name; download the file itself"
+    return ""
+
+
+def _peek(path: Path) -> bytes:
+    """The first bytes of a file, a space where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(PEEK)
+    except OSError:
+        return b" "
