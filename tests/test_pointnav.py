@@ -161,15 +161,23 @@ def test_visited_map_shows_trail_behind_and_goal_ahead() -> None:
     assert (image[2] == EMPTY).all()
     cell = 22.0 / 84
     rows, columns = np.nonzero(image[0] == MARKED)
-    assert rows.min() == 41
+    assert rows.min() == 40  # as in the release, the agent's own cell is the 41st of 84
     assert rows.max() == math.floor(42 + 1.0 / cell) + 1
-    assert set(columns) == {41, 42, 43}
+    assert set(columns) == {40, 41, 42}
     rows, columns = np.nonzero(image[1] == MARKED)
     assert rows.mean() == math.floor(42 - 1.0 / cell)
     run(nav, *[LEFT] * 9)  # the trail, behind before, is now to the left
     rows, columns = np.nonzero(nav.observe()["map"][0, 0] == MARKED)
-    assert columns.min() < 41 - 2
-    assert set(rows) <= {41, 42, 43}
+    assert columns.min() < 40 - 2
+    assert set(rows) <= {40, 41, 42, 43}
+
+
+def test_what_lies_beyond_the_visited_map_is_drawn_on_its_rim() -> None:
+    nav = one(sensors=("map",), map_size=40, map_extent=1.0)
+    run(nav, *[FORWARD] * 4)
+    image = nav.observe()["map"][0]
+    assert (image[0, 39, 19:22] == MARKED).any()  # the start, a metre behind
+    assert (image[1, 0, 18:21] == MARKED).all()  # the goal, a metre ahead
 
 
 def test_same_seed_same_rollout_bit_for_bit() -> None:

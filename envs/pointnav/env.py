@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from envs.navgrid.grid import GeodesicField, NavGrid, geodesic_distance, wrap_angle
 from envs.pointnav import measures
 from envs.pointnav.episodes import Episode
+from envs.pointnav.explored_map import ExploredMaps
 from envs.pointnav.visited_map import draw_visited_maps
 from envs.rendering.renderer import Camera, Renderer, make_renderer
 from envs.scene import Scene
 
 STOP, FORWARD, LEFT, RIGHT = range(4)
-SENSORS = ("rgb", "depth", "map")
+SENSORS = ("rgb", "depth", "map", "explored")
 VARIANTS = ("habitat", "side_tuning")
 CACHED_FIELDS = 2048
 
@@ -71,9 +72,11 @@ class Task:
         success_distance: A STOP closer to the goal than this geodesic distance in metres is a success.
         max_steps: Actions after which an episode is cut off.
         sliding: Whether an agent that runs into something slides along it.
-        sensors: Subset of ``("rgb", "depth", "map")``; empty for a blind agent.
+        sensors: Subset of ``("rgb", "depth", "map", "explored")``; empty for a blind agent.
         map_size: Side of the visited map in cells (the paper: 84).
         map_extent: Side of the visited map in metres (the paper: 22).
+        explored_size: Side of the explored map in cells (`envs.pointnav.explored_map`).
+        explored_extent: Side of the explored map in metres.
         min_depth: Smallest depth that is told, metres; pixels that see nothing have depth 0 and so count as this.
         max_depth: Largest depth that is told, metres (Habitat: 10).
         normalize_depth: Whether depths are mapped from [min_depth, max_depth] to [0, 1]; else they stay in metres.
@@ -88,6 +91,8 @@ class Task:
     sensors: tuple[str, ...] = ("rgb",)
     map_size: int = 84
     map_extent: float = 22.0
+    explored_size: int = 40
+    explored_extent: float = 14.0
     min_depth: float = 0.0
     max_depth: float = 10.0
     normalize_depth: bool = True
@@ -98,7 +103,8 @@ class Task:
         unknown = set(self.sensors) - set(SENSORS)
         if unknown:
             raise ValueError(f"unknown sensors {sorted(unknown)}; choose from {', '.join(SENSORS)}")
-        for name in ("forward", "turn", "success_distance", "max_steps", "map_size", "map_extent", "max_depth"):
+        lengths = ("forward", "turn", "success_distance", "max_steps", "map_size", "map_extent", "max_depth")
+        for name in (*lengths, "explored_size", "explored_extent"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"task {name} must be positive, got {getattr(self, name)}")
         if not 0.0 <= self.min_depth < self.max_depth:
@@ -192,7 +198,8 @@ class PointNav:
     - ``pointgoal_with_gps_compass`` (N, 2) float32: distance to the goal in metres (straight line, on the floor plane)
       and its bearing in radians, in [-pi, pi], positive to the left.
     - ``rgb`` (N, S, S, 3) uint8, ``depth`` (N, S, S, 1) float32 planar depth in [0, 1] as Habitat normalises it (or in
-      metres), ``map`` (N, 3, M, M) uint8 (`envs.pointnav.visited_map`): where the task asks for them.
+      metres), ``map`` (N, 3, M, M) uint8 (`envs.pointnav.visited_map`), ``explored`` (N, 2, E, E) uint8
+      (`envs.pointnav.explored_map`, from the agent's own depth): where the task asks for them.
     """
 
     def __init__(
@@ -211,7 +218,12 @@ class PointNav:
         self.count = count
         self.queue = EpisodeQueue(self.places, seed)
         self.agents = _Agents.empty(count, task.max_steps)
-        self._pixels = tuple(s for s in ("rgb", "depth") if s in task.sensors)
+        self._explored: ExploredMaps | None = None
+        if "explored" in task.sensors:
+            self._explored = ExploredMaps(count, task.explored_size, task.explored_extent, camera)
+        self._explored_at = np.full(count, -1, np.int64)
+        measured = {*task.sensors, *(["depth"] if self._explored else [])}
+        self._pixels = tuple(s for s in ("rgb", "depth") if s in measured)
         self.renderer: Renderer | None = make_renderer([p.scene for p in self.places], device) if self._pixels else None
         self._fields: OrderedDict[tuple[int, tuple[float, ...]], GeodesicField] = OrderedDict()
         self._actions = np.array(task.actions)
@@ -243,6 +255,9 @@ class PointNav:
             a.path_length[n] = a.episode_return[n] = 0.0
             a.trail[n, 0] = a.position[n, [0, 2]]
             a.turning[n] = 0
+            if self._explored is not None:
+                self._explored.reset(n)
+                self._explored_at[n] = -1
 
     def episode(self, agent: int) -> Episode:
         """The episode an agent is in."""
@@ -350,7 +365,9 @@ class PointNav:
             frames = self.renderer.render(a.place[rows], a.position[rows], a.heading[rows], self.camera, self._pixels)
             if "rgb" in frames:
                 out["rgb"] = frames["rgb"]
-            if "depth" in frames:
+            if self._explored is not None:
+                out["explored"] = self._explore(self._explored, rows, frames["depth"])
+            if "depth" in task.sensors:
                 limits = task.min_depth, task.max_depth
                 out["depth"] = measures.depth_observation(frames["depth"], *limits, task.normalize_depth)
         if "map" in task.sensors:
@@ -358,6 +375,15 @@ class PointNav:
             goal = a.goal[rows][:, [0, 2]]
             draw_visited_maps(a.trail[rows], a.steps[rows] + 1, a.heading[rows], goal, task.map_extent, out["map"])
         return out
+
+    def _explore(self, maps: ExploredMaps, rows: NDArray[np.int64], depth: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """(n, 2, E, E) uint8 explored maps, after adding what the agents see now; each state is added once."""
+        a = self.agents
+        moved = a.position[rows][:, [0, 2]] - a.trail[rows, 0]
+        new = self._explored_at[rows] != a.steps[rows]
+        self._explored_at[rows] = a.steps[rows]
+        maps.update(rows[new], depth[new], moved[new], a.heading[rows[new]], self.task.max_depth)
+        return maps.egocentric(rows, moved, a.heading[rows])
 
     def _pointgoal(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """(n, 2) float32 polar goal, as Habitat-Lab's PointGoalSensor in 2-D polar form."""

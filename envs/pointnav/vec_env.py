@@ -30,6 +30,8 @@ def observation_space(task: Task, camera: Camera) -> spaces.Dict:
         made["depth"] = spaces.Box(*told, (rows, columns, 1), np.float32)
     if "map" in task.sensors:
         made["map"] = spaces.Box(0, 255, (3, task.map_size, task.map_size), np.uint8)
+    if "explored" in task.sensors:
+        made["explored"] = spaces.Box(0, 255, (2, task.explored_size, task.explored_size), np.uint8)
     return spaces.Dict(made)
 
 
@@ -39,7 +41,7 @@ def reflect(observations: dict[str, NDArray[Any]], which: NDArray[np.bool_]) -> 
         if key == GOAL:
             value[which, 1] *= -1.0
         else:
-            value[which] = np.flip(value[which], -1 if key == "map" else -2)
+            value[which] = np.flip(value[which], -1 if key in ("map", "explored") else -2)
     return observations
 
 

@@ -14,9 +14,14 @@ MARKED = 255
 
 @njit(cache=True, nogil=True)
 def _mark(image: NDArray[np.uint8], channel: int, row: float, column: float) -> None:
-    """Paint the 3x3 block around a cell: the original max-pools its map with a 3x3 window."""
+    """Paint the 3x3 block around a cell: the original max-pools its map with a 3x3 window.
+
+    As in the release, points beyond the map are clipped to its rim, and points on the agent's own axis belong to the
+    cell before it.
+    """
     size = image.shape[1]
-    r, c = math.floor(row), math.floor(column)
+    r = min(max(math.ceil(row) - 1, 0), size - 1)
+    c = min(max(math.ceil(column) - 1, 0), size - 1)
     for i in range(max(r - 1, 0), min(r + 2, size)):
         for j in range(max(c - 1, 0), min(c + 2, size)):
             image[channel, i, j] = MARKED
@@ -41,7 +46,7 @@ def draw_visited_maps(
         goals: (N, 2) float64 x and z of the goal in metres.
         extent: Side of the map in metres.
         out: (N, 3, M, M) uint8, overwritten: 255 at visited cells (channel 0) and at the goal (channel 1), 128
-            elsewhere; channel 2 stays 128, as in the original.
+            elsewhere; channel 2 stays 128, as in the original. What lies beyond the map is drawn on its rim.
     """
     size = out.shape[2]
     scale = size / extent

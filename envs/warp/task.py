@@ -223,8 +223,8 @@ def mark(
     s = wp.sin(heading)
     right = c * dx - s * dz
     ahead = -s * dx - c * dz
-    row = int(wp.floor(real(size) * HALF - ahead * scale))
-    column = int(wp.floor(real(size) * HALF + right * scale))
+    row = wp.clamp(int(wp.ceil(real(size) * HALF - ahead * scale)) - 1, 0, size - 1)
+    column = wp.clamp(int(wp.ceil(real(size) * HALF + right * scale)) - 1, 0, size - 1)
     for i in range(wp.max(row - 1, 0), wp.min(row + 2, size)):
         for j in range(wp.max(column - 1, 0), wp.min(column + 2, size)):
             image[k, channel, i, j] = MARKED
