@@ -38,7 +38,7 @@ def record(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """
     places = make_places(cfg.env, cfg.env.split, cfg.seed)
     env = make_simulator(cfg, places, cfg.env.agents, cfg.seed)
-    observations: Observations = env.reset()
+    observations: Observations = env.reset()  # type: ignore[assignment]
     length = max(1, cfg.frames // env.num_envs)
     scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
     layout = {key: (value.shape[1:], str(value.dtype)) for key, value in _frame(observations).items()}

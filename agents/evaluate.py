@@ -21,9 +21,11 @@ from agents.learners.limits import check_limits
 from agents.policies.navigation import NavigationPolicy
 from agents.report import terminal_table, write_report
 from agents.reports.video import write_video
-from agents.setup import AnyPlace, Nav, Places, Vision, make_places, make_policy, make_vision
+from agents.setup import Places, Vision, can_mirror, make_places, make_policy, make_vision
 from configs.compose import check_types, cli
 from configs.files import visible
+from envs.pointnav.scene_episodes import SceneEpisodes
+from envs.pointnav.simulator import Simulator
 
 MEASURES = ("success", "spl", "soft_spl", "distance_to_goal", "nav_reward", "collisions")
 PICTURED, FILMED = 6, 4
@@ -60,7 +62,7 @@ def _chosen(records: list[dict[str, Any]], count: int) -> list[int]:
     return [int(order[i]) for i in np.unique(np.linspace(0, len(order) - 1, count).round().astype(int))]
 
 
-def _episode(places: Places, record: dict[str, Any]) -> AnyPlace:
+def _episode(places: Places, record: dict[str, Any]) -> SceneEpisodes:
     """The place of a record, reduced to its one episode."""
     place = next(p for p in places if p.name == record["scene_id"])
     return place.only([e for e in place.episodes if e.episode_id == record["episode_id"]])
@@ -104,7 +106,7 @@ def _film(
     for index in _chosen(records, FILMED):
         frames: list[np.ndarray[Any, Any]] = []
 
-        def look(nav: Nav, frames: list[np.ndarray[Any, Any]] = frames) -> None:
+        def look(nav: Simulator, frames: list[np.ndarray[Any, Any]] = frames) -> None:
             frames.append(nav.picture(FILM_SIZE)[0])
 
         record = run_episodes(cfg, [_episode(places, records[index])], vision, actor(), seed, look)[0]
@@ -140,8 +142,8 @@ def main(cfg: DictConfig) -> None:
     trained = _merged(trained, {"env": {key: value for key, value in cfg.env.items() if key != "split"}})
     check_limits(trained)
     temperature = trained.evaluation.temperature if cfg.temperature is None else cfg.temperature
-    if cfg.mirror and trained.env.name == "habitat":
-        raise ValueError("mirror=true: no agent in Habitat was mirrored in training; leave it out")
+    if cfg.mirror and not can_mirror(trained):
+        raise ValueError(f"mirror=true: no agent with env={trained.env.name} was mirrored in training; leave it out")
     if cfg.mirror is not None:
         OmegaConf.update(trained, "evaluation.mirror", cfg.mirror, force_add=True)
     places = make_places(trained.env, cfg.env.split, cfg.seed)

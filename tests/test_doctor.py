@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from agents import doctor
-from agents.doctor import MISSING, NOTE, OK, check_data, check_embree, check_env, check_habitat, examine, report
+from agents.doctor import check_data, check_embree, check_env, examine, report
 from configs.compose import compose
 from envs.habitat import egl
+from envs.sources import findings, habitat
+from envs.sources.findings import MISSING, NOTE, OK
+from envs.sources.habitat import check_habitat
 
 
 def write_split(file: Path, scene_ids: list[str], **fields: str) -> None:
@@ -32,8 +35,8 @@ def test_apartments_can_run_here_and_the_report_says_so() -> None:
 
 
 def test_every_gap_comes_with_a_way_to_fill_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
-    monkeypatch.setattr(doctor.habitat_stand_ins, "missing", lambda: ("magnum", "habitat_sim"))
+    monkeypatch.setattr(findings, "find_spec", lambda name: None)
+    monkeypatch.setattr(habitat.stand_ins, "missing", lambda: ("magnum", "habitat_sim"))
     found = check_habitat(True, "habitat_sim")
     assert [f.state for f in found[:2]] == [MISSING, MISSING]
     assert "pip install" in found[0].fix

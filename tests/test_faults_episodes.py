@@ -17,16 +17,19 @@ from gltf_files import Gltf
 from shapes import box, floor, room, scene
 
 from agents import doctor
-from agents.doctor import MISSING, NOTE, OK, check_env
+from agents.doctor import check_env
 from agents.evaluate import _chosen, _episode, _write_top_downs
 from configs.compose import compose
 from envs.navgrid.grid import NavGrid
 from envs.pointnav.env import Place, PointNav, Task
 from envs.pointnav.episode_files import GENERATED
 from envs.pointnav.episodes import distinct, read_episodes, read_gzip, scene_name
-from envs.pointnav.scene_episodes import Body, Generation, scans
+from envs.pointnav.scene_episodes import Body
 from envs.rendering.renderer import Camera
 from envs.scans.source import ScanSettings
+from envs.sources import findings
+from envs.sources.findings import MISSING, NOTE, OK
+from envs.sources.scans import Generation, scans
 
 BODY = Body(radius=0.1)
 FEW = Generation(goals=2, max_distance=8.0)
@@ -277,7 +280,7 @@ def test_damaged_gzip_is_one_line(tmp_path, kind, said):
     with pytest.raises(ValueError, match=rf"val\.json\.gz is not a gzipped JSON file: .*{said}|{said}") as caught:
         read_episodes(file)
     assert "\n" not in str(caught.value)
-    assert [found.state for found in doctor._check_split(file, None)] == [MISSING]
+    assert [found.state for found in findings.check_split(file, None)] == [MISSING]
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,11 @@ from shapes import furnished, room, scene
 
 from envs.pointnav.env import PointNav, Task
 from envs.pointnav.episodes import generate_episodes, read_episodes, write_episodes
-from envs.pointnav.scene_episodes import Body, Generation, apartments, scans
+from envs.pointnav.scene_episodes import Body
 from envs.rendering.renderer import Camera
 from envs.scans.source import ScanSettings, locate_scene
+from envs.sources.apartments import apartments
+from envs.sources.scans import Generation, scans
 
 BODY = Body(radius=0.1)
 FEW = Generation(goals=4, max_distance=8.0)
@@ -103,7 +105,7 @@ def test_episodes_off_the_floor_are_refused_or_left_out(gibson, tmp_path, caplog
     ) as caught:
         scans(str(file), str(tmp_path / "one.json.gz"), "val", 9, 0, BODY)
     assert "\n" not in str(caught.value)
-    with caplog.at_level(logging.WARNING, logger="envs.pointnav.scene_episodes"):
+    with caplog.at_level(logging.WARNING, logger="envs.sources.scans"):
         (place,) = scans(str(file), str(tmp_path / "one.json.gz"), "val", 9, 0, BODY, unfit="skip")
     assert len(place.episodes) == 11 and away not in place.episodes
     assert "1 of 12 episodes are off the floor and left out" in caplog.text

@@ -12,9 +12,11 @@ from adapt.core.base import bases
 from adapt.core.method import methods
 from adapt.encoders import encoders
 from configs.registry import Registry, modules_of
+from envs.pointnav.simulator import SimulatorVecEnv, simulators
+from envs.sources.source import SceneSource, scene_sources
 
 ROOT = Path(__file__).resolve().parents[1]
-ALL = [methods, benchmarks, encoders, bases]
+ALL = [methods, benchmarks, encoders, bases, scene_sources, simulators]
 
 
 @pytest.mark.parametrize("registry", ALL, ids=lambda r: r.kind)
@@ -23,6 +25,8 @@ def test_every_name_is_found_and_known_by_its_name(registry: Registry) -> None:
     assert len(names) > 1
     assert names == sorted(set(names))
     for name in names:
+        if name == "warp":
+            pytest.importorskip("warp")
         part = registry.get(name)
         assert registry.name_of(part) == name
         assert name in registry
@@ -30,6 +34,13 @@ def test_every_name_is_found_and_known_by_its_name(registry: Registry) -> None:
     assert near not in registry
     with pytest.raises(ValueError, match=rf"unknown {registry.kind} '{near}'; did you mean '{names[0]}'"):
         registry.get(near)
+
+
+def test_sources_and_simulators_are_of_their_class() -> None:
+    assert all(issubclass(scene_sources.get(name), SceneSource) for name in scene_sources.names())
+    pytest.importorskip("warp")
+    assert all(issubclass(simulators.get(name), SimulatorVecEnv) for name in simulators.names())
+    assert all(simulators.get(name).with_arrays().on_device is False for name in simulators.names())
 
 
 def test_listing_imports_nothing() -> None:

@@ -11,10 +11,11 @@ from gltf_files import TRIANGLE, Gltf
 from navmesh_files import save, strips, tile
 from shapes import floor, room, scene
 
-from envs.pointnav.scene_episodes import Body, scans
+from envs.pointnav.scene_episodes import Body
 from envs.scans.loading import load_assets, load_scene
 from envs.scans.scene_datasets import SceneDataset, compose_file, placement
 from envs.scans.source import ScanSettings, load_scan
+from envs.sources.scans import scans
 
 BODY = {"radius": 0.1, "height": 1.5, "climb": 0.2, "max_slope": 45.0}
 HALF = math.sqrt(0.5)

@@ -35,10 +35,10 @@ from agents.setup import make_env, make_policy, make_vision
 from configs.compose import ConfigError, cli, compose
 from envs.apartments.generator import generate
 from envs.navgrid.grid import NavGrid
-from envs.pointnav.env import Place
-from envs.pointnav.scene_episodes import Body, apartments
+from envs.pointnav.scene_episodes import Body, Place
 from envs.scans.loading import load_scene
 from envs.scene import Scene
+from envs.sources.apartments import apartments
 
 SB3_EPOCHS = 10  # passes over a rollout that SB3's PPO makes unless told otherwise
 FIRST_FRAME = """

@@ -15,7 +15,7 @@ from agents.bench.ppo import ours, race, settings
 from agents.bench.simulator import medians
 from agents.bench.table import Row
 from agents.setup import make_places
-from envs.pointnav.env import Place
+from envs.pointnav.scene_episodes import Place
 from envs.rendering.renderer import Camera
 
 

@@ -26,9 +26,9 @@ from agents.policies.navigation import NavigationPolicy
 from agents.policies.observations import PolicyObservations, stack_frames
 from agents.setup import Vision, device_of, make_rules, make_stacked_env, make_vision, policy_arguments
 from configs.compose import compose
-from envs.pointnav.env import Place
-from envs.pointnav.scene_episodes import Body, apartments
+from envs.pointnav.scene_episodes import Body, Place
 from envs.pointnav.vec_env import PointNavVecEnv
+from envs.sources.apartments import apartments
 
 RANKED = "ours, a rank per core"
 Seconds = dict[str, dict[str, list[float]]]

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from envs.apartments.generator import generate
 from envs.navgrid.grid import NavGrid
-from envs.pointnav.env import Place, PointNav, Task
-from envs.pointnav.scene_episodes import Body
-from envs.pointnav.scene_episodes import apartments as places
+from envs.pointnav.env import PointNav, Task
+from envs.pointnav.scene_episodes import Body, Place
 from envs.rendering import shading as _shading
 from envs.rendering.packing import build_tree
 from envs.rendering.renderer import Camera, EmbreeRenderer
 from envs.scans.loading import load_scene
 from envs.scene import Scene
+from envs.sources.apartments import apartments as places
 
 AGENTS = 64
 SCENE = 1  # the apartment that stands for all

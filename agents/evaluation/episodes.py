@@ -13,12 +13,14 @@ from omegaconf import DictConfig, OmegaConf
 from adapt.training import distributed
 from agents.policies.navigation import FrameStack, NavigationPolicy, sample_actions, tempered
 from agents.policies.observations import GOAL, Observations
-from agents.setup import AnyPlace, Nav, Places, Vision, make_env, make_places
+from agents.setup import Places, Vision, can_mirror, make_env, make_places
+from envs.pointnav.scene_episodes import SceneEpisodes
+from envs.pointnav.simulator import Simulator
 from envs.pointnav.vec_env import swapped_actions
 
 JUDGED = ("success", "spl")  # while training
 # (single frames, perhaps with their mirror images, simulator, one uniform number per agent) -> (N,) action indices
-Act = Callable[[Observations, Nav, NDArray[np.float64]], NDArray[np.int64]]
+Act = Callable[[Observations, Simulator, NDArray[np.float64]], NDArray[np.int64]]
 
 
 def policy_actor(policy: NavigationPolicy, temperature: float) -> Act:
@@ -28,7 +30,7 @@ def policy_actor(policy: NavigationPolicy, temperature: float) -> Act:
     """
     stack = FrameStack(policy)
 
-    def act(observations: Observations, nav: Nav, noise: NDArray[np.float64]) -> NDArray[np.int64]:
+    def act(observations: Observations, nav: Simulator, noise: NDArray[np.float64]) -> NDArray[np.int64]:
         views = len(observations[GOAL]) // len(noise)
         logits = stack.logits(observations, np.tile(nav.agents.steps, views))
         if views == 2:
@@ -42,21 +44,21 @@ def policy_actor(policy: NavigationPolicy, temperature: float) -> Act:
 
 
 def judged_by_both_views(cfg: DictConfig) -> bool:
-    """Whether decisions are averaged with those in the mirror image: not in Habitat, where no agent was mirrored."""
-    return bool(OmegaConf.select(cfg, "evaluation.mirror", default=False)) and cfg.env.name != "habitat"
+    """Whether decisions are averaged with those in the mirror image: not where no agent can have been mirrored."""
+    return bool(OmegaConf.select(cfg, "evaluation.mirror", default=False)) and can_mirror(cfg)
 
 
-def random_actor(observations: Observations, nav: Nav, noise: NDArray[np.float64]) -> NDArray[np.int64]:
+def random_actor(observations: Observations, nav: Simulator, noise: NDArray[np.float64]) -> NDArray[np.int64]:
     """Uniform actions."""
     return (noise * len(nav.task.actions)).astype(np.int64)
 
 
-def expert_actor(observations: Observations, nav: Nav, noise: NDArray[np.float64]) -> NDArray[np.int64]:
+def expert_actor(observations: Observations, nav: Simulator, noise: NDArray[np.float64]) -> NDArray[np.int64]:
     """The shortest-path expert."""
     return nav.expert()
 
 
-def _noise(nav: Nav, agent: int, seed: int) -> np.random.Generator:
+def _noise(nav: Simulator, agent: int, seed: int) -> np.random.Generator:
     """An episode's own source of noise, so that its outcome hangs neither on the others nor on their order."""
     episode = nav.episode(agent)
     return np.random.default_rng([seed, zlib.crc32(f"{episode.scene_id}|{episode.episode_id}".encode())])
@@ -68,7 +70,7 @@ def run_episodes(
     vision: Vision,
     act: Act,
     seed: int,
-    watch: Callable[[Nav], None] | None = None,
+    watch: Callable[[Simulator], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Let `act` run every episode of `places` once.
 
@@ -113,7 +115,7 @@ class Validation:
     def __init__(self, cfg: DictConfig) -> None:
         """Build the validation scenes, if the config asks for any."""
         self.cfg = cfg
-        self.places: list[AnyPlace] = []
+        self.places: list[SceneEpisodes] = []
         if cfg.validation.episodes:
             places = make_places(cfg.env, cfg.validation.split, cfg.seed)
             share = max(1, cfg.validation.episodes // len(places))

@@ -9,8 +9,8 @@ from stable_baselines3.common.vec_env import VecEnv
 from agents.learners.frames import ACTION, STEP, FrameStore
 from agents.policies.navigation import FrameStack, NavigationPolicy, sample_actions
 from agents.policies.observations import FEATURES, GOAL, MAP, RGB, Observations
-from agents.setup import Simulator
 from envs.pointnav.env import STOP
+from envs.pointnav.simulator import SimulatorVecEnv
 
 STORED = (GOAL, RGB, FEATURES, MAP)
 # An agent without this much progress (metres of geodesic distance) in this many steps is led on by the expert for a
@@ -41,7 +41,7 @@ class Collector:
     def __init__(
         self,
         env: VecEnv,
-        simulator: Simulator,
+        simulator: SimulatorVecEnv,
         policy: NavigationPolicy,
         beta_floor: tuple[float, float],
         temperature: float,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 from collections.abc import Mapping, Sequence
-from typing import cast
 
 import torch
 from gymnasium import spaces
@@ -13,8 +12,7 @@ from omegaconf import DictConfig
 
 from agents.learners.rollout import rollout_bytes
 from agents.policies.observations import frame_space, stacked_space
-from agents.setup import Vision, backend_of, device_of, make_rules
-from envs.pointnav.env import Place
+from agents.setup import Vision, device_of, make_rules, simulator_of
 from envs.pointnav.vec_env import observation_space
 
 # Activations of a mini-batch: multiples of its observations as float32, forward and backward (measured: 20 to 40).
@@ -30,10 +28,7 @@ def ppo_bytes(cfg: DictConfig, vision: Vision, places: Sequence[object], agents:
     frame = sum(_numbers(s) for s in space.spaces.values())
     parts["mini-batch"] = 4 * frame * min(cfg.algo.learner.batch_size, cfg.algo.rollout * agents) * ACTIVATIONS
     parts["frames"] = 8 * agents * sum(_numbers(s) for s in source.spaces.values())
-    if backend_of(cfg) == "warp":
-        from envs.warp.world import planned_bytes
-
-        parts.update(planned_bytes(cast("Sequence[Place]", places), task, agents))
+    parts.update(simulator_of(cfg).planned_bytes(places, task, agents))
     return parts
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,9 +13,7 @@ from torch import Tensor
 
 from adapt import Base
 from agents.policies.observations import FEATURES, GOAL, MAP, RGB, VALID, features_of, frame_space, stacked_space
-
-if TYPE_CHECKING:
-    from envs.warp.pointnav import DevicePointNavVecEnv
+from envs.pointnav.simulator import SimulatorVecEnv
 
 Tensors = dict[str, Tensor]
 
@@ -28,8 +26,8 @@ class DeviceFrames(VecEnvWrapper):
     `agents.learners.rollout.Timeouts` reads.
     """
 
-    def __init__(self, venv: DevicePointNavVecEnv, base: Base | None, reads: frozenset[str], frames: int) -> None:
-        """Wrap `venv`; `base` None for a blind policy."""
+    def __init__(self, venv: SimulatorVecEnv, base: Base | None, reads: frozenset[str], frames: int) -> None:
+        """Wrap `venv`, whose observations are tensors; `base` None for a blind policy."""
         self.base, self.frames = base, frames
         self.reads = reads if base is not None else frozenset()
         assert isinstance(venv.observation_space, spaces.Dict)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import pairwise
@@ -25,6 +25,7 @@ from envs.habitat.config import Settings, compose, place_name, rules
 from envs.habitat.worker import HabitatAgent, Identity, Share, State, load_episodes
 from envs.pointnav.env import Task
 from envs.pointnav.episodes import distinct
+from envs.pointnav.simulator import SimulatorVecEnv, simulators
 from envs.rendering.renderer import Camera
 
 __all__ = ["HabitatNav", "HabitatPlace", "HabitatVecEnv", "Settings", "dataset_paths", "make_places", "rules"]
@@ -61,7 +62,7 @@ class HabitatPlace:
             episode.episode_id = name
         return tuple(found)
 
-    def only(self, episodes: Sequence[Any]) -> HabitatPlace:
+    def only(self, episodes: Iterable[Any]) -> HabitatPlace:
         """The same scene with some of its episodes."""
         return replace(self, chosen=tuple(episodes))
 
@@ -154,7 +155,8 @@ class HabitatNav:
         return np.stack(cast("list[NDArray[np.uint8]]", self._venv.get_images()))
 
 
-class HabitatVecEnv(SubprocVecEnv):
+@simulators.register("habitat")
+class HabitatVecEnv(SubprocVecEnv, SimulatorVecEnv):
     """N agents in N processes, each with its own Habitat-Lab environment; the interface of `PointNavVecEnv`.
 
     Episodes are shared out among the processes: by scene and shuffled for ever with a seed, in order and once without.
@@ -167,13 +169,17 @@ class HabitatVecEnv(SubprocVecEnv):
         camera: Camera,
         count: int,
         seed: int | None = 0,
+        device: str = "cpu",
+        mirror: bool = False,
     ) -> None:
-        """Start the processes. Seed None: every episode once; agents without one left idle (`active`).
+        """Start the processes; see `SimulatorVecEnv` (``env.gpu`` says where habitat-sim renders).
 
         Raises:
-            ValueError: A simulator could not be started.
+            ValueError: A simulator could not be started, or `mirror` is asked for.
             ChildProcessError: A process ended while it started.
         """
+        if mirror:
+            raise ValueError("no agent in Habitat can be mirrored; leave mirror out")
         shares = _shares_once(places, count) if seed is None else _shares_shuffled(places, count, seed)
         settings = places[0].settings.with_sensors(task.sensors)
         makers: list[Callable[[], gymnasium.Env[Any, Any]]] = [
@@ -181,8 +187,8 @@ class HabitatVecEnv(SubprocVecEnv):
         ]
         # The server from which the processes are forked imports once what all of them need; it has no simulator.
         multiprocessing.get_context("forkserver").set_forkserver_preload(["envs.habitat.worker"])
-        super().__init__(makers, start_method="forkserver")
-        self.nav = HabitatNav(self, task)
+        SubprocVecEnv.__init__(self, makers, start_method="forkserver")
+        self.nav: HabitatNav = HabitatNav(self, task)
         try:
             failures = [said for said in self.env_method("start") if said]
         except (EOFError, ConnectionError) as error:
@@ -191,15 +197,6 @@ class HabitatVecEnv(SubprocVecEnv):
         if failures:
             self.close()
             raise ValueError(failures[0])
-
-    @property
-    def active(self) -> NDArray[np.bool_]:
-        """(N,) bool, False for agents that wait idly because no episode is left."""
-        return self.nav.agents.active
-
-    def expert(self) -> NDArray[np.int64]:
-        """(N,) the shortest-path expert's action for every agent."""
-        return self.nav.expert()
 
     def _check_episodes(self) -> None:
         """Refuse an episode that could not be started."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from envs.habitat.config import Settings, compose, import_habitat, place_name
 from envs.pointnav import measures
 from envs.pointnav.env import FORWARD, LEFT, RIGHT, STOP, Task
+from envs.pointnav.record import episode_record
 from envs.pointnav.vec_env import GOAL, observation_space
 from envs.pointnav.visited_map import draw_visited_maps
 from envs.rendering.renderer import Camera
@@ -288,20 +289,19 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
     def _record(self, metrics: Mapping[str, Any], truncated: bool) -> dict[str, Any]:
         """What is known of the finished episode; the measures are Habitat-Lab's own."""
         episode = self._env.current_episode
-        goal = [float(v) for v in episode.goals[0].position]
-        return {
-            "episode_id": self._identity.episode_id,
-            "scene_id": self._identity.scene_id,
-            "success": float(metrics["success"]),
-            "spl": float(metrics["spl"]),
-            "soft_spl": float(metrics["soft_spl"]),
-            "distance_to_goal": self._distance,
-            "collisions": int(metrics["collisions"]["count"]),
-            "nav_reward": self._return,
-            "steps": self._steps,
-            "geodesic_distance": self._start_distance,
-            "euclidean_distance": math.dist([float(v) for v in episode.start_position], goal),
-            "truncated": truncated,
-            "goal": goal,
-            "path": self._trail[0, : self._steps + 1].round(3).tolist(),
-        }
+        return episode_record(
+            self._identity.episode_id,
+            self._identity.scene_id,
+            episode.start_position,
+            episode.goals[0].position,
+            success=float(metrics["success"]),
+            spl=float(metrics["spl"]),
+            soft_spl=float(metrics["soft_spl"]),
+            start_distance=self._start_distance,
+            distance=self._distance,
+            collisions=int(metrics["collisions"]["count"]),
+            total_reward=self._return,
+            steps=self._steps,
+            truncated=truncated,
+            path=self._trail[0, : self._steps + 1],
+        )

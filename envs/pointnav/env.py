@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,45 +18,15 @@ from envs.navgrid.grid import GeodesicField, NavGrid, geodesic_distance, wrap_an
 from envs.pointnav import measures
 from envs.pointnav.episodes import Episode
 from envs.pointnav.explored_map import ExploredMaps
+from envs.pointnav.record import episode_record
+from envs.pointnav.scene_episodes import Place
 from envs.pointnav.visited_map import draw_visited_maps
 from envs.rendering.renderer import Camera, Renderer, make_renderer
-from envs.scene import Scene
 
 STOP, FORWARD, LEFT, RIGHT = range(4)
 SENSORS = ("rgb", "depth", "map", "explored")
 VARIANTS = ("habitat", "side_tuning")
 CACHED_FIELDS = 2048
-
-
-@dataclass(frozen=True)
-class Place:
-    """A scene, its walkable grid and the episodes that start and end in it."""
-
-    scene: Scene
-    grid: NavGrid
-    episodes: tuple[Episode, ...]
-
-    @property
-    def name(self) -> str:
-        """The scene's name."""
-        return self.scene.name
-
-    def only(self, episodes: Iterable[Episode]) -> Place:
-        """The same scene with some of its episodes."""
-        return replace(self, episodes=tuple(episodes))
-
-    def floor_plan(self, episode: Episode) -> dict[str, NDArray[Any]]:
-        """What a drawing of an episode needs.
-
-        Returns:
-            ``navigable`` (z, x) bool, the walkable floor of the start's storey; ``origin`` (2,) world x and z of its
-            corner in metres; ``cell``, metres; ``expert_path`` (K, 2) x and z of the corners of the shortest path.
-        """
-        floor = self.grid.snap(np.asarray(episode.start_position)[None])
-        navigable, origin, cell = self.grid.top_down(int(self.grid.island(floor)[0]), float(floor[0, 1]))
-        field = self.grid.field(np.asarray(episode.goal_position))
-        path = self.grid.path(field, floor[0])[:, [0, 2]]
-        return {"navigable": navigable, "origin": origin, "cell": np.asarray(cell), "expert_path": path}
 
 
 @dataclass(frozen=True)
@@ -225,7 +195,7 @@ class PointNav:
         measured = {*task.sensors, *(["depth"] if self._explored else [])}
         self._pixels = tuple(s for s in ("rgb", "depth") if s in measured)
         self.renderer: Renderer | None = make_renderer([p.scene for p in self.places], device) if self._pixels else None
-        self._fields: OrderedDict[tuple[int, tuple[float, ...]], GeodesicField] = OrderedDict()
+        self._fields = GoalFields(self.places)
         self._actions = np.array(task.actions)
 
     # -- episodes -----------------------------------------------------------------------------------------------
@@ -243,7 +213,7 @@ class PointNav:
             a.position[n] = self.places[key[0]].grid.snap(np.array([episode.start_position]))[0]
             a.heading[n] = episode.start_heading
             a.goal[n] = episode.goal_position
-            a.field[n] = self._field(key[0], episode)
+            a.field[n] = self._fields.get(key[0], episode)
             a.measured[n] = a.position[n]
             a.start_distance[n] = a.distance[n] = self._distance(n)
             if not math.isfinite(a.distance[n]):
@@ -262,18 +232,6 @@ class PointNav:
     def episode(self, agent: int) -> Episode:
         """The episode an agent is in."""
         return self.places[self.agents.place[agent]].episodes[self.agents.episode[agent]]
-
-    def _field(self, place: int, episode: Episode) -> GeodesicField:
-        """Geodesic field of an episode's goal; the least recently used fields make room for new ones."""
-        key = (place, tuple(episode.goal_position))
-        if key in self._fields:
-            self._fields.move_to_end(key)
-            return self._fields[key]
-        made = self.places[place].grid.field(np.asarray(episode.goal_position))
-        self._fields[key] = made
-        if len(self._fields) > CACHED_FIELDS:
-            self._fields.popitem(last=False)
-        return made
 
     def _distance(self, agent: int) -> float:
         """Geodesic distance in metres from an agent to its goal."""
@@ -336,23 +294,23 @@ class PointNav:
         """What is known of agent n's finished episode: identity, measures, path."""
         a = self.agents
         episode = self.episode(n)
-        start, walked, left = a.start_distance[n], a.path_length[n], a.distance[n]
-        return {
-            "episode_id": episode.episode_id,
-            "scene_id": self.places[a.place[n]].scene.name,
-            "success": float(success),
-            "spl": float(measures.spl(success, start, walked)),
-            "soft_spl": float(measures.soft_spl(left, start, walked)),
-            "distance_to_goal": float(left),
-            "collisions": int(a.collisions[n]),
-            "nav_reward": float(a.episode_return[n]),
-            "steps": int(a.steps[n]),
-            "geodesic_distance": float(start),
-            "euclidean_distance": float(math.dist(episode.start_position, episode.goal_position)),
-            "truncated": truncated,
-            "goal": [float(v) for v in episode.goal_position],
-            "path": a.trail[n, : a.steps[n] + 1].round(3).tolist(),
-        }
+        start, left = float(a.start_distance[n]), float(a.distance[n])
+        return episode_record(
+            episode.episode_id,
+            self.places[a.place[n]].name,
+            episode.start_position,
+            episode.goal_position,
+            success=float(success),
+            spl=float(measures.spl(success, start, a.path_length[n])),
+            soft_spl=float(measures.soft_spl(left, start, a.path_length[n])),
+            start_distance=start,
+            distance=left,
+            collisions=int(a.collisions[n]),
+            total_reward=float(a.episode_return[n]),
+            steps=int(a.steps[n]),
+            truncated=truncated,
+            path=a.trail[n, : a.steps[n] + 1],
+        )
 
     # -- sensing ------------------------------------------------------------------------------------------------
 
@@ -407,20 +365,63 @@ class PointNav:
 
     def expert(self) -> NDArray[np.int64]:
         """(N,) the shortest-path expert's action index for every agent, in the task's own action space."""
-        a, task = self.agents, self.task
-        out = np.zeros(self.count, np.int64)
-        for n in np.flatnonzero(a.active):
-            made = a.field[n]
-            assert made is not None
-            out[n] = self.places[a.place[n]].grid.expert(
-                made,
-                a.position[n : n + 1],
-                a.heading[n : n + 1],
-                turn=math.radians(task.turn),
-                forward=task.forward,
-                success=task.success_distance,
-                turning=a.turning[n : n + 1],
-            )[0]
-        if task.variant == "side_tuning":  # STOP comes by itself; any action will do there
-            return np.maximum(out - 1, 0)
-        return out
+        a = self.agents
+        grids = [self.places[place].grid for place in a.place]
+        return expert_actions(self.task, grids, a.field, a.position, a.heading, a.turning, a.active)
+
+
+class GoalFields:
+    """Geodesic fields of episodes' goals; the least recently used make room for new ones."""
+
+    def __init__(self, places: Sequence[Place]) -> None:
+        self._places = places
+        self._fields: OrderedDict[tuple[int, tuple[float, ...]], GeodesicField] = OrderedDict()
+
+    def get(self, place: int, episode: Episode) -> GeodesicField:
+        """The field of the goal of an episode in the place of that index."""
+        key = (place, tuple(episode.goal_position))
+        if key in self._fields:
+            self._fields.move_to_end(key)
+            return self._fields[key]
+        field = self._fields[key] = self._places[place].grid.field(np.asarray(episode.goal_position))
+        if len(self._fields) > CACHED_FIELDS:
+            self._fields.popitem(last=False)
+        return field
+
+
+def expert_actions(
+    task: Task,
+    grids: Sequence[NavGrid],
+    fields: Sequence[GeodesicField | None],
+    position: NDArray[np.float64],
+    heading: NDArray[np.float64],
+    turning: NDArray[np.int32],
+    active: NDArray[np.bool_],
+) -> NDArray[np.int64]:
+    """The shortest-path expert's action index for each of N agents, 0 for inactive ones.
+
+    Args:
+        task: The rules.
+        grids: The grid that each agent is on.
+        fields: Of each agent's goal.
+        position: (N, 3) metres.
+        heading: (N,) radians.
+        turning: (N,) 1 for agents that just turned left, -1 for right, 0 for others.
+        active: (N,) whether the agent has an episode.
+    """
+    out = np.zeros(len(active), np.int64)
+    for n in map(int, np.flatnonzero(active)):
+        field = fields[n]
+        assert field is not None
+        out[n] = grids[n].expert(
+            field,
+            position[n : n + 1],
+            heading[n : n + 1],
+            turn=math.radians(task.turn),
+            forward=task.forward,
+            success=task.success_distance,
+            turning=turning[n : n + 1],
+        )[0]
+    if task.variant == "side_tuning":  # STOP comes by itself; any action will do there
+        return np.maximum(out - 1, 0)
+    return out

@@ -1,38 +1,20 @@
-"""Where to navigate: scenes with their walkable grids and episodes, ready for `envs.pointnav.env`."""
+"""A scene with its episodes, and how they are shared out among processes."""
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
 
-from envs.apartments import generator
+import numpy as np
+from numpy.typing import NDArray
+
 from envs.navgrid.grid import NavGrid
-from envs.pointnav.env import Place
-from envs.pointnav.episode_files import absent, may_generate, split_file, write_generated
-from envs.pointnav.episodes import (
-    Episode,
-    check_episodes,
-    distinct,
-    fitting_episodes,
-    for_scene,
-    generate_episodes,
-    read_episodes,
-    with_distinct_ids,
-)
-from envs.scans.scene_datasets import Composition
-from envs.scans.source import ScanSettings, episode_settings, find_scan, load_scan
+from envs.pointnav.episodes import Episode
+from envs.scene import Scene
 
 T = TypeVar("T")
-
-_log = logging.getLogger(__name__)
-
-GOALS_PER_SCENE = 4
-SPLIT_SEEDS = {"train": 0, "val": 1, "test": 2}
+S = TypeVar("S", bound="SceneEpisodes")
 
 
 @dataclass(frozen=True)
@@ -45,176 +27,65 @@ class Body:
     max_slope: float = 45.0
 
 
-def apartments(
-    split: str, scenes: int, episodes_per_scene: int, seed: int, body: Body, part: tuple[int, int] = (0, 1)
-) -> list[Place]:
-    """The first `scenes` procedural apartments of a split, each with generated episodes.
+class SceneEpisodes(Protocol):
+    """A scene with its PointNav episodes, as learners and evaluation know it; a simulator knows more of its own."""
 
-    With `part` (index, parts) only those that `share_places` would leave are built.
+    @property
+    def name(self) -> str:
+        """The scene's name."""
 
-    Raises:
-        ValueError: The split does not exist or holds fewer apartments.
-    """
-    seeds = generator.split_seeds(split)
-    if not 1 <= scenes <= len(seeds):
-        raise ValueError(f"{split} holds {len(seeds)} apartments, {scenes} were asked for")
+    @property
+    def episodes(self) -> Sequence[Any]:
+        """The episodes; each has an `episode_id`, a `start_position` and what its simulator needs."""
 
-    def make(number: int) -> Place:
-        scene = generator.generate(number)
-        grid = NavGrid.build(scene, **asdict(body))
-        own = _seed(seed, split, number)
-        made = generate_episodes(scene.name, grid, episodes_per_scene, seed=own, goals=GOALS_PER_SCENE)
-        return Place(scene, grid, tuple(made))
+    def only(self: S, episodes: Iterable[Any]) -> S:
+        """The same scene with some of its episodes."""
 
-    # Half of the work is in kernels that leave the interpreter to other threads.
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        return list(pool.map(make, share_places(seeds[:scenes], part)))
+    def floor_plan(self, episode: Any) -> dict[str, NDArray[Any]]:
+        """What a drawing of an episode needs.
 
-
-def share_places(items: Sequence[T], part: tuple[int, int]) -> Sequence[T]:
-    """Every `parts`-th item from `index` on, for `part` = (index, parts); all where there are too few to go round."""
-    index, parts = part
-    return items[index::parts] if len(items) >= parts else items
+        Returns:
+            ``navigable`` (z, x) bool, the walkable floor of the start's storey; ``origin`` (2,) world x and z of its
+            corner in metres; ``cell``, metres; ``expert_path`` (K, 2) x and z of the corners of the shortest path.
+        """
 
 
 @dataclass(frozen=True)
-class Generation:
-    """Which episodes are generated for scans: by default those of Habitat-Lab's PointNav generator.
+class Place:
+    """A scene, its walkable grid and the episodes that start and end in it."""
 
-    Attributes:
-        min_distance: Least geodesic distance in metres.
-        max_distance: Largest.
-        min_ratio: Episodes whose geodesic / Euclidean distance is below this are mostly rejected.
-        goals: Different goals per scene.
+    scene: Scene
+    grid: NavGrid
+    episodes: tuple[Episode, ...]
+
+    @property
+    def name(self) -> str:
+        """The scene's name."""
+        return self.scene.name
+
+    def only(self, episodes: Iterable[Episode]) -> Place:
+        """The same scene with some of its episodes."""
+        return replace(self, episodes=tuple(episodes))
+
+    def floor_plan(self, episode: Episode) -> dict[str, NDArray[Any]]:
+        """What a drawing of an episode needs; see `SceneEpisodes.floor_plan`."""
+        floor = self.grid.snap(np.asarray(episode.start_position)[None])
+        navigable, origin, cell = self.grid.top_down(int(self.grid.island(floor)[0]), float(floor[0, 1]))
+        field = self.grid.field(np.asarray(episode.goal_position))
+        path = self.grid.path(field, floor[0])[:, [0, 2]]
+        return {"navigable": navigable, "origin": origin, "cell": np.asarray(cell), "expert_path": path}
+
+
+def shard(scenes: Sequence[S], part: tuple[int, int]) -> list[S]:
+    """One process's share, for `part` = (index, parts): every `parts`-th scene, or where there are fewer scenes than
+    parts, every `parts`-th episode of each.
     """
-
-    min_distance: float = 1.0
-    max_distance: float = 30.0
-    min_ratio: float = 1.1
-    goals: int = 64
-
-    def __post_init__(self) -> None:
-        if self.goals < 1:
-            raise ValueError(f"env.generate.goals must be at least 1, got {self.goals}")
-        if not 0.0 <= self.min_distance < self.max_distance:
-            raise ValueError(
-                f"env.generate: min_distance={self.min_distance} must be less than max_distance={self.max_distance}"
-            )
+    if len(scenes) >= part[1]:
+        return list(every_nth(scenes, part))
+    return [scene.only(every_nth(scene.episodes, part)) for scene in scenes]
 
 
-def scans(
-    scene: str | None,
-    episodes: str | None,
-    split: str,
-    count: int,
-    seed: int,
-    body: Body,
-    settings: ScanSettings | None = None,
-    generation: Generation | None = None,
-    scenes: str | Sequence[str] | None = None,
-    unfit: str = "error",
-) -> list[Place]:
-    """Scans with the episodes of PointNav-v1 files.
-
-    `episodes` is a folder laid out as Habitat's, ``<split>/<split>.json.gz`` with or without ``<split>/content/``, or
-    one ``.json.gz`` file for every split. Without `episodes`, `count` episodes are generated and kept in memory; with a
-    folder that is new, empty or holds generated ones only, they are written there. A warning tells of both.
-
-    Args:
-        scene: The one scene (`envs.scans.source.load_scan`); None for all that the episodes are in.
-        episodes: Where the episodes are.
-        split: Which of them.
-        count: Episodes to generate.
-        seed: Of generated episodes.
-        body: The agent.
-        settings: How scans are found and read.
-        generation: Which episodes to generate.
-        scenes: Names of scenes, as Habitat's ``content_scenes``: no others are loaded.
-        unfit: ``error`` refuses episodes whose start or goal is off the floor; ``skip`` leaves them out with a warning.
-
-    Raises:
-        FileNotFoundError: A mesh is absent, or `episodes` names a place that holds something else than this split.
-        ValueError: A mesh is broken, an episode does not fit it, or neither `scene` nor `episodes` is given.
-    """
-    settings = settings or ScanSettings()
-    if unfit not in ("error", "skip"):
-        raise ValueError(f"env.unfit={unfit}: choose error or skip")
-    scenes = [scenes] if isinstance(scenes, str) else scenes
-    if episodes:
-        file = split_file(episodes, split)
-        if file.is_file():
-            return _recorded(scene, file, body, settings, scenes, unfit)
-        # Generated into a single file, held-out episodes would be among those trained on.
-        if scene is None or not may_generate(episodes):
-            raise absent(episodes, split)
-    if scene is None:
-        raise ValueError("env=scans needs env.scene=FILE, or env.episodes=FOLDER whose episodes name their scenes")
-    loaded, grid = load_scan(scene, settings, **asdict(body))
-    made = generate_episodes(
-        Path(scene).name,
-        grid,
-        count,
-        seed=_seed(seed, split, 0),
-        straight=None,
-        **asdict(generation or Generation()),
-    )
-    kept = f" and written to {write_generated(episodes, split, scene, made)}" if episodes else ""
-    _log.warning("%s: %d episodes of the split %s are generated%s", scene, len(made), split, kept)
-    return [Place(loaded, grid, tuple(made))]
-
-
-def _recorded(
-    scene: str | None, file: Path, body: Body, settings: ScanSettings, scenes: Sequence[str] | None, unfit: str
-) -> list[Place]:
-    """The scenes of an episode file with their episodes."""
-    if scene is not None:
-        read = [(scene, for_scene(read_episodes(file, [scene] if _per_scene(file) else None), scene))]
-    else:
-        read = _by_scene(read_episodes(file, scenes), settings)
-    places = []
-    for name, episodes in read:
-        kept = with_distinct_ids(episodes)
-        own = episode_settings(settings, kept[0].extra.get("scene_dataset_config"))
-        loaded, grid = load_scan(name, own, **asdict(body))
-        if unfit == "skip":
-            fitting = fitting_episodes(grid, kept)
-            if len(fitting) < len(kept):
-                _log.warning(
-                    "%s: %d of %d episodes are off the floor and left out", name, len(kept) - len(fitting), len(kept)
-                )
-            kept = fitting
-        check_episodes(grid, kept)
-        places.append(Place(loaded, grid, tuple(kept)))
-    # Records and reports know a place by its name.
-    names = distinct([place.name for place in places])
-    return [
-        place if place.name == name else replace(place, scene=replace(place.scene, name=name))
-        for place, name in zip(places, names, strict=True)
-    ]
-
-
-def _by_scene(episodes: Sequence[Episode], settings: ScanSettings) -> list[tuple[str, list[Episode]]]:
-    """Episodes by scene, as the first of them names it; a scene that is named with several folders in front is one."""
-    named: dict[tuple[str, str | None], list[Episode]] = {}
-    for episode in episodes:
-        dataset = episode.extra.get("scene_dataset_config")
-        key = episode.scene_id, dataset if isinstance(dataset, str) else None
-        named.setdefault(key, []).append(episode)
-    found: dict[object, tuple[str, list[Episode]]] = {}
-    for (name, dataset), those in named.items():
-        scan = find_scan(name, episode_settings(settings, dataset))
-        same = (scan.name, scan.assets[0].path) if isinstance(scan, Composition) else scan.resolve()
-        found.setdefault(same, (name, []))[1].extend(those)
-    return list(found.values())
-
-
-def _per_scene(file: Path) -> bool:
-    """Whether an episode file has a folder of files per scene beside it, so that the others need not be read."""
-    return (file.parent / "content").is_dir()
-
-
-def _seed(seed: int, split: str, scene: int) -> int:
-    """Seed of a scene's episodes: other episodes in every split, scene and run seed."""
-    if split not in SPLIT_SEEDS:
-        raise ValueError(f"no episodes are generated for env.split={split}; choose from {', '.join(SPLIT_SEEDS)}")
-    return (seed * 3 + SPLIT_SEEDS[split]) * 100_003 + scene
+def every_nth(items: Sequence[T], part: tuple[int, int]) -> Sequence[T]:
+    """Every `parts`-th item from `index` on, for `part` = (index, parts); all where there are too few to go round."""
+    index, parts = part
+    return items[index::parts] if len(items) >= parts else items

@@ -9,9 +9,10 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.vec_env import VecEnv
 
-from envs.pointnav.env import LEFT, RIGHT, Place, PointNav, Task
+from envs.pointnav.env import LEFT, RIGHT, PointNav, Task
+from envs.pointnav.scene_episodes import Place
+from envs.pointnav.simulator import SimulatorVecEnv, simulators
 from envs.rendering.renderer import Camera
 
 GOAL = "pointgoal_with_gps_compass"
@@ -51,17 +52,16 @@ def swapped_actions(task: Task) -> NDArray[np.int64]:
     return np.array([task.actions.index(opposite.get(action, action)) for action in task.actions])
 
 
-class PointNavVecEnv(VecEnv):
+@simulators.register("embree")
+class PointNavVecEnv(SimulatorVecEnv):
     """N agents in the scenes of `places`, stepped as one batch in this process.
 
     With `mirror` every second agent lives in the mirror image of its scene: left and right are swapped in what it sees,
     in what it is told and in what its actions do. A mirrored apartment is another apartment, so there are twice as many
     to learn from. Records stay in the scene's own coordinates.
-
-    A finished episode is followed by the next at once, as SB3 expects: ``infos[n]`` then holds the true last
-    observation (``terminal_observation``), ``TimeLimit.truncated`` (True where the episode was cut off, so that its
-    value is bootstrapped), ``is_success``, and the episode's record (`PointNav.step`) under ``nav``.
     """
+
+    can_mirror = True
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class PointNavVecEnv(VecEnv):
         """Make `count` agents. Seed None: every episode once, in order; agents without one left idle (`active`)."""
         self.mirrored = (np.arange(count) % 2 == 1) & mirror
         self._swapped = swapped_actions(task)
-        self.nav = self._make_nav(places, task, camera, count, seed, device)
+        self.nav: PointNav = self._make_nav(places, task, camera, count, seed, device)
         self.render_mode = "rgb_array"
         super().__init__(count, observation_space(task, camera), spaces.Discrete(len(task.actions)))
         self._pending: NDArray[np.int64] = np.zeros(count, np.int64)
@@ -85,11 +85,6 @@ class PointNavVecEnv(VecEnv):
         self, places: Sequence[Place], task: Task, camera: Camera, count: int, seed: int | None, device: str
     ) -> PointNav:
         return PointNav(places, task, camera, count, seed, device)
-
-    @property
-    def active(self) -> NDArray[np.bool_]:
-        """(N,) bool, False for agents that wait idly because no episode is left."""
-        return self.nav.agents.active
 
     def reset(self) -> dict[str, NDArray[Any]]:
         """Start a new episode for every agent."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -12,17 +13,20 @@ import warp as wp
 from numpy.typing import NDArray
 from torch import Tensor
 
-from envs.navgrid.grid import geodesic_distance
+from envs.navgrid.grid import GeodesicField, geodesic_distance
 from envs.pointnav import measures
-from envs.pointnav.env import EpisodeQueue, Place, Task
+from envs.pointnav.env import LEFT, RIGHT, EpisodeQueue, GoalFields, Task, expert_actions
 from envs.pointnav.episodes import Episode
+from envs.pointnav.record import episode_record
+from envs.pointnav.scene_episodes import Place
+from envs.pointnav.simulator import simulators
 from envs.pointnav.vec_env import PointNavVecEnv
 from envs.pointnav.visited_map import EMPTY
 from envs.rendering.renderer import Camera
 from envs.warp import task as kernels
 from envs.warp.launching import device_name, launch
 from envs.warp.renderer import WarpRenderer
-from envs.warp.world import GoalSlots, Grids
+from envs.warp.world import GoalSlots, Grids, planned_bytes
 
 Observations = dict[str, Tensor]
 
@@ -31,8 +35,8 @@ class DevicePointNav:
     """N agents on PointNav episodes: `envs.pointnav.env.PointNav` with observations as tensors on a device.
 
     A step brings to the host what learners ask for there and no more: one row of numbers per agent
-    (`envs.warp.task.REPORT`). The episodes' order, drawn from the same seed, and the shortest paths to a goal that is
-    new are the host's work. The expert is not here: imitation learns in `PointNav`.
+    (`envs.warp.task.REPORT`). The episodes' order, drawn from the same seed, the shortest paths to a goal that is new,
+    and the expert are the host's work.
 
     Attributes:
         active: (N,) bool on the host, False for agents without an episode.
@@ -68,6 +72,9 @@ class DevicePointNav:
         self._place: NDArray[np.int64] = np.full(count, -1, np.int64)
         self._episode: NDArray[np.int64] = np.zeros(count, np.int64)
         self._slot: NDArray[np.int32] = np.full(count, -1, np.int32)
+        self._turning: NDArray[np.int32] = np.zeros(count, np.int32)
+        self._actions = np.array(task.actions)
+        self._fields = GoalFields(self.places)
         self._starts = [
             place.grid.snap(np.array([e.start_position for e in place.episodes]).reshape(-1, 3))
             for place in self.places
@@ -96,8 +103,18 @@ class DevicePointNav:
 
     @property
     def agents(self) -> DevicePointNav:
-        """Where `active` is found, as in `PointNav`."""
+        """Where `active`, `steps` and `distance` are found, as in `PointNav`."""
         return self
+
+    @property
+    def steps(self) -> NDArray[np.int64]:
+        """(N,) actions taken in the episode, copied to the host."""
+        return self.state["steps"].cpu().numpy().astype(np.int64)
+
+    @property
+    def distance(self) -> NDArray[np.float64]:
+        """(N,) geodesic distance to the goal in metres, copied to the host."""
+        return cast("NDArray[np.float64]", self.state["distance"].cpu().numpy())
 
     @property
     def resident_bytes(self) -> dict[str, int]:
@@ -113,7 +130,7 @@ class DevicePointNav:
 
     def reset(self, which: NDArray[np.int64]) -> None:
         """Start the next episode for the given agents; an agent for whom none is left becomes inactive."""
-        self._slot[which] = -1
+        self._slot[which], self._turning[which] = -1, 0
         rows = np.zeros((len(which), 7))
         for k, n in enumerate(which):
             key = self.queue.next()
@@ -165,6 +182,8 @@ class DevicePointNav:
         world = [self.grids.floor, self.grids.patches, self.goals.trees, self._agents, self._rules]
         own = [wp.from_torch(torch.as_tensor(actions, device=self.device)), wp.from_torch(self._report)]
         launch(kernels.step_agents, self.count, [*world, *own], self.device)
+        chosen = self._actions[actions]
+        self._turning[:] = (chosen == LEFT).astype(np.int32) - (chosen == RIGHT)
         report = self._report.cpu().numpy()
         columns = dict(zip(kernels.REPORT, report.T, strict=True))
         dones = columns["done"] > 0
@@ -175,26 +194,24 @@ class DevicePointNav:
 
     def _record(self, n: int, row: dict[str, float]) -> dict[str, Any]:
         """What is known of agent n's finished episode, from its report."""
-        episode = self.episode(n)
+        episode, steps = self.episode(n), int(row["steps"])
         start, walked, left = row["start_distance"], row["path_length"], row["distance"]
-        made = {
-            "episode_id": episode.episode_id,
-            "scene_id": self.places[self._place[n]].scene.name,
-            "success": row["success"],
-            "spl": float(measures.spl(row["success"], start, walked)),
-            "soft_spl": float(measures.soft_spl(left, start, walked)),
-            "distance_to_goal": left,
-            "collisions": int(row["collisions"]),
-            "nav_reward": row["episode_return"],
-            "steps": int(row["steps"]),
-            "geodesic_distance": start,
-            "euclidean_distance": float(math.dist(episode.start_position, episode.goal_position)),
-            "truncated": bool(row["truncated"]),
-            "goal": [float(v) for v in episode.goal_position],
-        }
-        if self.paths:
-            made["path"] = self.state["trail"][n, : made["steps"] + 1].cpu().numpy().round(3).tolist()
-        return made
+        return episode_record(
+            episode.episode_id,
+            self.places[self._place[n]].name,
+            episode.start_position,
+            episode.goal_position,
+            success=row["success"],
+            spl=float(measures.spl(row["success"], start, walked)),
+            soft_spl=float(measures.soft_spl(left, start, walked)),
+            start_distance=start,
+            distance=left,
+            collisions=int(row["collisions"]),
+            total_reward=row["episode_return"],
+            steps=steps,
+            truncated=bool(row["truncated"]),
+            path=self.state["trail"][n, : steps + 1].cpu().numpy() if self.paths else None,
+        )
 
     # -- sensing ------------------------------------------------------------------------------------------------
 
@@ -226,7 +243,30 @@ class DevicePointNav:
             launch(kernels.draw_maps, (len(rows), task.max_steps + 1), inputs, self.device)
         return out
 
+    def picture(self, size: int) -> NDArray[np.uint8]:
+        """(N, size, size, 3) uint8 on the host, what the agents see, drawn at another size.
 
+        Raises:
+            ValueError: The agents see nothing.
+        """
+        if self.renderer is None:
+            raise ValueError("blind agents have no picture to show")
+        place, position, heading = (self.state[name] for name in ("place", "position", "heading"))
+        frames = self.renderer.render_tensors(place, position, heading, replace(self.camera, size=size), ("rgb",))
+        return cast("NDArray[np.uint8]", frames["rgb"].cpu().numpy())
+
+    def expert(self) -> NDArray[np.int64]:
+        """(N,) the shortest-path expert's action index for every agent, computed on the host."""
+        active = np.flatnonzero(self.active)
+        fields: list[GeodesicField | None] = [None] * self.count
+        for n in active:
+            fields[n] = self._fields.get(int(self._place[n]), self.episode(int(n)))
+        grids = [self.places[place].grid for place in self._place]
+        position, heading = (self.state[name].cpu().numpy() for name in ("position", "heading"))
+        return expert_actions(self.task, grids, fields, position, heading, self._turning, self.active)
+
+
+@simulators.register("warp")
 class DevicePointNavVecEnv(PointNavVecEnv):
     """`envs.pointnav.vec_env.PointNavVecEnv` on a device: observations, also the terminal ones, are dicts of tensors
     there.
@@ -234,7 +274,19 @@ class DevicePointNavVecEnv(PointNavVecEnv):
     Rewards, dones and infos are numpy's and Python's, as SB3 asks for.
     """
 
+    on_device = True
+    can_mirror = False
     nav: DevicePointNav  # type: ignore[assignment]
+
+    @classmethod
+    def with_arrays(cls) -> type[PointNavVecEnv]:
+        """Stepped on the host, rendered on the device; agents can be mirrored there."""
+        return PointNavVecEnv
+
+    @classmethod
+    def planned_bytes(cls, places: Sequence[Place], task: Task, agents: int) -> dict[str, int]:
+        """See `envs.warp.world.planned_bytes`."""
+        return planned_bytes(places, task, agents)
 
     def _make_nav(
         self, places: Sequence[Place], task: Task, camera: Camera, count: int, seed: int | None, device: str

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from envs.navgrid.grid import GeodesicField
-from envs.pointnav.env import CACHED_FIELDS, Place, Task
+from envs.pointnav.env import CACHED_FIELDS, Task
+from envs.pointnav.scene_episodes import Place
 from envs.warp import floor, ground
 from envs.warp.launching import finish_uploads
 

@@ -1,0 +1,54 @@
+"""Procedural apartments with generated episodes: the embedded default (``env=apartments``)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+
+from envs.apartments import generator
+from envs.navgrid.grid import NavGrid
+from envs.pointnav.episodes import generate_episodes
+from envs.pointnav.scene_episodes import Body, Place, every_nth, shard
+from envs.sources.source import EmbeddedSource, episode_seed, scene_sources
+
+GOALS_PER_SCENE = 4
+
+
+@scene_sources.register("apartments")
+class Apartments(EmbeddedSource):
+    """The first apartments of a split."""
+
+    def scenes(self, split: str, seed: int, part: tuple[int, int] = (0, 1)) -> Sequence[Place]:
+        """See `SceneSource.scenes`; only this part's apartments are built, where there are enough of them."""
+        wanted = self.split(split)
+        count, episodes = wanted["scenes"], wanted["episodes_per_scene"]
+        places = apartments(split, count, episodes, seed, self.body, part)
+        return places if count >= part[1] else shard(places, part)
+
+
+def apartments(
+    split: str, scenes: int, episodes_per_scene: int, seed: int, body: Body, part: tuple[int, int] = (0, 1)
+) -> list[Place]:
+    """The first `scenes` procedural apartments of a split, each with generated episodes.
+
+    With `part` (index, parts) only those that `every_nth` would leave are built.
+
+    Raises:
+        ValueError: The split does not exist or holds fewer apartments.
+    """
+    seeds = generator.split_seeds(split)
+    if not 1 <= scenes <= len(seeds):
+        raise ValueError(f"{split} holds {len(seeds)} apartments, {scenes} were asked for")
+
+    def make(number: int) -> Place:
+        scene = generator.generate(number)
+        grid = NavGrid.build(scene, **asdict(body))
+        own = episode_seed(seed, split, number)
+        made = generate_episodes(scene.name, grid, episodes_per_scene, seed=own, goals=GOALS_PER_SCENE)
+        return Place(scene, grid, tuple(made))
+
+    # Half of the work is in kernels that leave the interpreter to other threads.
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        return list(pool.map(make, every_nth(seeds[:scenes], part)))

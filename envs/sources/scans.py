@@ -1,0 +1,227 @@
+"""Textured meshes with PointNav-v1 episodes (``env=scans``): own scans, Gibson, MP3D, HM3D, ReplicaCAD."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from envs.pointnav.episode_files import absent, may_generate, split_file, write_generated
+from envs.pointnav.episodes import (
+    Episode,
+    check_episodes,
+    distinct,
+    fitting_episodes,
+    for_scene,
+    generate_episodes,
+    read_episodes,
+    with_distinct_ids,
+)
+from envs.pointnav.scene_episodes import Body, Place, shard
+from envs.scans.scene_datasets import Composition
+from envs.scans.source import ScanSettings, episode_settings, find_scan, load_scan
+from envs.sources.findings import DOCS, MISSING, NOTE, OK, Finding, check_file, check_split
+from envs.sources.source import EmbeddedSource, episode_seed, scene_sources
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Which episodes are generated for scans: by default those of Habitat-Lab's PointNav generator.
+
+    Attributes:
+        min_distance: Least geodesic distance in metres.
+        max_distance: Largest.
+        min_ratio: Episodes whose geodesic / Euclidean distance is below this are mostly rejected.
+        goals: Different goals per scene.
+    """
+
+    min_distance: float = 1.0
+    max_distance: float = 30.0
+    min_ratio: float = 1.1
+    goals: int = 64
+
+    def __post_init__(self) -> None:
+        if self.goals < 1:
+            raise ValueError(f"env.generate.goals must be at least 1, got {self.goals}")
+        if not 0.0 <= self.min_distance < self.max_distance:
+            raise ValueError(
+                f"env.generate: min_distance={self.min_distance} must be less than max_distance={self.max_distance}"
+            )
+
+
+def scans(
+    scene: str | None,
+    episodes: str | None,
+    split: str,
+    count: int,
+    seed: int,
+    body: Body,
+    settings: ScanSettings | None = None,
+    generation: Generation | None = None,
+    scenes: str | Sequence[str] | None = None,
+    unfit: str = "error",
+) -> list[Place]:
+    """Scans with the episodes of PointNav-v1 files.
+
+    `episodes` is a folder laid out as Habitat's, ``<split>/<split>.json.gz`` with or without ``<split>/content/``, or
+    one ``.json.gz`` file for every split. Without `episodes`, `count` episodes are generated and kept in memory; with a
+    folder that is new, empty or holds generated ones only, they are written there. A warning tells of both.
+
+    Args:
+        scene: The one scene (`envs.scans.source.load_scan`); None for all that the episodes are in.
+        episodes: Where the episodes are.
+        split: Which of them.
+        count: Episodes to generate.
+        seed: Of generated episodes.
+        body: The agent.
+        settings: How scans are found and read.
+        generation: Which episodes to generate.
+        scenes: Names of scenes, as Habitat's ``content_scenes``: no others are loaded.
+        unfit: ``error`` refuses episodes whose start or goal is off the floor; ``skip`` leaves them out with a warning.
+
+    Raises:
+        FileNotFoundError: A mesh is absent, or `episodes` names a place that holds something else than this split.
+        ValueError: A mesh is broken, an episode does not fit it, or neither `scene` nor `episodes` is given.
+    """
+    settings = settings or ScanSettings()
+    if unfit not in ("error", "skip"):
+        raise ValueError(f"env.unfit={unfit}: choose error or skip")
+    scenes = [scenes] if isinstance(scenes, str) else scenes
+    if episodes:
+        file = split_file(episodes, split)
+        if file.is_file():
+            return _recorded(scene, file, body, settings, scenes, unfit)
+        # Generated into a single file, held-out episodes would be among those trained on.
+        if scene is None or not may_generate(episodes):
+            raise absent(episodes, split)
+    if scene is None:
+        raise ValueError("env=scans needs env.scene=FILE, or env.episodes=FOLDER whose episodes name their scenes")
+    loaded, grid = load_scan(scene, settings, **asdict(body))
+    made = generate_episodes(
+        Path(scene).name,
+        grid,
+        count,
+        seed=episode_seed(seed, split, 0),
+        straight=None,
+        **asdict(generation or Generation()),
+    )
+    kept = f" and written to {write_generated(episodes, split, scene, made)}" if episodes else ""
+    _log.warning("%s: %d episodes of the split %s are generated%s", scene, len(made), split, kept)
+    return [Place(loaded, grid, tuple(made))]
+
+
+def _recorded(
+    scene: str | None, file: Path, body: Body, settings: ScanSettings, scenes: Sequence[str] | None, unfit: str
+) -> list[Place]:
+    """The scenes of an episode file with their episodes."""
+    if scene is not None:
+        read = [(scene, for_scene(read_episodes(file, [scene] if _per_scene(file) else None), scene))]
+    else:
+        read = _by_scene(read_episodes(file, scenes), settings)
+    places = []
+    for name, episodes in read:
+        kept = with_distinct_ids(episodes)
+        own = episode_settings(settings, kept[0].extra.get("scene_dataset_config"))
+        loaded, grid = load_scan(name, own, **asdict(body))
+        if unfit == "skip":
+            fitting = fitting_episodes(grid, kept)
+            if len(fitting) < len(kept):
+                _log.warning(
+                    "%s: %d of %d episodes are off the floor and left out", name, len(kept) - len(fitting), len(kept)
+                )
+            kept = fitting
+        check_episodes(grid, kept)
+        places.append(Place(loaded, grid, tuple(kept)))
+    # Records and reports know a place by its name.
+    names = distinct([place.name for place in places])
+    return [
+        place if place.name == name else replace(place, scene=replace(place.scene, name=name))
+        for place, name in zip(places, names, strict=True)
+    ]
+
+
+def _by_scene(episodes: Sequence[Episode], settings: ScanSettings) -> list[tuple[str, list[Episode]]]:
+    """Episodes by scene, as the first of them names it; a scene that is named with several folders in front is one."""
+    named: dict[tuple[str, str | None], list[Episode]] = {}
+    for episode in episodes:
+        dataset = episode.extra.get("scene_dataset_config")
+        key = episode.scene_id, dataset if isinstance(dataset, str) else None
+        named.setdefault(key, []).append(episode)
+    found: dict[object, tuple[str, list[Episode]]] = {}
+    for (name, dataset), those in named.items():
+        scan = find_scan(name, episode_settings(settings, dataset))
+        same = (scan.name, scan.assets[0].path) if isinstance(scan, Composition) else scan.resolve()
+        found.setdefault(same, (name, []))[1].extend(those)
+    return list(found.values())
+
+
+def _per_scene(file: Path) -> bool:
+    """Whether an episode file has a folder of files per scene beside it, so that the others need not be read."""
+    return (file.parent / "content").is_dir()
+
+
+@scene_sources.register("scans")
+class Scans(EmbeddedSource):
+    """One scan, or all scenes of an episode file."""
+
+    def scenes(self, split: str, seed: int, part: tuple[int, int] = (0, 1)) -> Sequence[Place]:
+        """See `SceneSource.scenes`."""
+        env, wanted = self.env, self.split(split)
+        places = scans(
+            env["scene"],
+            env["episodes"],
+            split,
+            wanted["episodes_per_scene"],
+            seed,
+            self.body,
+            # Runs of older versions have fewer keys.
+            ScanSettings(**{f.name: env[f.name] for f in fields(ScanSettings) if f.name in env}),
+            Generation(**env.get("generate", {})),
+            env.get("scenes"),
+            env.get("unfit", "error"),
+        )
+        return shard(places, part)
+
+    def check(self, split: str) -> Iterator[Finding]:
+        """The scene's and the episodes' files."""
+        return _check_scans({**self.env, "split": split})
+
+
+def _check_scans(env: Mapping[str, Any]) -> Iterator[Finding]:
+    if env["scene"] is not None:
+        try:
+            find_scan(env["scene"], ScanSettings(env["dataset"], env["scenes_dir"]))
+        except (OSError, ValueError) as error:
+            fix = "give env.scene=<a .glb, .gltf, .obj or .ply file, or a name in env.dataset>"
+            yield Finding(MISSING, " ".join(str(error).split()), fix)
+        else:
+            yield Finding(OK, f"the scene: {env['scene']}")
+    if env["episodes"] is not None:
+        yield from _check_episodes(env)
+    elif env["scene"] is None:
+        yield Finding(MISSING, "env=scans needs a scene", "give env.scene=FILE, or env.episodes=FOLDER")
+
+
+def _check_episodes(env: Mapping[str, Any]) -> Iterator[Finding]:
+    """Where ``env.episodes`` points, and the scenes of its split."""
+    try:
+        file = split_file(env["episodes"], env["split"])
+        if not file.is_file() and env["scene"] is not None and may_generate(env["episodes"]):
+            yield Finding(NOTE, f"no episodes at {file}", "nothing to do: they are generated when they are needed")
+            return
+        if not file.is_file():
+            raise absent(env["episodes"], env["split"])
+    except (OSError, ValueError) as error:
+        yield Finding(MISSING, str(error), f"{DOCS} says where to get and put them")
+        return
+    wanted = env["scenes"] if env["scene"] is None else [env["scene"]]
+    if env["scene"] is None and env["dataset"] is None:
+        yield from check_split(file, Path(env["scenes_dir"]), wanted)
+        return
+    if env["dataset"] is not None:
+        yield check_file(Path(env["dataset"]), "the scene dataset", f"{DOCS} says where to get it and where to put it")
+    yield from check_split(file, None, wanted)

@@ -1,0 +1,107 @@
+"""What a source of scenes is, and how one is found by the name in ``env.name``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from configs.names import nearest
+from configs.registry import Registry, modules_of
+from envs.pointnav.env import Task
+from envs.pointnav.scene_episodes import Body, SceneEpisodes
+from envs.rendering.renderer import Camera, choose_backend
+from envs.sources.findings import Finding
+
+SPLIT_SEEDS = {"train": 0, "val": 1, "test": 2}
+
+
+class SceneSource(ABC):
+    """Scenes with episodes of one kind, as one ``env`` group of settings asks for them.
+
+    Attributes:
+        env: The settings as plain values; `name`, `split` and `splits` are in all of them.
+    """
+
+    def __init__(self, env: Mapping[str, Any]) -> None:
+        self.env = env
+
+    @abstractmethod
+    def scenes(self, split: str, seed: int, part: tuple[int, int] = (0, 1)) -> Sequence[SceneEpisodes]:
+        """The scenes of a split with their episodes.
+
+        Args:
+            split: One of ``env.splits``.
+            seed: Of generated episodes.
+            part: (index, parts): one process's share (`envs.pointnav.scene_episodes.shard`); no two have an episode in
+                common.
+
+        Raises:
+            ValueError: There is no such split, or it asks for something impossible.
+            FileNotFoundError: A scene or its episodes are absent.
+        """
+
+    @abstractmethod
+    def rules(self, sensors: tuple[str, ...]) -> tuple[Task, Camera]:
+        """The task's rules with these of its sensors, and the agents' camera; no scene is loaded."""
+
+    @abstractmethod
+    def simulator(self, device: str) -> str:
+        """The name in `envs.pointnav.simulator.simulators` of what runs the scenes for a learner on `device`."""
+
+    def split(self, name: str) -> Mapping[str, Any]:
+        """The settings of a split.
+
+        Raises:
+            ValueError: There is no such split.
+        """
+        splits = self.env["splits"]
+        if name not in splits:
+            hint = nearest(name, splits) or f"; choose from {', '.join(splits)}"
+            raise ValueError(f"env.split={name}: there is no such split{hint}")
+        return splits[name]
+
+    @classmethod
+    def installed(cls, env: Mapping[str, Any] | None) -> Iterator[Finding]:
+        """What this kind of scenes needs installed beyond Sidestep itself.
+
+        Args:
+            env: The settings, where this kind was asked for; what is absent is then "missing", else a note.
+        """
+        yield from ()
+
+    def check(self, split: str) -> Iterator[Finding]:
+        """The files that a split reads."""
+        yield from ()
+
+
+class EmbeddedSource(SceneSource):
+    """A source whose scenes the embedded simulators run: its settings have ``body``, ``task`` and ``camera``."""
+
+    @property
+    def body(self) -> Body:
+        """The agent's cylinder."""
+        return Body(**self.env["body"])
+
+    def rules(self, sensors: tuple[str, ...]) -> tuple[Task, Camera]:
+        """See `SceneSource.rules`."""
+        return Task(**{**self.env["task"], "sensors": sensors}), Camera(**self.env["camera"])
+
+    def simulator(self, device: str) -> str:
+        """What ``env.backend`` names; ``auto`` is Warp on a CUDA device if Warp is installed, else Embree."""
+        backend = str(self.env.get("backend", "auto"))
+        return choose_backend(backend, device) if backend in ("auto", "warp") else backend
+
+
+scene_sources: Registry[type[SceneSource]] = Registry(
+    "scene source", "sidestep.scenes", partial(modules_of, "envs.sources", but=("source", "findings"))
+)
+"""All sources of scenes by name."""
+
+
+def episode_seed(seed: int, split: str, scene: int) -> int:
+    """Seed of a scene's generated episodes: other episodes in every split, scene and run seed."""
+    if split not in SPLIT_SEEDS:
+        raise ValueError(f"no episodes are generated for env.split={split}; choose from {', '.join(SPLIT_SEEDS)}")
+    return (seed * 3 + SPLIT_SEEDS[split]) * 100_003 + scene
