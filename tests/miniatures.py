@@ -1,13 +1,15 @@
-"""Miniature datasets in the layouts of their owners, made of small real images (PACS, 72 pixels)."""
+"""Miniature datasets in the layouts of their owners, made of pictures whose classes can be learned."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
-from functools import lru_cache
+import pickle
 from pathlib import Path
 
 import numpy as np
+from pictures import CLASSES, STYLES, characters, patterns, shape_jpegs
 from PIL import Image
 from scipy.io import savemat
 
@@ -31,41 +33,53 @@ INDEX = {
 }
 
 
-@lru_cache
-def _pacs(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path) as file:
-        return {name: file[name] for name in file.files}
-
-
-def jpegs(shared: Path, domain: str, label: int, count: int, start: int = 0) -> list[bytes]:
-    """Some of the JPEG files of a class of PACS in one domain."""
-    members = _pacs(shared / "data" / "pacs_72px_jpeg.npz")
-    inside = (members["y"] == label) & (members["domain"] == list(members["domains"]).index(domain))
-    chosen = np.flatnonzero(inside)[start : start + count]
-    assert len(chosen) == count
-    offset = members["offset"]
-    return [members["blob"][offset[i] : offset[i + 1]].tobytes() for i in chosen]
-
-
-def pacs_subset(shared: Path, path: Path, per_class: int) -> Path:
-    """An npz as the whole PACS file, with fewer images."""
-    members = _pacs(shared / "data" / "pacs_72px_jpeg.npz")
-    files = {
-        (domain, label): jpegs(shared, name, label, per_class)
-        for domain, name in enumerate(members["domains"])
-        for label in range(len(members["classes"]))
-    }
-    blobs = [blob for each in files.values() for blob in each]
-    labels = [label for _, label in files for _ in range(per_class)]
-    domains = [domain for domain, _ in files for _ in range(per_class)]
+def pacs(path: Path, per_class: int) -> Path:
+    """An npz as the file of PACS: seven classes in four domains, so many pictures of each class in each domain."""
+    places = [(domain, label) for domain in range(len(STYLES)) for label in range(len(CLASSES))]
+    blobs = [blob for domain, label in places for blob in shape_jpegs(STYLES[domain], label, per_class)]
+    domains, labels = np.array(places, np.uint8).repeat(per_class, 0).T
     np.savez(
         path,
         blob=np.frombuffer(b"".join(blobs), np.uint8),
         offset=np.cumsum([0, *map(len, blobs)]),
-        y=np.array(labels, np.uint8),
-        domain=np.array(domains, np.uint8),
-        classes=members["classes"],
-        domains=members["domains"],
+        y=labels,
+        domain=domains,
+        classes=np.array(CLASSES),
+        domains=np.array(STYLES),
+    )
+    return path
+
+
+def cifar100(folder: Path, train: int = 25, test: int = 10) -> Path:
+    """`cifar100.npz` with so many training and test pictures of each of 100 patterns, shuffled."""
+    parts = [patterns(100, count, part=part) for part, count in enumerate((train, test))]
+    order = np.random.default_rng(0).permutation(100 * (train + test))
+    x, y = (np.concatenate(arrays)[order] for arrays in zip(*parts, strict=True))
+    np.savez(folder / "cifar100.npz", x=x, y=y, is_test=order >= 100 * train)
+    return folder
+
+
+def cifar100_official(folder: Path, x: np.ndarray, y: np.ndarray, is_test: np.ndarray) -> dict[str, str]:
+    """`cifar-100-python/{train,test,meta}` as its authors publish it; gives the MD5 of each file."""
+    content = {"meta": {"fine_label_names": [f"class {i:02}" for i in range(100)]}}
+    for name, part in (("train", ~is_test), ("test", is_test)):
+        rows = x[part].transpose(0, 3, 1, 2).reshape(-1, 3 * 32 * 32)
+        content[name] = {"data": np.ascontiguousarray(rows), "fine_labels": y[part].tolist()}
+    for name, value in content.items():
+        write(folder / "cifar-100-python" / name, pickle.dumps(value))
+    return {name: hashlib.md5((folder / "cifar-100-python" / name).read_bytes()).hexdigest() for name in content}
+
+
+def omniglot(path: Path, first: int = 0, classes: int = 12) -> Path:
+    """An npz of packed Omniglot characters, each of which 20 drawers drew once; other ones from `first` on."""
+    ink = characters(range(first, first + classes), 20).reshape(classes * 20, -1)
+    labels, hands = np.divmod(np.arange(classes * 20), 20)
+    np.savez(
+        path,
+        bits=np.packbits(ink, axis=1),
+        shape=np.array([len(ink), 105, 105]),
+        y=labels.astype(np.uint16),
+        drawer=(hands + 1).astype(np.uint8),
     )
     return path
 
@@ -75,31 +89,31 @@ def write(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def image_folders(shared: Path, root: Path, parts: dict[str, int], classes: int = 3, domain: str = "photo") -> None:
+def image_folders(root: Path, parts: dict[str, int], classes: int = 3, domain: str = "photo") -> None:
     """`<root>/<part>/class<i>/*.jpg` with that many images per class."""
     start = 0
     for part, count in parts.items():
         for label in range(classes):
-            for number, data in enumerate(jpegs(shared, domain, label, count, start)):
+            for number, data in enumerate(shape_jpegs(domain, label, count, start)):
                 write(root / part / f"class{label}" / f"{number}.jpg", data)
         start += count
 
 
-def decathlon(shared: Path, root: Path, names: tuple[str, ...], per_class: int = 4, test: bool = False) -> Path:
+def decathlon(root: Path, names: tuple[str, ...], per_class: int = 4, test: bool = False) -> Path:
     """`decathlon-1.0` with three classes per set; folders are in another order than the categories."""
     top = root / "decathlon-1.0"
     for place, name in enumerate(names):
         domain = ("photo", "cartoon", "sketch", "art_painting")[place % 4]
         for split_place, split in enumerate(("train", "val", "test") if test else ("train", "val")):
-            _decathlon_split(shared, top, name, domain, split, per_class, split_place * per_class)
+            _decathlon_split(top, name, domain, split, per_class, split_place * per_class)
     return root
 
 
-def _decathlon_split(shared: Path, top: Path, name: str, domain: str, split: str, count: int, start: int) -> None:
+def _decathlon_split(top: Path, name: str, domain: str, split: str, count: int, start: int) -> None:
     base = 10_000_000 * INDEX[name]
     images, notes = [], []
     for label in range(3):
-        for data in jpegs(shared, domain, label, count, start):
+        for data in shape_jpegs(domain, label, count, start):
             number = len(images) + 1
             # The folder's name sorts the classes backwards.
             folder = "test" if split == "test" else f"{split}/{9 - label}"
@@ -119,14 +133,14 @@ def _decathlon_split(shared: Path, top: Path, name: str, domain: str, split: str
     write(top / "annotations" / f"{name}_{split}.json", json.dumps(content).encode())
 
 
-def domainnet(shared: Path, root: Path, domains: tuple[str, ...], per_class: int = 4) -> Path:
+def domainnet(root: Path, domains: tuple[str, ...], per_class: int = 4) -> Path:
     """Lists and folders of DomainNet, three classes."""
     for place, domain in enumerate(domains):
         source = ("photo", "art_painting", "sketch", "cartoon")[place % 4]
         for part, start in (("train", 0), ("test", per_class)):
             lines = []
             for label in range(3):
-                for number, data in enumerate(jpegs(shared, source, label, per_class, start)):
+                for number, data in enumerate(shape_jpegs(source, label, per_class, start)):
                     file = f"{domain}/the class {label}/{part} {number}.jpg"
                     write(root / file, data)
                     lines.append(f"{file} {label}")
@@ -134,10 +148,10 @@ def domainnet(shared: Path, root: Path, domains: tuple[str, ...], per_class: int
     return root
 
 
-def segmentation(shared: Path, root: Path, train: int = 3, val: int = 3) -> Path:
+def segmentation(root: Path, train: int = 3, val: int = 3) -> Path:
     """VOC2011 and SBD; what is darker than the mean of an image is an object; one validation image trains too."""
     sbd, voc = root / "benchmark_RELEASE" / "dataset", root / "VOCdevkit" / "VOC2011"
-    files = jpegs(shared, "sketch", 3, train + val)
+    files = shape_jpegs("sketch", 3, train + val)
     names = [f"2008_{number:06d}" for number in range(train + val)]
     for place, (name, data) in enumerate(zip(names, files, strict=True)):
         # Two sizes, because the images of VOC have many.

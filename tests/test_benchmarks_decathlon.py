@@ -79,8 +79,8 @@ def test_the_stronger_baseline_is_another_score() -> None:
         decathlon_score({"mnist": 0.5})
 
 
-def test_classes_come_from_categories_not_from_folders(shared: Path, tmp_path: Path) -> None:
-    root = decathlon(shared, tmp_path, ("svhn",), per_class=2) / "decathlon-1.0"
+def test_classes_come_from_categories_not_from_folders(tmp_path: Path) -> None:
+    root = decathlon(tmp_path, ("svhn",), per_class=2) / "decathlon-1.0"
     images, classes = read_annotations(root, "svhn", "train")
     assert classes == ("c0", "c1", "c2")
     assert images.labels.tolist() == [0, 0, 1, 1, 2, 2]
@@ -100,8 +100,8 @@ def test_classes_come_from_categories_not_from_folders(shared: Path, tmp_path: P
         read_annotations(root, "svhn", "train")
 
 
-def test_tasks_of_a_miniature(shared: Path, tmp_path: Path) -> None:
-    root = decathlon(shared, tmp_path, THREE, per_class=2)
+def test_tasks_of_a_miniature(tmp_path: Path) -> None:
+    root = decathlon(tmp_path, THREE, per_class=2)
     tasks = Decathlon(DecathlonConfig(sets=THREE)).tasks(root)
     assert [task.name for task in tasks] == list(THREE)
     sizes = [(tuple(task.train[0][0].shape), tuple(task.test[0][0].shape)) for task in tasks]
@@ -121,8 +121,8 @@ def test_tasks_of_a_miniature(shared: Path, tmp_path: Path) -> None:
     assert whole[2].identity != tasks[2].identity
 
 
-def test_training_and_test_labels_of_submissions(shared: Path, tmp_path: Path) -> None:
-    root = decathlon(shared, tmp_path, ("svhn",), per_class=2, test=True)
+def test_training_and_test_labels_of_submissions(tmp_path: Path) -> None:
+    root = decathlon(tmp_path, ("svhn",), per_class=2, test=True)
     (task,) = Decathlon(DecathlonConfig(sets=("svhn",), train="trainval", test="test")).tasks(root)
     assert (len(task.train), len(task.test)) == (12, 6)
     assert isinstance(task.test, LabelledImages)
@@ -138,13 +138,13 @@ def test_scores_are_summed_up() -> None:
     assert Decathlon(DecathlonConfig()).summarise(nine) == {"s_score_of_9": pytest.approx(2250)}
 
 
-def test_wrong_layouts_are_refused_with_the_tree(shared: Path, tmp_path: Path) -> None:
+def test_wrong_layouts_are_refused_with_the_tree(tmp_path: Path) -> None:
     benchmark = Decathlon(DecathlonConfig(sets=THREE))
     with pytest.raises(LayoutError, match="is absent") as refusal:
         benchmark.tasks(tmp_path / "nowhere")
     assert "\n    annotations/<set>_train.json" in str(refusal.value)
     assert "robots.ox.ac.uk/~vgg/decathlon" in str(refusal.value)
-    root = decathlon(shared, tmp_path, THREE, per_class=2)
+    root = decathlon(tmp_path, THREE, per_class=2)
     (root / "decathlon-1.0" / "annotations" / "gtsrb_val.json").unlink()
     with pytest.raises(LayoutError, match=r"has no annotations/gtsrb_val.json; decathlon expects"):
         benchmark.tasks(root)
@@ -160,9 +160,9 @@ def test_transforms_of_every_set(name: str) -> None:
         assert tuple(transform(image).shape) == (3, side, side)
 
 
-def test_runs_end_to_end(shared: Path, tmp_path: Path) -> None:
+def test_runs_end_to_end(tmp_path: Path) -> None:
     names = ("aircraft", "gtsrb")
-    decathlon(shared, tmp_path / "data", names, per_class=4)
+    decathlon(tmp_path / "data", names, per_class=4)
     words = [f"data={tmp_path / 'data'}", "benchmark.sets=[aircraft,gtsrb]", "training.length=3 steps"]
     result = run(tmp_path / "run", "benchmark=decathlon", "adapt=residual_adapter", *words, "training.batch=6")
     assert result["protocol"] == "single" and result["images"] == 2 * 18

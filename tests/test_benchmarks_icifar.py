@@ -1,20 +1,24 @@
-"""iCIFAR on few real images: the protocols, what forgets and what cannot, resuming, the command's errors."""
+"""iCIFAR on few images: the protocols, what forgets and what cannot, resuming, the command's errors."""
 
 from __future__ import annotations
 
 import json
+import lzma
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from miniatures import cifar100, cifar100_official
+from pictures import residuals
+from torchvision.datasets import CIFAR100
 
 from adapt import Base, Incompatible, load, load_base, wrap
 from adapt.benchmarks.benchmark import TaskData, Tensors, build_benchmark
 from adapt.compare import main as compare_main
 from adapt.core.base import random_base
-from adapt.datasets.packed import read_packed
+from adapt.datasets.cifar import read_cifar100
 from adapt.supervised import protocols
 from adapt.supervised.learner import Learner, Plan, knows_earlier
 from adapt.supervised.optimisation import OptimiserConfig, TrainingConfig
@@ -27,17 +31,9 @@ TASKS = ["classes_0_9", "classes_10_19", "classes_20_29"]
 
 
 @pytest.fixture(scope="module")
-def cifar(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with 25 training and 10 test images of each class of CIFAR-100."""
-    full = read_packed(shared / "data" / "cifar100_a.medl.npz")
-    chosen: list[int] = []
-    for label in range(100):
-        of_class = full["y"] == label
-        for test, count in ((False, 25), (True, 10)):
-            chosen += np.flatnonzero(of_class & (full["is_test"].astype(bool) == test))[:count].tolist()
-    folder = tmp_path_factory.mktemp("cifar")
-    np.savez(folder / "cifar100.npz", x=full["x"][chosen], y=full["y"][chosen], is_test=full["is_test"][chosen])
-    return folder
+def cifar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 25 training and 10 test images of each of 100 classes."""
+    return cifar100(tmp_path_factory.mktemp("cifar"))
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +69,29 @@ class TestData:
         assert np.array_equal(third.targets, first[(first >= 20) & (first < 30)] - 20)  # type: ignore[arg-type]
         assert third.inputs.shape == (250, 3, 32, 32)
         assert len({task.identity for task in tasks}) == 10
+
+    def test_all_layouts_hold_the_same(self, cifar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with np.load(cifar / "cifar100.npz") as file:
+            x, y, test = (file[name][:300] for name in ("x", "y", "is_test"))
+        folders = {name: tmp_path / name for name in ("plain", "packed", "official")}
+        for folder in folders.values():
+            folder.mkdir()
+        np.savez(folders["plain"] / "cifar100.npz", x=x, y=y, is_test=test)
+        payload = np.frombuffer(lzma.compress(residuals(x).tobytes(), preset=0), np.uint8)
+        np.savez(folders["packed"] / "cifar100_a.medl.npz", payload=payload, shape=(300, 3, 32, 32), y=y, is_test=test)
+        official, sums = folders["official"], cifar100_official(folders["official"], x, y, test)
+        for part, files in (("train", CIFAR100.train_list), ("test", CIFAR100.test_list)):
+            monkeypatch.setattr(CIFAR100, f"{part}_list", [[files[0][0], sums[part]]])
+        monkeypatch.setattr(CIFAR100, "meta", {**CIFAR100.meta, "md5": sums["meta"]})
+        plain, *others = (read_cifar100(folder) for folder in folders.values())
+        assert plain is not None and np.array_equal(plain[1].images.numpy().transpose(0, 2, 3, 1), x[test])
+        for found in others:
+            assert found is not None
+            for part, wanted in zip(found, plain, strict=True):
+                assert torch.equal(part.images, wanted.images) and torch.equal(part.labels, wanted.labels)
+        (official / "cifar-100-python" / "test").write_bytes(b"half of it")
+        with pytest.raises(ValueError, match="incomplete or damaged; unpack the archive again"):
+            read_cifar100(official)
 
     def test_boosting_repeats_one_task(self, cifar: Path) -> None:
         boosted = build_benchmark("icifar", boosting=True).tasks(cifar)
@@ -119,8 +138,8 @@ class TestProtocols:
     def test_one_fine_tuned_network_forgets(self, base: Base, tasks: list[TaskData]) -> None:
         outcome = run_protocol("sequential", Session(base, plan("fine_tune", "10 passes", shared=True), tasks[:2]))
         first = np.array(outcome.results.matrix("accuracy"))[:, 0]
-        assert first[0] > 0.25, "the first task is learned (chance is 0.1)"
-        assert first[1] < first[0] - 0.05
+        assert first[0] > 0.7, "the first task is learned (chance is 0.1)"
+        assert first[1] < first[0] - 0.1
         assert outcome.results.forgetting()[TASKS[0]] > 0.1
         costs = outcome.costs()
         assert costs["parameters"] == sum(p.numel() for p in base.encoder.parameters())
@@ -165,7 +184,7 @@ class TestProtocols:
 
     def test_joint_training_learns_all_tasks_at_once(self, base: Base, tasks: list[TaskData]) -> None:
         outcome = run_protocol("joint", Session(base, plan("fine_tune", "12 passes", shared=True), tasks[:2]))
-        assert all(scores["accuracy"] > 0.2 for scores in outcome.results.final().values())
+        assert all(scores["accuracy"] > 0.7 for scores in outcome.results.final().values())
         assert outcome.learners[0].images == 2 * 12 * 250
 
     def test_a_method_that_starts_anew_gets_a_new_optimiser(

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from miniatures import image_folders, pacs_subset
+from miniatures import image_folders, pacs
 from supervised_runs import run
 
 from adapt import wrap
@@ -84,9 +84,9 @@ def test_cascades_of_random_networks_keep_the_accuracy_on_held_out_examples() ->
     assert sum(outcome.shares) == pytest.approx(1)
 
 
-def test_two_datasets(shared: Path, tmp_path: Path) -> None:
-    image_folders(shared, tmp_path / "flowers", {"train": 3, "val": 2})
-    pacs_subset(shared, tmp_path / "places_jpeg.npz", per_class=5)
+def test_two_datasets(tmp_path: Path) -> None:
+    image_folders(tmp_path / "flowers", {"train": 3, "val": 2})
+    pacs(tmp_path / "places_jpeg.npz", per_class=5)
     config = MultitaskPatchesConfig(sets=("flowers", "places"), sizes=(24, 32))
     first, second = MultitaskPatches(config).tasks(tmp_path)
     assert (first.name, first.outputs, len(first.train), len(first.test)) == ("flowers", 3, 9, 6)
@@ -103,8 +103,8 @@ def test_two_datasets(shared: Path, tmp_path: Path) -> None:
         MultitaskPatches(config).tasks(tmp_path)
 
 
-def test_five_sizes_of_one_dataset(shared: Path, tmp_path: Path) -> None:
-    data = pacs_subset(shared, tmp_path / "pacs_jpeg.npz", per_class=10)
+def test_five_sizes_of_one_dataset(tmp_path: Path) -> None:
+    data = pacs(tmp_path / "pacs_jpeg.npz", per_class=10)
     benchmark = Resolutions(ResolutionsConfig(sizes=(16, 24, 32), held_out=0.2))
     tasks = benchmark.tasks(data)
     assert [task.name for task in tasks] == ["size16", "size24", "size32"]
@@ -122,9 +122,9 @@ def test_five_sizes_of_one_dataset(shared: Path, tmp_path: Path) -> None:
         ResolutionsConfig(sizes=(32, 16))
 
 
-def test_patches_on_two_datasets_at_once(shared: Path, tmp_path: Path) -> None:
-    image_folders(shared, tmp_path / "data" / "imagenet", {"train": 4, "val": 2})
-    pacs_subset(shared, tmp_path / "data" / "places_jpeg.npz", per_class=4)
+def test_patches_on_two_datasets_at_once(tmp_path: Path) -> None:
+    image_folders(tmp_path / "data" / "imagenet", {"train": 4, "val": 2})
+    pacs(tmp_path / "data" / "places_jpeg.npz", per_class=4)
     words = [f"data={tmp_path / 'data'}", "benchmark.sizes=[24,32]", "training.length=2 steps", "training.batch=4"]
     result = run(tmp_path / "run", "benchmark=multitask_patches", "adapt=patch", *words, "optimiser.lr=0.001")
     network = random_base("resnet26", width=0.125).encoder
@@ -135,8 +135,8 @@ def test_patches_on_two_datasets_at_once(shared: Path, tmp_path: Path) -> None:
     assert result["protocol"] == "joint"
 
 
-def test_five_sizes_share_all_but_their_patches_and_make_a_cascade(shared: Path, tmp_path: Path) -> None:
-    data = pacs_subset(shared, tmp_path / "pacs_jpeg.npz", per_class=5)
+def test_five_sizes_share_all_but_their_patches_and_make_a_cascade(tmp_path: Path) -> None:
+    data = pacs(tmp_path / "pacs_jpeg.npz", per_class=5)
     words = [f"data={data}", "benchmark.sizes=[16,24,32]", "benchmark.held_out=0.3", "training.length=3 steps"]
     result = run(
         tmp_path / "run", "benchmark=resolutions", "adapt=patch", *words, "training.batch=8", "optimiser.lr=0.001"
@@ -190,9 +190,9 @@ def test_pictures_of_changed_layers(method: str, tmp_path: Path) -> None:
         changed_layers(wrap(base, "features", "third", 32).method())
 
 
-def test_small_data_of_one_s_own(shared: Path, tmp_path: Path) -> None:
-    image_folders(shared, tmp_path / "split", {"train": 3, "test": 2})
-    image_folders(shared, tmp_path, {"whole": 5})
+def test_small_data_of_one_s_own(tmp_path: Path) -> None:
+    image_folders(tmp_path / "split", {"train": 3, "test": 2})
+    image_folders(tmp_path, {"whole": 5})
     for folder in ("split", "whole"):
         parts = read_splits(tmp_path / folder, share=0.4, seed=0)
         assert parts.classes == ("class0", "class1", "class2")

@@ -145,8 +145,8 @@ def test_batches_of_several_sizes() -> None:
     assert torch.equal(alone, small)
 
 
-def test_miniature_of_voc_and_sbd(shared: Path, tmp_path: Path) -> None:
-    root = segmentation(shared, tmp_path)
+def test_miniature_of_voc_and_sbd(tmp_path: Path) -> None:
+    root = segmentation(tmp_path)
     (task,) = Segmentation(SegmentationConfig()).tasks(root)
     # Of the three validation images one is also trained on, and does not test.
     assert (len(task.train), len(task.test)) == (4, 2)
@@ -159,12 +159,12 @@ def test_miniature_of_voc_and_sbd(shared: Path, tmp_path: Path) -> None:
     assert set(resized.test[0][1].unique().tolist()) <= {0, 15, 255}
 
 
-def test_wrong_layouts_are_refused_with_the_tree(shared: Path, tmp_path: Path) -> None:
+def test_wrong_layouts_are_refused_with_the_tree(tmp_path: Path) -> None:
     benchmark = Segmentation(SegmentationConfig())
     with pytest.raises(LayoutError, match="benchmark_RELEASE/dataset is absent; segmentation expects:\n") as refusal:
         benchmark.tasks(tmp_path)
     assert "VOCdevkit/VOC2011/SegmentationClass/*.png" in str(refusal.value)
-    root = segmentation(shared, tmp_path)
+    root = segmentation(tmp_path)
     (root / "VOCdevkit" / "VOC2011").rename(root / "VOCdevkit" / "VOC2012")
     with pytest.raises(LayoutError, match="VOC2011 is absent"):
         benchmark.tasks(root)
@@ -175,9 +175,9 @@ def test_wrong_layouts_are_refused_with_the_tree(shared: Path, tmp_path: Path) -
         [Segmentation(SegmentationConfig(year=2012)).tasks(root)[0].train[i] for i in range(4)]
 
 
-def test_runs_end_to_end(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("adapt.train.load_base", lambda name: tiny_base())
-    root = segmentation(shared, tmp_path / "data")
+    root = segmentation(tmp_path / "data")
     words = ["benchmark=segmentation", f"data={root}", "training.length=6 passes", "optimiser.lr=0.01"]
     result = run(tmp_path / "run", *words, "adapt=piggyback", base="random")
     # All scores start at zero: a loss of log 21 = 3.04.

@@ -13,14 +13,14 @@ from adapt.datasets.layout import LayoutError
 FIVE = ImageNetToSketchConfig().sets
 
 
-def five_sets(shared: Path, root: Path) -> Path:
+def five_sets(root: Path) -> Path:
     for name in FIVE:
-        image_folders(shared, root / name, {"train": 3, "test": 2}, domain="sketch" if name == "sketches" else "photo")
+        image_folders(root / name, {"train": 3, "test": 2}, domain="sketch" if name == "sketches" else "photo")
     return root
 
 
-def test_tasks_of_a_miniature(shared: Path, tmp_path: Path) -> None:
-    tasks = ImageNetToSketch(ImageNetToSketchConfig(size=32)).tasks(five_sets(shared, tmp_path))
+def test_tasks_of_a_miniature(tmp_path: Path) -> None:
+    tasks = ImageNetToSketch(ImageNetToSketchConfig(size=32)).tasks(five_sets(tmp_path))
     assert [task.name for task in tasks] == list(FIVE)
     for task in tasks:
         assert (task.outputs, len(task.train), len(task.test)) == (3, 9, 6)
@@ -43,11 +43,11 @@ def test_published_means() -> None:
     assert rows["piggyback"]["accuracy"] == pytest.approx(1 - 0.16556)
 
 
-def test_wrong_layouts_are_refused_with_the_tree(shared: Path, tmp_path: Path) -> None:
+def test_wrong_layouts_are_refused_with_the_tree(tmp_path: Path) -> None:
     benchmark = ImageNetToSketch(ImageNetToSketchConfig(size=32))
     with pytest.raises(LayoutError, match="is absent; imagenet_to_sketch expects:\n"):
         benchmark.tasks(tmp_path / "nowhere")
-    root = five_sets(shared, tmp_path)
+    root = five_sets(tmp_path)
     (root / "flowers" / "test" / "class2").rename(root / "flowers" / "test" / "roses")
     with pytest.raises(LayoutError, match="has the class 'class2' in only one of train and test"):
         benchmark.tasks(root)
@@ -60,8 +60,8 @@ def test_wrong_layouts_are_refused_with_the_tree(shared: Path, tmp_path: Path) -
         ImageNetToSketchConfig(sets=("wikiarts",))
 
 
-def test_broken_images_are_named(shared: Path, tmp_path: Path) -> None:
-    image_folders(shared, tmp_path / "flowers", {"train": 2, "test": 2})
+def test_broken_images_are_named(tmp_path: Path) -> None:
+    image_folders(tmp_path / "flowers", {"train": 2, "test": 2})
     broken = tmp_path / "flowers" / "test" / "class0" / "0.jpg"
     broken.write_bytes(b"no image")
     (task,) = ImageNetToSketch(ImageNetToSketchConfig(sets=("flowers",), size=32)).tasks(tmp_path)
@@ -72,8 +72,8 @@ def test_broken_images_are_named(shared: Path, tmp_path: Path) -> None:
         task.test[0]
 
 
-def test_runs_end_to_end(shared: Path, tmp_path: Path) -> None:
-    words = [f"data={five_sets(shared, tmp_path / 'data')}", "benchmark.size=32", "training.length=2 steps"]
+def test_runs_end_to_end(tmp_path: Path) -> None:
+    words = [f"data={five_sets(tmp_path / 'data')}", "benchmark.size=32", "training.length=2 steps"]
     result = run(tmp_path / "run", "benchmark=imagenet_to_sketch", "adapt=piggyback", *words, "training.batch=4")
     assert result["tasks"] == list(FIVE) and 0 <= result["accuracy"] <= 1
     # One bit per weight of each task's mask.
