@@ -48,6 +48,8 @@ class Scene:
         one_sided: (F,) bool, True where a face is seen only from the side from which its corners run counter-clockwise;
             None when all are seen from both.
         cutoff: (F,) uint8, a pixel of the face whose alpha (of 255) is lower is not there; None when all are opaque.
+        origin: Where the scene's origin is in the world of its files, metres; not 0 only for scans that lie so far away
+            that single precision would tear them.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Scene:
     wraps: tuple[tuple[Wrap, Wrap], ...] = field(default=())
     one_sided: NDArray[np.bool_] | None = None
     cutoff: NDArray[np.uint8] | None = None
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def __post_init__(self) -> None:
         """Check shapes, dtypes and index ranges."""

@@ -69,6 +69,8 @@ def _load(scene_id: str, dataset: str, radius: float, height: float, climb: floa
     """The scene that habitat-sim finds under this name, with its rules for the axes and for navigation meshes."""
     settings = ScanSettings(None if dataset in NO_DATASET else dataset, up="habitat", navmesh="match")
     scene, grid = load_scan(scene_id, settings, radius, height, climb, slope)
+    if any(scene.origin):
+        raise ValueError(f"{scene_id} lies {max(map(abs, scene.origin)) / 1000:.0f} km from the origin; move it there")
     return _World(scene, grid, make_renderer([scene]))
 
 

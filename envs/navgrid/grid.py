@@ -15,6 +15,7 @@ from envs.navgrid import geodesics as _marching
 from envs.navgrid import ground as _ground
 from envs.navgrid import heightfield as _heightfield
 from envs.navgrid import polygon_grid as _polyfloor
+from envs.navgrid.extent import check_extent
 from envs.navgrid.navmesh import NavMesh
 from envs.scene import Scene
 
@@ -86,9 +87,31 @@ class NavGrid:
             max_slope: Steepest floor in degrees.
 
         Raises:
-            ValueError: If the scene has no place to stand.
+            ValueError: If the scene has no place to stand, or is too large for a grid.
         """
         triangles = scene.vertices[scene.faces[scene.solid]].astype(np.float64)
+        return cls.from_triangles(triangles, scene.name, radius, height, climb, cell, max_slope)
+
+    @classmethod
+    def from_triangles(
+        cls,
+        triangles: NDArray[np.float64],
+        name: str,
+        radius: float = 0.1,
+        height: float = 1.5,
+        climb: float = 0.2,
+        cell: float = 0.05,
+        max_slope: float = 45.0,
+    ) -> NavGrid:
+        """Build the grid from triangles (F, 3, 3) in metres that are all solid; see `build`.
+
+        Raises:
+            ValueError: If there is no place to stand, or they reach too far for a grid.
+        """
+        if not len(triangles):
+            raise ValueError(f"scene {name} has no solid triangles")
+        check_extent(triangles, cell, name)
+        triangles = triangles.copy()
         normal = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
         length = np.linalg.norm(normal, axis=1)
         walkable = normal[:, 1] >= np.cos(np.radians(max_slope)) * np.maximum(length, 1e-12)
@@ -103,7 +126,7 @@ class NavGrid:
         label, areas = _rank(_clearance.islands(clear >= radius, floor.near), cell * cell, cls.MIN_ISLAND)
         if len(areas) == 0:
             raise ValueError(
-                f"scene {scene.name}: no floor of {cls.MIN_ISLAND} m2 for an agent of radius {radius} m and height "
+                f"scene {name}: no floor of {cls.MIN_ISLAND} m2 for an agent of radius {radius} m and height "
                 f"{height} m; check that the mesh is in metres with +Y up and its floor faces wound upwards"
             )
         keep = _clearance.fringe(label, floor.near)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+
+from configs.files import mistaken
 
 SET_MAGIC, TILE_MAGIC = b"TESM", b"VAND"  # 'MSET' and 'DNAV' as little-endian integers
 TILE_VERSION = 7
@@ -26,9 +28,13 @@ SETTINGS = (
     "cell_size cell_height agent_height agent_radius agent_max_climb agent_max_slope region_min_size "
     "region_merge_size edge_max_len edge_max_error verts_per_poly detail_sample_dist detail_sample_max_error"
 ).split()
+# Smallest and largest radius, height and climb of an agent, and side of a voxel, in metres.
+MEASURES = {"radius": (0.0, 10.0), "height": (0.0, 100.0), "climb": (0.0, 10.0), "cell": (0.005, 1.0)}
+FARTHEST = 1e8  # metres
 # The settings end with three or four booleans, padded to four bytes.
 SETTINGS_BYTES = 4 * len(SETTINGS) + 4
 
+COUNTS = ("polys", "verts", "links", "detail_meshes", "detail_verts", "detail_tris")
 _TILE_HEADER = np.dtype(
     [(name, "<i4") for name in ("magic", "version", "x", "y", "layer", "user", "polys", "verts", "links")]
     + [(name, "<i4") for name in ("detail_meshes", "detail_verts", "detail_tris", "bv_nodes", "off_mesh", "off_base")]
@@ -92,6 +98,10 @@ class NavMesh:
         np.maximum.at(radius, label, np.linalg.norm(corners - centre[label], axis=1))
         return radius
 
+    def moved(self, by: NDArray[np.float64]) -> NavMesh:
+        """The same mesh moved by (3,) metres."""
+        return replace(self, triangles=self.triangles + by, border=self.border + by, low=self.low + by)
+
 
 @dataclass
 class _Tile:
@@ -116,11 +126,24 @@ def read_navmesh(path: str | Path) -> NavMesh:
     try:
         data = path.read_bytes()
         settings, tiles = _parse(data)
-    except (OSError, ValueError, IndexError, struct.error) as error:
-        raise ValueError(f"cannot read {path}: {error}; is it a .navmesh that habitat-sim saved?") from error
-    if not any(tile.walkable.any() for tile in tiles):
-        raise ValueError(f"cannot use {path}: it has no walkable polygon")
-    return _joined(tiles, settings)
+        if not any(tile.walkable.any() for tile in tiles):
+            raise ValueError("it has no walkable polygon")
+        mesh = _joined(tiles, settings)
+        _check(mesh)
+    except (OSError, ValueError, IndexError, struct.error, OverflowError) as error:
+        reason = mistaken(path) or f"{error}; is it a .navmesh that habitat-sim saved?"
+        raise ValueError(f"cannot read {path}: {reason}") from error
+    return mesh
+
+
+def _check(mesh: NavMesh) -> None:
+    """Refuse an agent or voxels of impossible measures, and corners that are nowhere."""
+    for name, (least, most) in MEASURES.items():
+        value = getattr(mesh, name)
+        if not least <= value <= most:
+            raise ValueError(f"{name} {value:g} m is not between {least:g} and {most:g}")
+    if not (np.abs(mesh.triangles) <= FARTHEST).all() or not (np.abs(mesh.low) <= FARTHEST).all():
+        raise ValueError(f"a corner lies further away than {FARTHEST:g} m")
 
 
 def triangle_areas(triangles: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -161,6 +184,9 @@ def _tile(data: bytes, size: int, wide: bool) -> _Tile:
     if len(data) < size or size < _TILE_HEADER.itemsize:
         raise ValueError("a tile ends early")
     header = np.frombuffer(data, _TILE_HEADER, 1)[0]
+    counts = {name: int(header[name]) for name in COUNTS}
+    if min(counts.values()) < 0:
+        raise ValueError("a tile has a negative count")
     if header["version"] != TILE_VERSION:
         raise ValueError(f"a tile is of version {header['version']}; version {TILE_VERSION} is read")
     at = _TILE_HEADER.itemsize
@@ -171,12 +197,12 @@ def _tile(data: bytes, size: int, wide: bool) -> _Tile:
         at += found.nbytes
         return found
 
-    verts = take("<f4", 3 * header["verts"]).reshape(-1, 3).astype(np.float64)
-    polys = take(_POLY, header["polys"])
-    at += header["links"] * (16 if wide else 12)
-    details = take(_DETAIL, header["detail_meshes"])
-    detail_verts = take("<f4", 3 * header["detail_verts"]).reshape(-1, 3).astype(np.float64)
-    detail_tris = take("u1", 4 * header["detail_tris"]).reshape(-1, 4)
+    verts = take("<f4", 3 * counts["verts"]).reshape(-1, 3).astype(np.float64)
+    polys = take(_POLY, counts["polys"])
+    at += counts["links"] * (16 if wide else 12)
+    details = take(_DETAIL, counts["detail_meshes"])
+    detail_verts = take("<f4", 3 * counts["detail_verts"]).reshape(-1, 3).astype(np.float64)
+    detail_tris = take("u1", 4 * counts["detail_tris"]).reshape(-1, 4)
     walkable = ((polys["flags"] & WALK) != 0) & (polys["area_and_type"] >> 6 == 0) & (polys["count"] >= 3)
     if len(polys) and polys["count"].max() > 6:
         raise ValueError("a polygon has more than 6 corners")

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.navgrid import heightfield as _heightfield
+from envs.navgrid.extent import MOST_COLUMNS, metres
 from envs.navgrid.ground import Ground
 from envs.navgrid.heightfield import DoubleArray, FloatArray, IntArray, kernel
 from envs.navgrid.navmesh import NavMesh
@@ -26,6 +27,8 @@ STOREY = 0.5
 # A point this far off the polygons is on them, metres: single precision of the file, and points that lie on the border.
 TOLERANCE = 1e-3
 FINER = (1.0, 0.5, 0.25)
+# Columns that all triangles and border edges together may look at, a few seconds' work.
+MOST_VISITS = 2**29
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +65,7 @@ def _lay(mesh: NavMesh, island: NDArray[np.int32], cell: float) -> Ground:
     # Whole cells below the lowest corner, so that nodes lie at the centres of the voxels.
     for k in (0, 2):
         low[k] -= cell * (np.ceil((low[k] - corners[:, k].min()) / cell) + MARGIN + 1)
+    _check_size(mesh, low, cell)
     size = np.ceil((corners.max(axis=0) - low) / cell).astype(int) + MARGIN + 2
     nx, nz = int(size[0]), int(size[2])
     triangles = mesh.triangles.copy()
@@ -84,6 +88,26 @@ def _lay(mesh: NavMesh, island: NDArray[np.int32], cell: float) -> Ground:
         start, column, height, clear, label, near,
         float(low[0]), float(low[2]), float(cell), nx, nz, float(mesh.radius), float(max(mesh.climb, cell)),
     )  # fmt: skip
+
+
+def _check_size(mesh: NavMesh, low: NDArray[np.float64], cell: float) -> None:
+    """Refuse a grid of too many columns, or triangles and edges that would each visit too many of them.
+
+    Raises:
+        ValueError: It is.
+    """
+    corners = mesh.triangles.reshape(-1, 3)
+    with np.errstate(over="ignore", invalid="ignore"):
+        size = np.maximum(corners.max(axis=0) - low, corners.max(axis=0) - corners.min(axis=0))
+        visits = [
+            ((ends.max(axis=1) - ends.min(axis=1))[:, ::2] / cell + 2.0 * reach / cell + 2.0).prod(axis=1).sum()
+            for ends, reach in ((mesh.triangles, MARGIN * cell), (mesh.border, REACH))
+        ]
+    if not (size[0] * size[2] / cell**2 <= MOST_COLUMNS and sum(visits) <= MOST_VISITS):
+        raise ValueError(
+            f"the navigation mesh is {metres(size)} with {len(mesh.triangles)} triangles, "
+            f"too large for a grid of {cell:g} m"
+        )
 
 
 def _split_islands(ground: Ground, count: int) -> NDArray[np.int64]:

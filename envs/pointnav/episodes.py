@@ -115,6 +115,19 @@ def content_files(file: Path, template: object = CONTENT) -> list[tuple[str, Pat
     return [(scene_name(part.name.removesuffix(ending)), part) for part in parts]
 
 
+def moved(episodes: Sequence[Episode], by: Sequence[float]) -> list[Episode]:
+    """The same episodes with start and goal moved by x, y, z in metres."""
+    x, y, z = by
+    return [
+        replace(
+            e,
+            start_position=(e.start_position[0] + x, e.start_position[1] + y, e.start_position[2] + z),
+            goal_position=(e.goal_position[0] + x, e.goal_position[1] + y, e.goal_position[2] + z),
+        )
+        for e in episodes
+    ]
+
+
 def with_distinct_ids(episodes: Sequence[Episode]) -> list[Episode]:
     """The same episodes of one scene, those whose identifier stands there already renamed: ``7``, ``7 (2)``."""
     return [

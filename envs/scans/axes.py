@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,13 +15,19 @@ from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 from numpy.typing import NDArray
 
+from configs.files import mistaken
 from envs.navgrid import navmesh
+from envs.navgrid.grid import NavGrid
 
 UP_CHOICES = ("auto", "y", "z", "habitat")
 STAGE_CONFIG = ".stage_config.json"
 IDENTITY = np.eye(4)
 # Polygons of a navigation mesh that are looked at, and how far in metres they may be from the floor (two voxels).
 PROBES, FLOOR_GAP = 500, 0.4
+FARTHEST = 1e8  # of a coordinate or scale
+# How many times more floor a file must have on its side to be suspected of lying there, where it is then so many times
+# flatter, and where it is not; and the grid on which that is found out, metres.
+LYING, FLAT, LYING_TALL, COARSE = 1.15, 0.6, 2.0, 0.1
 
 Axes = tuple[tuple[float, float, float], tuple[float, float, float]]
 Y_UP: Axes = ((0.0, 1.0, 0.0), (0.0, 0.0, -1.0))
@@ -69,6 +76,8 @@ def bare_stage(path: Path, up: str, triangles: Callable[[], NDArray[np.float64]]
     if up == "auto" and mesh is not None:
         up = "z" if _fits_z_up(navmesh.read_navmesh(mesh), triangles()) else "y"
         _log.info("%s: %s-up, as its .navmesh says", path, up.upper())
+    elif up == "auto":
+        _warn_if_lying(path, triangles())
     return Stage(path, frame_matrix(*(Z_UP if up == "z" else Y_UP)), mesh)
 
 
@@ -97,12 +106,12 @@ def stage_of(attributes: Mapping[str, Any], folder: Path, asset: Path | None = N
     Raises:
         ValueError: A value has the wrong form, or no mesh is named.
     """
-    named = attributes.get("render_asset")
+    named = text(attributes, "render_asset")
     mesh = folder / named if named else asset
     if mesh is None:
         raise ValueError(f"the stage in {folder} names no render_asset")
     axes = default_axes(mesh)
-    nav = attributes.get("nav_asset")
+    nav = text(attributes, "nav_asset")
     nav_file = folder / nav if nav else beside(mesh, ".navmesh")
     matrix = frame_matrix(
         vector(attributes.get("up", axes[0]), "up"),
@@ -143,9 +152,23 @@ def vector(value: Any, name: str) -> tuple[float, float, float]:
     """Three numbers of a config file."""
     try:
         x, y, z = (float(v) for v in value)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must be three numbers, got {value!r}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{name} must be three numbers, got {reprlib.repr(value)}") from error
+    if not max(abs(x), abs(y), abs(z)) <= FARTHEST:
+        raise ValueError(f"{name} must be three numbers of a possible size, got {reprlib.repr(value)}")
     return x, y, z
+
+
+def text(attributes: Mapping[str, Any], key: str) -> str:
+    """A name in a config file, empty if it is not there.
+
+    Raises:
+        ValueError: It is no text.
+    """
+    value = attributes.get(key) or ""
+    if not isinstance(value, str):
+        raise ValueError(f"{key} must be text, got {reprlib.repr(value)}")
+    return value
 
 
 def scale_of(value: Any) -> tuple[float, float, float]:
@@ -161,11 +184,34 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"cannot read {path}: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"cannot read {path}: {mistaken(path) or error}") from error
     if not isinstance(found, dict):
         raise ValueError(f"cannot read {path}: it holds no JSON object")
     return found
+
+
+def _warn_if_lying(path: Path, triangles: NDArray[np.float64]) -> None:
+    """Warn of a file, taken as Y-up, in which agents would walk on walls: with +Z up it has more floor."""
+    size = triangles.max(axis=(0, 1)) - triangles.min(axis=(0, 1))
+    if not size[2] < size[1]:
+        return
+    floors = [_largest_floor(triangles @ frame_matrix(*axes)[:3, :3].T) for axes in (Y_UP, Z_UP)]
+    if floors[1] > floors[0] * (LYING if size[2] < FLAT * size[1] else LYING_TALL):
+        _log.warning(
+            "%s may lie on its side: agents would have %.0f m2 of floor, and %.0f m2 with env.up=z; "
+            "most of what they would stand on is walls. Set env.up=z, or env.up=y if it is right",
+            path,
+            *floors,
+        )
+
+
+def _largest_floor(triangles: NDArray[np.float64]) -> float:
+    """Area in m2 of the largest island of a coarse grid over triangles, 0 where there is none."""
+    try:
+        return float(NavGrid.from_triangles(triangles, "", cell=COARSE).island_areas[0])
+    except ValueError:
+        return 0.0
 
 
 def _fits_z_up(mesh: navmesh.NavMesh, triangles: NDArray[np.float64]) -> bool:

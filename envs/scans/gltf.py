@@ -18,7 +18,9 @@ from urllib.parse import unquote
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.scans.assets import read_asset
 from envs.scans.gltf_math import FAN, STRIP, TRIANGLES, node_matrix, normalised, texture_transform, triangles_of
+from envs.scans.mesh import MOST_CORNERS
 from envs.scene import REPEAT, Wrap
 
 EXTENSIONS = frozenset(
@@ -39,6 +41,8 @@ HARMLESS = ("KHR_materials_", "KHR_lights_", "EXT_lights_", "KHR_animation_", "K
 _DTYPES = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
 _WRAPS: dict[int, Wrap] = {10497: "repeat", 33071: "clamp", 33648: "mirror"}
+# Values of an accessor without data, which are all zero; of use for few but sparse ones.
+MOST_ZEROS = 2**24
 GLB_JSON, GLB_BINARY = 0x4E4F534A, 0x004E4942
 
 
@@ -92,6 +96,7 @@ class Gltf:
     Attributes:
         path: Where it came from.
         header: Its JSON.
+        without_positions: Primitives that were passed over for want of positions (glTF 2.0, section 3.7.2.1).
     """
 
     def __init__(self, path: Path) -> None:
@@ -102,6 +107,7 @@ class Gltf:
         """
         self.path = path
         self._buffers: dict[int, bytes] = {}
+        self.without_positions = 0
         self.header = self._open()
         version = str(self.header.get("asset", {}).get("version", "2.0"))
         if not version.startswith("2"):
@@ -158,12 +164,7 @@ class Gltf:
         """Content of a data URI, or of a file named relative to this one."""
         if uri.startswith("data:"):
             return base64.b64decode(uri.partition(",")[2])
-        plain = unquote(uri).replace("\\", "/")
-        for name in (uri, plain, Path(plain).name):
-            file = self.path.parent / name
-            if file.is_file():
-                return file.read_bytes()
-        raise FileNotFoundError(f"{plain} is missing")
+        return read_asset(self.path.parent, uri)
 
     def _buffer(self, index: int) -> bytes:
         if index not in self._buffers:
@@ -202,6 +203,8 @@ class Gltf:
         dtype = np.dtype(_DTYPES[accessor["componentType"]]).newbyteorder("<")
         width = _WIDTHS[accessor["type"]]
         if view is None:
+            if count > MOST_ZEROS:
+                raise ValueError(f"an accessor without data has {count:,} values")
             return np.zeros((count, width), dtype)
         data = self._view(view)
         stride = self.header["bufferViews"][view].get("byteStride") or width * dtype.itemsize
@@ -248,6 +251,9 @@ class Gltf:
             return  # points and lines have no surface
         material = self.material(part.get("material"))
         attributes, indices = self._attributes(part, material)
+        if "POSITION" not in attributes:
+            self.without_positions += 1
+            return
         position = attributes["POSITION"].astype(np.float64)
         if indices is None:
             indices = np.arange(len(position))
@@ -262,6 +268,8 @@ class Gltf:
             uv = np.nan_to_num(uv.astype(np.float64), posinf=0.0, neginf=0.0) @ affine[:, :2].T + affine[:, 2]
         color = attributes.get("COLOR_0")
         color = None if color is None else np.clip(normalised(color)[:, :3], 0.0, 1.0)
+        if len(matrices) * max(len(position), len(faces)) > MOST_CORNERS:
+            raise ValueError(f"{len(matrices)} instances of {len(faces)} triangles are too many")
         for matrix in matrices:
             with np.errstate(invalid="ignore"):  # corners that are not finite are sorted out later
                 placed = position @ matrix[:3, :3].T + matrix[:3, 3]
@@ -277,9 +285,7 @@ class Gltf:
         compressed = part.get("extensions", {}).get("KHR_draco_mesh_compression")
         if compressed is not None:
             return self._draco(part, compressed, wanted)
-        found = {name: self._accessor(i) for name, i in part["attributes"].items() if name in wanted}
-        if "POSITION" not in found:
-            raise ValueError("a primitive has no positions")
+        found = {name: self._accessor(i) for name, i in part.get("attributes", {}).items() if name in wanted}
         return found, self._accessor(part["indices"], as_stored=True) if "indices" in part else None
 
     def _draco(

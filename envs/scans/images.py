@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from configs.files import mistaken
+
 KTX2_MAGIC = b"\xabKTX 20\xbb\r\n\x1a\n"
 BASIS_MAGIC = b"sB"
 # Keys of KTX2's own metadata.
@@ -33,8 +35,8 @@ def decode_image(data: bytes, largest: int) -> NDArray[np.uint8]:
         else:
             picture = _eight_bit(Image.open(io.BytesIO(data))).convert("RGBA")
         return shrink(picture, largest)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split())
+    except (OSError, SyntaxError, ValueError, MemoryError, Image.DecompressionBombError) as error:
+        reason = mistaken(data) or " ".join(str(error).split()) or type(error).__name__
         raise ValueError("it is no image that Pillow reads" if "identify" in reason else reason) from error
 
 

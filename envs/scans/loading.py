@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.navgrid.extent import LARGEST, check_place
 from envs.scans.axes import IDENTITY, UP_CHOICES, Stage, bare_stage
-from envs.scans.mesh_files import SUFFIXES, Mesh, MeshReader
+from envs.scans.mesh import Mesh
+from envs.scans.mesh_files import SUFFIXES, MeshReader
 from envs.scene import REPEAT, Scene, Wrap
+
+# Metres from the origin beyond which a scene is moved there: single precision is then coarser than 0.1 mm.
+FAR = 1000.0
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,7 @@ def load_assets(name: str, assets: Sequence[Asset], *, max_texture: int = 1024, 
 
 
 def assemble(name: str, placed: Sequence[tuple[Mesh, NDArray[np.float64]]], *, culling: bool = True) -> Scene:
-    """Join meshes to a scene.
+    """Join meshes to a scene; one that lies further than `FAR` from the origin is moved there, by whole metres.
 
     Args:
         name: Name of the scene.
@@ -116,7 +124,7 @@ def assemble(name: str, placed: Sequence[tuple[Mesh, NDArray[np.float64]]], *, c
         culling: Whether one-sided faces are kept one-sided.
 
     Raises:
-        ValueError: A vertex is not finite.
+        ValueError: A vertex is not finite, or the scene is larger than any place.
     """
     vertices, faces, texture, instance = [], [], [], []
     textures: list[NDArray[np.uint8]] = []
@@ -135,14 +143,21 @@ def assemble(name: str, placed: Sequence[tuple[Mesh, NDArray[np.float64]]], *, c
         instance.append(mesh.instance + objects)
         points += len(mesh.vertices)
         objects += int(mesh.instance.max()) + 1
+    corners, joined = np.concatenate(vertices), np.concatenate(faces)
+    check_place(corners[joined], name)
+    origin = _far_origin(corners[joined])
+    if origin.any():
+        at = ", ".join(f"{v:.0f}" for v in origin)
+        _log.warning("%s lies at (%s), far from the origin, and is moved there", name, at)
     flipped = [np.linalg.det(matrix[:3, :3]) < 0 for _, matrix in placed]
     count = sum(len(mesh.faces) for mesh, _ in placed)
     one_sided = np.concatenate([mesh.one_sided for mesh, _ in placed]) & culling
     cutoff = np.concatenate([mesh.cutoff for mesh, _ in placed])
     return Scene(
         name=name,
-        vertices=np.concatenate(vertices).astype(np.float32),
-        faces=np.concatenate(faces).astype(np.int32),
+        # Vertices of no triangle may lie anywhere.
+        vertices=np.clip(corners - origin, -LARGEST, LARGEST).astype(np.float32),
+        faces=joined.astype(np.int32),
         corner_uv=_joined([m.uv for m, _ in placed], flipped).astype(np.float32),
         corner_color=_joined([m.color for m, _ in placed], flipped),
         face_texture=np.concatenate(texture).astype(np.int32),
@@ -154,7 +169,15 @@ def assemble(name: str, placed: Sequence[tuple[Mesh, NDArray[np.float64]]], *, c
         wraps=tuple(wraps) if any(wrap != (REPEAT, REPEAT) for wrap in wraps) else (),
         one_sided=one_sided if one_sided.any() else None,
         cutoff=cutoff if cutoff.any() else None,
+        origin=(float(origin[0]), float(origin[1]), float(origin[2])),
     )
+
+
+def _far_origin(corners: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(3,) whole metres from the origin to a scene that is far from it, 0 if it is near or around it."""
+    middle = np.median(corners.mean(axis=1), axis=0)
+    size = corners.max(axis=(0, 1)) - corners.min(axis=(0, 1))
+    return np.where(np.abs(middle).max() > max(FAR, float(size.max())), np.rint(middle), 0.0)
 
 
 def _joined(corners: list[NDArray[Any]], flipped: list[bool]) -> NDArray[Any]:

@@ -7,7 +7,9 @@ colour; physics, light, semantics and sound are passed over.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.files import visible
-from envs.scans.axes import STAGE_CONFIG, Y_UP, frame_matrix, read_json, scale_of, stage_of, vector
+from envs.scans.axes import FARTHEST, STAGE_CONFIG, Y_UP, frame_matrix, read_json, scale_of, stage_of, text, vector
 from envs.scans.gltf_math import rotation_matrix
 from envs.scans.loading import Asset
 from envs.scans.urdf import rest_pose
@@ -98,14 +100,12 @@ class SceneDataset:
             raise FileNotFoundError(f"scene dataset {path} does not exist")
         raw = read_json(path)
         dataset = cls(path)
-        try:
+        with _one_form(path):
             for kind, ending in KINDS.items():
                 dataset.templates[kind] = list(_templates(raw.get(kind, {}), ending, path.parent))
             dataset.stage_defaults = raw.get("stages", {}).get("default_attributes", {})
             named = raw.get("navmesh_instances", {})
             dataset.navmeshes = {name: path.parent / file for name, file in named.items() if isinstance(file, str)}
-        except (AttributeError, TypeError) as error:
-            raise ValueError(f"cannot read {path}: a section has an unexpected form ({error})") from error
         return dataset
 
     def scene_names(self) -> list[str]:
@@ -124,6 +124,10 @@ class SceneDataset:
             ValueError: There is no such scene, stage or object (the message names near ones), or a file it is made of
                 is damaged.
         """
+        with _one_form(self.path):
+            return self._compose(scene, file)
+
+    def _compose(self, scene: str, file: Path | None) -> Composition:
         instance = self._find("scene_instances", scene)
         if instance is None and scene.endswith(SCENE_INSTANCE) and Path(scene).is_file():
             instance = Template(scene, read_json(Path(scene)), Path(scene).parent)
@@ -201,6 +205,15 @@ class SceneDataset:
             yield Asset(mesh, placement(instance) @ scale @ matrix, template.stem)
 
 
+@contextmanager
+def _one_form(path: Path) -> Iterator[None]:
+    """Tell of values of other types than Habitat's by one line that names the dataset."""
+    try:
+        yield
+    except (AttributeError, TypeError, KeyError, OverflowError, NotImplementedError) as error:
+        raise ValueError(f"cannot read {path}: a part of it has an unexpected form ({error})") from error
+
+
 def compose_file(path: Path) -> Composition:
     """Read a ``.scene_instance.json`` by the dataset config above it.
 
@@ -223,7 +236,7 @@ def placement(instance: Mapping[str, Any]) -> NDArray[np.float64]:
     matrix = np.eye(4)
     quaternion = np.array(instance.get("rotation", (1.0, 0.0, 0.0, 0.0)), np.float64).ravel()
     length = float(np.linalg.norm(quaternion))
-    if quaternion.shape != (4,) or not length > 0:
+    if quaternion.shape != (4,) or not 0 < length < FARTHEST:
         raise ValueError(f"rotation must be four numbers w, x, y, z, got {instance.get('rotation')!r}")
     matrix[:3, :3] = rotation_matrix(*(quaternion / length))
     matrix[:3, 3] = vector(instance.get("translation", (0.0, 0.0, 0.0)), "translation")
@@ -248,7 +261,7 @@ def _same_path(a: str, b: str) -> bool:
 def _object(template: Template, instance: Mapping[str, Any], origin: str) -> Asset | None:
     """A rigid object at its place; None for one without a mesh file (Habitat's own primitives)."""
     attributes = template.attributes
-    named = attributes.get("render_asset")
+    named = text(attributes, "render_asset")
     mesh = template.folder / named if named else template.asset
     if mesh is None or (named and not mesh.suffix):
         _log.warning("object %s has no mesh file and is left out", template.handle)
@@ -310,9 +323,11 @@ def _files(root: Path, extension: str, patterns: Any, ending: str) -> Iterator[P
     """Files of a ``paths`` entry: folders and files, with wildcards, relative to the dataset's config."""
     wanted = ending if extension == ".json" else extension
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        if ".." in Path(pattern).parts and "**" in Path(pattern).parts:
+            raise ValueError(f"the pattern {pattern} of {root} searches all folders above it")
         plain = Path(pattern)  # "./" and "" are the folder itself, which glob does not know
         whole = plain.is_absolute() or not plain.parts
-        places = [root / plain] if whole else visible(root, plain.as_posix())
+        places = [root / plain] if whole else visible(root, re.sub(r"(\*\*/)+", "**/", plain.as_posix()))
         for place in places:
             if place.is_dir():
                 yield from (file for file in visible(place) if file.name.endswith(wanted))

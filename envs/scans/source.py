@@ -72,7 +72,7 @@ def load_scan(
 
     Raises:
         FileNotFoundError: The scene, or a file it is made of, is absent.
-        ValueError: A file is damaged, or the scene has no floor.
+        ValueError: A file is damaged, or the scene has no floor, or is too large.
     """
     found = find_scan(scene, settings)
     if isinstance(found, Composition):
@@ -81,7 +81,9 @@ def load_scan(
     else:
         made = load_scene(found, max_texture=settings.max_texture, up=settings.up, culling=settings.culling)
         polygons = navmesh_file(found)
-    mesh = None if settings.navmesh == "none" or polygons is None else read_navmesh(polygons)
+    # Scans that lie far away are moved to the origin, and their navigation meshes with them.
+    away = -np.array(made.origin)
+    mesh = None if settings.navmesh == "none" or polygons is None else read_navmesh(polygons).moved(away)
     fits = mesh is not None and max(abs(mesh.radius - radius), abs(mesh.height - height)) <= SAME_AGENT
     if mesh is None or polygons is None or (settings.navmesh == "match" and not fits):
         return made, NavGrid.build(made, radius, height, climb, max_slope=max_slope)

@@ -16,6 +16,7 @@ from envs.pointnav.episodes import (
     fitting_episodes,
     for_scene,
     generate_episodes,
+    moved,
     read_episodes,
     with_distinct_ids,
 )
@@ -109,7 +110,7 @@ def scans(
         straight=None,
         **asdict(generation or Generation()),
     )
-    kept = f" and written to {write_generated(episodes, split, scene, made)}" if episodes else ""
+    kept = f" and written to {write_generated(episodes, split, scene, moved(made, loaded.origin))}" if episodes else ""
     _log.warning("%s: %d episodes of the split %s are generated%s", scene, len(made), split, kept)
     return [Place(loaded, grid, tuple(made))]
 
@@ -127,6 +128,8 @@ def _recorded(
         kept = with_distinct_ids(episodes)
         own = episode_settings(settings, kept[0].extra.get("scene_dataset_config"))
         loaded, grid = load_scan(name, own, **asdict(body))
+        if any(loaded.origin):
+            kept = moved(kept, [-v for v in loaded.origin])
         if unfit == "skip":
             fitting = fitting_episodes(grid, kept)
             if len(fitting) < len(kept):

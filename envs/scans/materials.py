@@ -1,0 +1,156 @@
+"""Materials of Wavefront OBJ files (``.mtl``): diffuse colours, textures and the options of textures.
+
+Source: the MTL format of Wavefront's Advanced Visualizer, https://paulbourke.net/dataformats/mtl/.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from envs.scans.assets import find_asset
+from envs.scene import REPEAT, Wrap
+
+# Options of a map, and the largest number of their arguments; those of numbers may have fewer.
+NUMBERS = {"-o": 3, "-s": 3, "-t": 3, "-mm": 2, "-bm": 1, "-boost": 1, "-texres": 1}
+WORDS = ("-blendu", "-blendv", "-cc", "-clamp", "-imfchan", "-type")
+_LIBRARY = re.compile(r"^[ \t]*mtllib[ \t]+(\S.*?)[ \t]*$", re.MULTILINE)
+_USED = re.compile(r"^[ \t]*usemtl[ \t]+(\S.*?)[ \t]*$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Texture:
+    """A ``map_Kd``.
+
+    Attributes:
+        file: Its name as written.
+        scale: ``-s``: texture coordinates are multiplied by it.
+        offset: ``-o``: and this is added.
+        wrap: What lies beyond the edges: ``-clamp on`` holds them.
+    """
+
+    file: str
+    scale: tuple[float, float] = (1.0, 1.0)
+    offset: tuple[float, float] = (0.0, 0.0)
+    wrap: Wrap = REPEAT
+
+
+@dataclass(frozen=True)
+class Material:
+    """A material: its base colour (r, g, b) in [0, 1], white where none is given, and its texture."""
+
+    color: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    texture: Texture | None = None
+
+
+@dataclass(frozen=True)
+class Library:
+    """The materials of an OBJ file.
+
+    Attributes:
+        materials: By name.
+        problems: What could not be found, one line each.
+    """
+
+    materials: dict[str, Material]
+    problems: tuple[str, ...]
+
+
+def read_materials(path: Path) -> Library:
+    """Read all material files that an OBJ file names.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    text = decoded(path.read_bytes())
+    materials: dict[str, Material] = {}
+    problems = []
+    named = list(dict.fromkeys(_LIBRARY.findall(text)))
+    for line in named:
+        # A line may name several files, or one whose name has spaces.
+        whole = find_asset(path.parent, line)
+        for name in [line] if whole else line.split():
+            file = whole or find_asset(path.parent, name)
+            if file is None:
+                problems.append(f"file {name} is missing")
+            else:
+                materials |= dict(_parse(decoded(file.read_bytes())))
+    used = [" ".join(name.split()) for name in dict.fromkeys(_USED.findall(text))]
+    unknown = [name for name in used if name not in materials]
+    if unknown and not problems:
+        where = f"its material file{'s' if len(named) > 1 else ''}" if named else "a material file, as it names none"
+        problems.append(f"material {unknown[0]} is not in {where}{_more(unknown)}")
+    return Library(materials, tuple(problems))
+
+
+def decoded(data: bytes) -> str:
+    """Text of an OBJ or MTL file, which may be in UTF-8 or, as older exporters write, in Latin-1."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def parse_texture(words: str) -> Texture | None:
+    """What follows ``map_Kd``: options, and a file's name, which may have spaces; None without a name."""
+    parts = list(re.finditer(r"\S+", words))
+    given = {"-s": [1.0, 1.0], "-o": [0.0, 0.0]}
+    wrap: Wrap = REPEAT
+    at = 0
+    while at < len(parts) and (option := parts[at][0].lower()) in (*NUMBERS, *WORDS):
+        at += 1
+        if option in WORDS:
+            clamped = option == "-clamp" and at < len(parts) and parts[at][0].lower() == "on"
+            wrap = "clamp" if clamped else wrap
+            at += 1
+            continue
+        first = at
+        # The last word is the file's name, even where it is a number.
+        while at < min(first + NUMBERS[option], len(parts) - 1) and _is_number(parts[at][0]):
+            at += 1
+        if option in given:
+            values = [float(part[0]) for part in parts[first:at][:2]]
+            given[option][: len(values)] = values
+    if at >= len(parts):
+        return None
+    (su, sv), (ou, ov) = given["-s"], given["-o"]
+    return Texture(words[parts[at].start() :].strip(), (su, sv), (ou, ov), wrap)
+
+
+def _parse(text: str) -> Iterator[tuple[str, Material]]:
+    """Yield the materials of one file."""
+    name: str | None = None
+    made = Material()
+    for line in text.replace("\\\n", " ").splitlines():
+        key, rest = [*line.split(None, 1), "", ""][:2]
+        if key.lower() == "newmtl":
+            if name is not None:
+                yield name, made
+            name, made = " ".join(rest.split()), Material()
+        elif key.lower() == "kd":
+            made = replace(made, color=_color(rest.split()) or made.color)
+        elif key.lower() == "map_kd":
+            made = replace(made, texture=parse_texture(rest) or made.texture)
+    if name is not None:
+        yield name, made
+
+
+def _color(words: list[str]) -> tuple[float, float, float] | None:
+    """Three numbers, or one for all three; None for spectral files and CIE XYZ."""
+    if not words or len(words) == 2 or not all(map(_is_number, words[:3])):
+        return None
+    values = [float(word) for word in words[:3]]
+    return (values[0], values[0], values[0]) if len(values) == 1 else (values[0], values[1], values[2])
+
+
+def _is_number(word: str) -> bool:
+    try:
+        return abs(float(word)) < 1e30
+    except ValueError:
+        return False
+
+
+def _more(names: list[str]) -> str:
+    return f", nor are {len(names) - 1} others" if len(names) > 1 else ""

@@ -1,0 +1,191 @@
+"""OBJ and PLY files by trimesh; their materials and textures are found, read and laid on the faces here."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import trimesh
+from numpy.typing import NDArray
+from trimesh.visual.color import ColorVisuals
+from trimesh.visual.texture import TextureVisuals
+
+from envs.scans.assets import read_asset
+from envs.scans.images import decode_image
+from envs.scans.materials import Library, Material, read_materials
+from envs.scans.mesh import Parts
+from envs.scene import REPEAT, Wrap
+
+_log = logging.getLogger("envs.scans.loading")
+
+
+def read_obj(path: Path, parts: Parts) -> None:
+    """Read an OBJ file with the materials that it names."""
+    library = read_materials(path)
+    for problem in library.problems:
+        _log.warning("%s: %s; faces that need it get their base colour", path, problem)
+    file = trimesh.load_scene(str(path), file_type="obj", resolver=_Names(library), process=False)
+    for part, mesh, vertices in _meshes(file):
+        material = library.materials.get(str(getattr(getattr(mesh.visual, "material", None), "name", "")), Material())
+        texture, uv = -1, getattr(mesh.visual, "uv", None)
+        if material.texture is not None and uv is not None:
+            map_kd = material.texture
+            texture = _texture(parts, map_kd.file, (map_kd.wrap, map_kd.wrap))
+            uv = _upright(np.asarray(uv, np.float64) * map_kd.scale + map_kd.offset)
+        color = _vertex_color(mesh) * np.array(material.color)
+        parts.add(vertices, np.asarray(mesh.faces, np.int64), uv, color, texture=texture, node=part)
+
+
+class _Names(trimesh.resolvers.Resolver):
+    """Gives trimesh the names of an OBJ file's materials, so that it says which faces have which, and nothing else."""
+
+    def __init__(self, library: Library) -> None:
+        self.library = library
+
+    def get(self, name: str) -> bytes:
+        """The names as a material file, whichever file was asked for."""
+        return "".join(f"newmtl {name}\nKd 1 1 1\n" for name in self.library.materials).encode()
+
+    def namespaced(self, namespace: str) -> _Names:
+        """The same."""
+        return self
+
+    def write(self, name: str, data: bytes) -> None:
+        """Nothing is written."""
+
+    def keys(self) -> list[str]:
+        """No file is listed."""
+        return []
+
+
+@dataclass(frozen=True)
+class _PlyHeader:
+    """What trimesh does not tell of a PLY file: all its textures, and how many elements it announces."""
+
+    textures: tuple[str, ...]
+    elements: int
+
+
+def read_ply(path: Path, parts: Parts) -> None:
+    """Read a PLY file with vertex or face colours, materials (``material_index``), or textures (``texnumber``)."""
+    header = _ply_header(path)
+    if header.elements > path.stat().st_size:
+        raise ValueError(f"it ends early: it announces {header.elements:,} elements in {path.stat().st_size:,} bytes")
+    file = trimesh.load_scene(str(path), file_type="ply", skip_materials=True, process=False)
+    for part, mesh, vertices in _meshes(file):
+        faces = np.asarray(mesh.faces, np.int64)
+        raw = mesh.metadata.get("_ply_raw", {})
+        color = _vertex_color(mesh) * _material_color(raw, len(faces))
+        uv = getattr(mesh.visual, "uv", None)
+        if uv is None or not header.textures:
+            if header.textures:
+                _log.warning("%s: it names %s, but has no texture coordinates", path, header.textures[0])
+            parts.add(vertices, faces, None, color, texture=-1, node=part)
+            continue
+        uv, number = _upright(np.asarray(uv, np.float64)), _face_property(raw, "texnumber", len(faces))
+        if number is None and len(header.textures) > 1:
+            _log.warning("%s: it names %d textures, but not which faces have which; all get %s", path,
+                         len(header.textures), header.textures[0])  # fmt: skip
+        number = np.zeros(len(faces), np.int64) if number is None else number
+        for which in np.unique(number):
+            known = 0 <= which < len(header.textures)
+            texture = _texture(parts, header.textures[which], (REPEAT, REPEAT)) if known else -1
+            chosen = number == which
+            parts.add(vertices, faces[chosen], uv, color[chosen], texture=texture, node=part)
+
+
+def _ply_header(path: Path) -> _PlyHeader:
+    textures: list[str] = []
+    elements = 0
+    with path.open("rb") as stream:
+        for line in iter(partial(stream.readline, 4096), b""):
+            words = line.decode("utf-8", "replace").split(None, 2)
+            if words[:1] == ["end_header"]:
+                return _PlyHeader(tuple(textures), elements)
+            if len(words) == 3 and words[0] == "element":
+                elements += int(words[2])
+            elif len(words) == 3 and words[0] == "comment" and words[1].lower() == "texturefile":
+                textures.append(words[2].strip())
+    raise ValueError("its header does not end")
+
+
+def _meshes(file: trimesh.Scene) -> list[tuple[str, trimesh.Trimesh, NDArray[np.float64]]]:
+    """Name, mesh and placed vertices of the parts of a scene that have faces."""
+    found = []
+    for node in file.graph.nodes_geometry:
+        transform, part = file.graph[node]
+        mesh = file.geometry[part]
+        if isinstance(mesh, trimesh.Trimesh) and len(mesh.faces):
+            found.append((str(part), mesh, mesh.vertices @ transform[:3, :3].T + transform[:3, 3]))
+    return found
+
+
+def _texture(parts: Parts, name: str, wrap: tuple[Wrap, Wrap]) -> int:
+    """Number of a texture file, -1 if it cannot be read, of which a warning tells."""
+
+    def pixels() -> NDArray[np.uint8]:
+        try:
+            return np.ascontiguousarray(decode_image(read_asset(parts.path.parent, name), parts.max_texture)[..., :3])
+        except FileNotFoundError as error:
+            raise ValueError(f"file {error}") from error
+        except ValueError as error:
+            raise ValueError(f"texture {name} is broken or unknown: {error}") from error
+
+    return parts.texture_number((name, wrap), pixels, wrap)
+
+
+def _upright(uv: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Texture coordinates with v down the image; trimesh counts v upwards whatever the format."""
+    return uv * [1.0, -1.0] + [0.0, 1.0]
+
+
+def _vertex_color(mesh: trimesh.Trimesh) -> NDArray[np.float64]:
+    """Return the (F, 3, 3) colour factor in [0, 1] of the faces' corners, white where the mesh has none."""
+    visual = mesh.visual
+    colors: NDArray[Any] | None = None
+    if isinstance(visual, ColorVisuals) and visual.kind == "face":
+        colors = np.repeat(visual.face_colors[:, None], 3, axis=1)
+    elif isinstance(visual, ColorVisuals) and visual.kind == "vertex":
+        colors = visual.vertex_colors[mesh.faces]
+    elif isinstance(visual, TextureVisuals) and "color" in visual.vertex_attributes:
+        colors = np.asarray(visual.vertex_attributes["color"])[mesh.faces]
+    if colors is None:
+        return np.ones((len(mesh.faces), 3, 3))
+    full = np.iinfo(colors.dtype).max if colors.dtype.kind in "iu" else 1.0
+    return np.clip(colors[..., :3] / full, 0.0, 1.0)
+
+
+def _face_property(raw: Any, name: str, count: int) -> NDArray[np.int64] | None:
+    """(count,) a whole number of each face of a PLY file, None where there is none that fits."""
+    values = _column(raw, "face", name)
+    if values is None or len(values) == 0:
+        return None
+    if 2 * len(values) == count:  # each of them a quad, whose second halves follow all first ones
+        values = np.tile(values, 2)
+    return values.astype(np.int64) if len(values) == count else None
+
+
+def _material_color(raw: Any, count: int) -> NDArray[np.float64]:
+    """(count, 1, 3) diffuse colours of the materials of a PLY file's faces, white where it has none."""
+    number = _face_property(raw, "material_index", count)
+    columns = [_column(raw, "material", f"diffuse_{name}") for name in ("red", "green", "blue")]
+    if number is None or any(column is None for column in columns):
+        return np.ones((count, 1, 3))
+    given = np.stack([np.asarray(column) for column in columns], axis=1)
+    table = np.clip(given / (255.0 if given.dtype.kind in "iu" else 1.0), 0.0, 1.0)
+    known = (number >= 0) & (number < len(table))
+    return np.where(known[:, None], table[np.where(known, number, 0)], 1.0)[:, None]
+
+
+def _column(raw: Any, element: str, name: str) -> NDArray[Any] | None:
+    """(N,) values of one property of an element of a PLY file as trimesh keeps it, None where there is none."""
+    data = raw.get(element, {}).get("data") if isinstance(raw, dict) else None
+    known = data if isinstance(data, dict) else getattr(getattr(data, "dtype", None), "names", None) or ()
+    if data is None or name not in known:
+        return None
+    values = np.asarray(data[name])
+    return values.ravel() if values.ndim <= 2 and values.dtype.kind in "iuf" else None
