@@ -18,7 +18,7 @@ from adapt.training.files import write_atomically
 from adapt.training.run import list_checkpoints, load_checkpoint, load_config, versions, write_text
 from agents.evaluation.episodes import Act, expert_actor, judged_by_both_views, policy_actor, random_actor, run_episodes
 from agents.learners.limits import check_limits
-from agents.policies.navigation import NavigationPolicy
+from agents.policies.policy import Policy
 from agents.report import terminal_table, write_report
 from agents.reports.video import write_video
 from agents.setup import Places, Vision, can_mirror, make_places, make_policy, make_vision
@@ -33,7 +33,7 @@ FILM_SIZE = 128
 AGENT, UNTRAINED = "agent", "untrained"
 
 
-def load_policy(path: Path, untrained: bool = False) -> tuple[DictConfig, NavigationPolicy, Vision]:
+def load_policy(path: Path, untrained: bool = False) -> tuple[DictConfig, Policy, Vision]:
     """Config, policy and vision of a run, with the weights of its newest checkpoint.
 
     Raises:
@@ -173,7 +173,7 @@ def main(cfg: DictConfig) -> None:
         print(f"report: {write_report(run_path, cfg.env.split)}")  # noqa: T201
 
 
-def _load_blind(cfg: DictConfig) -> NavigationPolicy | None:
+def _load_blind(cfg: DictConfig) -> Policy | None:
     """The blind agent to compare with, checked before any episode runs."""
     if cfg.blind is None:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from gymnasium import spaces
@@ -13,8 +13,8 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from adapt import Adapted, Base, load_base, wrap
 from adapt.training.device import choose_device
-from agents.policies.navigation import NavigationPolicy
 from agents.policies.observations import RGB, PolicyObservations, frame_space, stack_frames, stacked_space
+from agents.policies.policy import Policy, policies
 from envs.pointnav.env import Task
 from envs.pointnav.scene_episodes import SceneEpisodes
 from envs.pointnav.simulator import SimulatorVecEnv, simulators
@@ -106,15 +106,15 @@ def can_mirror(cfg: DictConfig) -> bool:
 
 
 def make_stacked_env(cfg: DictConfig, places: Places, vision: Vision, count: int, seed: int | None) -> VecEnv:
-    """`count` agents with stacks of ``policy.frames`` frames: with Warp all of it on the device, as tensors."""
+    """`count` agents with the stacks of frames that the policy reads: with Warp all of it on the device, as tensors."""
     kind = simulator_of(cfg)
     if not kind.on_device:
-        return stack_frames(make_env(cfg, places, vision, count, seed)[0], cfg.policy.frames)
+        return stack_frames(make_env(cfg, places, vision, count, seed)[0], stacked_frames(cfg))
     from agents.policies.device_observations import DeviceFrames
 
     task, camera = make_rules(cfg)
     simulator = kind.make(places, task, camera, count, seed, device_of(cfg))
-    return DeviceFrames(simulator, vision.base, vision.reads, cfg.policy.frames)
+    return DeviceFrames(simulator, vision.base, vision.reads, stacked_frames(cfg))
 
 
 def make_env(
@@ -135,17 +135,33 @@ def make_env(
     return PolicyObservations(simulator, vision.base, vision.reads, both_views=both_views), simulator
 
 
+def policy_class(cfg: DictConfig) -> type[Policy]:
+    """The policy that ``policy.name`` names; runs of older versions have no such key."""
+    return policies.get(OmegaConf.select(cfg, "policy.name", default="stack"))
+
+
 def policy_arguments(cfg: DictConfig, vision: Vision) -> dict[str, Any]:
-    """Keyword arguments of `NavigationPolicy` beyond SB3's own."""
-    return {"adapted": vision.adapted, **cfg.policy, "hidden": tuple(cfg.policy.hidden)}
+    """Keyword arguments of the policy beyond SB3's own."""
+    settings: dict[str, Any] = OmegaConf.to_container(cfg.policy, resolve=True)  # type: ignore[assignment]
+    return {"adapted": vision.adapted, **{key: value for key, value in settings.items() if key != "name"}}
 
 
-def make_policy(cfg: DictConfig, vision: Vision) -> NavigationPolicy:
+def stacked_frames(cfg: DictConfig) -> int:
+    """How many frames reinforcement learning stacks for the configured policy."""
+    return policy_class(cfg).stacked_frames(cfg.policy)
+
+
+def policy_space(cfg: DictConfig, vision: Vision) -> spaces.Dict:
+    """Space of the policy's observations in reinforcement learning."""
+    single = frame_space(observation_space(*make_rules(cfg)), vision.base, vision.reads)
+    return stacked_space(single, stacked_frames(cfg))
+
+
+def make_policy(cfg: DictConfig, vision: Vision) -> Policy:
     """A policy with fresh weights, drawn with the config's seed; needs no scene."""
-    task, camera = make_rules(cfg)
-    source = observation_space(task, camera)
-    space = stacked_space(frame_space(source, vision.base, vision.reads), cfg.policy.frames)
+    task, _ = make_rules(cfg)
+    space = policy_space(cfg, vision)
     torch.manual_seed(cfg.seed)
-    actions = spaces.Discrete(len(task.actions))
-    policy = NavigationPolicy(space, actions, lambda _: 0.0, **policy_arguments(cfg, vision))
-    return policy.to(device_of(cfg))
+    make: Any = policy_class(cfg)
+    policy = make(space, spaces.Discrete(len(task.actions)), lambda _: 0.0, **policy_arguments(cfg, vision))
+    return cast(Policy, policy.to(device_of(cfg)))

@@ -24,11 +24,11 @@ from adapt.core.base import random_base
 from adapt.supervised.learner import Learner, Plan
 from adapt.supervised.optimisation import OptimiserConfig, TrainingConfig
 from adapt.training import distributed
-from agents.learners.frames import ACTION, STEP, FrameStore
+from agents.learners.frames import ACTION, FrameStore
 from agents.learners.imitation import ImitationLearner
 from agents.learners.ppo import make_ppo
-from agents.policies.navigation import NavigationPolicy
-from agents.policies.observations import GOAL, RGB
+from agents.policies.observations import GOAL, RGB, STEP
+from agents.policies.stack import NavigationPolicy
 from agents.setup import make_policy, make_vision
 from configs.compose import compose
 

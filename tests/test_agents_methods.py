@@ -18,8 +18,9 @@ from adapt.core.base import random_base
 from agents.learners.collector import Collector, frame_layout
 from agents.learners.frames import FrameStore
 from agents.learners.imitation import ImitationLearner
-from agents.policies.navigation import FrameStack, NavigationPolicy
+from agents.policies.actor import tempered
 from agents.policies.observations import GOAL, stack_frames
+from agents.policies.stack import NavigationPolicy
 from agents.setup import Vision, make_env, make_policy, make_vision, policy_arguments
 from configs.compose import compose
 
@@ -75,7 +76,7 @@ class Sitting:
         return state
 
     def act(self, observations: dict[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
-        return FrameStack(self.policy).probabilities(observations, np.zeros(len(observations[GOAL]), np.int64))
+        return tempered(self.policy.actor().logits(observations, np.zeros(len(observations[GOAL]), np.int64)), 1.0)
 
 
 def frames(cfg: DictConfig, sitting: Sitting, folder: Path) -> tuple[FrameStore, dict[str, np.ndarray[Any, Any]]]:

@@ -11,10 +11,11 @@ from rooms import simple_place
 from adapt.core.base import Base
 from agents.evaluation.episodes import judged_by_both_views, policy_actor, run_episodes
 from agents.learners.collector import Collector, frame_layout, stored
-from agents.learners.frames import ACTION, STEP, FrameStore
+from agents.learners.frames import ACTION, FrameStore
 from agents.learners.imitation import ImitationLearner
-from agents.policies.navigation import FrameStack, goal_channels, sample_actions
-from agents.policies.observations import FEATURES, GOAL, MAP, RGB, VALID, stack_frames
+from agents.policies.actor import sample_actions, tempered
+from agents.policies.extractor import goal_channels
+from agents.policies.observations import FEATURES, GOAL, MAP, RGB, STEP, VALID, stack_frames
 from agents.setup import make_env, make_policy, make_vision
 from configs.compose import compose
 from envs.pointnav.env import LEFT, RIGHT
@@ -46,7 +47,7 @@ def collected(cfg: DictConfig, folder: Path, steps: int = 60):
 
 
 def act(policy, observations) -> np.ndarray:
-    return FrameStack(policy).probabilities(observations, np.zeros(len(observations[GOAL]), np.int64))
+    return tempered(policy.actor().logits(observations, np.zeros(len(observations[GOAL]), np.int64)), 1.0)
 
 
 def test_the_frozen_base_sees_each_frame_once(tmp_path: Path) -> None:
@@ -68,7 +69,7 @@ def test_window_logits_equal_those_of_stacked_observations(tmp_path: Path) -> No
     env = stack_frames(frames, 4)
     policy = make_policy(cfg, vision)
     torch.nn.init.normal_(policy.action_net.weight)
-    acting = FrameStack(policy)
+    acting = policy.actor()
     observations = env.reset()
     newest = {k: v[:, -s.shape[0] :] for k, s in frames.observation_space.items() for v in [observations[k]]}
     store = FrameStore.create(tmp_path / "frames", 4, 256, frame_layout(newest))
@@ -78,15 +79,14 @@ def test_window_logits_equal_those_of_stacked_observations(tmp_path: Path) -> No
         steps, labels = simulator.nav.agents.steps.copy(), simulator.nav.expert()
         store.push({**stored(newest), ACTION: labels, STEP: steps})
         stacked.append({k: v.copy() for k, v in observations.items()})
-        rolled.append(acting.probabilities(newest, steps))
+        rolled.append(tempered(acting.logits(newest, steps), 1.0))
         observations = env.step(labels)[0]
     assert (store.arrays["step"][:, :50] == 0).sum() > 4  # some stack reaches over an episode's start
-    learner = ImitationLearner(policy, 10, batch_size=8, window=8)
     policy.set_training_mode(False)
     policy.extractor.use_bfloat16 = False
     with torch.no_grad():
         batch = {key: array[:, 10:50] for key, array in store.arrays.items()}
-        windows = learner.window_logits(batch).reshape(4, 37, -1)
+        windows = policy.window_logits(batch, 37).reshape(4, 37, -1)
         for t in range(13, 50):
             direct = policy.logits(policy.extractor({k: torch.as_tensor(v) for k, v in stacked[t].items()}))
             torch.testing.assert_close(windows[:, t - 13], direct, atol=2e-5, rtol=1e-4)
@@ -178,7 +178,7 @@ def test_judged_by_both_views_a_policy_does_the_opposite_in_the_mirror(method: s
     with torch.no_grad():
         policy.action_net.bias[~turns] -= 100.0
     here, there, cold = (policy_actor(policy, temperature) for temperature in (0.0, 0.0, 1e-4))
-    single = FrameStack(policy)
+    single = policy.actor()
     observations = env.reset()
     done, alone = [], []
     for _ in range(20):
@@ -190,7 +190,7 @@ def test_judged_by_both_views_a_policy_does_the_opposite_in_the_mirror(method: s
         assert (opposite == swapped_actions(simulator.nav.task)[actions]).all()
         assert (cold(observations, simulator.nav, np.full(4, 0.5)) == actions).all()  # however much the views disagree
         first = {key: value[:4] for key, value in observations.items()}
-        alone.append(single.probabilities(first, simulator.nav.agents.steps).argmax(1))
+        alone.append(single.logits(first, simulator.nav.agents.steps).argmax(1).numpy())
         done.append(actions)
         observations = env.step(actions)[0]
     assert turns[np.unique(done)].all()

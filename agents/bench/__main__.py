@@ -28,9 +28,10 @@ from agents.bench.adaptation import measure as measure_methods
 from agents.bench.ppo import CONTESTANTS, RANKED, STAGES, race_in_processes, settings
 from agents.bench.table import Row, number, write_results
 from agents.learners.collector import frame_layout, stored
-from agents.learners.frames import ACTION, STEP, FrameStore
+from agents.learners.frames import ACTION, FrameStore
 from agents.learners.imitation import ImitationLearner
-from agents.policies.observations import RGB, frozen_features
+from agents.policies.observations import RGB, STEP, frozen_features
+from agents.policies.policy import SequencePolicy
 from agents.setup import make_env, make_policy, make_vision
 from configs.compose import ConfigError, cli, compose
 from envs.apartments.generator import generate
@@ -189,7 +190,7 @@ def imitation_rows(cfg: DictConfig) -> list[Row]:
             labels = simulator.nav.expert()
             store.push({**stored(observations), ACTION: labels, STEP: simulator.nav.agents.steps})
             observations = env.step(labels)[0]  # type: ignore[assignment]
-        learner = ImitationLearner(policy, 10_000, **made.algo.learner)
+        learner = ImitationLearner(cast(SequencePolicy, policy), 10_000, **made.algo.learner)
         batch, window = made.algo.learner.batch_size, made.algo.learner.window
         images = batch // window * (window + made.policy.frames - 1)
         side = cast(SideTuning, vision.adapted.method())

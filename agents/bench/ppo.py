@@ -22,8 +22,8 @@ from stable_baselines3.common.logger import Logger
 from agents.learners.memory import keep_freed_memory
 from agents.learners.ppo import make_ppo
 from agents.learners.rollout import DeviceRolloutBuffer, Timeouts
-from agents.policies.navigation import NavigationPolicy
 from agents.policies.observations import PolicyObservations, stack_frames
+from agents.policies.stack import NavigationPolicy
 from agents.setup import Vision, device_of, make_rules, make_stacked_env, make_vision, policy_arguments
 from configs.compose import compose
 from envs.pointnav.scene_episodes import Body, Place

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
 from adapt.training import distributed
-from agents.policies.navigation import FrameStack, NavigationPolicy, sample_actions, tempered
+from agents.policies.actor import sample_actions, tempered
 from agents.policies.observations import GOAL, Observations
+from agents.policies.policy import Policy
 from agents.setup import Places, Vision, can_mirror, make_env, make_places
 from envs.pointnav.scene_episodes import SceneEpisodes
 from envs.pointnav.simulator import Simulator
@@ -23,16 +24,16 @@ JUDGED = ("success", "spl")  # while training
 Act = Callable[[Observations, Simulator, NDArray[np.float64]], NDArray[np.int64]]
 
 
-def policy_actor(policy: NavigationPolicy, temperature: float) -> Act:
+def policy_actor(policy: Policy, temperature: float) -> Act:
     """Sample from the policy at a temperature; 0 takes the likeliest action. Good for one `run_episodes`.
 
     Where the mirror images of all observations follow them, logits are averaged with those of swapped actions there.
     """
-    stack = FrameStack(policy)
+    actor = policy.actor()
 
     def act(observations: Observations, nav: Simulator, noise: NDArray[np.float64]) -> NDArray[np.int64]:
         views = len(observations[GOAL]) // len(noise)
-        logits = stack.logits(observations, np.tile(nav.agents.steps, views))
+        logits = actor.logits(observations, np.tile(nav.agents.steps, views))
         if views == 2:
             here, mirrored = logits.chunk(2)
             logits = (here + mirrored[:, swapped_actions(nav.task)]) / 2
@@ -123,7 +124,7 @@ class Validation:
                 distributed.rank() :: distributed.ranks()
             ]
 
-    def __call__(self, policy: NavigationPolicy, vision: Vision) -> dict[str, float]:
+    def __call__(self, policy: Policy, vision: Vision) -> dict[str, float]:
         """Success and SPL of the policy now; empty if no validation was asked for."""
         if not self.cfg.validation.episodes:
             return {}

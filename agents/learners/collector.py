@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.learners.frames import ACTION, STEP, FrameStore
-from agents.policies.navigation import FrameStack, NavigationPolicy, sample_actions
-from agents.policies.observations import FEATURES, GOAL, MAP, RGB, Observations
+from agents.learners.frames import ACTION, FrameStore
+from agents.policies.actor import sample_actions, tempered
+from agents.policies.observations import FEATURES, GOAL, MAP, RGB, STEP, Observations
+from agents.policies.policy import Policy
 from envs.pointnav.env import STOP
 from envs.pointnav.simulator import SimulatorVecEnv
 
@@ -42,14 +43,14 @@ class Collector:
         self,
         env: VecEnv,
         simulator: SimulatorVecEnv,
-        policy: NavigationPolicy,
+        policy: Policy,
         beta_floor: tuple[float, float],
         temperature: float,
         seed: int,
         part: tuple[int, int] = (0, 1),
     ) -> None:
         """Reset the environment and get ready to collect; `part` (index, parts): these are every parts-th agents."""
-        self.env, self.simulator, self.stack = env, simulator, FrameStack(policy)
+        self.env, self.simulator, self.actor = env, simulator, policy.actor()
         count = env.num_envs
         self.temperature = temperature or 1.0
         self.rng = np.random.default_rng([seed, 2, part[0]])
@@ -76,7 +77,7 @@ class Collector:
         follows = (self.rng.random(len(labels)) < beta) | (self.led > 0)
         noise = self.rng.random(len(labels))
         steps = self.simulator.nav.agents.steps
-        probabilities = self.stack.probabilities(self.observations, steps, self.temperature)
+        probabilities = tempered(self.actor.logits(self.observations, steps), self.temperature)
         own = np.where(self.greedy, probabilities.argmax(1), sample_actions(probabilities, noise))
         own = np.where((own == self.stop) & (labels != self.stop), labels, own)
         return np.where(follows, labels, own)

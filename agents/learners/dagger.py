@@ -16,10 +16,12 @@ import torch
 from omegaconf import DictConfig
 
 from adapt.training import distributed
+from adapt.training.run import Run
 from agents.learners.collector import Collector, frame_layout
 from agents.learners.frames import FrameStore
-from agents.learners.imitation import ImitationLearner
-from agents.policies.navigation import NavigationPolicy
+from agents.learners.imitation import ImitationLearner, train_by_imitation
+from agents.learners.learner import learners
+from agents.policies.policy import Policy, SequencePolicy
 from agents.setup import Vision, make_env, make_places, make_policy, make_vision
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -40,7 +42,7 @@ class _Link:
     error: Any
 
     @classmethod
-    def make(cls, policy: NavigationPolicy) -> _Link:
+    def make(cls, policy: Policy) -> _Link:
         size = sum(t.numel() for t in policy.own_state().values())
         return cls(
             weights=SPAWN.Array("f", size),
@@ -50,14 +52,14 @@ class _Link:
             error=SPAWN.Array("c", 2000),
         )
 
-    def publish(self, policy: NavigationPolicy) -> None:
+    def publish(self, policy: Policy) -> None:
         """Hand the policy's weights to the collecting process."""
         flat = torch.cat([t.detach().float().reshape(-1).cpu() for t in policy.own_state().values()])
         with self.weights.get_lock():
             np.frombuffer(self.weights.get_obj(), np.float32)[:] = flat.numpy()
             self.version.value += 1
 
-    def fetch(self, policy: NavigationPolicy, known: int) -> int:
+    def fetch(self, policy: Policy, known: int) -> int:
         """Take over newer weights than version `known`, if there are any; returns the version now held."""
         if self.version.value == known:
             return known
@@ -72,9 +74,7 @@ class _Link:
         return now
 
 
-def _make_collector(
-    cfg: DictConfig, policy: NavigationPolicy, vision: Vision, seed: int, part: tuple[int, int]
-) -> Collector:
+def _make_collector(cfg: DictConfig, policy: Policy, vision: Vision, seed: int, part: tuple[int, int]) -> Collector:
     """This part's agents in this part's scenes."""
     places = make_places(cfg.env, cfg.env.split, cfg.seed, part)
     apart = seed + distributed.SEEDS_APART * part[0]
@@ -130,7 +130,7 @@ def drop_frames(folder: Path, but: str = "") -> None:
 class DaggerData:
     """Frames that keep coming while the learner learns; `parallel` false collects in turns, deterministically."""
 
-    def __init__(self, cfg: DictConfig, folder: Path, policy: NavigationPolicy, vision: Vision, start: int) -> None:
+    def __init__(self, cfg: DictConfig, folder: Path, policy: SequencePolicy, vision: Vision, start: int) -> None:
         """Start collecting into `folder` for a policy that has made `start` updates."""
         part = (distributed.rank(), distributed.ranks())
         distributed.share(cfg.env.agents, "env.agents")
@@ -139,7 +139,7 @@ class DaggerData:
         folder = folder / f"{part[0]}_of_{part[1]}"
         self.cfg, self.policy = cfg, policy
         self.total = cfg.algo.updates
-        window = cfg.algo.learner.window + cfg.policy.frames - 1
+        window = cfg.algo.learner.window + policy.context
         seed = cfg.seed + start  # a resumed run goes on with other episodes than it began with
         warm_frames = cfg.algo.warmup_frames // part[1]
         self.collector: Collector | None = None
@@ -200,3 +200,18 @@ class DaggerData:
                 self.process.kill()
         if self.collector is not None:
             self.collector.env.close()
+
+
+@learners.register("dagger")
+class Dagger:
+    """DAgger (Ross et al. 2011): the expert labels the states that the learner itself comes into."""
+
+    def train(self, cfg: DictConfig, run: Run) -> dict[str, Any]:
+        """Collect and learn at once; see `Learner.train`."""
+        folder = run.path / "frames"
+        numbers = train_by_imitation(
+            cfg, run, lambda policy, vision, start: DaggerData(cfg, folder, policy, vision, start)
+        )
+        if not cfg.algo.keep_frames and distributed.is_first():
+            drop_frames(folder)
+        return numbers

@@ -16,8 +16,10 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
+from agents.policies.observations import STEP
+
 FORMAT = 1
-ACTION, STEP = "action", "step"
+ACTION = "action"
 _OWN = {ACTION: ((), "int8"), STEP: ((), "int32")}
 # Frames nearest to the write head are left alone: their lane may be overwritten while a batch is read.
 MARGIN = 32

@@ -1,31 +1,35 @@
-"""Supervised learning of the navigation policy from expert labels: the learner that BC and DAgger share."""
+"""Supervised learning of a policy from expert labels: what BC and DAgger share."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from omegaconf import DictConfig
+from torch import nn
 from torch.nn import functional as F
 
 from adapt.training import distributed
-from agents.learners.frames import ACTION, STEP, FrameStore
-from agents.policies.navigation import NavigationPolicy
-from agents.policies.observations import FEATURES, GOAL, MAP, RGB
+from adapt.training.run import Run, progress_bar
+from agents.evaluation.episodes import Validation
+from agents.learners.frames import ACTION, FrameStore
+from agents.policies.policy import SequencePolicy, trainable
+from agents.setup import Vision, make_policy, make_vision
 
 
 class ImitationLearner:
     """Cross-entropy on the expert's actions (Side-Tuning, section 4.3: behaviour cloning), by Adam.
 
     A batch is made of windows of consecutive frames, so that each frame is encoded once although up to K stacks hold
-    it: with 4 labelled frames and K = 4 that is 7 encodings instead of 16.
+    it: with 4 labelled frames and a stack of 4 that is 7 encodings instead of 16.
     """
 
     def __init__(
         self,
-        policy: NavigationPolicy,
+        policy: SequencePolicy,
         total_updates: int,
         learning_rate: float = 1e-3,
         batch_size: int = 128,
@@ -48,7 +52,7 @@ class ImitationLearner:
         self.max_grad_norm = max_grad_norm
         self.seed = seed
         self.rng = np.random.default_rng([seed, 1, distributed.rank()])
-        self.parameters = [p for p in policy.parameters() if p.requires_grad]
+        self.parameters = trainable(policy)
         self.optimizer = torch.optim.Adam(self.parameters, lr=learning_rate, weight_decay=weight_decay)
 
         def falling(k: int) -> float:
@@ -61,14 +65,12 @@ class ImitationLearner:
 
     def update(self, store: FrameStore) -> tuple[float, float]:
         """One gradient step on a random batch of `store`; returns (loss, accuracy) of this rank's share of it."""
-        batch = store.sample(self.rng, self.windows, self.window + self.policy.extractor.frames - 1)
+        batch = store.sample(self.rng, self.windows, self.window + self.policy.context)
         self.policy.set_training_mode(True)
-        device = self.policy.device
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.policy.extractor.use_bfloat16):
-            logits = self.window_logits(batch)
-        labels = torch.as_tensor(batch[ACTION][:, -self.window :].reshape(-1), device=device).long()
+        logits = self.policy.window_logits(batch, self.window)
+        labels = torch.as_tensor(batch[ACTION][:, -self.window :].reshape(-1), device=self.policy.device).long()
         loss = F.cross_entropy(logits.float(), labels)
-        adapted = self.policy.extractor.adapted
+        adapted = self.policy.adapted
         if adapted is not None:
             loss = loss + adapted.penalty()
         self.optimizer.zero_grad(set_to_none=True)
@@ -79,35 +81,9 @@ class ImitationLearner:
         self.schedule.step()
         self.updates += 1
         if adapted is not None:
-            distributed.average_statistics(self.policy)
+            distributed.average_statistics(cast(nn.Module, self.policy))
             adapted.advance(len(labels) * distributed.ranks())
         return float(loss.detach()), float((logits.detach().argmax(1) == labels).float().mean())
-
-    def window_logits(self, batch: dict[str, NDArray[Any]]) -> Tensor:
-        """Action logits (windows * window, A) for the last `window` frames of each (windows, window + K - 1, ...)."""
-        extractor, device = self.policy.extractor, self.policy.device
-        k, width = extractor.frames, batch[STEP].shape[1]
-        rows = np.arange(width - k + 1)[:, None] + np.arange(k)  # (window, K) frames of each stack, oldest first
-        steps = batch[STEP][:, k - 1 :]
-        valid = torch.as_tensor(steps[..., None] >= np.arange(k - 1, -1, -1), device=device).flatten(0, 1)
-
-        def stacks(array: NDArray[Any]) -> Tensor:
-            return torch.as_tensor(array[:, rows], device=device).flatten(0, 1)
-
-        codes = None
-        if extractor.adapted is not None:
-            frames = {
-                key: torch.as_tensor(batch[key], device=device).flatten(0, 1) for key in (RGB, FEATURES) if key in batch
-            }
-            flat = extractor.encode(frames.get(RGB), frames.get(FEATURES))
-            per_window = flat.reshape(-1, width, *flat.shape[1:])
-            codes = per_window[:, torch.as_tensor(rows, device=device)].flatten(0, 1)
-        maps = None
-        if extractor.map is not None:
-            kept = stacks(batch[MAP]) * valid[:, :, None, None, None].to(torch.uint8)
-            maps = kept.flatten(1, 2)
-        latent = extractor.fuse(codes, stacks(batch[GOAL]), valid.float(), maps)
-        return self.policy.logits(latent)
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs besides the policy's weights."""
@@ -134,3 +110,89 @@ def _plain(state: Any) -> Any:
     if isinstance(state, dict):
         return {key: _plain(value) for key, value in state.items()}
     return int(state) if isinstance(state, int | np.integer) else state
+
+
+class FrameSource(Protocol):
+    """Where labelled frames come from while a policy learns.
+
+    Attributes:
+        store: This rank's frames.
+    """
+
+    store: FrameStore
+
+    def advance(self, learner: ImitationLearner) -> None:
+        """Called after every update."""
+
+    def close(self) -> None:
+        """Called when training ends, by an error too."""
+
+
+def train_by_imitation(
+    cfg: DictConfig, run: Run, frames: Callable[[SequencePolicy, Vision, int], FrameSource]
+) -> dict[str, Any]:
+    """Train a policy on labelled frames.
+
+    Args:
+        cfg: The config of ``agents.train``.
+        run: Its run folder.
+        frames: Opens the source of frames for a policy that looks through `vision` and has made so many updates.
+
+    Returns:
+        Final numbers: updates, and frames of all ranks.
+
+    Raises:
+        ValueError: The policy cannot learn from windows of frames.
+    """
+    vision = make_vision(cfg)
+    policy = make_policy(cfg, vision)
+    if not isinstance(policy, SequencePolicy):
+        raise ValueError(f"algo={cfg.algo.name} cannot train policy={cfg.policy.name}: it has no window_logits")
+    if cfg.algo.parallel:
+        torch.set_num_threads(1)
+    learner = ImitationLearner(policy, cfg.algo.updates, seed=cfg.seed, **cfg.algo.learner)
+    state = run.restore(vision.base_sha256)
+    if state is not None:
+        policy.load_own_state(state["policy"])
+        learner.restore(state["learner"])
+    distributed.copy_from_first(policy.own_state().values())
+    source = frames(policy, vision, learner.updates)
+    try:
+        _updates(cfg, run, learner, source, vision, Validation(cfg))
+    finally:
+        source.close()
+    return {"updates": learner.updates, "frames": distributed.total(source.store.frames_written)}
+
+
+def _updates(
+    cfg: DictConfig,
+    run: Run,
+    learner: ImitationLearner,
+    frames: FrameSource,
+    vision: Vision,
+    validation: Validation,
+) -> None:
+    """The loop over updates: learn, collect, log, validate, save."""
+    recent: deque[tuple[float, float]] = deque(maxlen=cfg.log_every)
+    total = cfg.algo.updates
+    with progress_bar() as bar:
+        task = bar.add_task(cfg.algo.name, total=total, completed=learner.updates, note="")
+        while learner.updates < total:
+            recent.append(learner.update(frames.store))
+            frames.advance(learner)
+            now = learner.updates
+            bar.update(task, completed=now)
+            last = now == total
+            if now % cfg.log_every == 0 or last:
+                loss, accuracy = np.mean(recent, axis=0)
+                count = distributed.total(frames.store.frames_written)
+                values = {"train/loss": loss, "train/accuracy": accuracy, "train/frames": count}
+                values["train/learning_rate"] = learner.optimizer.param_groups[0]["lr"]
+                if now % (cfg.log_every * cfg.validation.every) == 0:
+                    values.update(validation(learner.policy, vision))
+                run.log(now, values)
+                bar.update(task, note=f"loss {loss:.3f}, accuracy {accuracy:.3f}, {count:,} frames")
+            if now % cfg.save_every == 0 or last:
+                state = {"policy": learner.policy.own_state(), "learner": learner.state()}
+                distributed.check_equal(state["policy"], f"after update {now}")
+                run.save(now, vision.base_sha256, state)

@@ -11,8 +11,7 @@ from gymnasium import spaces
 from omegaconf import DictConfig
 
 from agents.learners.rollout import rollout_bytes
-from agents.policies.observations import frame_space, stacked_space
-from agents.setup import Vision, device_of, make_rules, simulator_of
+from agents.setup import Vision, device_of, make_rules, policy_space, simulator_of
 from envs.pointnav.vec_env import observation_space
 
 # Activations of a mini-batch: multiples of its observations as float32, forward and backward (measured: 20 to 40).
@@ -23,7 +22,7 @@ def ppo_bytes(cfg: DictConfig, vision: Vision, places: Sequence[object], agents:
     """Bytes of each part of a PPO training with `agents` agents on this rank, by the part's name."""
     task, camera = make_rules(cfg)
     source = observation_space(task, camera)
-    space = stacked_space(frame_space(source, vision.base, vision.reads), cfg.policy.frames)
+    space = policy_space(cfg, vision)
     parts = {"rollout": rollout_bytes(space, cfg.algo.rollout, agents)}
     frame = sum(_numbers(s) for s in space.spaces.values())
     parts["mini-batch"] = 4 * frame * min(cfg.algo.learner.batch_size, cfg.algo.rollout * agents) * ACTIVATIONS

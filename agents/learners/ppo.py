@@ -1,4 +1,4 @@
-"""PPO: Stable-Baselines3's, on the navigation policy, with this project's run folder around it.
+"""PPO: Stable-Baselines3's, with this project's run folder around it.
 
 Of several ranks each acts with its share of the agents in its own scenes; every mini-batch is the ranks' shares
 together: its advantages are normalised over all of them and its gradient is their mean before it is clipped.
@@ -9,23 +9,27 @@ from __future__ import annotations
 import math
 import sys
 from collections import deque
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from stable_baselines3 import PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy
 
 from adapt.training import distributed
 from adapt.training.run import Run, progress_bar
 from agents.evaluation.episodes import Validation
+from agents.learners.learner import learners
 from agents.learners.memory import plan_memory
 from agents.learners.rollout import DeviceRolloutBuffer, Timeouts
-from agents.policies.navigation import NavigationPolicy
-from agents.setup import Vision, make_places, make_stacked_env, policy_arguments
+from agents.policies.policy import Policy
+from agents.setup import Vision, make_places, make_stacked_env, make_vision, policy_arguments, policy_class
 
 REPORTED = ("success", "spl", "distance_to_goal", "nav_reward", "steps")
 
@@ -72,11 +76,11 @@ class _Watch(BaseCallback):
         if self.rollouts:
             self._log()
             if self.rollouts % self.cfg.save_every == 0:
-                save(self.run, self.model, self.vision.base_sha256)  # type: ignore[arg-type]
+                save(self.run, self.model, self.vision.base_sha256)
         self.rollouts += 1
 
     def _on_training_end(self) -> None:
-        """So has the last one; who began the training saves it."""
+        """Log the final rollout; `train_on_policy` writes the final checkpoint."""
         self._log()
 
     def _log(self) -> None:
@@ -88,8 +92,7 @@ class _Watch(BaseCallback):
             note = f"success {means['success']:.3f}, SPL {means['spl']:.3f}"
         self.bar.update(self.task, completed=self.num_timesteps * distributed.ranks(), note=note)
         if self.rollouts % (self.cfg.log_every * self.cfg.validation.every) == 0:
-            assert isinstance(self.model.policy, NavigationPolicy)
-            for key, value in self.validation(self.model.policy, self.vision).items():
+            for key, value in self.validation(policy_of(self.model), self.vision).items():
                 self.logger.record(key, value)
         if self.rollouts % self.cfg.log_every == 0:
             self.logger.dump(self.num_timesteps * distributed.ranks())
@@ -99,11 +102,14 @@ class _Watch(BaseCallback):
             self.vision.adapted.advance(self.cfg.algo.rollout * self.cfg.env.agents)
 
 
-def save(run: Run, model: PPO, base_sha256: str) -> None:
-    """Checkpoint a PPO model; the number of steps is that of all ranks together."""
-    policy = model.policy
-    assert isinstance(policy, NavigationPolicy)
-    state = {"policy": policy.own_state(), "optimizer": policy.optimizer.state_dict()}
+def policy_of(model: BaseAlgorithm) -> Policy:
+    """The policy that an SB3 algorithm trains."""
+    return cast(Policy, model.policy)
+
+
+def save(run: Run, model: BaseAlgorithm, base_sha256: str) -> None:
+    """Checkpoint an SB3 algorithm; the number of steps is that of all ranks together."""
+    state = {"policy": policy_of(model).own_state(), "optimizer": model.policy.optimizer.state_dict()}
     steps = model.num_timesteps * distributed.ranks()
     distributed.check_equal(state["policy"], f"after {steps} steps")
     run.save(steps, base_sha256, state)
@@ -127,7 +133,7 @@ def make_ppo(cfg: DictConfig, vision: Vision, done: int = 0) -> PPO:
         # Averaging comes between the gradients and clipping, where SB3 has no place for it: clip after it instead.
         settings.update(max_grad_norm=math.inf, normalize_advantage=False, rollout_buffer_class=AdvantagesOverRanks)
     model = PPO(
-        NavigationPolicy,
+        cast("type[ActorCriticPolicy]", policy_class(cfg)),
         make_stacked_env(cfg, places, vision, agents, seed),
         n_steps=cfg.algo.rollout,
         # The last rollout may go beyond the steps asked for: `left` is then below 0.
@@ -143,23 +149,48 @@ def make_ppo(cfg: DictConfig, vision: Vision, done: int = 0) -> PPO:
     return model
 
 
-def train_ppo(cfg: DictConfig, run: Run, vision: Vision) -> dict[str, Any]:
-    """Train by PPO for ``cfg.algo.steps`` environment steps (to the end of the rollout that reaches them)."""
-    state = run.restore(vision.base_sha256)
-    done = int(state["step"]) if state is not None else 0
-    model = make_ppo(cfg, vision, done)
-    policy = model.policy
-    assert isinstance(policy, NavigationPolicy)
+@learners.register("ppo")
+class PPOLearner:
+    """SB3's PPO on frames that the policy stacks."""
+
+    def train(self, cfg: DictConfig, run: Run) -> dict[str, Any]:
+        """Train for ``cfg.algo.steps`` environment steps, to the end of the rollout that reaches them."""
+        vision = make_vision(cfg)
+        state = run.restore(vision.base_sha256)
+        done = int(state["step"]) if state is not None else 0
+        model = make_ppo(cfg, vision, done)
+        train_on_policy(cfg, run, vision, model, state, [Timeouts()])
+        return {"steps": model.num_timesteps * distributed.ranks()}
+
+
+def train_on_policy(
+    cfg: DictConfig,
+    run: Run,
+    vision: Vision,
+    model: OnPolicyAlgorithm,
+    state: dict[str, Any] | None,
+    callbacks: Sequence[BaseCallback] = (),
+) -> None:
+    """Train an SB3 algorithm that learns from rollouts, with logs, validation and checkpoints in the run folder.
+
+    Args:
+        cfg: The config of ``agents.train``; ``cfg.algo`` has ``steps``.
+        run: Its run folder.
+        vision: What the policy sees through.
+        model: The algorithm.
+        state: The checkpoint to go on from, if there is one.
+        callbacks: Called before this function's own.
+    """
+    policy, done = policy_of(model), int(state["step"]) if state is not None else 0
     if state is not None:
         policy.load_own_state(state["policy"])
-        policy.optimizer.load_state_dict(state["optimizer"])
+        model.policy.optimizer.load_state_dict(state["optimizer"])
     distributed.copy_from_first(policy.own_state().values())
     model.set_logger(Logger(None, [_RunWriter(run)]))
     with progress_bar() as bar:
-        task = bar.add_task("ppo", total=cfg.algo.steps, completed=done, note="")
+        task = bar.add_task(cfg.algo.name, total=cfg.algo.steps, completed=done, note="")
         if done < cfg.algo.steps:
             watch = _Watch(run, cfg, bar, task, vision)
             left = math.ceil((cfg.algo.steps - done) / distributed.ranks())
-            model.learn(left, [Timeouts(), watch], log_interval=sys.maxsize, reset_num_timesteps=done == 0)
+            model.learn(left, [*callbacks, watch], log_interval=sys.maxsize, reset_num_timesteps=done == 0)
     save(run, model, vision.base_sha256)
-    return {"steps": model.num_timesteps * distributed.ranks()}

@@ -19,6 +19,8 @@ GOAL = "pointgoal_with_gps_compass"
 RGB, MAP = "rgb", "map"
 FEATURES = "features"
 VALID = "valid"
+# Of recorded frames and windows: a frame's place in its episode.
+STEP = "step"
 _CHANNELS_FIRST = (RGB, FEATURES, MAP)
 
 Observations = dict[str, NDArray[Any]]
@@ -71,7 +73,7 @@ class PolicyObservations(VecEnvWrapper):
     Output keys: the goal; ``valid`` (N, 1) float32 ones (a frame stack's zeros then mark frames before an episode's
     start); ``features`` (N, C, h, w) float16 if the method reads them; ``rgb`` (N, 3, H, W) uint8 if it reads images;
     ``map`` if the task has one. With `both_views` N more rows follow, what the same agents would read in the mirror
-    image of their world: for `agents.evaluation.episodes.policy_actor`, no learner expects them.
+    image of their world: for evaluation by both views, no learner expects them.
     """
 
     def __init__(self, venv: VecEnv, base: Base | None, reads: frozenset[str], *, both_views: bool = False) -> None:

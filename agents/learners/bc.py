@@ -1,0 +1,44 @@
+"""Behaviour cloning of recorded expert trajectories (``algo=bc``; Side-Tuning, section 4.3)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from adapt.training import distributed
+from adapt.training.run import Run
+from agents.learners.frames import FrameStore
+from agents.learners.imitation import ImitationLearner, train_by_imitation
+from agents.learners.learner import learners
+from agents.learners.recorded import prepare
+
+
+class Recorded:
+    """Frames that were recorded before; see `agents.learners.imitation.FrameSource`."""
+
+    def __init__(self, store: FrameStore) -> None:
+        self.store = store
+
+    def advance(self, learner: ImitationLearner) -> None:
+        """Nothing comes in while the policy learns."""
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+@learners.register("bc")
+class BehaviourCloning:
+    """The expert's actions in the states that the expert came into."""
+
+    def train(self, cfg: DictConfig, run: Run) -> dict[str, Any]:
+        """Learn from ``algo.data``; see `Learner.train`."""
+        rank, ranks = distributed.rank(), distributed.ranks()
+        return train_by_imitation(
+            cfg,
+            run,
+            lambda policy, vision, start: Recorded(
+                prepare(cfg, Path(cfg.algo.data), vision.base, vision.reads).part(rank, ranks)
+            ),
+        )

@@ -1,0 +1,44 @@
+"""What a learner is, and how one is found by the name in ``algo.name``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, ClassVar, Protocol
+
+from omegaconf import DictConfig
+
+from adapt.training.run import Run
+from configs.registry import Registry, modules_of
+
+
+class Learner(Protocol):
+    """Trains one agent into one run folder; made without arguments.
+
+    `agents.setup` turns the config into its objects: scenes, frozen base and adapted features, environment, policy.
+
+    Attributes:
+        Config: Dataclass of the settings, the keys of ``configs/algo/<name>.yaml`` but ``name``.
+    """
+
+    Config: ClassVar[type[Any]]
+
+    def train(self, cfg: DictConfig, run: Run) -> Mapping[str, Any]:
+        """Train, or go on with a run that was interrupted.
+
+        Args:
+            cfg: The config of ``agents.train``; ``cfg.algo`` are the learner's settings.
+            run: The run folder: metrics go to `run.log`, checkpoints to `run.save` with the policy's `own_state` under
+                ``policy``; `run.restore` gives back the last one.
+
+        Returns:
+            Final numbers for ``result.json``.
+        """
+
+
+HELPERS = ("collector", "feature_cache", "frames", "imitation", "learner", "limits", "memory", "recorded", "rollout")
+
+learners: Registry[type[Learner]] = Registry(
+    "learner", "sidestep.learners", partial(modules_of, "agents.learners", but=HELPERS)
+)
+"""All learners by name."""

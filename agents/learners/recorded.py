@@ -1,0 +1,98 @@
+"""Recorded expert trajectories: the frames that behaviour cloning learns from."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from adapt import Base
+from adapt.training.run import progress_bar, versions, write_text
+from agents.learners.feature_cache import cached_features
+from agents.learners.frames import ACTION, FrameStore
+from agents.policies.observations import FEATURES, GOAL, MAP, RGB, STEP, Observations
+from agents.setup import make_places, make_rules, make_simulator
+
+SEEN = "seen.json"
+
+
+def _frame(observations: Observations) -> Observations:
+    """One frame of every agent as the store keeps it: images with channels first."""
+    out = {key: observations[key] for key in (GOAL, MAP) if key in observations}
+    if RGB in observations:
+        out[RGB] = observations[RGB].transpose(0, 3, 1, 2)
+    return out
+
+
+def record(cfg: DictConfig, folder: Path) -> dict[str, Any]:
+    """Let the shortest-path expert walk and store what it saw and did.
+
+    `folder` appears only when all frames are there. The STOP frames are kept: with four actions, stopping is learned.
+    """
+    places = make_places(cfg.env, cfg.env.split, cfg.seed)
+    env = make_simulator(cfg, places, cfg.env.agents, cfg.seed)
+    observations: Observations = env.reset()  # type: ignore[assignment]
+    length = max(1, cfg.frames // env.num_envs)
+    scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
+    layout = {key: (value.shape[1:], str(value.dtype)) for key, value in _frame(observations).items()}
+    try:
+        store = FrameStore.create(scratch, env.num_envs, length, layout)
+        episodes = successes = 0
+        with progress_bar() as bar:
+            task = bar.add_task("frames", total=length * env.num_envs, note="")
+            for _ in range(length):
+                actions = env.nav.expert()
+                store.push({**_frame(observations), ACTION: actions, STEP: env.nav.agents.steps})
+                observations, _, dones, infos = env.step(actions)  # type: ignore[assignment]
+                episodes += int(dones.sum())
+                successes += sum(bool(info.get("is_success")) for info in infos)
+                bar.update(task, advance=env.num_envs, note=f"{episodes} episodes")
+        numbers = {
+            "frames": store.frames_written,
+            "episodes": episodes,
+            "expert_success": successes / max(episodes, 1),
+        }
+        write_text(scratch / "versions.json", json.dumps({**versions(cfg.seed), **numbers}, indent=1))
+        write_text(scratch / SEEN, json.dumps(_seen(cfg)))
+        scratch.rename(folder)
+    finally:
+        env.close()
+        shutil.rmtree(scratch, ignore_errors=True)
+    return numbers
+
+
+def _seen(cfg: DictConfig) -> dict[str, Any]:
+    """What recorded frames and actions depend on."""
+    task, camera = make_rules(cfg)
+    rules = {key: getattr(task, key) for key in ("variant", "forward", "turn", "map_size", "map_extent")}
+    return {"task": rules, "camera": {key: getattr(camera, key) for key in cfg.env.camera}}
+
+
+def prepare(cfg: DictConfig, folder: Path, base: Base | None, reads: frozenset[str]) -> FrameStore:
+    """Open recorded frames for a policy: only what it reads, with the base's features computed once and kept on disk.
+
+    Features lie beside the frames, named by the base's sha256.
+
+    Raises:
+        FileNotFoundError: There are no recorded frames.
+        ValueError: They were recorded for another task or camera, or without pictures.
+    """
+    store = FrameStore.open(folder)
+    before, now = json.loads((folder / SEEN).read_text()), _seen(cfg)
+    for part in now:
+        for key in sorted(now[part]):
+            if before[part].get(key) != now[part][key]:
+                raise ValueError(
+                    f"{folder} was recorded with env.{part}.{key}={before[part].get(key)}, this run has "
+                    f"{now[part][key]}; record again or use the same"
+                )
+    if reads and RGB not in store.arrays:
+        raise ValueError(f"{folder} was recorded without pictures; record again with rgb among env.task.sensors")
+    rgb = store.arrays[RGB] if "image" in reads else store.arrays.pop(RGB, None)
+    if base is not None and "features" in reads and rgb is not None:
+        store.arrays[FEATURES] = cached_features(folder, base, rgb)
+    return store
