@@ -49,7 +49,7 @@ def check_torch() -> list[Finding]:
 
 
 def check_embree() -> Finding:
-    """The ray caster of the embedded simulator, by one ray onto one triangle."""
+    """The ray caster of the embedded simulator: one ray onto one triangle, and whether it traces packets of rays."""
     try:
         from embreex.mesh_construction import TriangleMesh
         from embreex.rtcore_scene import EmbreeScene
@@ -61,7 +61,12 @@ def check_embree() -> Finding:
         return Finding(MISSING, f"Embree does not work: {error}", "pip install --force-reinstall embreex")
     if hit[0] != 0:
         return Finding(MISSING, "Embree missed a triangle in front of it", "pip install --force-reinstall embreex")
-    return Finding(OK, f"Embree (embreex {metadata.version('embreex')}) casts rays")
+    from envs.rendering.embree import Library, library
+
+    name, found = f"Embree (embreex {metadata.version('embreex')})", library()
+    if isinstance(found, Library):
+        return Finding(OK, f"{name} traces {found.lanes} rays at a time")
+    return Finding(NOTE, f"{name} traces rays one by one, at a third of the speed: {found}", "pip install -U embreex")
 
 
 def check_warp() -> Finding:

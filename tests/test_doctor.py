@@ -56,6 +56,13 @@ def test_a_broken_embree_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "pip install" in finding.fix
 
 
+def test_embree_without_packets_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("envs.rendering.embree.library", lambda: "no library")
+    finding = check_embree()
+    assert finding.state == NOTE
+    assert finding.what.endswith("no library")
+
+
 def test_egl_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent() -> tuple[list[int], int]:
         raise egl.EglMissing("libEGL cannot be loaded")

@@ -21,9 +21,12 @@ from envs.apartments.generator import generate
 from envs.navgrid.grid import NavGrid
 from envs.pointnav.env import PointNav, Task
 from envs.pointnav.scene_episodes import Body, Place
+from envs.rendering import embree
 from envs.rendering import shading as _shading
-from envs.rendering.packing import build_tree
+from envs.rendering.packets import Poses, View
+from envs.rendering.packing import traced_triangles
 from envs.rendering.renderer import Camera, EmbreeRenderer
+from envs.rendering.single_rays import build_tree, list_rays
 from envs.scans.loading import load_scene
 from envs.scene import Scene
 from envs.sources.apartments import apartments as places
@@ -69,12 +72,9 @@ def medians(
 
 def frame_works(scene: Scene, grid: NavGrid, size: int, agents: int) -> dict[str, Callable[[], Any]]:
     """RGB+depth of `agents` views, and the bare ray caster on the same rays."""
-    drawer, tree, camera = EmbreeRenderer([scene]), build_tree(scene), Camera(size=size)
+    drawer, tree, camera = EmbreeRenderer([scene]), build_tree(traced_triangles(scene)), Camera(size=size)
     positions, headings = _poses(grid, agents)
-    rays = np.empty((2, agents * size**2, 3), np.float32)
-    half_width = math.tan(math.radians(camera.hfov) / 2)
-    poses = positions, headings, np.zeros(agents)
-    _shading.make_rays(*poses, size, size, half_width, camera.height, camera.near, rays[0], rays[1])
+    rays = _rays_row_by_row(positions, headings, camera)
     images: dict[str, NDArray[Any]] = {
         "rgb": np.empty((agents, size, size, 3), np.uint8),
         "depth": np.empty((agents, size, size), np.float32),
@@ -84,6 +84,22 @@ def frame_works(scene: Scene, grid: NavGrid, size: int, agents: int) -> dict[str
         "frames": lambda: drawer.render(which, positions, headings, camera, out=images),
         "rays": lambda: tree.run(rays[0], rays[1], output=1),
     }
+
+
+def _rays_row_by_row(
+    position: NDArray[np.float64], heading: NDArray[np.float64], camera: Camera
+) -> NDArray[np.float32]:
+    """(2, R, 3) origins and directions, as one would give them to embreex."""
+    count = len(position)
+    poses = Poses(np.zeros(count, np.int64), position, heading, np.zeros(count))
+    half_width = math.tan(math.radians(camera.hfov) / 2)
+    view = View(camera.size, camera.columns, half_width, camera.height, camera.near, camera.far)
+    made = []
+    for n in range(count):
+        origins, directions, places = list_rays(n, poses, view)
+        order = np.argsort(places)
+        made.append(np.stack([origins[order], directions[order]]))
+    return np.concatenate(made, axis=1)
 
 
 def renderer(scene: Scene, grid: NavGrid, size: int, agents: int, rounds: int = 7) -> tuple[float, float]:
@@ -197,9 +213,11 @@ def _grid_bytes(place: Place) -> int:
 
 
 def _tree_bytes(scene: Scene, times: int) -> float:
-    kept = [build_tree(scene)]
+    library, triangles = embree.library(), traced_triangles(scene)
+    assert isinstance(library, embree.Library), library
+    kept = [embree.Tree(library, triangles)]
     before = resident_bytes()
-    kept += [build_tree(scene) for _ in range(times)]
+    kept += [embree.Tree(library, triangles) for _ in range(times)]
     return (resident_bytes() - before) / times
 
 

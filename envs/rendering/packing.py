@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from embreex.mesh_construction import TriangleMesh
-from embreex.rtcore_scene import EmbreeScene
 from numpy.typing import NDArray
 
 from envs.rendering import shading as _shading
 from envs.scene import Scene
 
+WHITE = 0xFFFFFFFF
 # Two one-sided faces back to back are moved apart by this much to each side, metres.
 APART = 2e-5
 
@@ -22,8 +21,8 @@ def pack_textures(
     """Lay all textures one after the other, each array once.
 
     Returns:
-        (T,) texels as r | g << 8 | b << 16 | alpha << 24; (K, 4) offset, width, height and wraps of each texture; per
-        scene, the row in that table of each of its textures.
+        (T,) texels as r | g << 8 | b << 16 | alpha << 24; (K, 4) offset, width, height and wraps of each texture, of
+        which the last, for faces without one, is one white texel; per scene, the row of each of its textures.
     """
     offset_of: dict[int, int] = {}
     row_of: dict[tuple[int, int], int] = {}
@@ -43,8 +42,8 @@ def pack_textures(
                 table.append((offset_of[id(texture)], texture.shape[1], texture.shape[0], key[1]))
         keys = [(id(texture), _wrap_code(scene, number)) for number, texture in enumerate(scene.textures)]
         rows.append(np.array([row_of[key] for key in keys], np.int32))
-    texels = np.concatenate(packed) if packed else np.empty(0, np.uint32)
-    return texels, np.array(table, np.int64).reshape(-1, 4), rows
+    texels = np.concatenate([*packed, np.full(1, WHITE, np.uint32)])
+    return texels, np.array([*table, (offset, 1, 1, 0)], np.int64), rows
 
 
 def _wrap_code(scene: Scene, number: int) -> int:
@@ -89,16 +88,6 @@ def pack_faces(scene: Scene, texture_row: NDArray[np.int32]) -> NDArray[np.float
     if scene.cutoff is not None:
         ints[:, _shading.FLAGS] |= scene.cutoff.astype(np.int32) << _shading.CUTOFF
     return floats
-
-
-def build_tree(scene: Scene) -> EmbreeScene:
-    """Return the scene's bounding volume hierarchy, built."""
-    # Without `robust`, rays can slip between two triangles that share an edge; it costs nothing measurable.
-    tree = EmbreeScene(robust=True)
-    TriangleMesh(tree, traced_triangles(scene))
-    # Embree builds at the first query: not in the first frame.
-    tree.run(np.zeros((1, 3), np.float32), np.ones((1, 3), np.float32))
-    return tree
 
 
 def traced_triangles(scene: Scene) -> NDArray[np.float32]:

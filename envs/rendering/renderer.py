@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -12,8 +12,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from envs.rendering import embree
 from envs.rendering import shading as _shading
-from envs.rendering.packing import build_tree, pack_faces, pack_textures
+from envs.rendering.packets import PacketTracer, Poses, View
+from envs.rendering.packing import pack_faces, pack_textures
+from envs.rendering.threads import map_threads
 from envs.scene import Scene
 
 # Sensor name -> (dtype, shape of one pixel).
@@ -25,13 +28,9 @@ SENSORS: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
     "instance": (np.int32, ()),
     "face": (np.int32, ()),
 }
-# A ray goes on behind an unseen hit this much further, in metres and as a share of its depth.
-SKIP, SKIP_SHARE = 1e-5, 1e-6
-# Unseen faces that a ray may pass; what lies behind more is not found.
-MOST_UNSEEN = 64
 BACKENDS = ("auto", "embree", "warp")
-# Rays traced at once: bounds memory (about 60 bytes a ray) and keeps hits in the cache until they are shaded.
-RAYS_AT_ONCE = 2**16
+# Parts of a batch per thread: agents do not all take as long.
+PARTS = 4
 
 
 @dataclass(frozen=True)
@@ -94,34 +93,58 @@ class Renderer(Protocol):
         ...
 
 
-class EmbreeRenderer:
-    """Renders on one CPU core with Embree; unlit: a pixel is the bilinear texel times the corner colour.
+class Tracer(Protocol):
+    """What finds and shades the hits of rays."""
 
-    An image depends on its own agent alone: a batch equals its single images bit for bit.
+    def render(self, agents: NDArray[np.int64], poses: Poses, view: View, images: _shading.Images) -> None:
+        """Write the images of `agents`, which are rows of `poses` and `images`."""
+        ...
+
+
+class EmbreeRenderer:
+    """Renders on the CPU with Embree; unlit: a pixel is the bilinear texel times the corner colour.
+
+    An image depends on its own agent alone: a batch equals its single images bit for bit, whatever the threads.
     Calls may run in several threads at once.
     """
 
-    def __init__(self, scenes: Sequence[Scene]) -> None:
+    def __init__(self, scenes: Sequence[Scene], threads: int = 1, packets: bool = True) -> None:
         """Build the ray-casting structures of `scenes`; arrays of textures shared by scenes are stored once.
 
         Args:
             scenes: The places that `scene_index` of `render` counts.
+            threads: How many share the agents of a call, and the building.
+            packets: Whether to trace rays in packets; without, and where Embree's library cannot be called,
+                embreex traces them one by one.
 
         Raises:
-            ValueError: There is no scene.
+            ValueError: There is no scene, or no thread.
         """
         if not scenes:
             raise ValueError("the renderer needs at least one scene")
+        if threads < 1:
+            raise ValueError(f"the renderer needs at least one thread, got {threads}")
         self._scenes = tuple(scenes)
-        self._texels, self._textures, rows = pack_textures(self._scenes)
-        self._faces = [pack_faces(scene, row) for scene, row in zip(self._scenes, rows, strict=True)]
-        self._trees = [build_tree(scene) for scene in self._scenes]
-        self._unseen = [bool(rows.view(np.int32)[:, _shading.FLAGS].any()) for rows in self._faces]
+        self._threads = threads
+        texels, textures, rows = pack_textures(self._scenes)
+        first = np.cumsum([0, *(len(scene.faces) for scene in self._scenes)])
+        faces = np.empty((first[-1], _shading.FACE_WORDS), np.float32)
+        for k, scene in enumerate(self._scenes):
+            faces[first[k] : first[k + 1]] = pack_faces(scene, rows[k])
+        self._surfaces = _shading.Surfaces(faces, faces.view(np.int32), texels, textures.astype(np.int32))
+        library = embree.library() if packets else ""
+        if isinstance(library, embree.Library):
+            self._tracer: Tracer = PacketTracer(library, self._scenes, self._surfaces, threads)
+        else:
+            # Compiling or loading its loops takes a while, and they are rarely needed.
+            from envs.rendering.single_rays import SingleRayTracer
+
+            self._tracer = SingleRayTracer(self._scenes, self._surfaces)
 
     @property
     def texture_bytes(self) -> int:
         """Memory that the textures of all scenes take."""
-        return self._texels.nbytes
+        return self._surfaces.texels[:-1].nbytes
 
     def render(
         self,
@@ -156,111 +179,21 @@ class EmbreeRenderer:
             ValueError: Shapes, dtypes, a sensor name or a scene index are wrong, or a pose is not finite.
         """
         scene_index, position, heading, tilt = check_poses(len(self._scenes), scene_index, position, heading, pitch)
-        images = allocate(len(scene_index), camera.size, sensors, out, camera.columns)
-        tilt = tilt + math.radians(camera.pitch)
-        for scene, agents in self._chunks(scene_index, camera.size * camera.columns):
-            self._render_chunk(scene, agents, position[agents], heading[agents], tilt[agents], camera, images)
-        return images
-
-    @staticmethod
-    def _chunks(scene_index: NDArray[np.int64], pixels: int) -> Iterator[tuple[int, NDArray[np.intp]]]:
-        """Yield (scene, agents) so that the agents of a scene are traced together, within `RAYS_AT_ONCE`."""
-        most = max(1, RAYS_AT_ONCE // pixels)
-        for scene in np.unique(scene_index):
-            agents = np.flatnonzero(scene_index == scene)
-            for start in range(0, len(agents), most):
-                yield int(scene), agents[start : start + most]
-
-    def _render_chunk(
-        self,
-        scene: int,
-        agents: NDArray[np.intp],
-        position: NDArray[np.float64],
-        heading: NDArray[np.float64],
-        pitch: NDArray[np.float64],
-        camera: Camera,
-        images: dict[str, NDArray[Any]],
-    ) -> None:
-        """Render `agents`, all in one scene, into their rows of `images`."""
-        rays = len(agents) * camera.size * camera.columns
-        origins = np.empty((rays, 3), np.float32)
-        directions = np.empty((rays, 3), np.float32)
+        count, pixels = len(scene_index), camera.size * camera.columns
+        images = allocate(count, camera.size, sensors, out, camera.columns)
+        flat = {name: image.reshape(count, pixels, *SENSORS[name][1]) for name, image in images.items()}
+        absent = {name: np.empty((0, 0, *pixel), dtype) for name, (dtype, pixel) in SENSORS.items()}
+        into = _shading.Images(**(absent | flat))
         half_width = math.tan(math.radians(camera.hfov) / 2)
-        _shading.make_rays(
-            position,
-            heading,
-            pitch,
-            camera.size,
-            camera.columns,
-            half_width,
-            camera.height,
-            camera.near,
-            origins,
-            directions,
-        )
-        hits = self._trace(scene, origins, directions)
-        first, last = int(agents[0]), int(agents[-1])
-        adjacent = last - first + 1 == len(agents)
-        rows: slice | NDArray[np.intp] = slice(first, last + 1) if adjacent else agents
-        # Agents that are neighbours in the batch are shaded in place, others through a copy.
-        parts = {name: images[name][rows] for name in images}
-        flat = []
-        for name, (dtype, pixel) in SENSORS.items():
-            part = parts.get(name)
-            flat.append(np.empty((0, *pixel), dtype) if part is None else part.reshape(rays, *pixel))
-        floats = self._faces[scene]
-        _shading.shade(
-            hits["primID"],
-            hits["tfar"],
-            hits["u"],
-            hits["v"],
-            directions,
-            floats,
-            floats.view(np.int32),
-            self._texels,
-            self._textures,
-            camera.near,
-            camera.far,
-            *flat,
-        )
-        if not adjacent:
-            for name, part in parts.items():
-                images[name][rows] = part
-
-    def _trace(
-        self, scene: int, origins: NDArray[np.float32], directions: NDArray[np.float32]
-    ) -> dict[str, NDArray[Any]]:
-        """First seen hits of R rays: Embree's arrays primID, tfar, u and v."""
-        tree, floats = self._trees[scene], self._faces[scene]
-        hits: dict[str, NDArray[Any]] = tree.run(origins, directions, output=1)
-        if not self._unseen[scene]:
-            return hits
-        rays = np.arange(len(origins), dtype=np.int32)
-        now, along = hits, directions
-        for _ in range(MOST_UNSEEN):
-            found = np.empty(len(rays), np.int32)
-            count = _shading.find_unseen(
-                now["primID"],
-                now["u"],
-                now["v"],
-                along,
-                floats,
-                floats.view(np.int32),
-                self._texels,
-                self._textures,
-                found,
-            )
-            if count == 0:
-                return hits
-            rays = rays[found[:count]]
-            depth = hits["tfar"][rays] * np.float32(1.0 + SKIP_SHARE) + np.float32(SKIP)
-            along = directions[rays]
-            now = tree.run(origins[rays] + depth[:, None] * along, along, output=1)
-            for name in ("primID", "u", "v"):
-                hits[name][rays] = now[name]
-            hits["tfar"][rays] = depth + now["tfar"]
-        hits["primID"][rays] = -1
-        return hits
+        # Integers would be compiled for once more.
+        limits = float(camera.height), float(camera.near), float(camera.far)
+        view = View(camera.size, camera.columns, half_width, *limits)
+        poses = Poses(scene_index, position, heading, tilt + math.radians(camera.pitch))
+        # What agents of one scene look up is still in the cache for the next.
+        agents = np.argsort(scene_index, kind="stable")
+        parts = np.array_split(agents, min(count, PARTS * self._threads if self._threads > 1 else 1) or 1)
+        map_threads(self._threads, lambda part: self._tracer.render(part, poses, view, into), parts)
+        return images
 
 
 def make_renderer(scenes: Sequence[Scene], device: str = "cpu", backend: str = "auto") -> Renderer:

@@ -1,11 +1,18 @@
-"""Compiled inner loops of the CPU renderer: pixels to rays, and ray hits to images."""
+"""Compiled inner loops of the CPU renderer: hits of rays to images, a block of pixels at a time.
+
+A block's values lie in one flat array, `BLOCK` of each kind after one another. What must be looked up is looked up
+into it; arithmetic is done in loops of its own, which become vector instructions because no two kinds overlap.
+"""
 
 from __future__ import annotations
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 # A face is one row of 16 words (one cache line): what a hit needs lies together, because hits are scattered.
@@ -25,68 +32,204 @@ CUTOFF = 8
 WRAPS = {"repeat": 0, "clamp": 1, "mirror": 2}
 CLAMP, MIRROR = 1, 2
 
+# Pixels that are shaded together.
+BLOCK = 256
+# What comes in, in words from the start of a block: row of the face (-1 for none), depth beyond the near plane, weights
+# of the face's second and third corner, ray, place in the image (-1 for none).
+FACE, DEPTH, SECOND, THIRD, RAY, PIXEL = (BLOCK * k for k in (0, 1, 2, 3, 4, 7))
+# What is made of it: corners' colours and coordinates; the texture's row; the weights of the right and of the lower
+# texels; places and then colours of the four texels; the pixel's colour.
+COLORS, COORDINATES, ROW, OFFSET, WIDTH, HEIGHT, RIGHT, LOWER, TEXELS, PAINTED = (
+    BLOCK * k for k in (8, 11, 17, 18, 19, 20, 21, 22, 23, 27)
+)
+BLOCK_WORDS = BLOCK * 28
+
+ZERO, HALF, ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
 BYTE = np.float32(1.0 / 255.0)
-# Pixels that are coloured together: what was gathered for them fits the first-level cache.
-BLOCK = 512
-WHITE = 0xFFFFFF
+
+
+class Surfaces(NamedTuple):
+    """What hits are looked up in.
+
+    Attributes:
+        faces: (F, 16) face rows as floats.
+        face_ints: (F, 16) the same memory as integers.
+        texels: (T,) all textures one after the other, r | g << 8 | b << 16 | alpha << 24.
+        textures: (K, 4) int32 offset into `texels`, width, height, wraps; the last row is one white texel.
+    """
+
+    faces: NDArray[np.float32]
+    face_ints: NDArray[np.int32]
+    texels: NDArray[np.uint32]
+    textures: NDArray[np.int32]
+
+
+class Images(NamedTuple):
+    """Outputs of N agents with P pixels each; those of no agents are skipped.
+
+    Attributes:
+        rgb: (N, P, 3).
+        depth: (N, P).
+        normal: (N, P, 3).
+        semantic: (N, P).
+        instance: (N, P).
+        face: (N, P).
+    """
+
+    rgb: NDArray[np.uint8]
+    depth: NDArray[np.float32]
+    normal: NDArray[np.float32]
+    semantic: NDArray[np.int32]
+    instance: NDArray[np.int32]
+    face: NDArray[np.int32]
+
+
+@intrinsic
+def _as_int(context: Any, value: Any) -> Any:
+    """The bits of a float32 as an int32."""
+    return types.int32(types.float32), lambda _, builder, __, values: builder.bitcast(values[0], ir.IntType(32))
+
+
+@intrinsic
+def _as_float(context: Any, value: Any) -> Any:
+    """The bits of an int32 as a float32."""
+    return types.float32(types.int32), lambda _, builder, __, values: builder.bitcast(values[0], ir.FloatType())
 
 
 @njit(cache=True, nogil=True)
-def make_rays(
-    position: NDArray[np.float64],
-    heading: NDArray[np.float64],
-    pitch: NDArray[np.float64],
-    rows: int,
-    columns: int,
-    half_width: float,
-    height: float,
+def shade_block(
+    n: int,
+    count: int,
+    block: NDArray[np.float32],
+    ints: NDArray[np.int32],
+    first_face: int,
     near: float,
-    origins: NDArray[np.float32],
-    directions: NDArray[np.float32],
+    far: float,
+    surfaces: Surfaces,
+    images: Images,
 ) -> None:
-    """Write one ray per pixel, row by row, for each agent.
-
-    A direction has length 1 along the optical axis, so the distance parameter of a hit is its planar depth, less
-    `near`, since rays start on the near plane.
+    """Write the pixels of a block into the images.
 
     Args:
-        position: (N, 3) floor positions, metres.
-        heading: (N,) radians, positive to the left.
-        pitch: (N,) radians, positive upwards.
-        rows: Pixels from top to bottom.
-        columns: Pixels from left to right.
-        half_width: tan(hfov / 2), half the width of the image plane at distance 1.
-        height: Camera height above the floor, metres.
+        n: The agent.
+        count: Pixels of the block, at most `BLOCK`.
+        block: (`BLOCK_WORDS`,) the rows from `FACE` to `PIXEL` filled in.
+        ints: (`BLOCK_WORDS`,) the same memory as integers.
+        first_face: Row of the scene's first face.
         near: Planar depth of the near plane, metres.
-        origins: (N * rows * columns, 3) output.
-        directions: (N * rows * columns, 3) output.
+        far: Planar depth beyond which nothing is seen, metres.
+        surfaces: All scenes.
+        images: The outputs.
     """
-    ray = 0
-    half_height = half_width * rows / columns
-    for n in range(len(position)):
-        sin_h, cos_h = math.sin(heading[n]), math.cos(heading[n])
-        sin_p, cos_p = math.sin(pitch[n]), math.cos(pitch[n])
-        x, y, z = position[n, 0], position[n, 1] + height, position[n, 2]
-        for i in range(rows):
-            up = half_height * (1.0 - (2 * i + 1) / rows)
-            level = cos_p - up * sin_p
-            rise = sin_p + up * cos_p
-            for j in range(columns):
-                right = half_width * ((2 * j + 1) / columns - 1.0)
-                dx = -sin_h * level + cos_h * right
-                dz = -cos_h * level - sin_h * right
-                origins[ray, 0] = x + near * dx
-                origins[ray, 1] = y + near * rise
-                origins[ray, 2] = z + near * dz
-                directions[ray, 0] = dx
-                directions[ray, 1] = rise
-                directions[ray, 2] = dz
-                ray += 1
+    for k in range(count):
+        if block[DEPTH + k] + near > far:
+            ints[FACE + k] = -1
+    if len(images.rgb):
+        _paint(count, block, ints, surfaces)
+        _write_colors(count, ints, images.rgb[n])
+    if len(images.depth):
+        _write_depths(count, block, ints, near, images.depth[n])
+    if len(images.normal):
+        _write_normals(count, block, ints, surfaces.faces, images.normal[n])
+    if len(images.semantic) + len(images.instance) + len(images.face):
+        _write_labels(n, count, ints, first_face, surfaces.face_ints, images)
 
 
 @njit(cache=True, nogil=True)
-def _texel_pair_at_edge(coordinate: float, size: int, wrap: int) -> tuple[int, int, float]:
-    """`_texel_pair` of a coordinate that does not repeat."""
+def _paint(count: int, block: NDArray[np.float32], ints: NDArray[np.int32], surfaces: Surfaces) -> None:
+    """Find the colours of a block's pixels."""
+    wraps = _look_up_faces(count, block, ints, surfaces)
+    _place_texels(count, block)
+    if wraps:
+        _place_texels_at_edges(count, block, ints, surfaces.textures)
+    for row in range(TEXELS, TEXELS + 4 * BLOCK, BLOCK):
+        for k in range(row, row + count):
+            ints[k] = surfaces.texels[np.uint32(ints[k])]
+    _blend(count, block)
+
+
+@njit(cache=True, nogil=True)
+def _look_up_faces(count: int, block: NDArray[np.float32], ints: NDArray[np.int32], surfaces: Surfaces) -> int:
+    """Fill in what the faces say, `COLORS` to `HEIGHT`; returns whether any texture does not repeat."""
+    wraps = 0
+    white = len(surfaces.textures) - 1
+    for k in range(count):
+        f = ints[FACE + k]
+        row = white
+        if f < 0:
+            for corner in range(3):
+                ints[COLORS + corner * BLOCK + k] = 0
+        else:
+            for corner in range(3):
+                ints[COLORS + corner * BLOCK + k] = surfaces.face_ints[f, COLOR + corner]
+            for axis in range(6):
+                block[COORDINATES + axis * BLOCK + k] = surfaces.faces[f, UV + axis]
+            if surfaces.face_ints[f, TEXTURE] >= 0:
+                row = surfaces.face_ints[f, TEXTURE]
+        ints[ROW + k] = row
+        ints[OFFSET + k] = surfaces.textures[row, 0]
+        ints[WIDTH + k] = surfaces.textures[row, 1]
+        ints[HEIGHT + k] = surfaces.textures[row, 2]
+        wraps |= surfaces.textures[row, 3]
+    return wraps
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _coordinate(block: NDArray[np.float32], k: int, axis: int) -> np.float32:
+    """The texture coordinate u (axis 0) or v (axis 1) of a pixel."""
+    second, third = block[SECOND + k], block[THIRD + k]
+    at = COORDINATES + axis * BLOCK + k
+    return (ONE - second - third) * block[at] + second * block[at + 2 * BLOCK] + third * block[at + 4 * BLOCK]
+
+
+@njit(cache=True, nogil=True)
+def _place_texels(count: int, block: NDArray[np.float32]) -> None:
+    """Find where the four texels of a pixel lie, and their weights, in textures that repeat."""
+    for k in range(count):
+        width, height, offset = _as_int(block[WIDTH + k]), _as_int(block[HEIGHT + k]), _as_int(block[OFFSET + k])
+        u, v = _coordinate(block, k, 0), _coordinate(block, k, 1)
+        x = (u - np.floor(u)) * np.float32(width) - HALF
+        y = (v - np.floor(v)) * np.float32(height) - HALF
+        low, high = np.floor(x), np.floor(y)
+        block[RIGHT + k] = x - low
+        block[LOWER + k] = y - high
+        left, top = np.int32(low), np.int32(high)
+        left = np.int32(left + width) if left < 0 else left
+        top = np.int32(top + height) if top < 0 else top
+        right, bottom = np.int32(left + 1), np.int32(top + 1)
+        right = np.int32(0) if right >= width else right
+        bottom = np.int32(0) if bottom >= height else bottom
+        top = np.int32(offset + np.int32(top * width))
+        bottom = np.int32(offset + np.int32(bottom * width))
+        block[TEXELS + k] = _as_float(np.int32(top + left))
+        block[TEXELS + BLOCK + k] = _as_float(np.int32(top + right))
+        block[TEXELS + 2 * BLOCK + k] = _as_float(np.int32(bottom + left))
+        block[TEXELS + 3 * BLOCK + k] = _as_float(np.int32(bottom + right))
+
+
+@njit(cache=True, nogil=True)
+def _place_texels_at_edges(
+    count: int, block: NDArray[np.float32], ints: NDArray[np.int32], textures: NDArray[np.int32]
+) -> None:
+    """Do `_place_texels` again for the pixels whose textures do not repeat."""
+    for k in range(count):
+        offset, width, height, wrap = textures[ints[ROW + k]]
+        if wrap != 0:
+            left, right, block[RIGHT + k] = texel_pair(_coordinate(block, k, 0), width, wrap & 3)
+            top, bottom, block[LOWER + k] = texel_pair(_coordinate(block, k, 1), height, wrap >> 2)
+            ints[TEXELS + k], ints[TEXELS + BLOCK + k] = offset + top * width + left, offset + top * width + right
+            ints[TEXELS + 2 * BLOCK + k] = offset + bottom * width + left
+            ints[TEXELS + 3 * BLOCK + k] = offset + bottom * width + right
+
+
+@njit(cache=True, nogil=True)
+def texel_pair(coordinate: float, size: int, wrap: int) -> tuple[int, int, float]:
+    """Return the two neighbouring texels of a coordinate and the weight of the second."""
+    if wrap == 0:
+        at = (coordinate - math.floor(coordinate)) * size - 0.5
+        low = math.floor(at)
+        first = low + size if low < 0 else low
+        return first, 0 if first + 1 >= size else first + 1, at - low
     if wrap == MIRROR:
         coordinate = abs(coordinate - 2.0 * math.floor(0.5 * coordinate + 0.5))
     at = min(max(coordinate * size - 0.5, 0.0), size - 1.0)
@@ -95,293 +238,122 @@ def _texel_pair_at_edge(coordinate: float, size: int, wrap: int) -> tuple[int, i
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _texel_pair(coordinate: float, size: int, wrap: int) -> tuple[int, int, float]:
-    """Return the two neighbouring texels of a coordinate and the weight of the second."""
-    if wrap != 0:
-        return _texel_pair_at_edge(coordinate, size, wrap)
-    at = (coordinate - math.floor(coordinate)) * size - 0.5
-    low = math.floor(at)
-    first = int(low)
-    if first < 0:
-        first += size
-    second = first + 1
-    if second >= size:
-        second = 0
-    return first, second, at - low
+def _byte(packed: np.int32, shift: np.int32) -> np.float32:
+    """One byte of r | g << 8 | b << 16."""
+    return np.float32(np.int32(packed >> shift) & np.int32(255))
 
 
 @njit(cache=True, nogil=True)
-def shade(
-    primitive: NDArray[np.int32],
-    distance: NDArray[np.float32],
-    barycentric_u: NDArray[np.float32],
-    barycentric_v: NDArray[np.float32],
-    directions: NDArray[np.float32],
-    face_floats: NDArray[np.float32],
-    face_ints: NDArray[np.int32],
-    texels: NDArray[np.uint32],
-    textures: NDArray[np.int64],
-    near: float,
-    far: float,
-    rgb: NDArray[np.uint8],
-    depth: NDArray[np.float32],
-    normal: NDArray[np.float32],
-    semantic: NDArray[np.int32],
-    instance: NDArray[np.int32],
-    face: NDArray[np.int32],
-) -> None:
-    """Turn R hits into images, in one pass; outputs of length 0 are skipped.
-
-    Args:
-        primitive: (R,) face index of each hit, -1 where the ray met nothing.
-        distance: (R,) planar depth beyond the near plane.
-        barycentric_u: (R,) weight of the face's second corner.
-        barycentric_v: (R,) weight of the face's third corner.
-        directions: (R, 3) ray directions.
-        face_floats: (F, 16) face rows as floats.
-        face_ints: (F, 16) the same memory as integers.
-        texels: (T,) all textures one after the other, r | g << 8 | b << 16 | alpha << 24.
-        textures: (K, 4) offset into `texels`, width, height, wraps.
-        near: Planar depth of the near plane, metres.
-        far: Planar depth beyond which nothing is seen, metres.
-        rgb: (R, 3) output or empty.
-        depth: (R,) output or empty.
-        normal: (R, 3) output or empty.
-        semantic: (R,) output or empty.
-        instance: (R,) output or empty.
-        face: (R,) output or empty.
-    """
-    if len(rgb):
-        _shade_colors(
-            primitive, distance, barycentric_u, barycentric_v, face_floats, face_ints, texels, textures, near, far, rgb
+def _blend(count: int, block: NDArray[np.float32]) -> None:
+    """Interpolated corner colours times the bilinear texel, packed as r | g << 8 | b << 16."""
+    for k in range(count):
+        a, b, c = (
+            _as_int(block[COLORS + k]),
+            _as_int(block[COLORS + BLOCK + k]),
+            _as_int(block[COLORS + 2 * BLOCK + k]),
         )
-    for k in range(len(primitive)):
-        f = primitive[k]
-        if distance[k] + near > far:
-            f = -1
-        if len(depth):
-            depth[k] = 0.0 if f < 0 else distance[k] + near
-        if len(normal):
-            _write_normal(f, directions[k], face_floats, normal[k])
-        if len(semantic):
-            semantic[k] = -1 if f < 0 else face_ints[f, CLASS]
-        if len(instance):
-            instance[k] = -1 if f < 0 else face_ints[f, INSTANCE]
-        if len(face):
-            face[k] = f
+        p, q = _as_int(block[TEXELS + k]), _as_int(block[TEXELS + BLOCK + k])
+        r, s = _as_int(block[TEXELS + 2 * BLOCK + k]), _as_int(block[TEXELS + 3 * BLOCK + k])
+        y, z, right, lower = block[SECOND + k], block[THIRD + k], block[RIGHT + k], block[LOWER + k]
+        x = ONE - y - z
+        wp, wq = (ONE - right) * (ONE - lower) * BYTE, right * (ONE - lower) * BYTE
+        wr, ws = (ONE - right) * lower * BYTE, right * lower * BYTE
+        painted = np.int32(0)
+        for channel in range(3):
+            shift = np.int32(8 * channel)
+            corner = x * _byte(a, shift) + y * _byte(b, shift) + z * _byte(c, shift)
+            texel = wp * _byte(p, shift) + wq * _byte(q, shift) + wr * _byte(r, shift) + ws * _byte(s, shift)
+            painted = np.int32(painted | np.int32(np.int32(corner * texel + HALF) << shift))
+        block[PAINTED + k] = _as_float(painted)
+
+
+@njit(cache=True, nogil=True)
+def _write_colors(count: int, ints: NDArray[np.int32], rgb: NDArray[np.uint8]) -> None:
+    for k in range(count):
+        pixel = ints[PIXEL + k]
+        if pixel >= 0:
+            painted = ints[PAINTED + k]
+            rgb[pixel, 0] = painted & 255
+            rgb[pixel, 1] = painted >> 8 & 255
+            rgb[pixel, 2] = painted >> 16 & 255
+
+
+@njit(cache=True, nogil=True)
+def _write_depths(
+    count: int, block: NDArray[np.float32], ints: NDArray[np.int32], near: float, depth: NDArray[np.float32]
+) -> None:
+    for k in range(count):
+        pixel = ints[PIXEL + k]
+        if pixel >= 0:
+            depth[pixel] = ZERO if ints[FACE + k] < 0 else np.float32(block[DEPTH + k] + near)
+
+
+@njit(cache=True, nogil=True)
+def _write_normals(
+    count: int,
+    block: NDArray[np.float32],
+    ints: NDArray[np.int32],
+    faces: NDArray[np.float32],
+    normal: NDArray[np.float32],
+) -> None:
+    """Write the faces' normals, turned against the ray; 0 for a miss."""
+    for k in range(count):
+        f, pixel = ints[FACE + k], ints[PIXEL + k]
+        if pixel < 0:
+            continue
+        x, y, z = block[RAY + k], block[RAY + BLOCK + k], block[RAY + 2 * BLOCK + k]
+        sign = ZERO if f < 0 else -ONE if leaves(f, x, y, z, faces) else ONE
+        for axis in range(3):
+            normal[pixel, axis] = sign * faces[max(f, 0), NORMAL + axis]
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _write_normal(
-    f: int, direction: NDArray[np.float32], face_floats: NDArray[np.float32], normal: NDArray[np.float32]
+def leaves(f: int, x: float, y: float, z: float, faces: NDArray[np.float32]) -> bool:
+    """Whether a ray along (x, y, z) meets the back of a face."""
+    return faces[f, NORMAL] * x + faces[f, NORMAL + 1] * y + faces[f, NORMAL + 2] * z > 0.0
+
+
+@njit(cache=True, nogil=True)
+def _write_labels(
+    n: int, count: int, ints: NDArray[np.int32], first_face: int, face_ints: NDArray[np.int32], images: Images
 ) -> None:
-    """Write the normal of face `f`, turned against the ray; 0 for a miss."""
-    if f < 0:
-        normal[0] = normal[1] = normal[2] = 0.0
-        return
-    x, y, z = face_floats[f, NORMAL], face_floats[f, NORMAL + 1], face_floats[f, NORMAL + 2]
-    sign = -1.0 if x * direction[0] + y * direction[1] + z * direction[2] > 0.0 else 1.0
-    normal[0] = sign * x
-    normal[1] = sign * y
-    normal[2] = sign * z
-
-
-@njit(cache=True, nogil=True)
-def _shade_colors(
-    primitive: NDArray[np.int32],
-    distance: NDArray[np.float32],
-    barycentric_u: NDArray[np.float32],
-    barycentric_v: NDArray[np.float32],
-    face_floats: NDArray[np.float32],
-    face_ints: NDArray[np.int32],
-    texels: NDArray[np.uint32],
-    textures: NDArray[np.int64],
-    near: float,
-    far: float,
-    rgb: NDArray[np.uint8],
-) -> None:
-    """Write `shade`'s colours: look up a block of pixels one by one, then compute them all at once.
-
-    Looking up is scattered; the arithmetic is not, and on its own the compiler makes vector instructions of it.
-    """
-    packed = np.empty((8, BLOCK), np.int32)
-    weight = np.empty((2, BLOCK), np.float32)
-    for start in range(0, len(primitive), BLOCK):
-        stop = min(start + BLOCK, len(primitive))
-        second, third = barycentric_u[start:stop], barycentric_v[start:stop]
-        seen = np.where(distance[start:stop] + near > far, np.int32(-1), primitive[start:stop])
-        _look_up(seen, second, third, face_floats, face_ints, texels, textures, packed, weight)
-        _blend(
-            second, third, packed[0], packed[1], packed[2], packed[3], packed[4], packed[5], packed[6],
-            weight[0], weight[1], packed[7],
-        )  # fmt: skip
-        for k in range(stop - start):
-            color = packed[7, k]
-            rgb[start + k, 0] = color & 255
-            rgb[start + k, 1] = color >> 8 & 255
-            rgb[start + k, 2] = color >> 16 & 255
-
-
-@njit(cache=True, nogil=True)
-def _look_up(
-    primitive: NDArray[np.int32],
-    barycentric_u: NDArray[np.float32],
-    barycentric_v: NDArray[np.float32],
-    face_floats: NDArray[np.float32],
-    face_ints: NDArray[np.int32],
-    texels: NDArray[np.uint32],
-    textures: NDArray[np.int64],
-    packed: NDArray[np.int32],
-    weight: NDArray[np.float32],
-) -> None:
-    """Gather what a block of pixels is made of.
-
-    Args:
-        primitive: (B,) faces, -1 for a miss.
-        barycentric_u: (B,).
-        barycentric_v: (B,).
-        face_floats: (F, 16).
-        face_ints: (F, 16).
-        texels: (T,).
-        textures: (K, 4).
-        packed: Rows 0 to 2 become the corners' colours, 3 to 6 the texels top left, top right, bottom left and right.
-        weight: Rows become the weights of the right and of the bottom texels.
-    """
-    for k in range(len(primitive)):
-        f = primitive[k]
-        weight[0, k] = weight[1, k] = 0.0
-        if f < 0:
-            packed[:7, k] = 0
+    for k in range(count):
+        f, pixel = ints[FACE + k], ints[PIXEL + k]
+        if pixel < 0:
             continue
-        for corner in range(3):
-            packed[corner, k] = face_ints[f, COLOR + corner]
-        row = face_ints[f, TEXTURE]
-        if row < 0:
-            packed[3:7, k] = WHITE
-            continue
-        second, third = barycentric_u[k], barycentric_v[k]
-        first = np.float32(1.0) - second - third
-        u = first * face_floats[f, UV] + second * face_floats[f, UV + 2] + third * face_floats[f, UV + 4]
-        v = first * face_floats[f, UV + 1] + second * face_floats[f, UV + 3] + third * face_floats[f, UV + 5]
-        offset, width, wrap = textures[row, 0], textures[row, 1], textures[row, 3]
-        left, right, weight[0, k] = _texel_pair(u, width, wrap & 3)
-        top, bottom, weight[1, k] = _texel_pair(v, textures[row, 2], wrap >> 2)
-        top = offset + top * width
-        bottom = offset + bottom * width
-        packed[3, k], packed[4, k] = texels[top + left], texels[top + right]
-        packed[5, k], packed[6, k] = texels[bottom + left], texels[bottom + right]
+        if len(images.semantic):
+            images.semantic[n, pixel] = -1 if f < 0 else face_ints[f, CLASS]
+        if len(images.instance):
+            images.instance[n, pixel] = -1 if f < 0 else face_ints[f, INSTANCE]
+        if len(images.face):
+            images.face[n, pixel] = -1 if f < 0 else f - first_face
 
 
 @njit(cache=True, nogil=True)
-def _blend(
-    second: NDArray[np.float32],
-    third: NDArray[np.float32],
-    a: NDArray[np.int32],
-    b: NDArray[np.int32],
-    c: NDArray[np.int32],
-    p: NDArray[np.int32],
-    q: NDArray[np.int32],
-    r: NDArray[np.int32],
-    s: NDArray[np.int32],
-    wx: NDArray[np.float32],
-    wy: NDArray[np.float32],
-    out: NDArray[np.int32],
-) -> None:
-    """Interpolated corner colours a, b, c times the bilinear texel of p, q, r, s, packed as r | g << 8 | b << 16."""
-    one, half, byte = np.float32(1.0), np.float32(0.5), np.int32(255)
-    for k in range(len(second)):
-        y, z = second[k], third[k]
-        x = one - y - z
-        wp, wq = (one - wx[k]) * (one - wy[k]) * BYTE, wx[k] * (one - wy[k]) * BYTE
-        wr, ws = (one - wx[k]) * wy[k] * BYTE, wx[k] * wy[k] * BYTE
-        packed = np.int32(0)
-        for channel in range(3):
-            shift = np.int32(8 * channel)
-            corner = (
-                x * np.float32(a[k] >> shift & byte)
-                + y * np.float32(b[k] >> shift & byte)
-                + z * np.float32(c[k] >> shift & byte)
-            )
-            texel = (
-                wp * np.float32(p[k] >> shift & byte)
-                + wq * np.float32(q[k] >> shift & byte)
-                + wr * np.float32(r[k] >> shift & byte)
-                + ws * np.float32(s[k] >> shift & byte)
-            )
-            packed |= np.int32(corner * texel + half) << shift
-        out[k] = packed
+def unseen(f: int, second: float, third: float, x: float, y: float, z: float, surfaces: Surfaces) -> bool:
+    """Whether a ray along (x, y, z) passes a hit: the back of a one-sided face, or a texel below its face's cutoff."""
+    flags = surfaces.face_ints[f, FLAGS]
+    if flags & ONE_SIDED and leaves(f, x, y, z, surfaces.faces):
+        return True
+    cutoff = flags >> CUTOFF
+    return cutoff > 0 and _alpha(f, second, third, surfaces) < cutoff
 
 
 @njit(cache=True, nogil=True)
-def find_unseen(
-    primitive: NDArray[np.int32],
-    barycentric_u: NDArray[np.float32],
-    barycentric_v: NDArray[np.float32],
-    directions: NDArray[np.float32],
-    face_floats: NDArray[np.float32],
-    face_ints: NDArray[np.int32],
-    texels: NDArray[np.uint32],
-    textures: NDArray[np.int64],
-    unseen: NDArray[np.int32],
-) -> int:
-    """Find the hits that a ray passes: backs of one-sided faces, and texels below their face's alpha cutoff.
-
-    Args:
-        primitive: (R,) as for `shade`, with the next six arguments.
-        barycentric_u: (R,).
-        barycentric_v: (R,).
-        directions: (R, 3).
-        face_floats: (F, 16).
-        face_ints: (F, 16).
-        texels: (T,).
-        textures: (K, 4).
-        unseen: (R,) output, the numbers of these rays first.
-
-    Returns:
-        How many there are.
-    """
-    count = 0
-    for k in range(len(primitive)):
-        f = primitive[k]
-        if f < 0:
-            continue
-        flags = face_ints[f, FLAGS]
-        if flags == 0:
-            continue
-        passes = False
-        if flags & ONE_SIDED:
-            x, y, z = face_floats[f, NORMAL], face_floats[f, NORMAL + 1], face_floats[f, NORMAL + 2]
-            passes = x * directions[k, 0] + y * directions[k, 1] + z * directions[k, 2] > 0.0
-        cutoff = flags >> CUTOFF
-        if cutoff > 0 and not passes:
-            passes = _alpha(barycentric_u[k], barycentric_v[k], face_floats[f], face_ints[f], texels, textures) < cutoff
-        if passes:
-            unseen[count] = k
-            count += 1
-    return count
-
-
-@njit(cache=True, nogil=True)
-def _alpha(
-    second: float,
-    third: float,
-    floats: NDArray[np.float32],
-    ints: NDArray[np.int32],
-    texels: NDArray[np.uint32],
-    textures: NDArray[np.int64],
-) -> float:
+def _alpha(f: int, second: float, third: float, surfaces: Surfaces) -> float:
     """Bilinear alpha of a hit, 0 to 255."""
-    row = ints[TEXTURE]
+    row = surfaces.face_ints[f, TEXTURE]
     if row < 0:
         return 255.0
-    first = np.float32(1.0) - second - third
-    u = first * floats[UV] + second * floats[UV + 2] + third * floats[UV + 4]
-    v = first * floats[UV + 1] + second * floats[UV + 3] + third * floats[UV + 5]
-    offset, width, wrap = textures[row, 0], textures[row, 1], textures[row, 3]
-    left, right, wx = _texel_pair(u, width, wrap & 3)
-    top, bottom, wy = _texel_pair(v, textures[row, 2], wrap >> 2)
+    uv, first = surfaces.faces[f], ONE - second - third
+    u = first * uv[UV] + second * uv[UV + 2] + third * uv[UV + 4]
+    v = first * uv[UV + 1] + second * uv[UV + 3] + third * uv[UV + 5]
+    offset, width, height, wrap = surfaces.textures[row]
+    left, right, wx = texel_pair(u, width, wrap & 3)
+    top, bottom, wy = texel_pair(v, height, wrap >> 2)
     top = offset + top * width
     bottom = offset + bottom * width
+    texels = surfaces.texels
     above = (1.0 - wx) * (texels[top + left] >> 24) + wx * (texels[top + right] >> 24)
     below = (1.0 - wx) * (texels[bottom + left] >> 24) + wx * (texels[bottom + right] >> 24)
     return (1.0 - wy) * above + wy * below
