@@ -174,8 +174,7 @@ class Tree:
             raise MemoryError(f"Embree could not build a tree of {len(faces)} faces: error {error}")
 
 
-@intrinsic
-def intersect(context: Any, function: Any, valid: Any, scene: Any, packet: Any, arguments: Any) -> Any:
+def _intersect(context: Any, function: Any, valid: Any, scene: Any, packet: Any, arguments: Any) -> Any:
     """Call rtcIntersect4, 8 or 16 in a compiled loop: all arguments are addresses as int64.
 
     Args:
@@ -194,3 +193,6 @@ def intersect(context: Any, function: Any, valid: Any, scene: Any, packet: Any, 
         return target.get_dummy_value()
 
     return types.void(*[types.int64] * 5), call
+
+
+intersect: Any = intrinsic(_intersect)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -174,7 +174,7 @@ def render_agents(
         scene = poses.scene[n]
         first_face = trees.first_face[scene]
         # A plain 0 would be a type of its own, for which the shading would be compiled once more.
-        filled = np.int64(0)
+        filled: Any = np.int64(0)
         for t in range(down * across):
             i, j = t // across * len(tile[0]), t % across * len(tile[1])
             if j == 0:
@@ -323,8 +323,8 @@ def _meets_backs(tile: Tile, packet: NDArray[np.float32]) -> bool:
         along = ZERO
         for axis in range(3):
             along += packet[(NORMAL + axis) * lanes + k] * packet[(DIRECTION + axis) * lanes + k]
-        backs |= along > ZERO
-    return backs != 0
+        backs += 1 if along > ZERO else 0
+    return backs > 0
 
 
 @njit(cache=True, nogil=True)

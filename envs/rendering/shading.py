@@ -84,16 +84,17 @@ class Images(NamedTuple):
     face: NDArray[np.int32]
 
 
-@intrinsic
-def _as_int(context: Any, value: Any) -> Any:
-    """The bits of a float32 as an int32."""
-    return types.int32(types.float32), lambda _, builder, __, values: builder.bitcast(values[0], ir.IntType(32))
+def _bits(source: types.Type, target: types.Type, kind: ir.Type) -> Any:
+    """A compiled function that takes the bits of one type for another."""
+
+    def bits(_: Any, value: Any) -> Any:
+        return target(source), lambda _, builder, __, values: builder.bitcast(values[0], kind)
+
+    return intrinsic(bits)
 
 
-@intrinsic
-def _as_float(context: Any, value: Any) -> Any:
-    """The bits of an int32 as a float32."""
-    return types.float32(types.int32), lambda _, builder, __, values: builder.bitcast(values[0], ir.FloatType())
+_as_int = _bits(types.float32, types.int32, ir.IntType(32))
+_as_float = _bits(types.int32, types.float32, ir.FloatType())
 
 
 @njit(cache=True, nogil=True)
@@ -175,7 +176,7 @@ def _look_up_faces(count: int, block: NDArray[np.float32], ints: NDArray[np.int3
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _coordinate(block: NDArray[np.float32], k: int, axis: int) -> np.float32:
+def _coordinate(block: NDArray[np.float32], k: int, axis: int) -> float:
     """The texture coordinate u (axis 0) or v (axis 1) of a pixel."""
     second, third = block[SECOND + k], block[THIRD + k]
     at = COORDINATES + axis * BLOCK + k
