@@ -23,12 +23,11 @@ from torch.nn import functional as F
 
 from adapt.core.base import Base, BaseSpec, load_base, save_base
 from adapt.encoders import build_encoder
-from adapt.evaluate import BATCH, evaluate_base
 from adapt.pretrain import as_list, has_bfloat16
 from adapt.pretraining.data import TaskonomyViews
 from adapt.pretraining.decoders import Decoders, decoders_path, load_decoders, save_decoders
 from adapt.pretraining.distillation import TARGETS, Compare, match, to_shape
-from adapt.pretraining.scores import batches, network_input, wanted_domains
+from adapt.pretraining.scores import BATCH, batches, evaluate_base, network_input, wanted_domains
 from adapt.pretraining.tasks import find_task
 from adapt.training.device import choose_device
 from adapt.training.files import nearest

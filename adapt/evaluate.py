@@ -12,44 +12,17 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig
 
-from adapt.core.base import Base, list_bases, load_base
+from adapt.core.base import list_bases, load_base
 from adapt.pretrain import as_list
 from adapt.pretraining.data import TaskonomyViews
-from adapt.pretraining.decoders import Decoders, decoders_path, load_decoders
-from adapt.pretraining.scores import Tally, batches, network_input, wanted_domains
-from adapt.pretraining.tasks import find_task
+from adapt.pretraining.decoders import decoders_path, load_decoders
+from adapt.pretraining.scores import evaluate_base, wanted_domains
 from adapt.training.files import write_atomically
 from configs.compose import cli
 
-BATCH = 64
 COLUMNS = ("loss", "constant", "ratio", "accuracy", "constant_accuracy", "recall", "chance")
-
-
-@torch.no_grad()
-def evaluate_base(base: Base, decoders: Decoders, views: TaskonomyViews) -> dict[str, dict[str, float]]:
-    """Judge decoded features.
-
-    Args:
-        base: An encoder.
-        decoders: Its decoders, or those of the base that it was distilled from.
-        views: Views with the labels of all tasks of the decoders.
-
-    Returns:
-        Per task what `adapt.pretraining.scores.Tally.scores` gives.
-    """
-    generator = torch.Generator().manual_seed(0)
-    tasks = {name: find_task(name) for name in decoders.networks}
-    noisy = any(task.noisy for task in tasks.values())
-    tallies = {name: Tally(task, decoders[name].constant.cpu(), decoders.scaling) for name, task in tasks.items()}
-    device = next(base.parameters()).device
-    for labels in batches(views, BATCH):
-        code = base.encoder(network_input(labels["rgb"], base.spec.normalisation, noisy, generator).to(device))
-        for name, tally in tallies.items():
-            tally.add(decoders[name](code).cpu(), labels)
-    return {name: tally.scores() for name, tally in tallies.items()}
 
 
 def table(rows: Mapping[str, Mapping[str, float]]) -> str:

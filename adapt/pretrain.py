@@ -1,6 +1,10 @@
 """``python -m adapt.pretrain``: train an encoder on Taskonomy tasks, to serve as a frozen base.
 
     python -m adapt.pretrain task=curvature data=runs/taskonomy/train val=runs/taskonomy/val out=curvature.safetensors
+    python -m adapt.pretrain 'task=[curvature,normal]' data=render val=runs/taskonomy/val out=runs/encoders
+
+With ``data=render`` views are rendered while encoders, one per task, train on them; nothing is written but ``out``,
+which is then a folder of encoders with the run's checkpoint. The same command again goes on where it stopped.
 
 On several processes or machines: ``torchrun --nproc-per-node 2 -m adapt.pretrain ...``; ``batch`` is then parted.
 Validation compares with the best constant prediction of the training labels. The decoders are written beside the
@@ -12,7 +16,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +29,18 @@ from torch import Tensor, nn
 from adapt.core.base import Base, BaseSpec, Normalisation, load_base, save_base
 from adapt.encoders import build_encoder
 from adapt.pretraining.data import TaskonomyViews
+from adapt.pretraining import joint
 from adapt.pretraining.decoders import WIDTH, Decoders, TaskDecoder, build_decoder, decoders_path, save_decoders
+from adapt.pretraining.export import write_encoders
 from adapt.pretraining.scores import Tally, batches, label_statistics, network_input, wanted_domains
+from adapt.pretraining.targets import Plan
 from adapt.pretraining.tasks import SCALINGS, Labels, Task, find_task
 from adapt.training import distributed
 from adapt.training.device import choose_device
 from adapt.training.files import nearest
 from configs.compose import cli
 
+RENDER = "render"  # The value of `data` that renders views instead of reading them.
 CLIP = 1.0
 WARM_UP = 0.1  # Share of the steps in which the learning rate rises.
 
@@ -303,9 +311,45 @@ def pretrain(
     return training
 
 
+def pretrain_rendered(names: Sequence[str], val: Sequence[str], out: Path, settings: joint.Settings) -> None:
+    """Train one encoder per task on views that are rendered meanwhile, or go on with a run.
+
+    Args:
+        names: Tasks.
+        val: Datasets to validate on at the end; without any the files say nothing of validation.
+        out: Folder of the encoders, ``<task>.safetensors``, their decoders and ``checkpoint.pt``.
+        settings: How to train.
+
+    Raises:
+        ValueError: A name or setting is wrong, or the run in `out` has other settings.
+        OSError: Validation data are absent, or `out` cannot be written.
+    """
+    domains = wanted_domains(names)
+    views = TaskonomyViews(val, domains, settings.size) if val else None
+    run = joint.Run(list(names), settings, domains)
+    run.resume(out)
+    run.train(out, lambda now: write_encoders(now, out, None, val))
+    for name, scores in write_encoders(run, out, views, val).items():
+        print(f"{name}: {', '.join(f'{key} {value:.4f}' for key, value in scores.items())}")  # noqa: T201
+
+
+def rendered_settings(cfg: DictConfig) -> joint.Settings:
+    """The settings of ``data=render``."""
+    render = cfg.render
+    shared = {name: cfg[name] for name in ("encoder", "decoder", "steps", "batch", "lr", "seed")}
+    own = {name: render[name] for name in joint.Settings.__dataclass_fields__ if name in render and name not in ("mix", "plans")}
+    general = Plan(cfg.label_size or 8, cfg.decoder_width, cfg.scaling)
+    plans = {task: replace(general, **render.plans.get(task, {})) for task in as_list(cfg.task)}
+    return joint.Settings(**shared, **own, mix=tuple(render.mix), plans=plans, size=cfg.size or 64)
+
+
 @cli("pretrain")
 def main(cfg: DictConfig) -> None:
     """Train as the configuration says and print the validation."""
+    if as_list(cfg.data) == [RENDER]:
+        val = as_list(cfg.val)
+        pretrain_rendered(as_list(cfg.task), val, Path(cfg.out), rendered_settings(cfg))
+        return
     with distributed.joined(choose_device(cfg.device)):
         settings = Settings(**{name: cfg[name] for name in Settings.__dataclass_fields__})
         training = pretrain(as_list(cfg.task), as_list(cfg.data), as_list(cfg.val), Path(cfg.out), settings, cfg.size)

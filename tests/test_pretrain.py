@@ -12,12 +12,12 @@ from PIL import Image
 
 from adapt.core.base import PRETRAINED, load_base, random_base, save_base
 from adapt.evaluate import evaluate as evaluate_names
-from adapt.evaluate import evaluate_base, table
+from adapt.evaluate import table
 from adapt.pretrain import Pretraining, Settings, evaluate, flip, pretrain
 from adapt.pretraining import losses
 from adapt.pretraining.data import TaskonomyViews
 from adapt.pretraining.decoders import LightDecoder, build_decoder, decoders_path, load_decoders
-from adapt.pretraining.scores import Tally, label_statistics, wanted_domains
+from adapt.pretraining.scores import Tally, evaluate_base, label_statistics, wanted_domains
 from adapt.pretraining.tasks import TASKS, add_noise, as_probabilities, find_task
 
 SIZE = 32

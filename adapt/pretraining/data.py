@@ -103,7 +103,7 @@ class TaskonomyViews:
         if not self._kept:
             with ThreadPoolExecutor(READERS) as pool:
                 views = list(pool.map(self._read_view, indices, repeat(chosen)))
-            return {d: _tensor(np.stack([view[d] for view in views])) for d in chosen}
+            return {d: as_batch(np.stack([view[d] for view in views])) for d in chosen}
         missing = indices[~self._known[indices]]
         if len(missing):
             with ThreadPoolExecutor(READERS) as pool:
@@ -111,7 +111,7 @@ class TaskonomyViews:
                     for domain, array in view.items():
                         self._kept[domain][index] = array
             self._known[missing] = True
-        return {d: _tensor(self._kept[d][indices]) for d in chosen}
+        return {d: as_batch(self._kept[d][indices]) for d in chosen}
 
     def _read_view(self, index: int, domains: Sequence[str]) -> dict[str, NDArray[np.generic]]:
         files = self._files[index]
@@ -156,7 +156,7 @@ def _read(path: Path, domain: str, size: int | None) -> NDArray[np.generic]:
         raise ValueError(f"cannot read {path} ({error}); delete it and render it again") from error
 
 
-def _tensor(batch: NDArray[np.generic]) -> Tensor:
+def as_batch(batch: NDArray[np.generic]) -> Tensor:
     """(B,H,W[,C]) to (B,C,H,W); vectors (B,N) as they are. Torch computes with 16 bits only if signed."""
     if batch.dtype.itemsize == 2:
         batch = batch.astype(np.int32)

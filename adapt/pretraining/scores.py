@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adapt.core.base import Normalisation
+from adapt.core.base import Base, Normalisation
 from adapt.pretraining.data import TaskonomyViews
+from adapt.pretraining.decoders import Decoders
 from adapt.pretraining.tasks import SEMANTIC_WEIGHTS, Labels, Task, add_noise, find_task
 
+BATCH = 64  # Views judged at once.
 CONSTANT_SAMPLE = 512  # Views of which constant predictions are made.
 
 
@@ -49,7 +51,11 @@ def label_statistics(
         weighted as the loss is, and ones.
     """
     rng = np.random.default_rng(seed)
-    labels = views.batch(rng.permutation(len(views))[:CONSTANT_SAMPLE])
+    return statistics_of(task, views.batch(rng.permutation(len(views))[:CONSTANT_SAMPLE]), scaling, size)
+
+
+def statistics_of(task: Task, labels: Labels, scaling: str, size: int) -> tuple[Tensor, Tensor]:
+    """`label_statistics` of a batch of stored labels."""
     if task.kind == "classification":
         best = task.target(labels, scaling).mean(0, keepdim=True).clamp(min=1e-9).log()
         return best, torch.ones_like(best)
@@ -124,3 +130,27 @@ class Tally:
                 "chance": 1.0 / present.sum(),
             }
         return {name: float(value) for name, value in scores.items()}
+
+
+@torch.no_grad()
+def evaluate_base(base: Base, decoders: Decoders, views: TaskonomyViews) -> dict[str, dict[str, float]]:
+    """Judge decoded features.
+
+    Args:
+        base: An encoder.
+        decoders: Its decoders, or those of the base that it was distilled from.
+        views: Views with the labels of all tasks of the decoders.
+
+    Returns:
+        Per task what `Tally.scores` gives.
+    """
+    generator = torch.Generator().manual_seed(0)
+    tasks = {name: find_task(name) for name in decoders.networks}
+    noisy = any(task.noisy for task in tasks.values())
+    tallies = {name: Tally(task, decoders[name].constant.cpu(), decoders.scaling) for name, task in tasks.items()}
+    device = next(base.parameters()).device
+    for labels in batches(views, BATCH):
+        code = base.encoder(network_input(labels["rgb"], base.spec.normalisation, noisy, generator).to(device))
+        for name, tally in tallies.items():
+            tally.add(decoders[name](code).cpu(), labels)
+    return {name: tally.scores() for name, tally in tallies.items()}

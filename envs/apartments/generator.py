@@ -7,6 +7,7 @@ from difflib import get_close_matches
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.apartments.appearance import BANKS, appearance_rng, check_appearance, dress, light
 from envs.apartments.building import build_floors, build_lintels, build_walls, cut_windows, draw_style, find_walls
 from envs.apartments.floorplan import Plan, draw_plan, outline_of
 from envs.apartments.furnishing import Site, furnish
@@ -14,6 +15,7 @@ from envs.apartments.furnishing_rules import PROGRAMS
 from envs.apartments.furniture.piece import CLASS_INDEX, CLASS_NAMES
 from envs.apartments.lighting import bake
 from envs.apartments.mesh_builder import Mesh
+from envs.apartments.shape_changes import Changes, add_clutter, shear
 from envs.apartments.textures import texture_bank
 from envs.scene import Room, Scene
 
@@ -43,23 +45,31 @@ def split_seeds(split: str) -> range:
     return _SPLITS[split]
 
 
-def generate(seed: int) -> Scene:
+def generate(seed: int, appearance: str = "plain", changes: Changes | None = None, bank: int | None = None) -> Scene:
     """Build an apartment of 3 to 8 rooms and 50 to 150 m2 with its floor at y = 0.
 
     Args:
         seed: Any non-negative integer; equal seeds give equal arrays, bit for bit.
+        appearance: ``plain``, or ``wide`` for other materials, textures and light on the same shape
+            (`envs.apartments.appearance`).
+        changes: Changes of the shape itself: room height, turned furniture, clutter, rooms that are not rectangular.
+        bank: Bank of textures of a wide appearance; one of four by the seed if None.
 
     Returns:
-        A scene named ``apartment-<seed>``, its light baked into `corner_color`, its textures shared with all others.
+        A scene named ``apartment-<seed>``, its light baked into `corner_color`, its textures shared with all others
+        (of a wide appearance: with those of the same bank).
 
     Raises:
-        ValueError: The seed is negative.
+        ValueError: The seed is negative or the appearance unknown.
     """
     if seed < 0:
         raise ValueError(f"apartment seed must not be negative, got {seed}")
+    check_appearance(appearance)
     rng = np.random.Generator(np.random.PCG64(seed))
     plan = draw_plan(rng)
     ceiling = float(rng.uniform(2.4, 3.0))
+    if changes is not None:
+        ceiling = changes.ceiling
     kinds = _assign_kinds(rng, plan)
     styles = [draw_style(rng, kind) for kind in kinds]
     walls = find_walls(plan)
@@ -69,8 +79,14 @@ def generate(seed: int) -> Scene:
     build_walls(rng, mesh, plan, walls, styles, ceiling)
     build_lintels(mesh, plan, styles, ceiling)
     by_room = [[wall for wall in walls if wall.room == room and not wall.jamb] for room in range(plan.count)]
-    furnish(rng, Site(plan, mesh, styles, by_room, ceiling))
-    return _to_scene(f"apartment-{seed}", mesh, plan, kinds, ceiling)
+    site = Site(plan, mesh, styles, by_room, ceiling)
+    if changes is not None:
+        mesh.turn = changes.turn
+    furnish(rng, site)
+    if changes is not None:
+        add_clutter(site, changes)
+    scene = _to_scene(seed, mesh, plan, kinds, ceiling, appearance, bank)
+    return scene if changes is None else shear(scene, changes)
 
 
 def _assign_kinds(rng: np.random.Generator, plan: Plan) -> list[str]:
@@ -92,18 +108,26 @@ def _assign_kinds(rng: np.random.Generator, plan: Plan) -> list[str]:
     return kinds
 
 
-def _to_scene(name: str, mesh: Mesh, plan: Plan, kinds: list[str], ceiling: float) -> Scene:
+def _to_scene(
+    seed: int, mesh: Mesh, plan: Plan, kinds: list[str], ceiling: float, appearance: str, bank: int | None
+) -> Scene:
     """Light the mesh and pack it."""
-    parts = mesh.triangles()
+    parts, textures = mesh.triangles(), texture_bank().images
+    if appearance == "wide":
+        rng = appearance_rng(seed)
+        parts, textures = dress(rng, parts, seed % BANKS if bank is None else bank)
+        colors = light(rng, parts, mesh.lights, plan, ceiling)
+    else:
+        colors = bake(parts, mesh.lights, plan, ceiling)
     solid: NDArray[np.bool_] = parts.label != CLASS_INDEX["ceiling"]
     return Scene(
-        name=name,
+        name=f"apartment-{seed}",
         vertices=parts.vertices.astype(np.float32),
         faces=parts.faces,
         corner_uv=parts.uv.astype(np.float32),
-        corner_color=bake(parts, mesh.lights, plan, ceiling),
+        corner_color=colors,
         face_texture=parts.texture,
-        textures=texture_bank().images,
+        textures=textures,
         face_class=parts.label,
         face_instance=parts.instance,
         class_names=CLASS_NAMES,

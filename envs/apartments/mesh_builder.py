@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -62,8 +63,14 @@ class Triangles:
 
 @dataclass
 class Mesh:
-    """Grows triangle by triangle; `triangles` returns the whole."""
+    """Grows triangle by triangle; `triangles` returns the whole.
 
+    Attributes:
+        lights: Lamps and windows.
+        turn: Gives an angle by which a placed piece stands askew, radians; None for straight ones.
+    """
+
+    turn: Callable[[Piece], float] | None = None
     lights: list[Light] = field(default_factory=list)
     _batches: list[_Batch] = field(default_factory=list)
     _instances: int = 0
@@ -82,6 +89,8 @@ class Mesh:
 
     def place(self, piece: Piece, x: float, y: float, z: float, angle: float, room: int, lamp_color: Floats) -> None:
         """Add a piece with the middle of its back at (x, y, z), turned about +Y; each of its classes is an object."""
+        if self.turn is not None:
+            angle += self.turn(piece)
         cosine, sine = float(np.cos(angle)), float(np.sin(angle))
         turn = np.array([[cosine, 0.0, sine], [0.0, 1.0, 0.0], [-sine, 0.0, cosine]])
         origin = np.array([x, y, z])

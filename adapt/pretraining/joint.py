@@ -1,0 +1,292 @@
+"""Trains encoders of several tasks at once on views that are rendered meanwhile; stops and goes on at any step."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import MofNCompleteColumn, Progress, TextColumn
+from torch import Tensor, nn
+
+from adapt.core.base import Normalisation
+from adapt.pretraining.family import Family
+from adapt.pretraining.rendered import RenderedBlocks, Ring
+from adapt.pretraining.scores import network_input, statistics_of
+from adapt.pretraining.targets import Plan, class_weights, targets_of, training_loss
+from adapt.pretraining.tasks import Labels, Task, find_task
+from adapt.training.files import write_atomically
+
+CLIP = 1.0
+STATISTICS_SEED = 199  # Of the stream that constant predictions and frequencies of classes are taken from.
+STATISTICS_BLOCKS = 24
+FIRST_BLOCKS = 8  # Blocks rendered before the first step.
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train on rendered views.
+
+    Attributes:
+        encoder: A name of `adapt.encoders.build_encoder`.
+        decoder: A name of `adapt.pretraining.decoders.build_decoder`.
+        size: Pixels per side.
+        views_per_scene: Views of every apartment, which are one block.
+        mix: Shares of plain apartments, and of those of other looks, of other shape, and of both.
+        steps: Updates in all.
+        tied: Steps in which all encoders share their early layers.
+        warm_up: Steps in which the learning rate rises.
+        decay: Last steps, in which the learning rate falls to a hundredth, as a half cosine.
+        batch: Views per step.
+        reuse: How often a view is used on average.
+        ring: Blocks kept to draw from.
+        lr: Highest learning rate of Adam.
+        seed: Of weights, apartments, order, flips and noise.
+        save_every: Steps between checkpoints.
+    """
+
+    encoder: str = "fcn5"
+    decoder: str = "light"
+    size: int = 64
+    views_per_scene: int = 64
+    mix: tuple[float, ...] = (0.4, 0.15, 0.05, 0.4)
+    steps: int = 10000
+    tied: int = 6000
+    warm_up: int = 200
+    decay: int = 2000
+    batch: int = 64
+    reuse: int = 4
+    ring: int = 48
+    lr: float = 2e-3
+    seed: int = 0
+    save_every: int = 250
+    plans: dict[str, Plan] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.steps < 1 or self.batch < 2 or self.lr <= 0.0 or self.save_every < 1:
+            raise ValueError("steps and save_every must be at least 1, batch at least 2 and lr positive")
+        if self.reuse < 1 or self.ring < FIRST_BLOCKS:
+            raise ValueError(f"reuse must be at least 1 and ring at least {FIRST_BLOCKS}")
+        if self.decay + self.warm_up > self.steps:
+            raise ValueError(f"warm_up={self.warm_up} and decay={self.decay} are more than steps={self.steps}")
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step over the highest one: rises, stays, falls."""
+        rising = min(1.0, (step + 1) / max(1, self.warm_up))
+        falling = min(1.0, max(0.0, (step - (self.steps - self.decay)) / max(1, self.decay)))
+        return rising * (0.01 + 0.99 * 0.5 * (1.0 + np.cos(np.pi * falling)))
+
+    def blocks_at(self, step: int) -> int:
+        """Blocks rendered by a step, those dropped again included."""
+        return FIRST_BLOCKS + int(step * self.batch / (self.reuse * self.views_per_scene))
+
+    def words(self, domains: list[str]) -> list[str]:
+        """Settings of `envs.stream`."""
+        mix = ",".join(map(str, self.mix))
+        return [
+            f"size={self.size}",
+            f"views_per_scene={self.views_per_scene}",
+            f"mix=[{mix}]",
+            f"seed={self.seed}",
+            f"domains=[{','.join(domains)}]",
+        ]
+
+
+class Run:
+    """A training run of several encoders, with everything that a checkpoint holds."""
+
+    def __init__(self, names: list[str], settings: Settings, domains: list[str]) -> None:
+        """Build networks; constant predictions come from plain apartments of their own."""
+        self.settings, self.domains = settings, domains
+        self.tasks: dict[str, Task] = {name: find_task(name) for name in names}
+        self.plans = {name: settings.plans.get(name, Plan()) for name in names}
+        self.normalisation = Normalisation()
+        labels = plain_labels(settings, domains)
+        statistics = {
+            name: statistics_of(task, labels, self.plans[name].scaling, self.plans[name].label_size)
+            for name, task in self.tasks.items()
+        }
+        self.weights = {
+            name: class_weights(task, labels, self.plans[name])
+            for name, task in self.tasks.items()
+            if task.kind in ("segmentation", "classification") and self.plans[name].balance > 0.0
+        }
+        self.units = {name: self._constant_loss(name, labels, statistics[name][0]) for name in names}
+        torch.manual_seed(settings.seed)
+        self.family = Family(
+            self.tasks, self.plans, statistics, settings.encoder, settings.decoder, settings.size, settings.tied > 0
+        )
+        self.optimizer = self._optimizer()
+        self.step = 0
+        self.seconds = 0.0
+
+    def _constant_loss(self, name: str, labels: Labels, constant: Tensor) -> float:
+        """The constant prediction's training loss, in which each task's loss is counted."""
+        task, plan = self.tasks[name], self.plans[name]
+        target, weight = targets_of(task, labels, plan, self.weights.get(name))
+        if task.kind == "classification":
+            guess = constant.expand(len(target), -1)
+        else:
+            guess = constant.expand(len(target), -1, plan.label_size, plan.label_size)
+        return max(1e-6, float(training_loss(task, guess, target, weight)))
+
+    def _optimizer(self) -> torch.optim.Adam:
+        return torch.optim.Adam(self.family.parameters(), self.settings.lr, fused=True)
+
+    def _untie(self) -> None:
+        """Part the encoders; each goes on with a copy of what Adam knows of the shared layers."""
+        old = self.optimizer
+        origin = self.family.untie()
+        self.optimizer = self._optimizer()
+        for parameter in self.family.parameters():
+            source = origin.get(parameter, parameter)
+            if source in old.state:
+                self.optimizer.state[parameter] = {key: value.clone() for key, value in old.state[source].items()}
+
+    # -- steps --------------------------------------------------------------------------------------------------
+
+    def train(self, folder: Path, save: Callable[[Run], None]) -> None:
+        """Train to the end, with checkpoints in `folder`; `save` is called after each."""
+        settings = self.settings
+        first = max(0, settings.blocks_at(self.step) - settings.ring)
+        ring = Ring(self.tasks, self.plans, self.weights, settings.ring)
+        columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"))
+        with RenderedBlocks(first, settings.words(self.domains)) as source, Progress(*columns) as progress:
+            taken = first
+            bar = progress.add_task("pretraining", total=settings.steps, completed=self.step, loss="")
+            means: dict[str, float] = {}
+            while self.step < settings.steps:
+                start = time.perf_counter()
+                while taken < settings.blocks_at(self.step):
+                    ring.add(source.next())
+                    taken += 1
+                if self.family.tied and self.step >= settings.tied:
+                    self._untie()
+                losses = self._update(ring)
+                self.step += 1
+                self.seconds += time.perf_counter() - start
+                means |= {name: 0.98 * means.get(name, loss) + 0.02 * loss for name, loss in losses.items()}
+                progress.update(bar, completed=self.step, loss=" ".join(f"{v:.2f}" for v in means.values()))
+                if self.step % settings.save_every == 0 or self.step == settings.steps:
+                    self.save(folder, means)
+                    save(self)
+
+    def _update(self, ring: Ring) -> dict[str, float]:
+        """One step; returns each trained task's loss over its constant prediction's."""
+        settings, family = self.settings, self.family
+        rng = np.random.default_rng([settings.seed, self.step, 1])
+        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.lr * settings.rate(self.step)
+        names = [name for name, plan in self.plans.items() if (self.step % plan.every) == 0]
+        rgb, targets = ring.draw(rng, settings.batch, names)
+        family.train()
+        total = torch.zeros(())
+        losses = {}
+        for noisy in (False, True):
+            part = [name for name in names if self.tasks[name].noisy == noisy]
+            if not part:
+                continue
+            images = network_input(rgb, self.normalisation, noisy, generator)
+            images = images.contiguous(memory_format=torch.channels_last)
+            with torch.autocast("cpu", torch.bfloat16):
+                outputs = family(images, part)
+            for name in part:
+                loss = training_loss(self.tasks[name], outputs[name], *targets[name]) / self.units[name]
+                losses[name] = float(loss.detach())
+                total = total + loss
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        self._clip(names)
+        self.optimizer.step()
+        return losses
+
+    def _clip(self, names: list[str]) -> None:
+        """Bound the gradient of every encoder and its decoder; tied ones share one bound."""
+        parts: list[list[nn.Parameter]] = [
+            [*self.family.encoders[name].parameters(), *self.family.decoders[name].parameters()] for name in names
+        ]
+        if self.family.tied:
+            parts = [list(dict.fromkeys(parameter for part in parts for parameter in part))]
+        for part in parts:
+            nn.utils.clip_grad_norm_(part, CLIP)
+
+    # -- checkpoints --------------------------------------------------------------------------------------------
+
+    def save(self, folder: Path, means: Mapping[str, float]) -> None:
+        """Write ``checkpoint.pt``, atomically."""
+        stream = io.BytesIO()
+        torch.save(
+            {
+                "settings": _plain(self.settings),
+                "tasks": list(self.tasks),
+                "step": self.step,
+                "seconds": self.seconds,
+                "tied": self.family.tied,
+                "family": self.family.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "losses": dict(means),
+            },
+            stream,
+        )
+        write_atomically(folder / "checkpoint.pt", stream.getvalue())
+
+    def resume(self, folder: Path) -> bool:
+        """Go on from the checkpoint in `folder`, if there is one; returns whether there is.
+
+        Raises:
+            ValueError: It is of other settings; only `steps`, `tied`, `decay` and `save_every` may change, as far as
+                they lie ahead.
+        """
+        path = folder / "checkpoint.pt"
+        if not path.is_file():
+            return False
+        found = torch.load(path, weights_only=True)
+        check_resume(found["settings"], _plain(self.settings), found["step"], list(self.tasks), found["tasks"])
+        if self.family.tied and not found["tied"]:
+            self._untie()
+        if self.family.tied != found["tied"]:
+            raise ValueError(f"{path} was made with other settings of tied; choose another out=")
+        self.family.load_state_dict(found["family"])
+        self.optimizer.load_state_dict(found["optimizer"])
+        self.step, self.seconds = found["step"], found["seconds"]
+        return True
+
+
+def check_resume(
+    before: Mapping[str, Any], now: Mapping[str, Any], step: int, tasks: list[str], found_tasks: list[str]
+) -> None:
+    """Refuse settings that a checkpoint at `step` cannot go on with.
+
+    Raises:
+        ValueError: Which setting, and what to do.
+    """
+    free = ("steps", "tied", "decay", "save_every")
+    wrong = [key for key, value in before.items() if key not in free and now.get(key) != value]
+    if tasks != found_tasks:
+        wrong.append("task")
+    if before["steps"] - before["decay"] < step and (now["steps"], now["decay"]) != (before["steps"], before["decay"]):
+        wrong.append("steps or decay (the learning rate falls already)")
+    if wrong:
+        raise ValueError(f"the checkpoint in out= was made with other {', '.join(wrong)}; choose another out=")
+
+
+def plain_labels(settings: Settings, domains: list[str]) -> dict[str, Tensor]:
+    """Labels of some hundred views of plain apartments that are not trained on."""
+    plain = replace(settings, mix=(1.0, 0.0, 0.0, 0.0), seed=STATISTICS_SEED)
+    with RenderedBlocks(0, plain.words(domains)) as source:
+        found = [source.next() for _ in range(STATISTICS_BLOCKS)]
+    return {name: torch.cat([block[name] for block in found]) for name in found[0]}
+
+
+def _plain(settings: Settings) -> dict[str, Any]:
+    """Settings as plain lists and numbers, as a checkpoint holds them."""
+    values = asdict(settings)
+    values["mix"] = list(values["mix"])
+    return values

@@ -1,0 +1,118 @@
+"""Views that are rendered while a network trains on them, and a store of the newest ones."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load
+from torch import Tensor
+
+from adapt.pretraining.data import as_batch
+from adapt.pretraining.targets import Plan, mirrored, targets_of
+from adapt.pretraining.tasks import Task
+
+
+class RenderedBlocks:
+    """Blocks of views from ``python -m envs.stream``, rendered by a process of its own that stays one block ahead.
+
+    Args:
+        first: Number of the first block.
+        words: Settings of the stream, as ``size=64``.
+    """
+
+    def __init__(self, first: int, words: Sequence[str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "envs.stream", f"first={first}", *words], stdout=subprocess.PIPE
+        )
+
+    def next(self) -> dict[str, Tensor]:
+        """The next block: per domain (views,C,S,S) uint8 or int32, or (views,classes) float32.
+
+        Raises:
+            RuntimeError: The renderer stopped; it said why.
+        """
+        size = struct.unpack("<Q", self._read(8))[0]
+        return {name: as_batch(array) for name, array in load(self._read(size)).items()}
+
+    def _read(self, size: int) -> bytes:
+        assert self._process.stdout is not None
+        data = self._process.stdout.read(size)
+        if len(data) < size:
+            raise RuntimeError(f"the renderer stopped with exit code {self._process.wait()}; what it said stands above")
+        return data
+
+    def __enter__(self) -> RenderedBlocks:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the renderer."""
+        self._process.kill()
+        self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+
+class Ring:
+    """The newest blocks of views: pictures, and targets of every task.
+
+    Args:
+        tasks: By name.
+        plans: How each is trained.
+        weights: Of the classes, for tasks that have any.
+        capacity: Blocks kept; the oldest makes room.
+    """
+
+    def __init__(
+        self, tasks: Mapping[str, Task], plans: Mapping[str, Plan], weights: Mapping[str, Tensor], capacity: int
+    ) -> None:
+        self.tasks, self.plans, self.weights = tasks, plans, weights
+        self._blocks: deque[dict[str, tuple[Tensor, ...]]] = deque(maxlen=capacity)
+
+    def add(self, labels: Mapping[str, Tensor]) -> None:
+        """Take in a block of stored labels."""
+        block: dict[str, tuple[Tensor, ...]] = {"rgb": (labels["rgb"].contiguous(memory_format=torch.channels_last),)}
+        for name, task in self.tasks.items():
+            block[name] = targets_of(task, labels, self.plans[name], self.weights.get(name))
+        self._blocks.append(block)
+
+    def draw(
+        self, rng: np.random.Generator, count: int, tasks: Sequence[str]
+    ) -> tuple[Tensor, dict[str, tuple[Tensor, ...]]]:
+        """A random batch, half of it mirrored.
+
+        Args:
+            rng: Source of the choice.
+            count: Views.
+            tasks: Whose targets are wanted.
+
+        Returns:
+            Pictures (count,3,S,S) uint8; per task target and weight as `targets_of` gives them.
+        """
+        views = len(self._blocks[0]["rgb"][0])
+        block = rng.integers(0, len(self._blocks), count)
+        view = rng.integers(0, views, count)
+        half = count // 2
+        rgb = self._gather("rgb", 0, block, view)
+        rgb = torch.cat([rgb[:half], rgb[half:].flip(-1)])
+        found = {}
+        for name in tasks:
+            target, weight = (self._gather(name, part, block, view) for part in (0, 1))
+            found[name] = (
+                torch.cat([target[:half], mirrored(name, target[half:])]),
+                torch.cat([weight[:half], mirrored("", weight[half:])]),
+            )
+        return rgb, found
+
+    def _gather(self, name: str, part: int, block: NDArray[Any], view: NDArray[Any]) -> Tensor:
+        return torch.stack([self._blocks[b][name][part][v] for b, v in zip(block, view, strict=True)])

@@ -1,0 +1,197 @@
+"""``python -m envs.stream``: rendered views with Taskonomy's labels, written to standard output without end.
+
+Apartments are seen once each. Some look as the environments' do; the others are changed at random in looks, shape and
+camera (domain randomisation). `adapt.pretrain data=render` reads this. Block n depends on the seed and n alone, so
+that a reader goes on where it stopped with ``first=n``.
+
+A block is 8 bytes, the length of what follows (little-endian), then a safetensors file with one array of (views, ...)
+per domain as `envs.taskonomy.dataset` encodes it; its metadata say of which ``kind`` (`KINDS`) the apartment is.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
+from safetensors.numpy import save
+
+from configs.compose import cli
+from envs.apartments.generator import generate
+from envs.apartments.shape_changes import Changes
+from envs.navgrid.grid import NavGrid
+from envs.rendering.renderer import Camera, Renderer, make_renderer
+from envs.scene import Scene
+from envs.taskonomy.dataset import DOMAINS, RenderedView, Viewpoint, check_domains
+from envs.taskonomy.viewpoints import sample_agent, sample_taskonomy
+
+SENSORS = ("rgb", "depth", "normal", "semantic")
+# Beyond all apartments of the splits, so that none is judged on that was trained on.
+FIRST_SEED = 100_000
+BLOCKS_PER_SEED = 10_000_000
+BLOCKS_PER_BANK = 100  # Blocks that choose from one bank of textures.
+VIEWS_PER_POINT = 4
+ATTEMPTS = 20  # Apartments tried for a block; where one offers no views, the next is taken.
+# Kinds of apartments: as they are; of other looks; of other shape; of other looks and shape.
+KINDS = ("plain", "looks", "shape", "wide")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to render.
+
+    Attributes:
+        size: Pixels per side.
+        views_per_scene: Views of every apartment, a multiple of 8.
+        mix: Share of each of `KINDS`; they sum to 1.
+        seed: Other apartments for every seed.
+        domains: Labels.
+    """
+
+    size: int = 64
+    views_per_scene: int = 64
+    mix: tuple[float, ...] = (0.4, 0.15, 0.05, 0.4)
+    seed: int = 0
+    domains: tuple[str, ...] = tuple(DOMAINS)
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_domains(self.domains)
+        if self.size < 16:
+            raise ValueError(f"size={self.size}: labels need at least 16 pixels")
+        if self.views_per_scene < 8 or self.views_per_scene % 8:
+            raise ValueError(f"views_per_scene must be a multiple of 8, got {self.views_per_scene}")
+        if len(self.mix) != len(KINDS) or min(self.mix) < 0.0 or abs(sum(self.mix) - 1.0) > 1e-6:
+            raise ValueError(f"mix must be the shares of {', '.join(KINDS)}, which sum to 1, got {list(self.mix)}")
+        if not 0 <= self.seed < 200:
+            raise ValueError(f"seed must lie between 0 and 199, got {self.seed}")
+
+
+def render_block(number: int, settings: Settings) -> tuple[str, dict[str, NDArray[Any]]]:
+    """Render the views of one apartment.
+
+    Args:
+        number: Number of the block, at least 0.
+        settings: What to render.
+
+    Returns:
+        The kind of the apartment, and per domain the labels of all views, (views, S, S[, C]) or (views, classes).
+
+    Raises:
+        ValueError: None of several apartments offers enough views.
+    """
+    first = FIRST_SEED + settings.seed * BLOCKS_PER_SEED + number
+    for attempt in range(ATTEMPTS):
+        rng = np.random.default_rng([settings.seed, number, attempt])
+        kind = str(rng.choice(KINDS, p=settings.mix))
+        seed = first + attempt * 200 * BLOCKS_PER_SEED
+        changes = Changes.draw(seed) if kind in ("shape", "wide") else None
+        looks = "wide" if kind in ("looks", "wide") else "plain"
+        scene = generate(seed, looks, changes, number // BLOCKS_PER_BANK)
+        renderer = make_renderer([scene])
+        try:
+            viewpoints = choose_viewpoints(renderer, NavGrid.build(scene), rng, settings.views_per_scene, kind)
+        except ValueError:
+            continue
+        views = [_view(scene, renderer, at, settings.size, rng, kind) for at in viewpoints]
+        return kind, {name: np.stack([view.label(name) for view in views]) for name in settings.domains}
+    raise ValueError(f"none of {ATTEMPTS} apartments offers {settings.views_per_scene} views; ask for fewer per scene")
+
+
+def choose_viewpoints(
+    renderer: Renderer, grid: NavGrid, rng: np.random.Generator, count: int, kind: str
+) -> list[Viewpoint]:
+    """Half of the views an agent's, half Taskonomy's; where the apartment is changed, every other camera is, too."""
+    half = count // 2
+    views = sample_agent(renderer, 0, grid, rng, half, 1)
+    views += sample_taskonomy(renderer, 0, grid, rng, half // VIEWS_PER_POINT, VIEWS_PER_POINT)
+    if kind == "plain":
+        return views
+    return [_moved(at, rng) if index % 2 else at for index, at in enumerate(views)]
+
+
+def _moved(at: Viewpoint, rng: np.random.Generator) -> Viewpoint:
+    """Another height, pitch and field of view; what the camera then fixates is left open."""
+    x, y, z = at.location
+    return replace(
+        at,
+        location=(x, y + float(rng.uniform(-0.8, 0.4)), z),
+        pitch=at.pitch + float(np.radians(rng.normal(0.0, 10.0))),
+        hfov=float(rng.uniform(50.0, 110.0)),
+        distance=0.0,
+        normal=(0.0, 0.0, 0.0),
+    )
+
+
+def _view(
+    scene: Scene, renderer: Renderer, at: Viewpoint, size: int, rng: np.random.Generator, kind: str
+) -> RenderedView:
+    camera = Camera(size, at.hfov, 0.0)
+    images = renderer.render([0], [at.location], [at.heading], camera, SENSORS, [at.pitch])
+    seen = {name: pixels[0] for name, pixels in images.items()}
+    if kind != "plain":
+        seen["rgb"] = expose(seen["rgb"], rng)
+    return RenderedView(scene, at, seen)
+
+
+def expose(rgb: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Another camera's picture: saturation, white balance, contrast, gamma, exposure, and some noise of the sensor.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        rng: Source of the change.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    image = rgb.astype(np.float32) / np.float32(255.0)
+    grey = image.mean(axis=-1, keepdims=True)
+    image = grey + np.float32(rng.choice([0.0, rng.uniform(0.1, 1.0), 1.0], p=(0.1, 0.6, 0.3))) * (image - grey)
+    image = image ** np.float32(np.exp(rng.uniform(-0.6, 0.6)))
+    image *= (np.exp(rng.uniform(-0.35, 0.35)) * np.exp(rng.uniform(-0.15, 0.15, 3))).astype(np.float32)
+    image = np.float32(0.5) + (image - np.float32(0.5)) * np.float32(np.exp(rng.uniform(-0.5, 0.2)))
+    if rng.random() < 0.2:
+        image += rng.normal(0.0, rng.uniform(0.0, 0.04), image.shape).astype(np.float32)
+    return np.asarray((image.clip(0.0, 1.0) * np.float32(255.0) + np.float32(0.5)).astype(np.uint8))
+
+
+def blocks(first: int, settings: Settings) -> Iterator[bytes]:
+    """Encoded blocks from number `first` on, without end."""
+    number = first
+    while True:
+        kind, arrays = render_block(number, settings)
+        yield save(arrays, {"kind": kind, "number": str(number)})
+        number += 1
+
+
+def write_blocks(out: BinaryIO, first: int, settings: Settings) -> None:
+    """Write blocks, each behind its length, until the reader closes."""
+    try:
+        for data in blocks(first, settings):
+            out.write(struct.pack("<Q", len(data)))
+            out.write(data)
+            out.flush()
+    except BrokenPipeError:
+        return
+
+
+def chosen_domains(names: str | Sequence[str]) -> tuple[str, ...]:
+    """The domains that a setting names: ``all``, or some."""
+    return tuple(DOMAINS) if names == "all" else tuple(names)
+
+
+@cli("stream")
+def main(cfg: DictConfig) -> None:
+    """Write what the configuration asks for to standard output."""
+    domains = cfg.domains if isinstance(cfg.domains, str) else OmegaConf.to_container(cfg.domains)
+    settings = Settings(cfg.size, cfg.views_per_scene, tuple(cfg.mix), cfg.seed, chosen_domains(domains))  # type: ignore[arg-type]
+    write_blocks(sys.stdout.buffer, cfg.first, settings)
+
+
+if __name__ == "__main__":
+    main()
