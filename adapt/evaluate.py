@@ -22,7 +22,10 @@ from adapt.pretraining.scores import evaluate_base, wanted_domains
 from adapt.training.files import write_atomically
 from configs.compose import cli
 
-COLUMNS = ("loss", "constant", "ratio", "accuracy", "constant_accuracy", "recall", "chance")
+COLUMNS = (
+    *("loss", "constant", "ratio", "correlation", "precision", "edges"),
+    *("accuracy", "constant_accuracy", "recall", "chance"),
+)
 
 
 def table(rows: Mapping[str, Mapping[str, float]]) -> str:

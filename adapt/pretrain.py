@@ -28,8 +28,8 @@ from torch import Tensor, nn
 
 from adapt.core.base import Base, BaseSpec, Normalisation, load_base, save_base
 from adapt.encoders import build_encoder
-from adapt.pretraining.data import TaskonomyViews
 from adapt.pretraining import joint
+from adapt.pretraining.data import TaskonomyViews
 from adapt.pretraining.decoders import WIDTH, Decoders, TaskDecoder, build_decoder, decoders_path, save_decoders
 from adapt.pretraining.export import write_encoders
 from adapt.pretraining.scores import Tally, batches, label_statistics, network_input, wanted_domains
@@ -328,7 +328,11 @@ def pretrain_rendered(names: Sequence[str], val: Sequence[str], out: Path, setti
     views = TaskonomyViews(val, domains, settings.size) if val else None
     run = joint.Run(list(names), settings, domains)
     run.resume(out)
-    run.train(out, lambda now: write_encoders(now, out, None, val))
+
+    def keep(now: joint.Run) -> None:
+        write_encoders(now, out, None, val)
+
+    run.train(out, keep)
     for name, scores in write_encoders(run, out, views, val).items():
         print(f"{name}: {', '.join(f'{key} {value:.4f}' for key, value in scores.items())}")  # noqa: T201
 
@@ -337,7 +341,7 @@ def rendered_settings(cfg: DictConfig) -> joint.Settings:
     """The settings of ``data=render``."""
     render = cfg.render
     shared = {name: cfg[name] for name in ("encoder", "decoder", "steps", "batch", "lr", "seed")}
-    own = {name: render[name] for name in joint.Settings.__dataclass_fields__ if name in render and name not in ("mix", "plans")}
+    own = {name: render[name] for name in render if name not in ("mix", "plans")}
     general = Plan(cfg.label_size or 8, cfg.decoder_width, cfg.scaling)
     plans = {task: replace(general, **render.plans.get(task, {})) for task in as_list(cfg.task)}
     return joint.Settings(**shared, **own, mix=tuple(render.mix), plans=plans, size=cfg.size or 64)

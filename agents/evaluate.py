@@ -21,7 +21,7 @@ from agents.learners.limits import check_limits
 from agents.policies.policy import Policy
 from agents.report import terminal_table, write_report
 from agents.reports.video import write_video
-from agents.setup import Places, Vision, can_mirror, make_places, make_policy, make_vision
+from agents.setup import Places, Vision, can_mirror, make_places, make_policy, make_vision, plain
 from configs.compose import check_types, cli
 from configs.files import visible
 from envs.pointnav.scene_episodes import SceneEpisodes
@@ -139,6 +139,7 @@ def main(cfg: DictConfig) -> None:
     started = time.monotonic()
     trained, policy, vision = load_policy(run_path, cfg.untrained)
     blind = _load_blind(cfg)
+    OmegaConf.update(trained, "env", plain(trained.env), force_add=True)
     trained = _merged(trained, {"env": {key: value for key, value in cfg.env.items() if key != "split"}})
     check_limits(trained)
     temperature = trained.evaluation.temperature if cfg.temperature is None else cfg.temperature
@@ -155,7 +156,8 @@ def main(cfg: DictConfig) -> None:
     if cfg.references and not cfg.untrained:
         rows["random"] = run_episodes(sightless, places, unseen, random_actor, cfg.seed)
         rows["expert"] = run_episodes(sightless, places, unseen, expert_actor, cfg.seed)
-    folder = run_path / "eval" / cfg.env.split
+    looks = trained.env.get("appearance", "plain")
+    folder = run_path / "eval" / (cfg.env.split if looks == "plain" else f"{cfg.env.split}-{looks}")
     folder.mkdir(parents=True, exist_ok=True)
     if not cfg.untrained:
         _clear(folder)

@@ -56,6 +56,13 @@ def scene_source(env: DictConfig) -> SceneSource:
     return scene_sources.get(env.name)(settings)
 
 
+def plain(env: DictConfig) -> DictConfig:
+    """The same environment as it looks without domain randomisation: what agents are judged in."""
+    if env.name != "apartments":
+        return env
+    return OmegaConf.create({**OmegaConf.to_container(env), "appearance": "plain"})  # type: ignore[dict-item]
+
+
 def make_places(env: DictConfig, split: str, seed: int, part: tuple[int, int] = (0, 1)) -> Places:
     """Scenes with episodes of a split (``train``, ``val``, ``test``); see `envs.sources.source.SceneSource.scenes`."""
     return scene_source(env).scenes(split, seed, part)

@@ -102,7 +102,7 @@ class Family(nn.Module):
     def _codes(self, images: Tensor, tasks: Sequence[str]) -> dict[str, Tensor]:
         if not self.tied:
             return {name: self.encoders[name](images) for name in tasks}
-        members = [self.encoders[name] for name in tasks]
+        members = [one for name in tasks if isinstance(one := self.encoders[name], FCN5)]
         early = members[0].conv2(members[0].conv1(images))
         # One wide layer of all tasks costs far less than many narrow ones.
         late = _side_by_side([one.conv4 for one in members], members[0].conv3(early))
@@ -113,9 +113,12 @@ class Family(nn.Module):
 
 def _side_by_side(blocks: Sequence[nn.Sequential], x: Tensor) -> Tensor:
     """The outputs of equal blocks of convolution, GroupNorm and ReLU for one input, one after the other in channels."""
-    convolutions, norms = [block[0] for block in blocks], [block[1] for block in blocks]
-    weight = torch.cat([one.weight for one in convolutions])
-    out = functional.conv2d(x, weight, stride=convolutions[0].stride, padding=convolutions[0].padding)
-    scale, shift = (torch.cat([getattr(one, part) for one in norms]) for part in ("weight", "bias"))
-    groups = norms[0].num_groups * len(blocks)
-    return functional.relu(functional.group_norm(out, groups, scale.to(out.dtype), shift.to(out.dtype), norms[0].eps))
+    convolution, norm = blocks[0][0], blocks[0][1]
+    assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.GroupNorm)
+    weight, scale, shift = (
+        torch.cat([block.get_parameter(name) for block in blocks]) for name in ("0.weight", "1.weight", "1.bias")
+    )
+    stride, padding = convolution.stride[0], int(convolution.padding[0])
+    out = functional.conv2d(x, weight, stride=stride, padding=padding)
+    groups = norm.num_groups * len(blocks)
+    return functional.relu(functional.group_norm(out, groups, scale.to(out.dtype), shift.to(out.dtype), norm.eps))

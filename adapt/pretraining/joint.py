@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -80,7 +81,7 @@ class Settings:
         """Learning rate of a step over the highest one: rises, stays, falls."""
         rising = min(1.0, (step + 1) / max(1, self.warm_up))
         falling = min(1.0, max(0.0, (step - (self.steps - self.decay)) / max(1, self.decay)))
-        return rising * (0.01 + 0.99 * 0.5 * (1.0 + np.cos(np.pi * falling)))
+        return rising * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * falling)))
 
     def blocks_at(self, step: int) -> int:
         """Blocks rendered by a step, those dropped again included."""
@@ -241,14 +242,14 @@ class Run:
         """Go on from the checkpoint in `folder`, if there is one; returns whether there is.
 
         Raises:
-            ValueError: It is of other settings; only `steps`, `tied`, `decay` and `save_every` may change, as far as
-                they lie ahead.
+            ValueError: It is of other settings; only `steps`, `tied`, `decay` and `save_every` may change, to end a
+                run sooner or later than was planned.
         """
         path = folder / "checkpoint.pt"
         if not path.is_file():
             return False
         found = torch.load(path, weights_only=True)
-        check_resume(found["settings"], _plain(self.settings), found["step"], list(self.tasks), found["tasks"])
+        check_resume(found["settings"], _plain(self.settings), list(self.tasks), found["tasks"])
         if self.family.tied and not found["tied"]:
             self._untie()
         if self.family.tied != found["tied"]:
@@ -259,10 +260,8 @@ class Run:
         return True
 
 
-def check_resume(
-    before: Mapping[str, Any], now: Mapping[str, Any], step: int, tasks: list[str], found_tasks: list[str]
-) -> None:
-    """Refuse settings that a checkpoint at `step` cannot go on with.
+def check_resume(before: Mapping[str, Any], now: Mapping[str, Any], tasks: list[str], found_tasks: list[str]) -> None:
+    """Refuse settings that a checkpoint cannot go on with.
 
     Raises:
         ValueError: Which setting, and what to do.
@@ -271,8 +270,6 @@ def check_resume(
     wrong = [key for key, value in before.items() if key not in free and now.get(key) != value]
     if tasks != found_tasks:
         wrong.append("task")
-    if before["steps"] - before["decay"] < step and (now["steps"], now["decay"]) != (before["steps"], before["decay"]):
-        wrong.append("steps or decay (the learning rate falls already)")
     if wrong:
         raise ValueError(f"the checkpoint in out= was made with other {', '.join(wrong)}; choose another out=")
 

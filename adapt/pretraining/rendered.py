@@ -88,7 +88,7 @@ class Ring:
 
     def draw(
         self, rng: np.random.Generator, count: int, tasks: Sequence[str]
-    ) -> tuple[Tensor, dict[str, tuple[Tensor, ...]]]:
+    ) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
         """A random batch, half of it mirrored.
 
         Args:

@@ -91,6 +91,8 @@ class Tally:
         self.task, self.constant, self.scaling = task, constant.cpu(), scaling
         self._views = 0
         self._losses = np.zeros(2)
+        # Of every valid pixel of image labels: target and output, as differences from the constant.
+        self._pixels: list[tuple[Tensor, Tensor]] = []
         # Of every class how often it occurs, how often it is told, and how often the constant prediction tells it.
         self._counts = np.zeros((3, task.classes(scaling)))
 
@@ -101,6 +103,10 @@ class Tally:
         self._views += views
         self._losses += [views * float(self.task.loss(guess, labels, self.scaling)) for guess in (output, fixed)]
         if self.task.kind not in ("segmentation", "classification"):
+            target, mask = self.task.image_target(labels, self.scaling, output.shape[-1])
+            valid = mask[:, 0] > 0.0
+            found = ((image - fixed).movedim(1, -1)[valid] for image in (target, output))
+            self._pixels.append((next(found), next(found)))
             return
         if self.task.kind == "segmentation":
             target = self.task.class_target(labels, self.scaling, output.shape[-1])
@@ -115,11 +121,22 @@ class Tally:
     def scores(self) -> dict[str, float]:
         """``loss``, ``constant`` (the constant prediction's loss) and ``ratio`` = constant / loss.
 
+        For images also ``correlation`` of labels and outputs over pixels and channels, and ``precision``, how well
+        edges are found: the average precision with which an output's distance from the constant prediction tells the
+        pixels whose label lies further from it than the root mean square of all do; ``edges`` is the share of these
+        pixels, which is the precision of chance.
+
         For classes also ``accuracy``, ``constant_accuracy``, ``recall`` (the mean over the classes that occur of the
         share that is told right) and ``chance``, what any constant prediction has as recall.
         """
         loss, constant = self._losses / self._views
         scores = {"loss": loss, "constant": constant, "ratio": constant / loss}
+        if self._pixels:
+            target, output = (torch.cat(part) for part in zip(*self._pixels, strict=True))
+            scores |= {
+                "correlation": correlation(target, output),
+                **edge_precision(target.norm(dim=1), output.norm(dim=1)),
+            }
         occur, right, constant_right = self._counts
         if occur.any():
             present = occur > 0
@@ -130,6 +147,28 @@ class Tally:
                 "chance": 1.0 / present.sum(),
             }
         return {name: float(value) for name, value in scores.items()}
+
+
+def correlation(a: Tensor, b: Tensor) -> float:
+    """Pearson's correlation of all values of two tensors of one shape; 0 where one is constant."""
+    a, b = a.double() - a.double().mean(), b.double() - b.double().mean()
+    return float((a * b).sum() / ((a * a).sum() * (b * b).sum()).sqrt().clamp(min=1e-12))
+
+
+def edge_precision(label: Tensor, output: Tensor) -> dict[str, float]:
+    """How well large values are found.
+
+    Args:
+        label: (N,) magnitudes, at least 0; those above their root mean square are to be found.
+        output: (N,) magnitudes by which they are looked for.
+
+    Returns:
+        ``precision``, the mean over the values to be found of the share of such ones among all outputs that are at
+        least as large; ``edges``, the share of values to be found.
+    """
+    found = (label > (label.double() ** 2).mean().sqrt())[output.argsort(descending=True, stable=True)].double()
+    precision = found.cumsum(0) / torch.arange(1, len(found) + 1)
+    return {"precision": float((precision * found).sum() / found.sum().clamp(min=1.0)), "edges": float(found.mean())}
 
 
 @torch.no_grad()

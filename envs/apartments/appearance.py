@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from envs.apartments.lighting import bake
 from envs.apartments.mesh_builder import Light, Triangles
 from envs.apartments.textures import texture_bank
 from envs.apartments.wide_textures import RECIPES, wide_bank
+from envs.rendering.camera_offsets import CameraOffset
 
 APPEARANCES = ("plain", "wide")
 BANKS = 4  # Banks of textures that apartments choose from; a bank is shared by all apartments that use it.
@@ -21,21 +22,6 @@ _SALT = 7001
 SURFACES = {"tinted": 0.2, "mixed": 0.35, "one kind": 0.3, "bare": 0.15}
 # How it is lit, and how often.
 LIGHTS = {"lamps": 0.3, "strong": 0.1, "coloured": 0.1, "none": 0.25, "sun": 0.25}
-
-
-@dataclass(frozen=True)
-class CameraOffset:
-    """How a camera differs from the standard one.
-
-    Attributes:
-        height: Metres added to its height.
-        pitch: Radians added to its pitch, positive looks up.
-        hfov: Degrees added to its horizontal field of view; a multiple of 10, so that few cameras differ.
-    """
-
-    height: float = 0.0
-    pitch: float = 0.0
-    hfov: float = 0.0
 
 
 def check_appearance(name: str) -> None:
@@ -54,15 +40,13 @@ def appearance_rng(seed: int) -> np.random.Generator:
 
 
 def camera_offset(seed: int) -> CameraOffset:
-    """The camera of an apartment of wide appearance: up to 0.4 m lower or 0.2 m higher, 12 degrees, 20 degrees wider."""
+    """The camera of an apartment of wide appearance: up to 0.4 m lower, 12 degrees tilted, 20 degrees wider."""
     rng = np.random.Generator(np.random.PCG64([_SALT, seed, 1]))
     height, pitch = rng.uniform(-0.4, 0.2), np.radians(rng.uniform(-12.0, 12.0))
     return CameraOffset(float(height), float(pitch), float(10.0 * rng.integers(-2, 3)))
 
 
-def dress(
-    rng: np.random.Generator, parts: Triangles, bank: int
-) -> tuple[Triangles, tuple[NDArray[np.uint8], ...]]:
+def dress(rng: np.random.Generator, parts: Triangles, bank: int) -> tuple[Triangles, tuple[NDArray[np.uint8], ...]]:
     """Give an apartment other materials.
 
     Args:

@@ -1,4 +1,4 @@
-"""Apartments of other shapes: higher or lower rooms, furniture that stands askew, clutter, rooms without right angles."""
+"""Apartments of other shapes: room heights, furniture that stands askew, clutter, rooms without right angles."""
 
 from __future__ import annotations
 

@@ -23,16 +23,23 @@ _ROW, _COLUMN = np.meshgrid(np.arange(SIZE) / SIZE, np.arange(SIZE) / SIZE, inde
 def _colors(rng: np.random.Generator, count: int) -> Field:
     """(count, 3) colours: with a photograph's statistics about one colour, or uniform ones."""
     if rng.random() < 0.6:
-        strength = rng.uniform(0.5, 1.5) * _SPREAD * np.array([1.0, rng.uniform(0.5, 3.0), rng.uniform(0.5, 5.0)])
-        return np.asarray(np.clip(rng.uniform(0.2, 0.8, 3) + (rng.standard_normal((count, 3)) * strength) @ _AXES, 0, 1))
+        strength = _strengths(rng, 0.5, 1.5)
+        return np.asarray(
+            np.clip(rng.uniform(0.2, 0.8, 3) + (rng.standard_normal((count, 3)) * strength) @ _AXES, 0, 1)
+        )
     return rng.random((count, 3))
+
+
+def _strengths(rng: np.random.Generator, low: float, high: float) -> Field:
+    """(3,) standard deviations along `_AXES`, about as in photographs, times `low` to `high`."""
+    return rng.uniform(low, high) * _SPREAD * np.array([1.0, rng.uniform(0.5, 3.0), rng.uniform(0.5, 5.0)])
 
 
 def _noise(rng: np.random.Generator) -> Field:
     """Noise whose amplitude falls with a power of frequency, from white to cloudy, with a photograph's colours."""
     power = rng.uniform(0.0, 2.2)
     parts = np.stack([lattice_noise(rng, power) for _ in range(3)], axis=-1)
-    strength = rng.uniform(0.4, 1.2) * _SPREAD * np.array([1.0, rng.uniform(0.5, 3.0), rng.uniform(0.5, 5.0)])
+    strength = _strengths(rng, 0.4, 1.2)
     return np.asarray(rng.uniform(0.25, 0.75, 3) + (parts * strength) @ _AXES)
 
 

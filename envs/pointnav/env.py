@@ -21,6 +21,7 @@ from envs.pointnav.explored_map import ExploredMaps
 from envs.pointnav.record import episode_record
 from envs.pointnav.scene_episodes import Place
 from envs.pointnav.visited_map import draw_visited_maps
+from envs.rendering.camera_offsets import render_with_offsets
 from envs.rendering.renderer import Camera, Renderer, make_renderer
 
 STOP, FORWARD, LEFT, RIGHT = range(4)
@@ -190,6 +191,11 @@ class PointNav:
         self.agents = _Agents.empty(count, task.max_steps)
         self._explored: ExploredMaps | None = None
         if "explored" in task.sensors:
+            if any(place.camera is not None for place in self.places):
+                raise ValueError(
+                    "the explored map needs the same camera everywhere; leave explored out of env.task.sensors, or set "
+                    "env.appearance=plain"
+                )
             self._explored = ExploredMaps(count, task.explored_size, task.explored_extent, camera)
         self._explored_at = np.full(count, -1, np.int64)
         measured = {*task.sensors, *(["depth"] if self._explored else [])}
@@ -320,7 +326,7 @@ class PointNav:
         rows = np.arange(self.count) if which is None else np.asarray(which)
         out: dict[str, NDArray[Any]] = {"pointgoal_with_gps_compass": self._pointgoal(rows)}
         if self.renderer is not None:
-            frames = self.renderer.render(a.place[rows], a.position[rows], a.heading[rows], self.camera, self._pixels)
+            frames = self._look(rows, self.camera, self._pixels)
             if "rgb" in frames:
                 out["rgb"] = frames["rgb"]
             if self._explored is not None:
@@ -359,9 +365,15 @@ class PointNav:
         """
         if self.renderer is None:
             raise ValueError("blind agents have no picture to show")
+        return self._look(np.arange(self.count), replace(self.camera, size=size), ("rgb",))["rgb"]
+
+    def _look(self, rows: NDArray[np.int64], camera: Camera, sensors: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+        """What agents see, with the camera of their place."""
         a = self.agents
-        camera = replace(self.camera, size=size)
-        return self.renderer.render(a.place, a.position, a.heading, camera, ("rgb",))["rgb"]
+        assert self.renderer is not None
+        offsets = [place.camera for place in self.places]
+        where = a.place[rows], a.position[rows], a.heading[rows]
+        return render_with_offsets(self.renderer, *where, camera, sensors, offsets)
 
     def expert(self) -> NDArray[np.int64]:
         """(N,) the shortest-path expert's action index for every agent, in the task's own action space."""

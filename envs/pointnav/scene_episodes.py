@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from envs.navgrid.grid import NavGrid
 from envs.pointnav.episodes import Episode
+from envs.rendering.camera_offsets import CameraOffset
 from envs.scene import Scene
 
 T = TypeVar("T")
@@ -52,11 +53,12 @@ class SceneEpisodes(Protocol):
 
 @dataclass(frozen=True)
 class Place:
-    """A scene, its walkable grid and the episodes that start and end in it."""
+    """A scene, its walkable grid, the episodes that start and end in it, and its camera where it has one of its own."""
 
     scene: Scene
     grid: NavGrid
     episodes: tuple[Episode, ...]
+    camera: CameraOffset | None = None
 
     @property
     def name(self) -> str:

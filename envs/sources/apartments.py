@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
 from envs.apartments import generator
+from envs.apartments.appearance import camera_offset, check_appearance
 from envs.navgrid.grid import NavGrid
 from envs.pointnav.episodes import generate_episodes
 from envs.pointnav.scene_episodes import Body, Place, every_nth, shard
@@ -24,30 +25,45 @@ class Apartments(EmbeddedSource):
         """See `SceneSource.scenes`; only this part's apartments are built, where there are enough of them."""
         wanted = self.split(split)
         count, episodes = wanted["scenes"], wanted["episodes_per_scene"]
-        places = apartments(split, count, episodes, seed, self.body, part)
+        # Runs of older versions have no appearance.
+        appearance = self.env.get("appearance", "plain")
+        places = apartments(split, count, episodes, seed, self.body, part, appearance)
         return places if count >= part[1] else shard(places, part)
+
+    def simulator(self, device: str) -> str:
+        """See `SceneSource.simulator`; ``auto`` is Embree for wide apartments, whose cameras only it renders."""
+        wide = self.env.get("appearance", "plain") == "wide"
+        return "embree" if wide and self.env.get("backend", "auto") == "auto" else super().simulator(device)
 
 
 def apartments(
-    split: str, scenes: int, episodes_per_scene: int, seed: int, body: Body, part: tuple[int, int] = (0, 1)
+    split: str,
+    scenes: int,
+    episodes_per_scene: int,
+    seed: int,
+    body: Body,
+    part: tuple[int, int] = (0, 1),
+    appearance: str = "plain",
 ) -> list[Place]:
     """The first `scenes` procedural apartments of a split, each with generated episodes.
 
-    With `part` (index, parts) only those that `every_nth` would leave are built.
+    With `part` (index, parts) only those that `every_nth` would leave are built. With `appearance` ``wide`` materials,
+    textures, light and camera are drawn at random for every apartment; shape and episodes stay.
 
     Raises:
-        ValueError: The split does not exist or holds fewer apartments.
+        ValueError: The split does not exist or holds fewer apartments, or the appearance does not exist.
     """
+    check_appearance(appearance)
     seeds = generator.split_seeds(split)
     if not 1 <= scenes <= len(seeds):
         raise ValueError(f"{split} holds {len(seeds)} apartments, {scenes} were asked for")
 
     def make(number: int) -> Place:
-        scene = generator.generate(number)
+        scene = generator.generate(number, appearance)
         grid = NavGrid.build(scene, **asdict(body))
         own = episode_seed(seed, split, number)
         made = generate_episodes(scene.name, grid, episodes_per_scene, seed=own, goals=GOALS_PER_SCENE)
-        return Place(scene, grid, tuple(made))
+        return Place(scene, grid, tuple(made), camera_offset(number) if appearance == "wide" else None)
 
     # Half of the work is in kernels that leave the interpreter to other threads.
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:

@@ -53,7 +53,16 @@ class DevicePointNav:
         device: str = "cuda",
         paths: bool = False,
     ) -> None:
-        """Copy scenes and grids to the device; `paths` asks for the path in the record of every episode."""
+        """Copy scenes and grids to the device; `paths` asks for the path in the record of every episode.
+
+        Raises:
+            ValueError: A place has a camera of its own.
+        """
+        if any(place.camera is not None for place in places):
+            raise ValueError(
+                "apartments of wide appearance have cameras of their own, which env.backend=warp does not have; "
+                "choose env.backend=embree or env.appearance=plain"
+            )
         self.places, self.task, self.camera, self.count = list(places), task, camera, count
         self.device, self.paths = device_name(device), paths
         self.queue = EpisodeQueue(self.places, seed)
