@@ -344,7 +344,9 @@ def rendered_settings(cfg: DictConfig) -> joint.Settings:
     own = {name: render[name] for name in render if name not in ("mix", "plans")}
     general = Plan(cfg.label_size or 8, cfg.decoder_width, cfg.scaling)
     plans = {task: replace(general, **render.plans.get(task, {})) for task in as_list(cfg.task)}
-    return joint.Settings(**shared, **own, mix=tuple(render.mix), plans=plans, size=cfg.size or 64)
+    return joint.Settings(
+        **shared, **own, mix=tuple(render.mix), plans=plans, size=cfg.size or 64, device=choose_device(cfg.device)
+    )
 
 
 @cli("pretrain")

@@ -14,6 +14,7 @@ import struct
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -104,15 +105,15 @@ def render_block(number: int, settings: Settings) -> tuple[str, dict[str, NDArra
 
 
 def choose_viewpoints(
-    renderer: Renderer, grid: NavGrid, rng: np.random.Generator, count: int, kind: str
+    renderer: Renderer, grid: NavGrid, rng: np.random.Generator, views: int, kind: str
 ) -> list[Viewpoint]:
     """Half of the views an agent's, half Taskonomy's; where the apartment is changed, every other camera is, too."""
-    half = count // 2
-    views = sample_agent(renderer, 0, grid, rng, half, 1)
-    views += sample_taskonomy(renderer, 0, grid, rng, half // VIEWS_PER_POINT, VIEWS_PER_POINT)
+    half = views // 2
+    found = sample_agent(renderer, 0, grid, rng, half, 1)
+    found += sample_taskonomy(renderer, 0, grid, rng, half // VIEWS_PER_POINT, VIEWS_PER_POINT)
     if kind == "plain":
-        return views
-    return [_moved(at, rng) if index % 2 else at for index, at in enumerate(views)]
+        return found
+    return [_moved(at, rng) if index % 2 else at for index, at in enumerate(found)]
 
 
 def _moved(at: Viewpoint, rng: np.random.Generator) -> Viewpoint:
@@ -160,19 +161,17 @@ def expose(rgb: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8
     return np.asarray((image.clip(0.0, 1.0) * np.float32(255.0) + np.float32(0.5)).astype(np.uint8))
 
 
-def blocks(first: int, settings: Settings) -> Iterator[bytes]:
-    """Encoded blocks from number `first` on, without end."""
-    number = first
-    while True:
+def blocks(first: int, settings: Settings, step: int = 1) -> Iterator[bytes]:
+    """Encoded blocks from number `first` on, every `step`-th, without end."""
+    for number in count(first, step):
         kind, arrays = render_block(number, settings)
         yield save(arrays, {"kind": kind, "number": str(number)})
-        number += 1
 
 
-def write_blocks(out: BinaryIO, first: int, settings: Settings) -> None:
+def write_blocks(out: BinaryIO, first: int, settings: Settings, step: int = 1) -> None:
     """Write blocks, each behind its length, until the reader closes."""
     try:
-        for data in blocks(first, settings):
+        for data in blocks(first, settings, step):
             out.write(struct.pack("<Q", len(data)))
             out.write(data)
             out.flush()
@@ -190,7 +189,7 @@ def main(cfg: DictConfig) -> None:
     """Write what the configuration asks for to standard output."""
     domains = cfg.domains if isinstance(cfg.domains, str) else OmegaConf.to_container(cfg.domains)
     settings = Settings(cfg.size, cfg.views_per_scene, tuple(cfg.mix), cfg.seed, chosen_domains(domains))  # type: ignore[arg-type]
-    write_blocks(sys.stdout.buffer, cfg.first, settings)
+    write_blocks(sys.stdout.buffer, cfg.first, settings, cfg.step)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,9 @@ class Settings:
         lr: Highest learning rate of Adam.
         seed: Of weights, apartments, order, flips and noise.
         save_every: Steps between checkpoints.
+        workers: Processes that render.
+        device: ``cpu`` or ``cuda``; only on the CPU is a run repeated bit for bit.
+        plans: How each task is trained; as `Plan` says by default.
     """
 
     encoder: str = "fcn5"
@@ -66,14 +69,16 @@ class Settings:
     lr: float = 2e-3
     seed: int = 0
     save_every: int = 250
+    workers: int = 1
+    device: str = "cpu"
     plans: dict[str, Plan] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the values."""
         if self.steps < 1 or self.batch < 2 or self.lr <= 0.0 or self.save_every < 1:
             raise ValueError("steps and save_every must be at least 1, batch at least 2 and lr positive")
-        if self.reuse < 1 or self.ring < FIRST_BLOCKS:
-            raise ValueError(f"reuse must be at least 1 and ring at least {FIRST_BLOCKS}")
+        if self.reuse < 1 or self.workers < 1 or self.ring < FIRST_BLOCKS:
+            raise ValueError(f"reuse and workers must be at least 1 and ring at least {FIRST_BLOCKS}")
         if self.decay + self.warm_up > self.steps:
             raise ValueError(f"warm_up={self.warm_up} and decay={self.decay} are more than steps={self.steps}")
 
@@ -122,7 +127,7 @@ class Run:
         torch.manual_seed(settings.seed)
         self.family = Family(
             self.tasks, self.plans, statistics, settings.encoder, settings.decoder, settings.size, settings.tied > 0
-        )
+        ).to(settings.device)
         self.optimizer = self._optimizer()
         self.step = 0
         self.seconds = 0.0
@@ -158,7 +163,10 @@ class Run:
         first = max(0, settings.blocks_at(self.step) - settings.ring)
         ring = Ring(self.tasks, self.plans, self.weights, settings.ring)
         columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"))
-        with RenderedBlocks(first, settings.words(self.domains)) as source, Progress(*columns) as progress:
+        with (
+            RenderedBlocks(first, settings.words(self.domains), settings.workers) as source,
+            Progress(*columns) as progress,
+        ):
             taken = first
             bar = progress.add_task("pretraining", total=settings.steps, completed=self.step, loss="")
             means: dict[str, float] = {}
@@ -188,25 +196,25 @@ class Run:
         names = [name for name, plan in self.plans.items() if (self.step % plan.every) == 0]
         rgb, targets = ring.draw(rng, settings.batch, names)
         family.train()
-        total = torch.zeros(())
-        losses = {}
+        losses: dict[str, Tensor] = {}
+        device = torch.device(settings.device)
         for noisy in (False, True):
             part = [name for name in names if self.tasks[name].noisy == noisy]
             if not part:
                 continue
             images = network_input(rgb, self.normalisation, noisy, generator)
-            images = images.contiguous(memory_format=torch.channels_last)
-            with torch.autocast("cpu", torch.bfloat16):
+            images = images.to(device, memory_format=torch.channels_last)
+            with torch.autocast(device.type, torch.bfloat16):
                 outputs = family(images, part)
             for name in part:
-                loss = training_loss(self.tasks[name], outputs[name], *targets[name]) / self.units[name]
-                losses[name] = float(loss.detach())
-                total = total + loss
+                target, weight = (one.to(device) for one in targets[name])
+                losses[name] = training_loss(self.tasks[name], outputs[name], target, weight) / self.units[name]
+        total = torch.stack(list(losses.values())).sum()
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         self._clip(names)
         self.optimizer.step()
-        return losses
+        return {name: float(loss.detach()) for name, loss in losses.items()}
 
     def _clip(self, names: list[str]) -> None:
         """Bound the gradient of every encoder and its decoder; tied ones share one bound."""
@@ -243,12 +251,12 @@ class Run:
 
         Raises:
             ValueError: It is of other settings; only `steps`, `tied`, `decay` and `save_every` may change, to end a
-                run sooner or later than was planned.
+                run sooner or later than was planned, and `workers` and `device`.
         """
         path = folder / "checkpoint.pt"
         if not path.is_file():
             return False
-        found = torch.load(path, weights_only=True)
+        found = torch.load(path, weights_only=True, map_location=self.settings.device)
         check_resume(found["settings"], _plain(self.settings), list(self.tasks), found["tasks"])
         if self.family.tied and not found["tied"]:
             self._untie()
@@ -266,7 +274,7 @@ def check_resume(before: Mapping[str, Any], now: Mapping[str, Any], tasks: list[
     Raises:
         ValueError: Which setting, and what to do.
     """
-    free = ("steps", "tied", "decay", "save_every")
+    free = ("steps", "tied", "decay", "save_every", "workers", "device")
     wrong = [key for key, value in before.items() if key not in free and now.get(key) != value]
     if tasks != found_tasks:
         wrong.append("task")
@@ -277,7 +285,7 @@ def check_resume(before: Mapping[str, Any], now: Mapping[str, Any], tasks: list[
 def plain_labels(settings: Settings, domains: list[str]) -> dict[str, Tensor]:
     """Labels of some hundred views of plain apartments that are not trained on."""
     plain = replace(settings, mix=(1.0, 0.0, 0.0, 0.0), seed=STATISTICS_SEED)
-    with RenderedBlocks(0, plain.words(domains)) as source:
+    with RenderedBlocks(0, plain.words(domains), settings.workers) as source:
         found = [source.next() for _ in range(STATISTICS_BLOCKS)]
     return {name: torch.cat([block[name] for block in found]) for name in found[0]}
 

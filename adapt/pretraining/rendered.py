@@ -22,16 +22,18 @@ from adapt.pretraining.tasks import Task
 
 
 class RenderedBlocks:
-    """Blocks of views from ``python -m envs.stream``, rendered by a process of its own that stays one block ahead.
+    """Blocks of views from ``python -m envs.stream``, rendered by processes of its own that stay one block ahead.
 
     Args:
         first: Number of the first block.
         words: Settings of the stream, as ``size=64``.
+        workers: Processes; they take turns, so the blocks do not depend on how many there are.
     """
 
-    def __init__(self, first: int, words: Sequence[str]) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "envs.stream", f"first={first}", *words], stdout=subprocess.PIPE
+    def __init__(self, first: int, words: Sequence[str], workers: int = 1) -> None:
+        command = [sys.executable, "-m", "envs.stream", *words, f"step={workers}"]
+        self._processes = deque(
+            subprocess.Popen([*command, f"first={first + index}"], stdout=subprocess.PIPE) for index in range(workers)
         )
 
     def next(self) -> dict[str, Tensor]:
@@ -40,15 +42,10 @@ class RenderedBlocks:
         Raises:
             RuntimeError: The renderer stopped; it said why.
         """
-        size = struct.unpack("<Q", self._read(8))[0]
-        return {name: as_batch(array) for name, array in load(self._read(size)).items()}
-
-    def _read(self, size: int) -> bytes:
-        assert self._process.stdout is not None
-        data = self._process.stdout.read(size)
-        if len(data) < size:
-            raise RuntimeError(f"the renderer stopped with exit code {self._process.wait()}; what it said stands above")
-        return data
+        process = self._processes[0]
+        self._processes.rotate(-1)
+        size = struct.unpack("<Q", _read(process, 8))[0]
+        return {name: as_batch(array) for name, array in load(_read(process, size)).items()}
 
     def __enter__(self) -> RenderedBlocks:
         return self
@@ -56,11 +53,20 @@ class RenderedBlocks:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop the renderer."""
-        self._process.kill()
-        self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        """Stop the renderers."""
+        for process in self._processes:
+            process.kill()
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+
+
+def _read(process: subprocess.Popen[bytes], size: int) -> bytes:
+    assert process.stdout is not None
+    data = process.stdout.read(size)
+    if len(data) < size:
+        raise RuntimeError(f"the renderer stopped with exit code {process.wait()}; what it said stands above")
+    return data
 
 
 class Ring:
