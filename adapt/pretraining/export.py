@@ -36,7 +36,7 @@ def write_encoders(
     family, settings = run.family, run.settings
     for name in run.tasks:
         plan = run.plans[name]
-        encoder, decoder = (copy.deepcopy(one).cpu() for one in (family.encoders[name], family.decoder(name)))
+        encoder, decoder = copy.deepcopy(family.encoders[name]).cpu(), copy.deepcopy(family.decoder(name)).cpu()
         for part in (encoder, decoder.network):  # Judge what will be stored: half-precision weights.
             part.half().float().eval()
         base = Base(encoder, BaseSpec(settings.encoder, family.kwargs, run.normalisation, name))
