@@ -13,7 +13,15 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from adapt import Adapted, Base, load_base, wrap
 from adapt.training.device import choose_device
-from agents.policies.observations import RGB, PolicyObservations, frame_space, stack_frames, stacked_space
+from agents.policies.observations import (
+    DEPTH,
+    EXPLORED,
+    RGB,
+    PolicyObservations,
+    frame_space,
+    stack_frames,
+    stacked_space,
+)
 from agents.policies.policy import Policy, policies
 from envs.pointnav.env import Task
 from envs.pointnav.scene_episodes import SceneEpisodes
@@ -69,8 +77,8 @@ def make_places(env: DictConfig, split: str, seed: int, part: tuple[int, int] = 
 
 
 def make_rules(cfg: DictConfig) -> tuple[Task, Camera]:
-    """The task's rules and the agents' camera; a blind agent gets no picture."""
-    sensors = tuple(s for s in cfg.env.task.sensors if not (cfg.blind and s in (RGB, "depth")))
+    """The task's rules and the agents' camera; a blind agent gets nothing that comes from a camera."""
+    sensors = tuple(s for s in cfg.env.task.sensors if not (cfg.blind and s in (RGB, DEPTH, EXPLORED)))
     return scene_source(cfg.env).rules(sensors)
 
 
@@ -81,7 +89,7 @@ def simulator_of(cfg: DictConfig) -> type[SimulatorVecEnv]:
 
 def make_vision(cfg: DictConfig) -> Vision:
     """Load the base and wrap it with the configured method."""
-    if cfg.blind:
+    if cfg.blind or RGB not in cfg.env.task.sensors:
         return Vision(None, None)
     torch.manual_seed(cfg.seed)
     base = load_base(cfg.base.name).to(device_of(cfg))

@@ -8,12 +8,12 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from agents.learners.frames import ACTION, FrameStore
 from agents.policies.actor import sample_actions, tempered
-from agents.policies.observations import FEATURES, GOAL, MAP, RGB, STEP, Observations
+from agents.policies.observations import DEPTH, FEATURES, GOAL, MAPS, RGB, STEP, Observations
 from agents.policies.policy import Policy
 from envs.pointnav.env import STOP
 from envs.pointnav.simulator import SimulatorVecEnv
 
-STORED = (GOAL, RGB, FEATURES, MAP)
+STORED = (GOAL, RGB, FEATURES, DEPTH, *MAPS)
 # An agent without this much progress (metres of geodesic distance) in this many steps is led on by the expert for a
 # while; without that, stuck agents flood the buffer and success falls as training goes on.
 PROGRESS, PATIENCE = 0.2, 25

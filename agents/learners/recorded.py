@@ -8,13 +8,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig
 
 from adapt import Base
 from adapt.training.run import progress_bar, versions, write_text
 from agents.learners.feature_cache import cached_features
 from agents.learners.frames import ACTION, FrameStore
-from agents.policies.observations import FEATURES, GOAL, MAP, RGB, STEP, Observations
+from agents.policies.observations import DEPTH, FEATURES, GOAL, MAPS, RGB, STEP, Observations
 from agents.setup import make_places, make_rules, make_simulator
 
 SEEN = "seen.json"
@@ -22,9 +23,11 @@ SEEN = "seen.json"
 
 def _frame(observations: Observations) -> Observations:
     """One frame of every agent as the store keeps it: images with channels first."""
-    out = {key: observations[key] for key in (GOAL, MAP) if key in observations}
+    out = {key: observations[key] for key in (GOAL, *MAPS) if key in observations}
     if RGB in observations:
         out[RGB] = observations[RGB].transpose(0, 3, 1, 2)
+    if DEPTH in observations:
+        out[DEPTH] = observations[DEPTH].transpose(0, 3, 1, 2).astype(np.float16)
     return out
 
 
@@ -90,6 +93,9 @@ def prepare(cfg: DictConfig, folder: Path, base: Base | None, reads: frozenset[s
                     f"{folder} was recorded with env.{part}.{key}={before[part].get(key)}, this run has "
                     f"{now[part][key]}; record again or use the same"
                 )
+    for key in make_rules(cfg)[0].sensors:
+        if key not in store.arrays and key != RGB:
+            raise ValueError(f"{folder} was recorded without {key}; record again with the same env.task.sensors")
     if reads and RGB not in store.arrays:
         raise ValueError(f"{folder} was recorded without pictures; record again with rgb among env.task.sensors")
     rgb = store.arrays[RGB] if "image" in reads else store.arrays.pop(RGB, None)

@@ -12,7 +12,17 @@ from stable_baselines3.common.vec_env import VecEnvWrapper
 from torch import Tensor
 
 from adapt import Base
-from agents.policies.observations import FEATURES, GOAL, MAP, RGB, VALID, features_of, frame_space, stacked_space
+from agents.policies.observations import (
+    DEPTH,
+    FEATURES,
+    GOAL,
+    MAPS,
+    RGB,
+    VALID,
+    features_of,
+    frame_space,
+    stacked_space,
+)
 from envs.pointnav.simulator import SimulatorVecEnv
 
 Tensors = dict[str, Tensor]
@@ -83,6 +93,6 @@ class DeviceFrames(VecEnvWrapper):
             if "features" in self.reads:
                 assert self.base is not None
                 out[FEATURES] = features_of(self.base, rgb)
-        if MAP in observations:
-            out[MAP] = observations[MAP]
-        return out
+        if DEPTH in observations:
+            out[DEPTH] = observations[DEPTH].permute(0, 3, 1, 2).to(torch.float16)
+        return out | {key: observations[key] for key in MAPS if key in observations}

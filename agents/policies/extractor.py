@@ -1,4 +1,4 @@
-"""Features of stacked frames: goal, visited map and adapted image codes through small convolutional networks.
+"""Features of stacked frames: goal, maps, depth and adapted image codes through small convolutional networks.
 
 The network of Side-Tuning (section 4.3 and its code's `TaskonomyFeaturesOnlyNet`) on any adapted base. With one frame
 it is the feature extractor of a recurrent policy.
@@ -6,7 +6,9 @@ it is the feature extractor of a recurrent policy.
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adapt import Adapted
-from agents.policies.observations import FEATURES, GOAL, MAP, RGB, VALID
+from agents.policies.observations import DEPTH, EXPLORED, FEATURES, GOAL, MAP, RGB, VALID
 
 CODES = "codes"
 GOAL_CHANNELS = 5
@@ -69,6 +71,18 @@ def _map_network(channels: int, size: int) -> nn.Sequential:
     )
 
 
+DEPTH_CHANNELS = 8
+
+
+def _depth_network() -> nn.Sequential:
+    """Depth images (n, 1, H, W) to codes (n, 8, H/16, W/16), as small as those of the frozen encoders."""
+    widths = (1, 16, 32, 32, DEPTH_CHANNELS)
+    layers: list[nn.Module] = []
+    for before, after in itertools.pairwise(widths):
+        layers += [nn.Conv2d(before, after, 3, 2, 1), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
 class _Penalised(torch.autograd.Function):
     """Passes a tensor on and adds a penalty to whatever loss is made of it: SB3's losses leave no place for one."""
 
@@ -105,8 +119,16 @@ class NavigationExtractor(BaseFeaturesExtractor):
         self.adapted = adapted
         goal_width = frames * GOAL_CHANNELS
         width = 0
-        if adapted is not None:
-            channels, height, side = (*adapted.output_shape, 1, 1)[:3]
+        shapes = {key: space.shape or () for key, space in observation_space.spaces.items()}
+        channels, height, side = (0, 1, 1) if adapted is None else (*adapted.output_shape, 1, 1)[:3]
+        self.depth: nn.Sequential | None = None
+        if DEPTH in shapes:
+            self.depth = cast(nn.Sequential, orthogonal(_depth_network()))
+            if adapted is None:
+                height, side = (math.ceil(n / 16) for n in shapes[DEPTH][-2:])
+            self.code_size = height, side
+            channels += DEPTH_CHANNELS
+        if channels:
             self.groups = math.gcd(GROUPS, channels * frames)
             kernel, stride, padding = (4, 2, 0) if min(height, side) >= 8 else (3, 1, 1)
             first = nn.Conv2d(channels * frames + goal_width, 32, kernel, stride, padding)
@@ -115,35 +137,66 @@ class NavigationExtractor(BaseFeaturesExtractor):
                 width += self.visual(torch.zeros(1, channels * frames + goal_width, height, side)).shape[1]
         self.goal = cast(nn.Sequential, orthogonal(nn.Sequential(nn.Linear(goal_width, 64), nn.ReLU())))
         width += 64
+        # Of the visited map all stacked ones are read; the explored map remembers by itself: the newest.
         self.map: nn.Sequential | None = None
-        if MAP in observation_space.spaces:
-            shape = observation_space[MAP].shape
-            assert shape is not None
-            self.map = cast(nn.Sequential, orthogonal(_map_network(shape[0], shape[-1])))
-            with torch.no_grad():
-                width += self.map(torch.zeros(1, *shape)).shape[1]
+        self.explored: nn.Sequential | None = None
+        if MAP in shapes:
+            self.map, added = self._map_branch(shapes[MAP][0], shapes[MAP][-1])
+            width += added
+        if EXPLORED in shapes:
+            self.explored, added = self._map_branch(shapes[EXPLORED][0] // frames, shapes[EXPLORED][-1])
+            width += added
         layers: list[nn.Module] = []
         for size in hidden:
             layers += [nn.Linear(width, size), nn.ReLU()]
             width = size
         self.head = cast(nn.Sequential, orthogonal(nn.Sequential(*layers)))
 
-    def encode(self, rgb: Tensor | None, features: Tensor | None) -> Tensor:
-        """Adapted codes of single frames: (n, 3, H, W) images and/or (n, C, h, w) base features to (n, C', h', w')."""
-        assert self.adapted is not None
-        # Where SB3 values a state by itself it makes floats of bytes first.
-        image = None if rgb is None else rgb.to(torch.uint8)
-        codes = self.adapted(image=image, features=None if features is None else features.float())
-        return codes if codes.ndim == 4 else codes[..., None, None]
+    @staticmethod
+    def _map_branch(channels: int, size: int) -> tuple[nn.Sequential, int]:
+        """A network for a map and the number of its features."""
+        network = cast(nn.Sequential, orthogonal(_map_network(channels, size)))
+        with torch.no_grad():
+            return network, network(torch.zeros(1, channels, size, size)).shape[1]
 
-    def fuse(self, codes: Tensor | None, goal: Tensor, valid: Tensor, maps: Tensor | None) -> Tensor:
+    @property
+    def sees(self) -> bool:
+        """Whether frames have codes: adapted features of images, or depth."""
+        return self.adapted is not None or self.depth is not None
+
+    def encode(self, frames: Mapping[str, Tensor]) -> Tensor:
+        """Codes of single frames.
+
+        Args:
+            frames: By key ``rgb`` (n, 3, H, W) images and/or ``features`` (n, C, h, w) of the base; ``depth``
+                (n, 1, H, W).
+
+        Returns:
+            (n, C', h', w') adapted features, then the depth code's channels.
+        """
+        codes: list[Tensor] = []
+        if self.adapted is not None:
+            rgb, features = frames.get(RGB), frames.get(FEATURES)
+            # Where SB3 values a state by itself it makes floats of bytes first.
+            image = None if rgb is None else rgb.to(torch.uint8)
+            adapted = self.adapted(image=image, features=None if features is None else features.float())
+            codes.append(adapted if adapted.ndim == 4 else adapted[..., None, None])
+        if self.depth is not None:
+            code = self.depth(frames[DEPTH].float())
+            codes.append(code if code.shape[2:] == self.code_size else F.adaptive_avg_pool2d(code, self.code_size))
+        return codes[0] if len(codes) == 1 else torch.cat([code.to(codes[0].dtype) for code in codes], dim=1)
+
+    def fuse(
+        self, codes: Tensor | None, goal: Tensor, valid: Tensor, maps: Tensor | None, explored: Tensor | None = None
+    ) -> Tensor:
         """One feature vector per stack of K frames, oldest first.
 
         Args:
-            codes: (B, K, C, h, w) adapted codes; None for a blind policy.
+            codes: (B, K, C, h, w) codes of frames; None for a blind policy.
             goal: (B, K, 2) polar goals.
             valid: (B, K) 1 where the frame belongs to the episode, 0 before its start; such frames count as zeros.
             maps: (B, K*3, M, M) uint8 visited maps, zero before the start; None without a map.
+            explored: (B, 2, E, E) uint8, the newest explored map; None without one.
 
         Returns:
             (B, hidden[-1]).
@@ -159,6 +212,10 @@ class NavigationExtractor(BaseFeaturesExtractor):
             assert maps is not None
             kind = torch.bfloat16 if self.use_bfloat16 else torch.float32
             parts.append(self.map(maps.to(kind).mul_(1 / 127.5).sub_(1.0)))
+        if self.explored is not None:
+            assert explored is not None
+            kind = torch.bfloat16 if self.use_bfloat16 else torch.float32
+            parts.append(self.explored(explored.to(kind).mul_(1 / 255.0)))
         return cast(Tensor, self.head(torch.cat([p.to(parts[0].dtype) for p in parts], dim=1)))
 
     def forward(self, observations: dict[str, Tensor]) -> Tensor:
@@ -167,14 +224,13 @@ class NavigationExtractor(BaseFeaturesExtractor):
         goal = observations[GOAL].reshape(count, k, 2)
         with torch.autocast(goal.device.type, torch.bfloat16, enabled=self.use_bfloat16):
             codes = None
-            if self.adapted is not None:
-                rgb, features = observations.get(RGB), observations.get(FEATURES)
-                flat = self.encode(
-                    None if rgb is None else rgb.reshape(count * k, -1, *rgb.shape[2:]),
-                    None if features is None else features.reshape(count * k, -1, *features.shape[2:]),
-                )
+            if self.sees:
+                stacks = {key: observations[key] for key in (RGB, FEATURES, DEPTH) if key in observations}
+                flat = self.encode({key: x.reshape(count * k, -1, *x.shape[2:]) for key, x in stacks.items()})
                 codes = flat.reshape(count, k, *flat.shape[1:])
-            latent = self.fuse(codes, goal, observations[VALID], observations.get(MAP)).float()
+            explored = observations.get(EXPLORED)
+            newest = None if explored is None else explored[:, -explored.shape[1] // k :]
+            latent = self.fuse(codes, goal, observations[VALID], observations.get(MAP), newest).float()
         if self.adapted is not None and torch.is_grad_enabled():
             return cast(Tensor, _Penalised.apply(latent, self.adapted.penalty()))
         return latent

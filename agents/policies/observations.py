@@ -16,12 +16,15 @@ from adapt import Base
 from envs.pointnav.vec_env import reflect
 
 GOAL = "pointgoal_with_gps_compass"
-RGB, MAP = "rgb", "map"
+RGB, DEPTH = "rgb", "depth"
+MAP, EXPLORED = "map", "explored"
 FEATURES = "features"
 VALID = "valid"
 # Of recorded frames and windows: a frame's place in its episode.
 STEP = "step"
-_CHANNELS_FIRST = (RGB, FEATURES, MAP)
+# Egocentric maps, passed on as the simulator draws them.
+MAPS = (MAP, EXPLORED)
+_CHANNELS_FIRST = (RGB, FEATURES, DEPTH, *MAPS)
 
 Observations = dict[str, NDArray[Any]]
 
@@ -37,8 +40,11 @@ def frame_space(source: spaces.Dict, base: Base | None, reads: frozenset[str]) -
             made[RGB] = spaces.Box(0, 255, (channels, height, width), np.uint8)
         if "features" in reads:
             made[FEATURES] = spaces.Box(-np.inf, np.inf, base.feature_shape(height), np.float16)
-    if MAP in source.spaces:
-        made[MAP] = source[MAP]
+    if DEPTH in source.spaces:
+        height, width, channels = source[DEPTH].shape or ()
+        limits = float(source[DEPTH].low.min()), float(source[DEPTH].high.max())  # type: ignore[attr-defined]
+        made[DEPTH] = spaces.Box(*limits, (channels, height, width), np.float16)
+    made |= {key: source[key] for key in MAPS if key in source.spaces}
     return spaces.Dict(made)
 
 
@@ -72,8 +78,9 @@ class PolicyObservations(VecEnvWrapper):
 
     Output keys: the goal; ``valid`` (N, 1) float32 ones (a frame stack's zeros then mark frames before an episode's
     start); ``features`` (N, C, h, w) float16 if the method reads them; ``rgb`` (N, 3, H, W) uint8 if it reads images;
-    ``map`` if the task has one. With `both_views` N more rows follow, what the same agents would read in the mirror
-    image of their world: for evaluation by both views, no learner expects them.
+    ``depth`` (N, 1, H, W) float16, ``map`` and ``explored`` if the task has them. With `both_views` N
+    more rows follow, what the same agents would read in the mirror image of their world: for evaluation by both views,
+    no learner expects them.
     """
 
     def __init__(self, venv: VecEnv, base: Base | None, reads: frozenset[str], *, both_views: bool = False) -> None:
@@ -117,9 +124,9 @@ class PolicyObservations(VecEnvWrapper):
             if "features" in self.reads:
                 assert self.base is not None
                 out[FEATURES] = frozen_features(self.base, rgb)
-        if MAP in observations:
-            out[MAP] = observations[MAP]
-        return out
+        if DEPTH in observations:
+            out[DEPTH] = observations[DEPTH].transpose(0, 3, 1, 2).astype(np.float16)
+        return out | {key: observations[key] for key in MAPS if key in observations}
 
 
 def stack_frames(venv: VecEnv, frames: int) -> VecEnv:

@@ -87,10 +87,16 @@ class SequencePolicy(Policy, Protocol):
         """
 
 
+HELPERS = ("actor", "device_observations", "extractor", "observations", "policy", "recurrent")
+
 policies: Registry[type[Policy]] = Registry(
     "policy",
     "sidestep.policies",
-    partial(modules_of, "agents.policies", but=("actor", "device_observations", "extractor", "observations", "policy")),
+    partial(
+        modules_of,
+        "agents.policies",
+        but=HELPERS,
+    ),
 )
 """All policies by name."""
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from adapt import Adapted
 from agents.policies.extractor import CODES, NavigationExtractor, orthogonal
-from agents.policies.observations import FEATURES, GOAL, MAP, RGB, STEP, Observations
+from agents.policies.observations import DEPTH, EXPLORED, FEATURES, GOAL, MAP, RGB, STEP, Observations
 from agents.policies.policy import OwnState, policies
 
 
@@ -113,20 +113,19 @@ class NavigationPolicy(OwnState, MultiInputActorCriticPolicy):
 
         with torch.autocast(device.type, torch.bfloat16, enabled=extractor.use_bfloat16):
             codes = None
-            if extractor.adapted is not None:
-                frames = {
-                    key: torch.as_tensor(batch[key], device=device).flatten(0, 1)
-                    for key in (RGB, FEATURES)
-                    if key in batch
-                }
-                flat = extractor.encode(frames.get(RGB), frames.get(FEATURES))
+            if extractor.sees:
+                keys = [key for key in (RGB, FEATURES, DEPTH) if key in batch]
+                flat = extractor.encode({k: torch.as_tensor(batch[k], device=device).flatten(0, 1) for k in keys})
                 per_window = flat.reshape(-1, width, *flat.shape[1:])
                 codes = per_window[:, torch.as_tensor(rows, device=device)].flatten(0, 1)
             maps = None
             if extractor.map is not None:
                 kept = stacks(batch[MAP]) * valid[:, :, None, None, None].to(torch.uint8)
                 maps = kept.flatten(1, 2)
-            return self.logits(extractor.fuse(codes, stacks(batch[GOAL]), valid.float(), maps))
+            explored = None
+            if extractor.explored is not None:
+                explored = torch.as_tensor(batch[EXPLORED][:, k - 1 :], device=device).flatten(0, 1)
+            return self.logits(extractor.fuse(codes, stacks(batch[GOAL]), valid.float(), maps, explored))
 
 
 class FrameStack:
@@ -149,15 +148,16 @@ class FrameStack:
         k = extractor.frames
         frame = {key: torch.as_tensor(value, device=policy.device) for key, value in observations.items()}
         with torch.autocast(policy.device.type, torch.bfloat16, enabled=extractor.use_bfloat16):
-            if extractor.adapted is not None:
-                frame[CODES] = extractor.encode(frame.get(RGB), frame.get(FEATURES))
+            if extractor.sees:
+                frame[CODES] = extractor.encode(frame)
             stacks = {key: self._append(key, frame[key], k) for key in (CODES, GOAL, MAP) if key in frame}
             age = torch.arange(k - 1, -1, -1, device=policy.device)
             valid = torch.as_tensor(steps, device=policy.device)[:, None] >= age
             maps = stacks.get(MAP)
             if maps is not None:
                 maps = (maps * valid[:, :, None, None, None].to(torch.uint8)).flatten(1, 2)
-            return policy.logits(extractor.fuse(stacks.get(CODES), stacks[GOAL], valid.float(), maps)).float()
+            newest = frame.get(EXPLORED)
+            return policy.logits(extractor.fuse(stacks.get(CODES), stacks[GOAL], valid.float(), maps, newest)).float()
 
     def _append(self, key: str, frame: Tensor, k: int) -> Tensor:
         """(N, K, ...) newest frames of one kind, oldest first."""

@@ -201,6 +201,8 @@ def _set_simulator(simulator: Any, settings: Settings) -> None:
     for key, ours in (("radius", "radius"), ("height", "height"), ("max_climb", "climb"), ("max_slope", "max_slope")):
         if body[ours] is not None:
             agent[key] = float(body[ours])
+    if "explored" in settings.sensors:
+        raise ValueError("env=habitat draws no explored map; choose other env.task.sensors, or env=scans")
     wanted = [name for name in ("rgb", "depth") if name in settings.sensors]
     kinds = {name: CAMERAS.get(str(sensor.type)) for name, sensor in agent.sim_sensors.items()}
     lacking = [name for name in wanted if name not in kinds.values()]

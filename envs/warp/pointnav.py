@@ -56,13 +56,15 @@ class DevicePointNav:
         """Copy scenes and grids to the device; `paths` asks for the path in the record of every episode.
 
         Raises:
-            ValueError: A place has a camera of its own.
+            ValueError: A place has a camera of its own, or the task asks for the explored map.
         """
         if any(place.camera is not None for place in places):
             raise ValueError(
                 "apartments of wide appearance have cameras of their own, which env.backend=warp does not have; "
                 "choose env.backend=embree or env.appearance=plain"
             )
+        if "explored" in task.sensors:
+            raise ValueError("env.backend=warp draws no explored map; use env.backend=embree or other env.task.sensors")
         self.places, self.task, self.camera, self.count = list(places), task, camera, count
         self.device, self.paths = device_name(device), paths
         self.queue = EpisodeQueue(self.places, seed)
