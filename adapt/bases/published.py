@@ -12,15 +12,13 @@ import hashlib
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from adapt.core.base import IMAGENET, Base, BaseSpec, Normalisation, bases
+from adapt.core.weight_files import fill, read_state
 from adapt.encoders import build_encoder
 from adapt.encoders.resnet26 import ResNet26, from_release
 from adapt.encoders.taskonomy import TaskonomyDecoder, TaskonomyMLPDecoder
@@ -161,22 +159,14 @@ def read_released(path: str | Path) -> dict[str, Tensor]:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no weights at {path}: give the path of a released file")
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        reason = f"{path} holds pickled objects, which could run code; store its state_dict alone and load that"
-        raise ValueError(reason) from error
-    state = content.get("state_dict", content) if isinstance(content, Mapping) else None
-    if not state or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise ValueError(f"{path} holds no state dict")
-    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    return {name.removeprefix("module."): tensor for name, tensor in read_state(Path(path)).items()}
 
 
 def _fill(network: nn.Module, path: str | Path) -> nn.Module:
     state = read_released(path)
     try:
-        network.load_state_dict(from_release(state) if isinstance(network, ResNet26) else state)
-    except RuntimeError as error:
+        fill(network, from_release(state) if isinstance(network, ResNet26) else state)
+    except (ValueError, KeyError) as error:
         raise ValueError(f"{path} does not hold the weights of a {type(network).__name__}: {error}") from error
     return network
 

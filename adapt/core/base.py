@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -18,11 +19,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from adapt.core.weight_files import fill, read_header, read_safetensors
 from adapt.encoders import build_encoder, encoders
+from adapt.encoders.described import build_described
 from adapt.training.files import write_atomically
 from configs.files import visible
 from configs.names import nearest
@@ -41,7 +43,8 @@ class Normalisation:
 
     def __post_init__(self) -> None:
         """Check that the two fit."""
-        if len(self.mean) != len(self.std) or min(self.std) <= 0:
+        finite = all(math.isfinite(v) for v in (*self.mean, *self.std))
+        if len(self.mean) != len(self.std) or not self.std or not finite or min(self.std) <= 0:
             raise ValueError(f"normalisation needs as many positive std as mean, got {self.mean} and {self.std}")
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -88,11 +91,21 @@ class BaseSpec:
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
-    def from_json(cls, text: str) -> BaseSpec:
-        """Read what `to_json` wrote."""
-        values = json.loads(text)
-        normalisation = {k: tuple(v) for k, v in values.pop("normalisation").items()}
-        return cls(normalisation=Normalisation(**normalisation), **values)
+    def from_header(cls, values: Mapping[str, Any]) -> BaseSpec:
+        """Take over the object that `to_json` wrote.
+
+        Raises:
+            ValueError: it is another.
+        """
+        try:
+            given = dict(values)
+            normalisation = {key: tuple(map(float, value)) for key, value in given.pop("normalisation").items()}
+            spec = cls(normalisation=Normalisation(**normalisation), **given)
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
+            raise ValueError(f"its header describes no base ({type(error).__name__}: {error})") from error
+        if not isinstance(spec.task, str) or not isinstance(spec.training, Mapping):
+            raise ValueError("its header describes no base: task must be text, training an object")
+        return spec
 
 
 class Base(nn.Module):
@@ -384,21 +397,19 @@ def load_base(name_or_path: str | Path) -> Base:
 
 
 def _read_base(path: Path) -> Base:
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a readable safetensors file ({error}); copy or train it again") from error
-    if header.get("sidestep_base") != str(FORMAT_VERSION):
-        version = header.get("sidestep_base", "none")
+    metadata, tensors = read_safetensors(path)
+    if metadata.get("sidestep_base") != str(FORMAT_VERSION):
+        version = metadata.get("sidestep_base", "none")
         raise ValueError(f"{path} is not a base of format {FORMAT_VERSION} (found: {version})")
-    spec = BaseSpec.from_json(header["spec"])
-    encoder = build_encoder(spec.encoder, **spec.kwargs)
     try:
-        encoder.load_state_dict(_as_float32(tensors))
-    except RuntimeError as error:
-        raise ValueError(f"{path} does not hold weights of {spec.encoder!r}: {' '.join(str(error).split())}") from error
+        spec = BaseSpec.from_header(read_header(metadata, path))
+        encoder = build_described(spec.encoder, spec.kwargs, tensors)
+    except ValueError as error:
+        raise ValueError(f"cannot use {path}: {error}") from error
+    try:
+        fill(encoder, _as_float32(tensors))
+    except ValueError as error:
+        raise ValueError(f"{path} does not hold weights of {spec.encoder!r}: {error}") from error
     return Base(encoder, spec)
 
 

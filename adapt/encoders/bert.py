@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from adapt.encoders import encoders
+from adapt.encoders.fetching import fetching, never_unpickled
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 MISSING = "encoder 'bert' needs the package transformers: pip install 'sidestep[nlp]'"
-
-# What of a BertConfig makes the network.
-_SETTINGS = (
-    "vocab_size",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "hidden_act",
-    "hidden_dropout_prob",
-    "attention_probs_dropout_prob",
-    "max_position_embeddings",
-    "type_vocab_size",
-    "layer_norm_eps",
-)
 
 
 @encoders.register("bert")
@@ -44,7 +30,24 @@ class BertEncoder(nn.Module):
 
     Raises:
         ImportError: transformers is not installed.
+
+    Attributes:
+        SETTINGS: what of a `BertConfig` makes the network.
     """
+
+    SETTINGS: ClassVar[tuple[str, ...]] = (
+        "vocab_size",
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "intermediate_size",
+        "hidden_act",
+        "hidden_dropout_prob",
+        "attention_probs_dropout_prob",
+        "max_position_embeddings",
+        "type_vocab_size",
+        "layer_norm_eps",
+    )
 
     def __init__(self, pretrained: str = "", **config: Any) -> None:
         super().__init__()
@@ -53,7 +56,9 @@ class BertEncoder(nn.Module):
         except ImportError as error:
             raise ImportError(MISSING) from error
         if pretrained:
-            self.bert = BertModel.from_pretrained(pretrained, add_pooling_layer=False)
+            # A folder needs no network.
+            with never_unpickled() if Path(pretrained).is_dir() else fetching(f"bert/{pretrained}"):
+                self.bert = BertModel.from_pretrained(pretrained, add_pooling_layer=False)
         else:
             self.bert = BertModel(BertConfig(**config), add_pooling_layer=False)
         count = len(self.bert.encoder.layer)
@@ -61,7 +66,7 @@ class BertEncoder(nn.Module):
 
     def settings(self) -> dict[str, Any]:
         """What to call this class with to get the same network with random weights."""
-        return {name: getattr(self.bert.config, name) for name in _SETTINGS}
+        return {name: getattr(self.bert.config, name) for name in self.SETTINGS}
 
     def example(self, height: int, width: int) -> Tensor:
         """One sequence of `width` tokens, int64 (1,3,width)."""

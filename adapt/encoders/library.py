@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from adapt.encoders.fetching import fetching, never_unpickled
 from configs.names import nearest
 
 
@@ -50,13 +51,15 @@ def build(library: str, model: str, **kwargs: Any) -> nn.Module:
 
     Raises:
         ValueError: the library has no such model (the nearest is suggested).
+        FileNotFoundError: its weights are neither cached nor can be fetched.
     """
     if library == "timm":
         import timm
 
         if not timm.is_model(model):
             raise ValueError(f"timm has no model {model!r}{nearest(model, timm.list_models())}")
-        return _named(timm.create_model(model, num_classes=0, **kwargs))
+        with fetching(f"timm/{model}") if kwargs.get("pretrained") else never_unpickled():
+            return _named(timm.create_model(model, num_classes=0, **kwargs))
     import torchvision
 
     known = torchvision.models.list_models(module=torchvision.models)
@@ -64,7 +67,8 @@ def build(library: str, model: str, **kwargs: Any) -> nn.Module:
         raise ValueError(f"torchvision has no model {model!r}{nearest(model, known)}")
     if model in ("inception_v3", "googlenet"):
         kwargs = {"init_weights": True, "aux_logits": False, **kwargs}
-    network: nn.Module = torchvision.models.get_model(model, **kwargs)
+    with fetching(f"torchvision/{model}", hub=False) if kwargs.get("weights") else never_unpickled():
+        network: nn.Module = torchvision.models.get_model(model, **kwargs)
     _drop_classifier(network)
     return _named(network)
 

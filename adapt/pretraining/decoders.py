@@ -9,13 +9,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from adapt.core.base import PRETRAINED
+from adapt.core.weight_files import fill, read_header, read_safetensors
+from adapt.encoders.described import limited
 from adapt.encoders.taskonomy import TaskonomyDecoder, TaskonomyMLPDecoder
 from adapt.training.files import nearest, write_atomically
 
@@ -204,15 +206,20 @@ def load_decoders(base: str | Path) -> Decoders:
     path = decoders_path(base)
     if not path.is_file():
         raise FileNotFoundError(f"no decoders at {path}; python -m adapt.pretrain writes them beside the encoder")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key).float() for key in file.keys()}
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a readable safetensors file ({error}); train it again") from error
+    metadata, tensors = read_safetensors(path)
     if metadata.get("sidestep_decoders") != str(FORMAT_VERSION):
         raise ValueError(f"{path} does not hold decoders of format {FORMAT_VERSION}")
-    header = json.loads(metadata["spec"])
+    header = read_header(metadata, path)
+    try:
+        with limited(tensors):
+            return _decoders(header, tensors)
+    except (KeyError, TypeError, AttributeError, RuntimeError, OverflowError, ArithmeticError, ValueError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(f"cannot use {path}: its header and weights describe no decoders ({said})") from error
+
+
+def _decoders(header: dict[str, Any], tensors: Mapping[str, Tensor]) -> Decoders:
+    """The decoders of a file; a header that does not fit them raises anything."""
     header["code_shape"] = tuple(header["code_shape"])
     networks = {}
     for task, label in header.pop("tasks").items():
@@ -222,7 +229,7 @@ def load_decoders(base: str | Path) -> Decoders:
         )
         blank = torch.zeros((1, channels) if classifier else (1, channels, 1, 1))
         networks[task] = TaskDecoder(network, blank, blank.clone())
-        part = {key.removeprefix(f"{task}."): t for key, t in tensors.items() if key.startswith(f"{task}.")}
-        networks[task].load_state_dict(part)
+        part = {key.removeprefix(f"{task}."): t.float() for key, t in tensors.items() if key.startswith(f"{task}.")}
+        fill(networks[task], part)
         networks[task].eval().requires_grad_(False)
     return Decoders(networks=networks, **header)

@@ -20,6 +20,7 @@ from adapt.core.base import Base
 from adapt.core.budget import stored_bits
 from adapt.core.method import Method, get_method
 from adapt.core.model import Adapted
+from adapt.core.weight_files import fill
 from adapt.methods.side_tuning import SideTuning
 from adapt.supervised.features import Features, FeatureStore
 from adapt.supervised.optimisation import OptimiserConfig, TrainingConfig, parameter_groups, shuffled, subset
@@ -337,9 +338,10 @@ def load_side(method: Method, path: Path) -> None:
     """
     if not isinstance(method, SideTuning):
         raise ValueError(f"side weights {path} are for side_tuning, and the method is {method.name()}")
+    state = read_released(path)
     try:
-        method.side.load_state_dict(read_released(path))
-    except RuntimeError as error:
+        fill(method.side, state)
+    except ValueError as error:
         raise ValueError(f"{path} does not hold the weights of side network {method.config.side!r}: {error}") from error
 
 

@@ -1,0 +1,147 @@
+"""Files of weights, PyTorch's and safetensors: read without running what they hold, and refused in one line.
+
+Nothing is ever unpickled but tensors and plain values (`weights_only`). A file that was cut off, a Git LFS pointer and
+a web page that was saved under the name of weights are called what they are.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from configs.files import mistaken
+
+INCOMPLETE = "it is incomplete: it ends early; copy, fetch or train it again"
+PICKLED = "it holds pickled objects, which could run code; store its state_dict alone and load that"
+# How PyTorch says that a file ends early, and that it holds what `weights_only` does not allow.
+_ENDS_EARLY = ("unexpected eof", "central directory", "truncated", "ran out of input", "file might be corrupted")
+_OBJECTS = ("unsupported global", "unsupported class", "global ", "trying to call reduce", "can only build tensor")
+
+
+def read_torch(path: Path) -> Any:
+    """What a file of `torch.save` holds: tensors and plain values.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It holds anything else, or is damaged; the message is one line with the file's name.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}")
+    try:
+        with warnings.catch_warnings():
+            # Of protocols of pickle that the reader may not know all of.
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # The reader fails in any way a broken file makes it; for the user it is one thing.
+        raise ValueError(f"cannot read {path}: {_fault(path, error)}") from error
+
+
+def _fault(path: Path, error: Exception) -> str:
+    """What is wrong with a file that PyTorch does not read."""
+    said = " ".join(str(error).split()).lower()
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"PK"
+    if known := mistaken(path):
+        return known
+    if isinstance(error, EOFError) or any(word in said for word in _ENDS_EARLY) or (zipped and not _is_zip(path)):
+        return INCOMPLETE
+    if isinstance(error, UnpicklingError) and any(word in said for word in _OBJECTS):
+        return PICKLED
+    return f"it is no file of PyTorch weights, or damaged ({type(error).__name__})"
+
+
+def _is_zip(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except OSError:
+        return False
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors by name of a state dict in a file of `torch.save`, bare or under ``state_dict``.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It holds something else, or is damaged.
+    """
+    content = read_torch(path)
+    state = content.get("state_dict", content) if isinstance(content, Mapping) else content
+    if not isinstance(state, Mapping) or not state:
+        raise ValueError(f"{path} holds no state dict: it holds {_described(state)}")
+    for name, tensor in state.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise ValueError(f"{path} holds no state dict: {name!r} is {_described(tensor)}")
+    return dict(state)
+
+
+def fill(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give a network its weights.
+
+    Raises:
+        ValueError: They are those of another; the message says in a few words how they differ.
+    """
+    own = network.state_dict()
+    shapes = [name for name in own if name in state and state[name].shape != own[name].shape]
+    for names, said in (
+        ([name for name in own if name not in state], "missing"),
+        ([name for name in state if name not in own], "unknown"),
+        (shapes, "of another shape"),
+    ):
+        if names:
+            more = f" and {len(names) - 1} others are" if len(names) > 1 else " is"
+            raise ValueError(f"{names[0]}{more} {said}")
+    try:
+        network.load_state_dict(dict(state))
+    except RuntimeError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of a safetensors file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is damaged; the message is one line with the file's name.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}
+    except Exception as error:
+        said = " ".join(str(error).split())
+        early = "not fully covered" in said or "header too small" in said
+        reason = mistaken(path) or (INCOMPLETE if early else said)
+        raise ValueError(f"{path} is not a readable safetensors file: {reason}") from error
+
+
+def read_header(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
+    """The JSON object under ``spec`` in the metadata of a safetensors file.
+
+    Raises:
+        ValueError: There is none.
+    """
+    try:
+        found = json.loads(metadata["spec"])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: its header describes no network ({type(error).__name__})") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: its header describes no network: it is {_described(found)}")
+    return found
+
+
+def _described(value: Any) -> str:
+    """A value in a few words."""
+    if isinstance(value, list | tuple | Mapping):
+        return f"a {type(value).__name__} of {len(value)}"
+    return "None" if value is None else f"a {type(value).__name__}"
