@@ -93,7 +93,8 @@ def fill(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     own = network.state_dict()
     shapes = [name for name in own if name in state and state[name].shape != own[name].shape]
     for names, said in (
-        ([name for name in own if name not in state], "missing"),
+        # PyTorch itself adds the counter, which files of its older versions lack.
+        ([name for name in own if name not in state and not name.endswith("num_batches_tracked")], "missing"),
         ([name for name in state if name not in own], "unknown"),
         (shapes, "of another shape"),
     ):
