@@ -19,17 +19,15 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
 from adapt.core.base import Base
-from adapt.core.checkpoint import HEADER
 from adapt.core.deltas import DeltaMethod, weighted_layers
 from adapt.core.method import Method
-from adapt.core.model import load
 from adapt.methods.piggyback import Mask, Piggyback
 from adapt.methods.taps import TAPS
-from adapt.train import make_base, make_benchmark
+from adapt.supervised.saved import saved_methods
+from adapt.train import make_benchmark, run_base
 from adapt.training.files import write_atomically
 from adapt.training.run import load_config
 from configs.compose import cli
-from configs.files import visible
 
 MEANINGS = {
     "taps": "layers that the task changes",
@@ -86,21 +84,10 @@ def run_changes(run: Path, base: Base) -> tuple[str, dict[str, dict[str, float]]
         FileNotFoundError: the run has not finished.
         ValueError: the base is another, or the method is not one that changes weights.
     """
-    # Tasks that were learned alone were saved alone.
-    saved = visible(run / "adapter", HEADER) or visible(run / "adapter", f"*/{HEADER}")
-    if not saved:
-        raise FileNotFoundError(f"{run} has no saved tasks: it has not finished; add resume=true to its command")
-    changes: dict[str, dict[str, float]] = {}
-    shares: dict[str, float] = {}
-    name = ""
-    for part in (header.parent for header in saved):
-        adapted = load(base, part)
-        for task in adapted.tasks:
-            method = adapted.method(task)
-            name = method.name()
-            changes[task] = changed_layers(method)
-            shares[task] = share_of_parameters(method, changes[task])
-    return name, changes, shares
+    methods = saved_methods(run, base)
+    changes = {task: changed_layers(method) for task, method in methods.items()}
+    shares = {task: share_of_parameters(method, changes[task]) for task, method in methods.items()}
+    return next(iter(methods.values())).name(), changes, shares
 
 
 def draw(method: str, changes: Mapping[str, Mapping[str, float]], path: Path) -> None:
@@ -132,7 +119,7 @@ def main(cfg: DictConfig) -> None:
     """Write `layers.png` and `layers.json` into the run's folder and print a line per task."""
     run = Path(cfg.run)
     settings = load_config(run)
-    base = make_base(settings, make_benchmark(settings))
+    base = run_base(run, settings, make_benchmark(settings))
     method, changes, shares = run_changes(run, base.cpu())
     draw(method, changes, run / "layers.png")
     content = {"method": method, "meaning": MEANINGS.get(method, RELATIVE), "layers": changes, "weighted": shares}

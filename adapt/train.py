@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 from adapt.benchmarks.benchmark import Benchmark, TaskData, build_benchmark
-from adapt.core.base import Base, load_base
-from adapt.methods.side_tuning import SideTuning
-from adapt.modules.merges import Alpha, DenseAlpha
+from adapt.core.base import Base, load_base, save_base
+from adapt.core.budget import stored_bits
 from adapt.supervised.features import FeatureStore
 from adapt.supervised.learner import Plan
-from adapt.supervised.optimisation import OptimiserConfig, TrainingConfig, subset
+from adapt.supervised.optimisation import OptimiserConfig, StageConfig, TrainingConfig, subset
 from adapt.supervised.protocols import Outcome, Session, run_protocol
 from adapt.supervised.report import write_report
 from adapt.supervised.results import mean, shared_means
@@ -32,6 +33,7 @@ from adapt.training.run import Run, progress_bar
 from configs.compose import cli
 
 TESTS = ("all", "own")
+TRUNK = "trunk.safetensors"  # In a run folder: the network that all tasks of a two-stage run have trained.
 
 
 def make_benchmark(cfg: DictConfig) -> Benchmark:
@@ -59,9 +61,30 @@ def make_plan(cfg: DictConfig, benchmark: Benchmark) -> Plan:
     )
 
 
+def make_stage(cfg: DictConfig, plan: Plan) -> Plan:
+    """How all tasks first train one network together, for `protocol=two_stage`.
+
+    Raises:
+        ValueError: a value is out of range, or unknown.
+    """
+    stage = _settings("stage", StageConfig, cfg.stage)
+    try:
+        training = replace(plan.training, length=stage.length, batch=stage.batch)
+        optimiser = replace(plan.optimiser, lr=stage.lr, schedule=stage.schedule, nesterov=stage.nesterov)
+    except ValueError as error:
+        raise ValueError(f"stage.{error}") from error
+    return replace(plan, method="fine_tune", settings={"shared": True}, training=training, optimiser=optimiser)
+
+
 def make_base(cfg: DictConfig, benchmark: Benchmark) -> Base:
     """The configured base, as the benchmark uses it, on the configured device."""
     return benchmark.prepare(load_base(cfg.base.name)).to(choose_device(cfg.device))
+
+
+def run_base(run: Path, cfg: DictConfig, benchmark: Benchmark) -> Base:
+    """The base that the tasks of a finished run are on: the configured one, or what its first stage made of it."""
+    trunk = run / TRUNK
+    return load_base(trunk).to(choose_device(cfg.device)) if trunk.is_file() else make_base(cfg, benchmark)
 
 
 def choose_tasks(tasks: Sequence[TaskData], names: Sequence[str]) -> list[TaskData]:
@@ -88,9 +111,9 @@ def summary(benchmark: Benchmark, plan: Plan, tasks: Sequence[TaskData], outcome
         per_task[name]["forgetting"] = growth
     for name, ratio in rigidity.items():
         per_task[name]["rigidity"] = ratio
-    for learner in outcome.learners:
-        for name in learner.adapted.tasks:
-            per_task[name].update(base_share(learner.adapted.method(name)))
+    measures = {name: values for learner in outcome.learners for name, values in learner.measures().items()}
+    for name, values in measures.items():
+        per_task[name].update(values)
     growths = list(results.forgetting().values())
     return {
         "benchmark": benchmark.name(),
@@ -105,17 +128,26 @@ def summary(benchmark: Benchmark, plan: Plan, tasks: Sequence[TaskData], outcome
         "forgetting": mean(growths[:-1]) if len(results.rows) > 1 else 0.0,
         "forgetting_largest": max(map(abs, growths)),
         "rigidity": mean(list(rigidity.values())[1:]) if len(rigidity) == len(tasks) > 1 else None,
+        **shared_means(measures),
         **outcome.costs(),
-        "images": sum(learner.images for learner in outcome.learners),
+        "model_size": model_size(outcome),
+        "encoder": outcome.learners[0].adapted.base.spec.encoder,
+        "pretraining": outcome.learners[0].adapted.base.spec.task,
+        "images": outcome.images,
         "matrix": {name: _without_nan(results.matrix(name)) for name in shared_means(final)},
         "first": results.first,
     }
 
 
-def base_share(method: Any) -> dict[str, float]:
-    """`alpha`, the base's share that a side-tuned task has learned, if it has one."""
-    merge = method.merge_operator if isinstance(method, SideTuning) else None
-    return {"alpha": float(merge.share().detach())} if isinstance(merge, Alpha | DenseAlpha) else {}
+def model_size(outcome: Outcome) -> float | None:
+    """Stored bits of all tasks and, where one of them needs it, of the base, over those of the base.
+
+    None for a base without weights. Readouts do not count.
+    """
+    adapted = [learner.adapted for learner in outcome.learners]
+    base = stored_bits(adapted[0].base.encoder.state_dict())
+    needed = any(each.method(task).needs_base for each in adapted for task in each.tasks)
+    return (outcome.costs()["bits"] + needed * base) / base if base else None
 
 
 def _without_nan(matrix: list[list[float]]) -> list[list[float | None]]:
@@ -155,12 +187,13 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     plan = make_plan(cfg, benchmark)
     base = make_base(cfg, benchmark)
     tasks = choose_tasks(benchmark.tasks(Path(cfg.data)), list(cfg.tasks))
-    steps = [plan.training.steps(examples_of(task, plan), benchmark.lengths) for task in tasks]
+    stage = make_stage(cfg, plan) if cfg.protocol == "two_stage" else None
+    total = sum(expected_images(each, tasks) for each in (plan, stage) if each)
     run = Run(Path(cfg.run), cfg, cfg.resume)
     try:
         state = run.restore(base.sha256) or {}
         with progress_bar() as bar:
-            shown = bar.add_task(f"{benchmark.name()} {plan.method}", total=sum(steps) * plan.training.batch, note="")
+            shown = bar.add_task(f"{benchmark.name()} {plan.method}", total=total, note="")
 
             def log(images: int, values: Mapping[str, float]) -> None:
                 run.log(images, dict(values))
@@ -174,12 +207,15 @@ def train(cfg: DictConfig) -> dict[str, Any]:
                 log=log,
                 save=lambda kept: _save(run, base, kept),
                 state=state,
+                stage=stage,
                 note=lambda text: bar.update(shown, note=text),
                 test=cfg.test,
                 rigidity=cfg.rigidity,
             )
             outcome = run_protocol(cfg.protocol, session)
         result = {**summary(benchmark, plan, tasks, outcome), "protocol": cfg.protocol, "seconds": run.seconds}
+        if outcome.base is not None and distributed.is_first():
+            save_base(outcome.base, run.path / TRUNK, torch.float32)
         for learner in outcome.learners if distributed.is_first() else []:
             folder = run.path / "adapter"
             learner.adapted.save(folder if len(outcome.learners) == 1 else folder / learner.adapted.active)
@@ -191,18 +227,23 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     return result
 
 
-def examples_of(task: TaskData, plan: Plan) -> int:
-    """How many training examples of a task are used."""
-    return len(subset(len(task.train), plan.training.examples, plan.seed))  # type: ignore[arg-type]
+def expected_images(plan: Plan, tasks: Sequence[TaskData]) -> int:
+    """About how many training examples all tasks will see, for the progress bar.
+
+    Raises:
+        ValueError: the length of the training cannot be read.
+    """
+    counts = [len(subset(len(task.train), plan.training.examples, plan.seed)) for task in tasks]  # type: ignore[arg-type]
+    return sum(plan.training.steps(count, plan.benchmark.lengths) for count in counts) * plan.training.batch
 
 
 def _save(run: Run, base: Base, state: dict[str, Any]) -> None:
     """A checkpoint, with the newest test results as metrics; a resumed run drops metrics beyond its checkpoint."""
-    row = state["results"]["rows"][-1]
-    run.log(
-        state["images"],
-        {f"test/{task}/{name}": value for task, scores in row.items() for name, value in scores.items()},
-    )
+    for row in state["results"]["rows"][-1:]:
+        run.log(
+            state["images"],
+            {f"test/{task}/{name}": value for task, scores in row.items() for name, value in scores.items()},
+        )
     run.save(state["images"], base.sha256, state)
 
 

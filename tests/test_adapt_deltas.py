@@ -9,6 +9,7 @@ from torch import nn
 
 from adapt import Adapted, wrap
 from adapt.core.deltas import norm_layers, weighted_layers
+from adapt.methods.lora import LowRank
 
 
 def step(adapted: Adapted) -> None:
@@ -67,6 +68,15 @@ def test_lora_starts_at_the_base_and_is_of_low_rank() -> None:
         assert torch.linalg.matrix_rank(change, rtol=1e-4) <= 2
     only = wrap(base, "lora", image_size=SIZE, layers="conv").method()
     assert list(only.deltas) == ["embed"]
+
+
+def test_lora_is_scaled_by_its_rank_as_in_peft_also_where_a_layer_is_smaller() -> None:
+    layer = LowRank(torch.zeros(4, 3, 1, 1), rank=8, alpha=16.0)
+    assert (layer.a.shape, layer.b.shape) == ((8, 3), (4, 8))
+    with torch.no_grad():
+        layer.b.normal_()
+        expected = 16 / 8 * torch.einsum("or,ri->oi", layer.b, layer.a)
+    assert torch.allclose(layer(torch.zeros(4, 3, 1, 1)).flatten(1), expected, atol=1e-6)
 
 
 def test_layer_lists_are_complete() -> None:

@@ -34,7 +34,7 @@ SETTINGS = {
     "progressive": ["adapt.width=0.25"],
     "side_tuning": ["adapt.alpha_mode=curriculum", "adapt.k=10"],
     "spottune": ["adapt.width=0.1"],
-    "taps": ["adapt.joint=two_stage", "adapt.stage_samples=16"],
+    "taps": ["adapt.penalty_from=16"],
 }
 # One of each family; PPO with the others is tested with the slow tests.
 SHORT = ["features", "side_tuning", "residual_adapter", "taps"]

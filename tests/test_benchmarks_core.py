@@ -15,9 +15,17 @@ from adapt import Base
 from adapt.benchmarks.benchmark import Accuracy, Tensors, build_benchmark, get_benchmark, list_benchmarks
 from adapt.core.base import IMAGENET, random_base
 from adapt.supervised.features import FeatureStore, digest
-from adapt.supervised.optimisation import OptimiserConfig, TrainingConfig, parameter_groups, shuffled, subset
+from adapt.supervised.optimisation import (
+    OptimiserConfig,
+    TrainingConfig,
+    count_steps,
+    parameter_groups,
+    shuffled,
+    subset,
+)
 from adapt.supervised.results import Results, average_ranks, shared_means
-from configs.compose import FOLDER
+from adapt.train import make_benchmark, make_plan
+from configs.compose import FOLDER, compose
 
 
 def results() -> Results:
@@ -111,6 +119,33 @@ class TestOptimiser:
         linear = OptimiserConfig(schedule="linear", warmup=0.2)
         assert [linear.factor(i, 10) for i in (0, 1, 2, 6)] == pytest.approx([1 / 3, 2 / 3, 1, 0.5])
         assert OptimiserConfig().factor(99, 100) == 1
+        falling = OptimiserConfig(schedule="exponential", gamma=0.98)
+        assert [falling.factor(i, 100, every=25) for i in (0, 24, 25, 99)] == pytest.approx([1, 1, 0.98, 0.98**3])
+        assert count_steps("optimiser.every", "2.5 passes", 32, 1000) == 80
+
+    def test_rmsprop_is_that_of_tensorflow_with_the_settings_of_patches(self) -> None:
+        """ms = .9 ms + .1 g^2 from 1; mom = .9 mom + lr g / sqrt(ms + 1): TF-slim, whose epsilon is 1."""
+        for name in ("multitask_patches", "resolutions"):
+            cfg = compose("supervised", [f"benchmark={name}", "data=d", "run=r"])
+            config = make_plan(cfg, make_benchmark(cfg)).optimiser
+            weight = nn.Parameter(torch.tensor([1.0, -2.0]))
+            optimiser = config.build(parameter_groups(config, [("w", weight, False, 0.0)]))
+            square, momentum, wanted = torch.ones(2), torch.zeros(2), weight.detach().clone()
+            for step in range(4):
+                gradient = 3 * wanted + step
+                optimiser.zero_grad()
+                (1.5 * weight**2 + step * weight).sum().backward()
+                optimiser.step()
+                square = 0.9 * square + 0.1 * gradient**2
+                momentum = 0.9 * momentum + 0.045 * gradient / (square + 1.0).sqrt()
+                wanted = wanted - momentum
+                assert torch.allclose(weight.detach(), wanted, atol=1e-6)
+
+    def test_a_policy_network_has_a_decay_of_its_own_as_spottune(self) -> None:
+        cfg = compose("supervised", ["benchmark=decathlon", "adapt=spottune", "data=d", "run=r"])
+        config = make_plan(cfg, make_benchmark(cfg)).optimiser
+        assert (config.rate("policy.head.weight", False), config.decay("policy.head.weight", 0.0)) == (0.01, 1e-3)
+        assert (config.rate("encoder.conv1.weight", False), config.decay("encoder.conv1.weight", 5e-4)) == (0.1, 5e-4)
 
     def test_each_parameter_has_its_rate_and_decay_once(self) -> None:
         a, b, c = (nn.Parameter(torch.zeros(n)) for n in (1, 2, 3))
@@ -120,7 +155,7 @@ class TestOptimiser:
         found = {len(g["params"][0]): (g["lr"], g["weight_decay"]) for g in groups}
         assert found == {1: (0.3, 0.5), 2: (0.1, 0.0), 3: (0.2, 0.5)}
 
-    @pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "rmsprop"])
+    @pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "rmsprop", "rmsprop_tf"])
     def test_optimisers_step(self, name: str) -> None:
         weight = nn.Parameter(torch.ones(1))
         config = OptimiserConfig(name=name, lr=0.01)

@@ -362,12 +362,6 @@ def test_runs_in_folders_of_one_name_have_ranks_of_their_own() -> None:
     assert ranks(runs) == {"a/side": 2.0, "b/side": 1.0}
 
 
-def test_a_protocol_is_compared_with_its_own_published_rows() -> None:
-    kinds = {"benchmark": "domainnet", "method": "taps"}
-    published = {protocol: finished("a", protocol=protocol, **kinds).published for protocol in ("joint", "sequential")}
-    assert published == {"joint": {"accuracy": 0.6688}, "sequential": {"accuracy": 0.6651}}
-
-
 @pytest.mark.parametrize(("rigidity", "panels"), [(None, 1), (0.5, 2)])
 def test_rigidity_is_drawn_only_where_it_was_measured(rigidity: float | None, panels: int) -> None:
     per_task: dict[str, dict[str, float]] = {"a": {"rigidity": 0.0}, "b": {}}

@@ -352,10 +352,15 @@ class TestTAPS:
                 gate.s.fill_(1.0 if name in active else 0.0)
         assert len(active) == 11
         assert 100 * method.parameter_share(100 * 257) == pytest.approx(80.92, abs=0.006)
+        assert method.measures(100 * 257) == {
+            "parameter_share": method.parameter_share(100 * 257),
+            "layer_share": pytest.approx(11 / 25),
+        }
         with torch.no_grad():
             for gate in method.gates().values():
                 gate.s.zero_()
         assert 100 * method.parameter_share(47 * 257) == pytest.approx(0.13, abs=0.005)
+        assert method.measures(1)["layer_share"] == 0
 
     def test_joint_tasks_train_shared_weights_and_keep_their_own(self, tmp_path: Path) -> None:
         base = make_base("conv")
@@ -376,27 +381,6 @@ class TestTAPS:
             assert torch.equal(again(image=images, task=task), output)
             assert torch.allclose(adapted.merge(task)(images), output, atol=1e-5)
         assert len({id(p) for t in "ab" for p in adapted.trainable(t)}) == len(list(adapted.methods.parameters()))
-
-    def test_two_stages_share_all_first_and_then_freeze_it(self, tmp_path: Path) -> None:
-        settings = {"joint": "two_stage", "stage_samples": 12}
-        adapted = wrap(make_base("conv"), "taps", "a", SIZE, **settings).add("b", "taps", **settings)
-        images = make_images()
-        a, b = adapted.method("a"), adapted.method("b")
-        step(adapted, ("a", "b"))
-        assert a.first_stage
-        assert torch.equal(adapted(image=images, task="a"), adapted(image=images, task="b"))
-        assert not a.deltas.conv1.d.any()
-        step(adapted, ("a", "b"))
-        assert not b.first_stage
-        assert torch.equal(b.norms.bn2.running_var, a.trunk.tensors()["bn2.running_var"])
-        assert torch.equal(adapted(image=images, task="a"), adapted(image=images, task="b"))
-        before = {n: t.clone() for n, t in a.trunk.tensors().items()}
-        step(adapted, ("a", "b"))
-        assert all(torch.equal(t, before[n]) for n, t in a.trunk.tensors().items())
-        assert a.deltas.conv1.d.any()
-        assert not torch.equal(adapted(image=images, task="a"), adapted(image=images, task="b"))
-        again = reloaded(adapted, tmp_path)
-        assert torch.equal(again(image=images, task="b"), adapted(image=images, task="b"))
 
 
 def adapter_count(**settings: object) -> int:
@@ -591,19 +575,6 @@ class TestPatch:
         merged, frozen = adapted.merge().encoder.state_dict(), base.encoder.state_dict()
         changed = {n for n in merged if not torch.equal(merged[n], frozen[n])}
         assert changed == {"depthwise.0.weight", "pointwise.0.weight"}
-
-    def test_random_last_layer_is_seeded_fixed_and_not_stored(self, tmp_path: Path) -> None:
-        base = make_base("transformer")
-        adapted = wrap(base, "patch", image_size=SIZE, last_layer="random", seed=5)
-        step(adapted)
-        again = wrap(base, "patch", image_size=SIZE, last_layer="random", seed=5)
-        other = wrap(base, "patch", image_size=SIZE, last_layer="random", seed=6)
-        weights = [only_delta(x, "blocks/1/fc2")(torch.empty(0)) for x in (adapted, again, other)]
-        assert torch.equal(weights[0], weights[1])
-        assert not torch.equal(weights[0], weights[2])
-        assert all(name.startswith("norms") for name in adapted.method().pack())
-        images = make_images()
-        assert torch.equal(reloaded(adapted, tmp_path)(image=images), adapted(image=images))
 
     def test_joint_tasks_train_the_shared_weights_with_private_patches(self, tmp_path: Path) -> None:
         base = make_base("depthwise")

@@ -9,6 +9,7 @@ import pytest
 import torch
 from tiny_networks import SIZE, make_base, make_images
 from torch import Tensor, nn
+from torch.nn import functional as F
 from training import LABELS, output, task_loss, train
 
 from adapt import Adapted, Base, Incompatible, load, wrap
@@ -53,7 +54,31 @@ def test_progressive_fcn4_has_the_released_keys_counts_and_sizes(shared: Path) -
         adapter = method.side.get_submodule(f"adapter{i}")
         adapter.register_forward_hook(lambda module, inputs, out: sizes.append(inputs[0].shape[2]))
     assert adapted(make_images()).shape == (6, 64)
-    assert sizes == [32, 15, 7, 4]
+    assert sizes == [32, 32, 16, 8]
+
+
+def pooled_after_the_adapter(method: Progressive, images: Tensor) -> Tensor:
+    """The side network of the release (FCN4ProgressiveH): adapter, then pooling, then cropping."""
+    x, side = method.base.normalise(images), method.side
+    stem, first, second, third = method.base.layers(images)[1].values()
+    adapters = [side.get_submodule(f"adapter{i + 1}") for i in range(4)]
+    convs = [side.get_submodule(f"conv{i}") for i in (1, 2, 3, 5)]
+    x = convs[0][1:](convs[0][0](x) + adapters[0](stem))
+    x = convs[1][1:](convs[1][0](x) + F.max_pool2d(adapters[1](first), 2)[:, :, :15, :15])
+    x = convs[2][1:](convs[2][0](x) + F.max_pool2d(adapters[2](second), 2)[:, :, :7, :7])
+    x = convs[3][1:](convs[3][0](x)[:, :, :4, :4] + F.max_pool2d(adapters[3](third), 2))
+    return x.mean((2, 3))
+
+
+def test_progressive_fcn4_adapts_before_it_pools_as_released() -> None:
+    adapted = wrap(random_base("resnet44"), "progressive", image_size=32, side="fcn4", merge="alpha", dense=False)
+    method = adapted.eval().method()
+    assert isinstance(method, Progressive)
+    x, (_, layers) = method.base.normalise(make_images()), method.base.layers(make_images())
+    with torch.no_grad():
+        output = method.side.finish(method.inner_maps(x, layers, []))
+        assert torch.allclose(output, pooled_after_the_adapter(method, make_images()), atol=1e-5)
+    assert output.std() > 0.1
 
 
 def test_progressive_without_laterals_is_the_plain_side_network() -> None:
@@ -249,6 +274,27 @@ def test_packnet_owners_follow_the_recipe() -> None:
     assert int((own == 0).sum()) == round(0.75 * claimed)
     adapted.add("b", "packnet")
     assert int((own == 3).sum()) == round(0.75 * claimed)
+
+
+def test_packnet_trains_the_head_again_and_leaves_the_last_task_whole() -> None:
+    head = nn.Linear(8, 3)
+
+    def loss(features: Tensor, labels: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(head(features.mean((2, 3))), labels)
+
+    adapted = wrap(make_base("conv"), "packnet", "a", SIZE, retrain_rate=0.1, retrain_epochs=1)
+    train(adapted)
+    adapted.begin_task()
+    before = head.weight.detach().clone()
+    adapted.end_task([(make_images(), LABELS)], loss, list(head.parameters()))
+    assert not torch.equal(head.weight, before)
+    adapted.add("b", "packnet")
+    train(adapted)
+    adapted.begin_task(last=True)
+    kept, wanted = int((owner(adapted, "conv2") == 3).sum()), output(adapted, "b")
+    adapted.end_task([(make_images(), LABELS)], loss, list(head.parameters()))
+    assert int((owner(adapted, "conv2") == 3).sum()) == kept
+    assert torch.equal(output(adapted, "b"), wanted)
 
 
 def weighted_parameters(base: Base) -> list[nn.Parameter]:

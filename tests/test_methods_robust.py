@@ -270,7 +270,7 @@ def test_a_base_that_is_asked_for_gradients_stays_as_it_is(method: str) -> None:
     ("method", "first", "second"),
     [
         ("patch", {"joint": True}, {"joint": True, "norm": "frozen", "last_layer": "trained"}),
-        ("taps", {"joint": "standard"}, {"joint": "two_stage", "stage_samples": 12}),
+        ("taps", {"joint": "standard"}, {"joint": "standard", "norm": "frozen"}),
     ],
 )
 def test_joint_tasks_of_other_settings_are_refused(

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -166,6 +166,42 @@ def classification(
 
 
 @dataclass(frozen=True)
+class Published:
+    """A row of a paper's table, and which runs it may stand beside.
+
+    Attributes:
+        source: paper and table.
+        method: name of the adaptation method.
+        scores: numbers by name, fractions where ours are: of the metric over all tasks, and of single tasks.
+        encoder: the architecture of the base, without the library's name, such as "resnet50"; empty: any.
+        pretraining: what the base was trained for (`BaseSpec.task`); empty: anything but nothing.
+        protocol: of the run; empty: any.
+        settings: values that a run's configuration must have, by dotted key, such as {"adapt.sparsity": 0.25}; a tuple
+            means any of its values.
+    """
+
+    source: str
+    method: str
+    scores: Mapping[str, float]
+    encoder: str = ""
+    pretraining: str = ""
+    protocol: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def fits(self, method: str, encoder: str, pretraining: str, protocol: str, config: Mapping[str, Any]) -> bool:
+        """Whether a run with this method, base, protocol and flat configuration is one that the row describes."""
+        if method != self.method or self.protocol not in ("", protocol) or self.encoder not in ("", encoder):
+            return False
+        if pretraining != self.pretraining if self.pretraining else pretraining == "random":
+            return False
+        return all(key in config and _matches(config[key], value) for key, value in self.settings.items())
+
+
+def _matches(value: Any, wanted: Any) -> bool:
+    return value in wanted if isinstance(wanted, tuple) else bool(value == wanted)
+
+
+@dataclass(frozen=True)
 class BenchmarkConfig(MethodConfig):
     """Settings of a benchmark; subclasses add fields and check them in `__post_init__`."""
 
@@ -177,8 +213,7 @@ class Benchmark(ABC):
         Config: the dataclass of settings.
         layout: the expected files, as a tree; printed where they are not found.
         image_size: height and width of the images, pixels.
-        published: rows of the paper's table, by method, each a number by name; shown beside ours. A protocol may have
-            rows of its own, by "<method> <protocol>".
+        published: rows of the papers' tables; of those that describe a run the first is shown beside it.
         lengths: names for training lengths, such as {"code": "20000 images", "paper": "20000 steps"}.
         shared_readout: whether tasks on the same base have one readout, that of the first.
         config: the settings.
@@ -187,7 +222,7 @@ class Benchmark(ABC):
     Config: ClassVar[type[BenchmarkConfig]] = BenchmarkConfig
     layout: ClassVar[str]
     image_size: int
-    published: ClassVar[Mapping[str, Mapping[str, float]]] = {}
+    published: ClassVar[Sequence[Published]] = ()
     lengths: ClassVar[Mapping[str, str]] = {}
     shared_readout: bool = False
 

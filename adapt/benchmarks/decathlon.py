@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torchvision.transforms import v2
 
-from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, TaskData, benchmarks, classification
+from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, Published, TaskData, benchmarks, classification
 from adapt.datasets.decathlon import BASELINES, SETS, decathlon_score, read_annotations
 from adapt.datasets.images import LabelledImages, Transform, centre_cropped, mirrored, random_crop, shorter_side
 from adapt.datasets.layout import missing
@@ -60,6 +60,32 @@ class DecathlonConfig(BenchmarkConfig):
         self.require(accuracy is None or 0 <= accuracy <= 1, "imagenet_accuracy", "a fraction in 0..1")
 
 
+TEST = {"benchmark.test": "test"}
+BOTH = {"benchmark.test": "test", "benchmark.train": "trainval"}
+WRN = "wrn28_4"
+
+
+def _row(
+    source: str, method: str, score: int, percent: str, settings: Mapping[str, Any], encoder: str = "resnet26"
+) -> Published:
+    """A published row: accuracies in the order of `SETS`, in percent, and the decathlon score."""
+    accuracies = {name: float(value) / 100 for name, value in zip(SETS, percent.split(), strict=True)}
+    scores = {"accuracy": sum(accuracies.values()) / len(SETS), "s_score": score, **accuracies}
+    return Published(source, method, scores, encoder, settings=settings)
+
+
+def _adapters(
+    score: int, percent: str, kind: str = "parallel", at: str = "all", rank: float = 0.0, shared: bool = False
+) -> Published:
+    placed = {"adapt.kind": kind, "adapt.placement": at, "adapt.rank": rank, "adapt.shared": shared}
+    placed |= {"adapt.init": "he", "adapt.dropout": 0.0, "adapt.norm": "trained"}
+    return _row("Rebuffi 2018", "residual_adapter", score, percent, {**TEST, **placed})
+
+
+def _sparse(strength: float) -> dict[str, Any]:
+    return {**BOTH, "adapt.sparsity": strength}
+
+
 @benchmarks.register("decathlon")
 class Decathlon(Benchmark):
     """Ten tasks, of 2 to 1623 classes."""
@@ -79,18 +105,41 @@ sets: imagenet12 aircraft cifar100 daimlerpedcls dtd gtsrb vgg-flowers omniglot 
 get it: https://www.robots.ox.ac.uk/~vgg/decathlon (annotations and data; imagenet12 needs a registration, leave it out
 with benchmark.sets); labels_test.zip is in github.com/srebuffi/residual_adapters; unpack everything in one folder
 """
-    published: ClassVar[Mapping[str, Mapping[str, float]]] = {
-        "scratch": {"accuracy": 0.7032, "s_score": 1625},
-        "features": {"accuracy": 0.5428, "s_score": 544},
-        "fine_tune": {"accuracy": 0.7688, "s_score": 3096},
-        "residual_adapter": {"accuracy": 0.7807, "s_score": 3412},
-        "piggyback": {"accuracy": 0.7660, "s_score": 2838},
-        "dan": {"accuracy": 0.7701, "s_score": 2851},
-        "wtpb": {"accuracy": 0.772, "s_score": 3497},
-        "ba2": {"accuracy": 0.757, "s_score": 3199},
-        "spottune": {"accuracy": 0.781, "s_score": 3612},
-        "taps": {"accuracy": 0.7870, "s_score": 3533},
-    }
+    published: ClassVar[Sequence[Published]] = (
+        _row("Rebuffi 2017", "scratch", 1625, "59.87 57.10 75.73 91.20 37.77 96.55 56.30 88.74 96.63 43.27", TEST),
+        _row("Rebuffi 2017", "features", 544, "59.67 23.31 63.11 80.33 45.37 68.16 73.69 58.79 43.54 26.80", TEST),
+        _row("Rebuffi 2018", "fine_tune", 3096, "60.32 60.34 82.12 92.82 55.53 99.42 81.41 89.12 96.55 51.20", TEST),
+        _adapters(3159, "60.32 61.87 81.22 93.88 57.13 99.27 81.67 89.62 96.57 50.12", kind="series"),
+        _adapters(3412, "60.32 64.21 81.91 94.73 58.83 99.38 84.68 89.21 96.54 50.94"),
+        _adapters(2610, "60.32 50.47 78.58 93.26 58.46 99.00 82.27 87.68 95.39 47.77", at="early"),
+        _adapters(2852, "60.32 57.88 79.25 94.24 56.65 98.85 83.43 88.47 95.96 48.98", at="mid"),
+        _adapters(3159, "60.32 61.06 80.58 94.02 57.87 99.19 84.68 89.06 96.30 50.94", at="late"),
+        _adapters(3061, "60.32 61.15 81.24 94.36 58.40 98.85 84.76 88.69 96.19 49.99", at="half"),
+        _adapters(3398, "60.32 66.04 81.86 94.23 57.82 99.24 85.74 89.25 96.62 52.50", rank=0.5, shared=True),
+        _row(
+            "Rosenfeld 2018",
+            "dan",
+            2851,
+            "57.74 64.12 80.07 91.30 56.54 98.46 86.05 89.67 96.77 49.38",
+            TEST,
+            "wrn28_4",
+        ),
+        _row(
+            "Piggyback",
+            "piggyback",
+            2838,
+            "57.69 65.29 79.87 96.99 57.45 97.27 79.09 87.63 97.24 47.48",
+            TEST,
+            "wrn28_4",
+        ),
+        _row("TAPS", "wtpb", 3497, "60.8 52.8 82.0 96.2 58.7 99.2 88.2 89.2 96.8 48.6", TEST),
+        _row("TAPS", "ba2", 3199, "56.9 49.9 78.1 95.5 55.1 99.4 86.1 88.7 96.9 50.2", TEST),
+        _row("TAPS", "spottune", 3612, "60.32 63.9 80.5 96.5 57.1 99.5 85.2 88.8 96.7 52.3", BOTH),
+        _row("TAPS", "taps", 3533, "60.32 66.58 81.76 97.07 58.83 99.07 86.99 88.79 95.72 51.92", _sparse(0.25)),
+        _row("TAPS", "taps", 3180, "60.32 62.05 81.74 97.13 57.02 98.40 85.80 88.96 95.62 49.06", _sparse(0.5)),
+        _row("TAPS", "taps", 3096, "60.32 62.62 81.07 95.77 57.34 98.61 85.67 89.00 95.65 49.56", _sparse(0.75)),
+        _row("TAPS", "taps", 3088, "60.32 63.43 81.04 96.99 58.19 98.38 84.08 89.16 94.99 51.10", _sparse(1.0)),
+    )
 
     def tasks(self, data: Path) -> Sequence[TaskData]:
         """The sets, in the order of the settings."""

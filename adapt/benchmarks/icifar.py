@@ -17,6 +17,7 @@ from adapt.benchmarks.benchmark import (
     Benchmark,
     BenchmarkConfig,
     LinearReadout,
+    Published,
     TaskData,
     Tensors,
     benchmarks,
@@ -50,22 +51,33 @@ class ICifar(Benchmark):
     layout = LAYOUT
     image_size = 32
     lengths: ClassVar[Mapping[str, str]] = {"code": "20000 images", "paper": "20000 steps"}
-    published: ClassVar[Mapping[str, Mapping[str, float]]] = {
-        # Ranks: Table 2. Accuracies: the authors' demo, which merges by MLP2.
-        "side_tuning": {
-            "rank": 2.20,
-            "accuracy": 0.7603,
-            **{
-                f"classes_{10 * i}_{10 * i + 9}": accuracy
-                for i, accuracy in enumerate((0.741, 0.748, 0.757, 0.759, 0.768, 0.755, 0.763, 0.728, 0.757, 0.827))
+    published: ClassVar[Sequence[Published]] = (
+        Published(
+            "the authors' demo",
+            "side_tuning",
+            {
+                "accuracy": 0.7603,
+                **{
+                    f"classes_{10 * i}_{10 * i + 9}": accuracy
+                    for i, accuracy in enumerate((0.741, 0.748, 0.757, 0.759, 0.768, 0.755, 0.763, 0.728, 0.757, 0.827))
+                },
             },
-        },
-        "ewc": {"rank": 2.70},
-        "psp": {"rank": 5.60},
-        "residual_adapter": {"rank": 4.40},
-        "piggyback": {"rank": 5.00},
-        "progressive": {"rank": 1.10},
-    }
+            "resnet44",
+            protocol="sequential",
+            settings={"adapt.merge": "mlp2", "benchmark.boosting": False, "training.length": "code"},
+        ),
+        *(
+            Published("Side-Tuning, Table 2", method, {"rank": rank}, "resnet44", protocol="sequential", settings=merge)
+            for method, rank, merge in (
+                ("side_tuning", 2.20, {"adapt.merge": "alpha"}),
+                ("ewc", 2.70, {}),
+                ("psp", 5.60, {}),
+                ("residual_adapter", 4.40, {}),
+                ("piggyback", 5.00, {}),
+                ("progressive", 1.10, {}),
+            )
+        ),
+    )
 
     def tasks(self, data: Path) -> Sequence[TaskData]:
         """The ten tasks; see `layout` for the files."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adapt.benchmarks.benchmark import TaskData, benchmarks
+from adapt.benchmarks.benchmark import Published, TaskData, benchmarks
 from adapt.benchmarks.taskonomy_tasks import TaskonomyBenchmark, TaskonomyConfig
 from adapt.core.base import Base, BlackBoxBase
 from adapt.datasets.taskonomy import CURVATURE_CHANNELS
@@ -112,14 +112,17 @@ class ITaskonomy(TaskonomyBenchmark):
     config: ITaskonomyConfig
     # At 32 views per step: three passes over the split "tiny"; and three over the demo's 100 images.
     lengths: ClassVar[Mapping[str, str]] = {"paper": "24633 steps", "demo": "19 steps"}
-    published: ClassVar[Mapping[str, Mapping[str, float]]] = {  # Table 2.
-        "side_tuning": {"rank": 1.33},
-        "ewc": {"rank": 5.25},
-        "psp": {"rank": 5.25},
-        "residual_adapter": {"rank": 3.58},
-        "piggyback": {"rank": 3.17},
-        "progressive": {"rank": 2.42},
-    }
+    published: ClassVar[Sequence[Published]] = tuple(
+        Published("Side-Tuning, Table 2", method, {"rank": rank}, "taskonomy", protocol="sequential")
+        for method, rank in (
+            ("side_tuning", 1.33),
+            ("ewc", 5.25),
+            ("psp", 5.25),
+            ("residual_adapter", 3.58),
+            ("piggyback", 3.17),
+            ("progressive", 2.42),
+        )
+    )
 
     def tasks(self, data: Path) -> Sequence[TaskData]:
         """The tasks in their order; all have the same views."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import nn
 
-from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, TaskData, benchmarks, classification
+from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, Published, TaskData, benchmarks, classification
 from adapt.datasets.images import (
     Labelled,
     LabelledImages,
@@ -55,6 +55,17 @@ class ResolutionsConfig(BenchmarkConfig):
         self.require(0 < self.test_share < 1, "test_share", "between 0 and 1")
 
 
+SIZES = (96, 128, 160, 192, 224)
+
+
+def _row(method: str, percent: str, protocol: str, settings: Mapping[str, Any]) -> Published:
+    """A published row: accuracies in percent at the five sizes."""
+    sizes = {f"size{size}": float(value) / 100 for size, value in zip(SIZES, percent.split(), strict=True)}
+    conditions = {"benchmark.sizes": list(SIZES), **settings}
+    scores = {"accuracy": sum(sizes.values()) / len(sizes), **sizes}
+    return Published("Model patches, Table 4", method, scores, "mobilenet_v2", "imagenet", protocol, conditions)
+
+
 @benchmarks.register("resolutions")
 class Resolutions(Benchmark):
     """One classification task per size; made for the protocol `joint` and `adapt=patch adapt.joint=true`."""
@@ -67,11 +78,13 @@ or <folder>/<class>/*.jpg, split 70:30 by seed
 or one npz of images (x, or payload and shape, or blob and offset) with y, and is_test if it is split
 get it: https://image-net.org (ILSVRC 2012), one folder per class
 """
-    published: ClassVar[Mapping[str, Mapping[str, float]]] = {
-        # MobileNetV2 on ImageNet: private scales and biases; and five independent networks.
-        "patch": {"size96": 0.603, "size128": 0.663, "size160": 0.695, "size192": 0.710, "size224": 0.718},
-        "fine_tune": {"size96": 0.603, "size128": 0.653, "size160": 0.688, "size192": 0.707, "size224": 0.718},
-    }
+    published: ClassVar[Sequence[Published]] = (
+        # MobileNetV2 on ImageNet: private scales and biases; all shared; five independent networks.
+        _row("patch", "60.3 66.3 69.5 71.0 71.8", "joint", {"adapt.joint": True, "adapt.norm": "trained"}),
+        _row("patch", "52.6 62.4 67.2 69.4 70.6", "joint", {"adapt.joint": True, "adapt.norm": "frozen"}),
+        _row("fine_tune", "52.6 62.4 67.2 69.4 70.6", "joint", {"adapt.shared": True}),
+        _row("fine_tune", "60.3 65.3 68.8 70.7 71.8", "single", {"adapt.shared": False}),
+    )
 
     def __init__(self, config: ResolutionsConfig) -> None:
         super().__init__(config)

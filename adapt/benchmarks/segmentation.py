@@ -7,7 +7,7 @@ from scratch. Trained on SBD's training images, tested on those of VOC2011's val
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, Targets, TaskData, benchmarks
+from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, Published, Targets, TaskData, benchmarks
 from adapt.core.base import Base
 from adapt.datasets.layout import missing
 from adapt.datasets.voc import (
@@ -136,10 +136,10 @@ class Segmentation(Benchmark):
 get it: http://host.robots.ox.ac.uk/pascal/VOC/voc2011 (training/validation data) and
 http://home.bharathh.info/pubs/codes/SBD/download.html (benchmark.tgz); unpack both in one folder
 """
-    published: ClassVar[Mapping[str, Mapping[str, float]]] = {
-        "fine_tune": {"mean_iou": 0.6108},
-        "piggyback": {"mean_iou": 0.6141},
-    }
+    published: ClassVar[Sequence[Published]] = tuple(
+        Published("Piggyback", method, {"mean_iou": value}, "vgg16", "imagenet", settings={"benchmark.size": 0})
+        for method, value in (("fine_tune", 0.6108), ("piggyback", 0.6141))
+    )
 
     def tasks(self, data: Path) -> Sequence[TaskData]:
         """The one task."""

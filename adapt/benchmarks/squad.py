@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, Example, Targets, TaskData, benchmarks
+from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, Example, Published, Targets, TaskData, benchmarks
 from adapt.core.base import Base
 from adapt.datasets.squad import (
     Question,
@@ -28,6 +28,7 @@ from adapt.datasets.squad import (
 from adapt.datasets.squad_score import evaluate
 from adapt.encoders.bert import BertEncoder
 
+BERT_LARGE = "bert-large-uncased-whole-word-masking"
 FILES = {"train": "train-v2.0.json", "test": "dev-v2.0.json"}
 
 
@@ -132,7 +133,21 @@ class Squad(Benchmark):
 or one file in the same format, of which every 4th article tests (benchmark.holdout)
 get it: https://rajpurkar.github.io/SQuAD-explorer
 """
-    published: ClassVar[Mapping[str, Mapping[str, float]]] = {}
+    published: ClassVar[Sequence[Published]] = tuple(
+        Published(
+            "Side-Tuning, Table 3b",
+            method,
+            {"exact": exact, "f1": f1},
+            "bert",
+            settings={"base.model": BERT_LARGE, "benchmark.every": 1, "benchmark.paragraphs": 0},
+        )
+        for method, exact, f1 in (
+            ("fine_tune", 0.790, 0.822),
+            ("features", 0.494, 0.495),
+            ("scratch", 0.0098, 0.0465),
+            ("side_tuning", 0.796, 0.827),
+        )
+    )
 
     def __init__(self, config: SquadConfig) -> None:
         super().__init__(config)

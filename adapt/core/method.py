@@ -49,6 +49,9 @@ class Incompatible(ValueError):
 class MethodConfig:
     """Settings of a method; subclasses add fields and check them in `__post_init__`."""
 
+    retired: ClassVar[Mapping[str, Any]] = {}
+    """Settings of earlier versions that saved tasks still name, each with the only value that is still read."""
+
     @classmethod
     def from_settings(cls: type[ConfigT], settings: Mapping[str, Any]) -> ConfigT:
         """Build from plain values, such as those of a YAML file; lists become tuples.
@@ -57,6 +60,7 @@ class MethodConfig:
             ValueError: an unknown setting (the nearest is suggested), a value of another type or out of range.
         """
         known = [field.name for field in fields(cls)]
+        settings = {k: v for k, v in settings.items() if k not in cls.retired or v != cls.retired[k]}
         for name in settings:
             if name not in known:
                 choices = ", ".join(known) or "none"
@@ -101,6 +105,7 @@ class Method(nn.Module):
         Config: the dataclass of settings.
         reads: what `forward` needs: any of "image", "features" (of the base), "layers" (inner maps of the
             base).
+        joint_settings: settings without which tasks that are trained together would share nothing that is trained.
         one_network: whether all tasks with this method compute the same features, so that only heads tell them apart.
         layer_names: which submodules of the base "layers" means; empty means those that its encoder names.
         base: the frozen base; shared by all tasks and no part of this module, so its weights are in no state
@@ -112,6 +117,7 @@ class Method(nn.Module):
     """
 
     Config: ClassVar[type[MethodConfig]] = MethodConfig
+    joint_settings: ClassVar[Mapping[str, Any]] = {}
     one_network: ClassVar[bool] = False
     reads: frozenset[str] = frozenset({"image"})
     layer_names: tuple[str, ...] = ()
@@ -172,6 +178,11 @@ class Method(nn.Module):
                 f"got images {tuple(image.shape)} and features {tuple(features.shape)}"
             )
 
+    @property
+    def needs_base(self) -> bool:
+        """Whether the trained task still needs the base's weights."""
+        return True
+
     def trainable(self) -> list[nn.Parameter]:
         """The parameters that training may change, to be handed to the optimiser."""
         return [p for p in self.parameters() if p.requires_grad]
@@ -184,16 +195,29 @@ class Method(nn.Module):
         """Note that an optimiser step on `samples` samples was made; call it after each step."""
         self.samples_seen += samples
 
-    def begin_task(self) -> None:
-        """Called once before the task is trained, for methods that learn a sequence of tasks."""
+    def begin_task(self, last: bool = False) -> None:
+        """Called once before the task is trained, for methods that learn a sequence of tasks.
 
-    def end_task(self, batches: Iterable[tuple[Tensor, Tensor]], loss: Loss) -> None:
+        Args:
+            last: whether no task will follow on the same base.
+        """
+
+    def end_task(self, batches: Iterable[tuple[Tensor, Tensor]], loss: Loss, head: Sequence[nn.Parameter] = ()) -> None:
         """Called once after the task was trained, for methods that then measure or prune.
 
         Args:
             batches: pairs of uint8 images (B,3,H,W) and targets of the task.
             loss: maps adapted features and targets to the scalar task loss; it contains the head.
+            head: the head's parameters, for methods that train on.
         """
+
+    def measures(self, head: int) -> dict[str, float]:
+        """Numbers about the trained task that reports show, by name; none by default.
+
+        Args:
+            head: parameters of the task's head.
+        """
+        return {}
 
     def merge(self) -> Base:
         """Fold the task into one plain frozen network that computes the same at the cost of the base.

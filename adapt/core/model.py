@@ -221,13 +221,13 @@ class Adapted(nn.Module):
         """Tell the active task that an optimiser step on `samples` samples was made; schedules follow it."""
         self.method().advance(samples)
 
-    def begin_task(self) -> None:
-        """Tell the active task that its training begins."""
-        self.method().begin_task()
+    def begin_task(self, last: bool = False) -> None:
+        """Tell the active task that its training begins, and whether it is the last."""
+        self.method().begin_task(last)
 
-    def end_task(self, batches: Iterable[tuple[Tensor, Tensor]], loss: Loss) -> None:
+    def end_task(self, batches: Iterable[tuple[Tensor, Tensor]], loss: Loss, head: Sequence[nn.Parameter] = ()) -> None:
         """Tell the active task that its training ended; see `Method.end_task` for the arguments."""
-        self.method().end_task(batches, loss)
+        self.method().end_task(batches, loss, head)
 
     def merge(self, task: str | None = None) -> Base:
         """Fold a task (the active one by default) into one plain frozen network without overhead.

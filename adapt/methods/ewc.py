@@ -87,7 +87,7 @@ class EWC(SharedWeights):
         distances = [memory.distance(parameters) for memory in memories]
         return self.config.coef * torch.stack(distances).sum() if distances else super().penalty()
 
-    def end_task(self, batches: Iterable[tuple[Tensor, Tensor]], loss: Loss) -> None:
+    def end_task(self, batches: Iterable[tuple[Tensor, Tensor]], loss: Loss, head: Sequence[nn.Parameter] = ()) -> None:
         """Measure the Fisher information, in eval mode: the mean over batches of the squared gradient of the
         batch's mean loss with the true labels.
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,7 @@ class FineTune(SharedWeights):
     """y = B_task(x), where B_task starts as the base, or where the task before left it if it is shared."""
 
     Config = FineTuneConfig
+    joint_settings: ClassVar[Mapping[str, Any]] = {"shared": True}
     config: FineTuneConfig
 
     def __init__(self, base: Base, config: FineTuneConfig, image_size: int, earlier: Sequence[Method] = ()) -> None:
@@ -60,6 +62,11 @@ class FineTune(SharedWeights):
                 for parameter in self.encoder.get_submodule(name).parameters(recurse=False):
                     parameter.requires_grad_(False)
         self.train()
+
+    @property
+    def needs_base(self) -> bool:
+        """Whether layers are left frozen."""
+        return bool(self._frozen)
 
     @property
     def _first_stage(self) -> bool:

@@ -21,7 +21,7 @@ class LoRAConfig(DeltaConfig):
     """Settings.
 
     Attributes:
-        rank: rank of each update; layers with a smaller side take that side.
+        rank: inner size of the factors of each update, also of layers with a smaller side, as in PEFT.
         alpha: the update is scaled by alpha / rank.
         layers: "all", "conv" or "linear".
     """
@@ -44,7 +44,6 @@ class LowRank(Delta):
     def __init__(self, weight: Tensor, rank: int, alpha: float) -> None:
         super().__init__()
         outputs, inputs = weight.shape[0], weight[0].numel()
-        rank = min(rank, outputs, inputs)
         self.scale = alpha / rank
         self.a = nn.Parameter(torch.empty(rank, inputs))
         self.b = nn.Parameter(torch.zeros(outputs, rank))

@@ -3,7 +3,7 @@ Lazebnik, CVPR 2018; repository arunmallya/packnet).
 
 Every weight has an owner: 0 free, 1 the base, 2 the first task, and so on. Task k computes with the weights of owners
 1..k and zero elsewhere; it trains its own only. When it ends, the smallest of its weights are freed for the next task
-and the others re-trained. Biases and normalisation stay the base's.
+and the others re-trained together with the head. Biases and normalisation stay the base's.
 """
 
 from __future__ import annotations
@@ -29,9 +29,11 @@ class PackNetConfig(DeltaConfig):
 
     Attributes:
         base_prune: share of the base's weights, per layer, that are freed for tasks; the smallest go first.
-        prune: share of its own weights, per layer, that a task frees when it ends; 0 for the last task.
-        retrain_epochs: passes over the batches given to `end_task`, with which the kept weights are re-trained.
+        prune: share of its own weights, per layer, that a task frees when it ends.
+        retrain_epochs: passes over the batches given to `end_task`, in which the kept weights and the head are
+            re-trained.
         retrain_rate: learning rate of that, by SGD with momentum 0.9.
+        prune_last: whether the last of a sequence of tasks is pruned too, which leaves room for more.
     """
 
     norm: str = "frozen"
@@ -39,6 +41,7 @@ class PackNetConfig(DeltaConfig):
     prune: float = 0.75
     retrain_epochs: int = 10
     retrain_rate: float = 1e-4
+    prune_last: bool = False
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -165,6 +168,7 @@ class PackNet(DeltaMethod):
             self._before[-1].check_room()
         super().__init__(base, config, image_size, earlier)
         self.register_buffer("pruned", torch.zeros((), dtype=torch.uint8))
+        self._last = False
 
     def delta(self, name: str, layer: Layer) -> Delta | None:
         """The owned weights of the layer."""
@@ -189,24 +193,35 @@ class PackNet(DeltaMethod):
                 owned.prune(self.config.prune)
             self.pruned.fill_(1)
 
-    def end_task(self, batches: Iterable[tuple[Tensor, Tensor]], loss: Loss) -> None:
-        """Prune, then re-train the kept weights on the batches; an iterator serves for one epoch only."""
+    def begin_task(self, last: bool = False) -> None:
+        """Note whether room must be left for another task."""
+        self._last = last
+
+    def end_task(self, batches: Iterable[tuple[Tensor, Tensor]], loss: Loss, head: Sequence[nn.Parameter] = ()) -> None:
+        """Prune, then re-train the kept weights and the head on the batches; an iterator serves for one epoch only.
+
+        The last task keeps all of its weights.
+        """
+        if self._last and not self.config.prune_last:
+            return
         self.prune()
         training = self.training
         self.train()
         try:
-            self._retrain(batches, loss)
+            self._retrain(batches, loss, [*self.trainable(), *(p for p in head if p.requires_grad)])
         finally:
             self.train(training)
 
-    def _retrain(self, batches: Iterable[tuple[Tensor, Tensor]], loss: Loss) -> None:
-        optimiser = torch.optim.SGD(self.trainable(), lr=self.config.retrain_rate, momentum=0.9)
+    def _retrain(
+        self, batches: Iterable[tuple[Tensor, Tensor]], loss: Loss, parameters: Sequence[nn.Parameter]
+    ) -> None:
+        optimiser = torch.optim.SGD(parameters, lr=self.config.retrain_rate, momentum=0.9)
         for _ in range(self.config.retrain_epochs):
             for images, targets in batches:
                 optimiser.zero_grad()
                 value = loss(self(images, None, None), targets)
-                gradients = torch.autograd.grad(value, self.trainable())
-                for parameter, gradient in zip(self.trainable(), gradients, strict=True):
+                gradients = torch.autograd.grad(value, parameters)
+                for parameter, gradient in zip(parameters, gradients, strict=True):
                     parameter.grad = gradient
                 optimiser.step()
         optimiser.zero_grad()

@@ -4,20 +4,18 @@ ICLR 2019).
 - scale and bias: the batch norms' scale, bias and statistics, `norm="trained"`; only re-estimated statistics
   is `norm="statistics"`; without this patch, `norm="frozen"`, the base's are used as they are.
 - `depthwise`: all depthwise kernels.
-- `last_layer`: "trained", or "random": fixed at a random initialisation, which scale and bias must make up
-  for. The paper's last layer is the classifier, which here is the head outside and always trained; this
-  setting is about the encoder's own last layer.
+- `last_layer`: the encoder's own last layer too. The paper's last layer is the classifier, the head outside, which is
+  trained; `training.readout=fixed` leaves it at its random start, for which scale and bias must then make up.
 
-With `joint` all tasks train all other weights together, each with its patch private (section 5.3).
+With `joint` all tasks train all other weights together, each with its patch private (section 3.2).
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
@@ -34,20 +32,20 @@ class PatchConfig(DeltaConfig):
     Attributes:
         norm: the scale-and-bias patch: "trained", "affine" (the base's statistics), "statistics", "frozen".
         depthwise: whether the depthwise kernels are the task's own.
-        last_layer: "base", "trained" or "random".
+        last_layer: the encoder's last layer: "base" or "trained".
         joint: whether all else is trained by all tasks together.
-        seed: of a random last layer.
     """
+
+    retired: ClassVar[Mapping[str, Any]] = {"seed": 0}
 
     depthwise: bool = False
     last_layer: str = "base"
     joint: bool = False
-    seed: int = 0
 
     def __post_init__(self) -> None:
         """Check the values."""
         super().__post_init__()
-        self.one_of("last_layer", ("base", "trained", "random"))
+        self.one_of("last_layer", ("base", "trained"))
 
 
 class Replacement(Delta):
@@ -64,31 +62,6 @@ class Replacement(Delta):
 
     def bias(self, bias: Tensor | None) -> Tensor | None:
         """The task's bias, if the layer has one."""
-        return self.b
-
-
-class FixedRandom(Delta):
-    """A layer at its default random initialisation under a seed: nothing to train or store."""
-
-    w: Tensor
-    b: Tensor | None
-
-    def __init__(self, layer: Layer, seed: int) -> None:
-        super().__init__()
-        # On the CPU, so that a seed means the same weights on every device.
-        fresh = copy.deepcopy(layer).cpu()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            fresh.reset_parameters()
-        self.register_buffer("w", fresh.weight.detach(), persistent=False)
-        self.register_buffer("b", None if fresh.bias is None else fresh.bias.detach(), persistent=False)
-
-    def forward(self, weight: Tensor) -> Tensor:
-        """The random weight, of the shape of the frozen one."""
-        return self.w
-
-    def bias(self, bias: Tensor | None) -> Tensor | None:
-        """The random bias, if the layer has one."""
         return self.b
 
 
@@ -114,8 +87,6 @@ class Patch(JointDeltaMethod):
 
     def delta(self, name: str, layer: Layer) -> Delta | None:
         """The task's own layer, if a patch is there."""
-        if name == self._last and self.config.last_layer == "random":
-            return FixedRandom(layer, self.config.seed)
         last = name == self._last and self.config.last_layer == "trained"
         own = last or (self.config.depthwise and name in self._depthwise)
         return Replacement(layer) if own else None

@@ -107,6 +107,12 @@ class Piggyback(DeltaMethod):
     Config = PiggybackConfig
     config: PiggybackConfig
 
+    def measures(self, head: int) -> dict[str, float]:
+        """`masked_share`, the share of all weights that the mask removes."""
+        masks = [delta.mask() for delta in self.deltas.values() if isinstance(delta, Mask)]
+        removed = sum(float((mask == 0).sum()) for mask in masks)
+        return {"masked_share": removed / sum(mask.numel() for mask in masks)}
+
     def delta(self, name: str, layer: Layer) -> Delta | None:
         """A mask of the layer's weight."""
         return Mask(layer.weight, self.config)

@@ -2,7 +2,8 @@
 earlier task's side network (Rusu et al., 2016; as the baseline of Side-Tuning, tlkit/models/fusion.py).
 
 An adapter (learned scale, 1x1 convolution, GroupNorm(2), ReLU, 1x1 convolution) turns each inner map into an addition
-to what a convolution of the side network gives, before its normalisation. No gradient goes to what is read.
+to what a convolution of the side network gives, before its normalisation. Where the maps differ in size, the adapter's
+output is max-pooled and cropped, as released. No gradient goes to what is read.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def as_map(tensor: Tensor) -> Tensor:
 
 
 def align(lateral: Tensor, height: int, width: int, short: int = 0) -> Tensor:
-    """Bring a map (B,C,h,w) to a size, from which it may then still differ by `short` pixels too few.
+    """Bring what an adapter gives (B,C,h,w) to a size, from which it may then still differ by `short` pixels too few.
 
     A larger one is max-pooled by the nearest whole factor and cropped, as released. Departs: a smaller one is enlarged
     by repetition; in the papers' pairs of networks there is none.
@@ -122,8 +123,8 @@ class _Lateral(nn.Module):
                     y = y + links[i - 1](other[self.names[i - 1]])
             if name in self.readers:
                 j = self.readers.index(name)
-                lateral = align(maps[j], y.shape[2], y.shape[3], int(name == self.cropped))
-                addition = self.get_submodule(f"adapter{j + 1}")(lateral)
+                lateral = self.get_submodule(f"adapter{j + 1}")(maps[j])
+                addition = align(lateral, y.shape[2], y.shape[3], int(name == self.cropped))
                 y = y[:, :, : addition.shape[2], : addition.shape[3]] + addition
             x = outputs[name] = stage[1:](y)
         return outputs

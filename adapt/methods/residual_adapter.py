@@ -3,8 +3,14 @@
 Parallel: z = f * x + a * x, where the 1x1 convolution `a` has the stride of f. Series: y = f * x and then
 z = y + a * BN'(y), where BN' is a batch norm of the adapter. The normalisation that follows is the task's.
 Adapters run beside the frozen network; `merge` folds them into its kernels, and so does evaluation without gradients,
-because one convolution is faster than two. `compress` and
-`compress_jointly` replace each a by low-rank factors that can be trained further.
+because one convolution is faster than two.
+
+`python -m adapt.compress` replaces each trained a by low-rank factors (`compress`), or those of all tasks by factors
+that share their output side (`compress_jointly`), and trains on (CVPR 2018, section 3.2).
+
+The paper trains the base with series adapters in place, and says that inserting them afterwards costs accuracy. Here
+they are inserted into whatever base there is; one that was trained with them comes of `joint`, which trains all weights
+of the base along with the adapters, from random ones too, and of `python -m adapt.export`, which writes what is shared.
 """
 
 from __future__ import annotations
@@ -18,9 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from adapt.core.base import Base
-from adapt.core.deltas import Delta, DeltaConfig, DeltaMethod, Layer, require_network, weighted_layers
+from adapt.core.deltas import Delta, DeltaConfig, Layer, require_network, weighted_layers
 from adapt.core.method import Incompatible, Method, methods
 from adapt.modules.adapters import Adapter
+from adapt.modules.joint import JointDeltaMethod
 from adapt.modules.placement import PLACEMENTS, every_second, place, spatial_convolutions
 from adapt.modules.svd import factor_jointly
 
@@ -39,7 +46,9 @@ class ResidualAdapterConfig(DeltaConfig):
         dropout: probability of dropping a channel of an adapter's input in training.
         dropout_at: the adapters with dropout: the "second" of each block (paper), the "first" or "all".
         rank: if positive, each a (out, in) is the product of factors of rank K = rank * min(out, in).
-        shared: whether the output factor is that of the earlier tasks, and frozen (joint SVD).
+        shared: whether the output factor is that of the earlier tasks, and frozen (joint SVD); such tasks come of
+            `compress_jointly`, and cannot be trained from random adapters.
+        joint: whether the base's weights are trained too, by all tasks together.
     """
 
     kind: str = "parallel"
@@ -49,6 +58,7 @@ class ResidualAdapterConfig(DeltaConfig):
     dropout_at: str = "second"
     rank: float = 0.0
     shared: bool = False
+    joint: bool = False
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -63,7 +73,7 @@ class ResidualAdapterConfig(DeltaConfig):
 
 
 @methods.register("residual_adapter")
-class ResidualAdapter(DeltaMethod):
+class ResidualAdapter(JointDeltaMethod):
     """Adapters at the 3x3 convolutions; by default with the task's own normalisation."""
 
     Config = ResidualAdapterConfig
@@ -82,6 +92,9 @@ class ResidualAdapter(DeltaMethod):
         sharing = [m for m in earlier if isinstance(m, ResidualAdapter) and m.config.shared]
         self._owners = dict(sharing[0].deltas) if config.shared and sharing else {}
         super().__init__(base, config, image_size, earlier)
+        self._untrained = config.shared
+        if config.joint:
+            self.join(earlier, self.norm_tensors())
         self._tasks: list[ResidualAdapter] = next((m._tasks for m in earlier if isinstance(m, ResidualAdapter)), [])
         self._tasks.append(self)
         for key in self.deltas:
@@ -113,6 +126,23 @@ class ResidualAdapter(DeltaMethod):
             return super().forward(image, features, layers)
         assert image is not None
         return self.run(image, {**self.shared_tensors(), **self.norm_tensors()})
+
+    def begin_task(self, last: bool = False) -> None:
+        """Refuse to train on beside shared factors that are those of random adapters.
+
+        Raises:
+            ValueError: they are.
+        """
+        if self._untrained:
+            raise ValueError(
+                "shared factors come of trained adapters: train with adapt.rank=0 adapt.shared=false, then "
+                "python -m adapt.compress run=<that run> shared=true out=..."
+            )
+
+    def unpack(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what `pack` gave; raises RuntimeError or KeyError if it does not fit."""
+        super().unpack(tensors)
+        self._untrained = False
 
     def adapters(self) -> list[Adapter]:
         """The adapters, in the order of their layers."""
@@ -167,3 +197,4 @@ def compress_jointly(methods: Sequence[ResidualAdapter], rank: float) -> None:
             adapter.set_factors(b, g, shared=True, owner=None if adapter is first else first)
     for method, changed in zip(methods, config, strict=True):
         method.config = changed
+        method._untrained = False

@@ -177,6 +177,11 @@ class SideTuning(Method):
             reason = f"side network {self.config.side!r} gives {shape} where the base gives {self.shape}"
             raise Incompatible(f"{reason}; choose a side with as many channels")
 
+    def measures(self, head: int) -> dict[str, float]:
+        """`alpha`, the base's share that was learned, where the merge has one."""
+        merge = self.merge_operator
+        return {"alpha": float(merge.share().detach())} if isinstance(merge, Alpha | DenseAlpha) else {}
+
     def side_features(self, image: Tensor) -> Tensor:
         """The side network's output for uint8 images (B,3,H,W), in the shape of the base's features."""
         return to_shape(self.side(self.base.normalise(image)), self.shape)

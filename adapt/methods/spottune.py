@@ -120,6 +120,11 @@ class SpotTune(OwnWeights):
                     frozen.add(f"encoder.{outer}.frozen.{name}")
         return frozen
 
+    @property
+    def needs_base(self) -> bool:
+        """True: the frozen blocks are the base's."""
+        return True
+
     def shares(self, images: Tensor) -> Tensor:
         """The tuned copy's share per image and block, (B,blocks) of 0 and 1, for normalised images."""
         logits: Tensor = self.policy(images)

@@ -1,19 +1,20 @@
 """TAPS, task adaptive parameter sharing: each layer decides whether to differ (Wallingford et al., CVPR 2022).
 
 W_task = W + I(s) D with I = 1[s >= tau] (eq. 2), one scalar s and one D per layer; the gradient goes straight
-through the indicator, dL/ds = <g, D>, and the penalty lambda / L * sum |s| (eq. 4) turns layers off. All
+through the indicator, dL/ds = <g, D>, and the penalty lambda / L * sum |s| (eq. 3) turns layers off. All
 convolutions are gated, in a transformer all its linear layers and nothing else. What is stored is D of the
 active layers and the normalisation; the head is outside.
 
-`joint` trains several tasks at once. "standard": all train the shared weights as well as their own D, s and
-normalisation. "two_stage", the memory-efficient variant: for `stage_samples` samples only weights and
-normalisation shared by all tasks, then incremental TAPS on them, frozen.
+`joint` trains several tasks at once ("standard"): all train the shared weights as well as their own D, s and
+normalisation. The memory-efficient variant is a protocol, `protocol=two_stage`: one network is trained by all tasks
+first and then is the frozen base of incremental TAPS.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ from adapt.core.method import Incompatible, Method, methods
 from adapt.modules.binary import straight_through
 from adapt.modules.joint import JointDeltaMethod
 
-JOINT = ("no", "standard", "two_stage")
+JOINT = ("no", "standard")
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,10 @@ class TAPSConfig(DeltaConfig):
         penalty_layers: what the penalty is divided by; 0 means the number of gated layers, as in the paper,
             while the released code has 52 for every network.
         penalty_from: training samples before the penalty begins; the released code waits three epochs.
-        joint: "no", "standard" or "two_stage".
-        stage_samples: samples of this task in the first of two stages.
+        joint: "no" or "standard".
     """
+
+    retired: ClassVar[Mapping[str, Any]] = {"stage_samples": 0}
 
     sparsity: float = 0.5
     threshold: float = 0.1
@@ -48,7 +50,6 @@ class TAPSConfig(DeltaConfig):
     penalty_layers: int = 0
     penalty_from: int = 0
     joint: str = "no"
-    stage_samples: int = 0
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -59,9 +60,6 @@ class TAPSConfig(DeltaConfig):
         self.require(self.penalty_layers >= 0, "penalty_layers", "0 (the number of gated layers) or more")
         self.require(self.penalty_from >= 0, "penalty_from", "0 or more")
         self.one_of("joint", JOINT)
-        two = self.joint == "two_stage"
-        self.require(self.norm == "trained" or not two, "norm", "trained with joint=two_stage")
-        self.require((self.stage_samples > 0) == two, "stage_samples", "positive with two_stage, else 0")
 
 
 class Gated(Delta):
@@ -108,51 +106,29 @@ class TAPS(JointDeltaMethod):
         if not self.deltas:
             raise Incompatible("taps gates convolutions and a transformer's linear layers; this base has none")
         if config.joint != "no":
-            self.join(earlier, () if config.joint == "two_stage" else self.norm_tensors())
+            self.join(earlier, self.norm_tensors())
 
     def delta(self, name: str, layer: Layer) -> Delta | None:
         """A gate, unless the layer is the patch embedding of a transformer."""
         linear = isinstance(layer, nn.Linear)
         return Gated(layer.weight, self.config) if linear or not _is_transformer(self.base.encoder) else None
 
-    @property
-    def first_stage(self) -> bool:
-        """Whether only what all tasks share is trained and used."""
-        stage = self.config.stage_samples
-        return stage > 0 and int(self.samples_seen) < stage
-
-    def shared_tensors(self) -> dict[str, Tensor]:
-        """As the base's or the trunk's; the trunk is frozen in the second of two stages."""
-        tensors = super().shared_tensors()
-        if self.config.joint == "two_stage" and not self.first_stage:
-            return {name: tensor.detach() for name, tensor in tensors.items()}
-        return tensors
-
-    def task_tensors(self) -> dict[str, Tensor]:
-        """The task's tensors; those of the trunk in the first stage."""
-        return self.shared_tensors() if self.first_stage else super().task_tensors()
-
     def penalty(self) -> Tensor:
         """The sparsity penalty lambda / L * sum |s|, a scalar."""
-        start = max(self.config.penalty_from, self.config.stage_samples)
-        if start > 0 and int(self.samples_seen) < start:
+        # Reading the counter would wait for a GPU.
+        if self.config.penalty_from > 0 and int(self.samples_seen) < self.config.penalty_from:
             return super().penalty()
         scores = torch.stack([gate.s for gate in self.gates().values()])
         return self.config.sparsity / (self.config.penalty_layers or len(scores)) * scores.abs().sum()
 
-    def advance(self, samples: int) -> None:
-        """Count samples; the second stage begins with the normalisation that the first has trained."""
-        first = self.first_stage
-        super().advance(samples)
-        if first and not self.first_stage:
-            shared = self.shared_tensors()
-            with torch.no_grad():
-                for name, tensor in self.norm_tensors().items():
-                    tensor.copy_(shared[name])
-
     def gates(self) -> dict[str, Gated]:
         """The gate of each gated layer, by the layer's name."""
         return {k.replace("/", "."): gate for k, gate in self.deltas.items() if isinstance(gate, Gated)}
+
+    def measures(self, head: int) -> dict[str, float]:
+        """`parameter_share` and `layer_share`, the paper's "% params" and "% layers" as fractions."""
+        active = [gate.active for gate in self.gates().values()]
+        return {"parameter_share": self.parameter_share(head), "layer_share": sum(active) / len(active)}
 
     def parameter_share(self, head: int) -> float:
         """The paper's "% params" of a task as a fraction (Table 8; conventions found by reproducing it).

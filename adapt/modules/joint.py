@@ -7,13 +7,15 @@ use it. Train with one optimiser over the parameters of all tasks and add up the
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from torch import Tensor, nn
 
 from adapt.core.base import Base
 from adapt.core.deltas import DeltaConfig, DeltaMethod
-from adapt.core.method import Incompatible, Method
+from adapt.core.method import Incompatible, Method, NotMergeable
 
 
 class Trunk(nn.Module):
@@ -79,6 +81,24 @@ class JointDeltaMethod(DeltaMethod):
         # Not a submodule where another task owns it.
         object.__setattr__(self, "trunk", shared)
         self.train(self.training)
+
+    @property
+    def needs_base(self) -> bool:
+        """Whether there is no trunk in its place."""
+        return self.trunk is None
+
+    def shared_base(self) -> Base:
+        """What the tasks share, with this task's normalisation and without its deltas, as a base of its own.
+
+        Raises:
+            NotMergeable: there is no trunk: the tasks share the base itself.
+        """
+        if self.trunk is None:
+            raise NotMergeable(f"these tasks of {self.name()} share the base as it is, and nothing else")
+        encoder = copy.deepcopy(self.base.encoder)
+        tensors = {**self.shared_tensors(), **self.norm_tensors()}
+        encoder.load_state_dict({**encoder.state_dict(), **{name: t.detach() for name, t in tensors.items()}})
+        return Base(encoder, replace(self.base.spec, task=f"{self.base.spec.task} {self.name()}".strip()))
 
     def own_tensors(self) -> dict[str, Tensor]:
         """The task's own normalisation and the trunk."""

@@ -30,6 +30,11 @@ class OwnWeights(Method):
         self.encoder = self.initial(require_network(base, self.name())).requires_grad_()
         self.train()
 
+    @property
+    def needs_base(self) -> bool:
+        """False: the copy is complete."""
+        return False
+
     def initial(self, network: nn.Module) -> nn.Module:
         """The network to start from, given the base's; by default its copy."""
         return copy.deepcopy(network)

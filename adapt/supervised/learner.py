@@ -23,7 +23,14 @@ from adapt.core.model import Adapted
 from adapt.core.weight_files import fill
 from adapt.methods.side_tuning import SideTuning
 from adapt.supervised.features import Features, FeatureStore
-from adapt.supervised.optimisation import OptimiserConfig, TrainingConfig, parameter_groups, shuffled, subset
+from adapt.supervised.optimisation import (
+    OptimiserConfig,
+    TrainingConfig,
+    count_steps,
+    parameter_groups,
+    shuffled,
+    subset,
+)
 from adapt.training import distributed
 
 Log = Callable[[int, Mapping[str, float]], None]
@@ -95,6 +102,8 @@ class Learner:
             shape = self.adapted.output_shape
         shared = next(iter(self.readouts.values()), None) if plan.benchmark.shared_readout else None
         self.readouts[task.name] = shared or plan.benchmark.readout(shape, task).to(self.device)
+        if plan.training.readout == "fixed":
+            self.readouts[task.name].requires_grad_(False)
         self._same_on_all_ranks()
 
     def _same_on_all_ranks(self) -> None:
@@ -109,18 +118,24 @@ class Learner:
         scores: Tensor = self.readouts[task.name](adapted)
         return scores
 
-    def train(self, tasks: Sequence[TaskData], log: Log | None = None) -> None:
+    def train(self, tasks: Sequence[TaskData], log: Log | None = None, last: bool = True) -> None:
         """Train tasks that were added: one alone, or several together on the sum of their losses, a batch of each.
 
         Of several ranks each takes its part of every batch; all have the same batches in the same order.
+
+        Args:
+            tasks: what to train.
+            log: takes the numbers of the training.
+            last: whether no other tasks will be added.
         """
         plan = self.plan
         chosen = {t.name: subset(len(t.train), plan.training.examples, plan.seed) for t in tasks}  # type: ignore[arg-type]
         longest = max(map(len, chosen.values()))
         steps = plan.training.steps(longest, plan.benchmark.lengths)
+        every = count_steps("optimiser.every", plan.optimiser.every, plan.training.batch, longest)
         methods = [self.adapted.method(task.name) for task in tasks]
         for method in methods:
-            method.begin_task()
+            method.begin_task(last)
         restarts = -1
         streams = [self._stream(task, chosen[task.name], steps) for task in tasks]
         torch.manual_seed(plan.task_seed(tasks[-1].name) + 1 + distributed.rank())
@@ -128,7 +143,7 @@ class Learner:
             for step, batches in enumerate(zip(*streams, strict=True)):
                 if restarts != (now := sum(method.restarts for method in methods)):
                     optimiser, restarts = self._optimiser(tasks), now
-                factor = plan.optimiser.factor(step, steps)
+                factor = plan.optimiser.factor(step, steps, every)
                 losses = [self._loss(task, *batch) for task, batch in zip(tasks, batches, strict=True)]
                 self._step(optimiser, torch.stack(losses).sum(), factor)
                 for method, batch in zip(methods, batches, strict=True):
@@ -162,13 +177,16 @@ class Learner:
 
     def _optimiser(self, tasks: Sequence[TaskData]) -> torch.optim.Optimizer:
         config = self.plan.optimiser
-        parts = []
+        parts: list[tuple[str, nn.Parameter, bool, float]] = []
         for task in tasks:
             method = self.adapted.method(task.name)
             names = {id(parameter): name for name, parameter in method.named_parameters()}
             decay = config.weight_decay if task.weight_decay is None else task.weight_decay
-            parts += [(name, p, True, decay) for name, p in self.readouts[task.name].named_parameters()]
+            readout = self.readouts[task.name].named_parameters()
+            parts += [(name, p, True, decay) for name, p in readout if p.requires_grad]
             parts += [(names.get(id(p), "shared"), p, False, decay) for p in method.trainable()]
+        if not parts:
+            raise ValueError(f"nothing is trained: {method.name()} trains no weights and training.readout is fixed")
         return config.build(parameter_groups(config, parts))
 
     @contextmanager
@@ -197,10 +215,10 @@ class Learner:
         generator = torch.Generator().manual_seed(self.plan.task_seed(task.name))
         batch = self.plan.training.batch
         count = -(-len(chosen) // batch)
+        passes = _Pass(partial(self._batches, task, chosen, list(shuffled(len(chosen), batch, count, generator))))
+        head = list(self.readouts[task.name].parameters())
         with self.adapted.base.normalised(task.normalisation):
-            self.adapted.method(task.name).end_task(
-                _Pass(partial(self._batches, task, chosen, list(shuffled(len(chosen), batch, count, generator)))), loss
-            )
+            self.adapted.method(task.name).end_task(passes, loss, head)
 
     def _stream(
         self, task: TaskData, chosen: Tensor, steps: int
@@ -259,6 +277,11 @@ class Learner:
             metric.update(outputs, moved)
         return {"loss": total / max(1, len(chosen)), **metric.compute()}
 
+    def measures(self) -> dict[str, dict[str, float]]:
+        """What the methods say about each trained task, such as the share of parameters that it changes."""
+        heads = {name: sum(p.numel() for p in readout.parameters()) for name, readout in self.readouts.items()}
+        return {name: self.adapted.method(name).measures(heads[name]) for name in self.adapted.tasks}
+
     def costs(self) -> dict[str, int]:
         """Trainable numbers of all tasks, each counted once, those of readouts, and bits to store all methods."""
         methods = [self.adapted.method(name) for name in self.adapted.tasks]
@@ -290,16 +313,22 @@ class Learner:
             if task.name not in state:
                 continue
             self.add(task)
-            method, kept = self.adapted.method(task.name), state[task.name]
-            try:
-                method.unpack({key: tensor.to(self.device) for key, tensor in kept["method"].items()})
-                self.readouts[task.name].load_state_dict(kept["readout"])
-            except (RuntimeError, KeyError) as error:
-                raise ValueError(
-                    f"the checkpoint does not fit task {task.name!r} ({self.plan.method}): {error}"
-                ) from error
-            method.samples_seen.fill_(kept["samples_seen"])
-            self.images += kept["samples_seen"]
+            self.fill(task.name, state[task.name])
+            self.images += state[task.name]["samples_seen"]
+
+    def fill(self, task: str, kept: Mapping[str, Any]) -> None:
+        """Bring a task that was added to a state.
+
+        Raises:
+            ValueError: the state does not fit the method.
+        """
+        method = self.adapted.method(task)
+        try:
+            method.unpack({key: tensor.to(self.device) for key, tensor in kept["method"].items()})
+            self.readouts[task].load_state_dict(kept["readout"])
+        except (RuntimeError, KeyError) as error:
+            raise ValueError(f"the checkpoint does not fit task {task!r} ({self.plan.method}): {error}") from error
+        method.samples_seen.fill_(kept["samples_seen"])
 
 
 def rank_part(indices: Tensor) -> Tensor:

@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from timm.optim.rmsprop_tf import RMSpropTF
 from torch import Tensor, nn
 
 from adapt.core.method import MethodConfig
 from adapt.training.files import nearest
 
-OPTIMISERS = ("adam", "adamw", "sgd", "rmsprop")
-SCHEDULES = ("constant", "cosine", "linear", "steps")
+OPTIMISERS = ("adam", "adamw", "sgd", "rmsprop", "rmsprop_tf")
+READOUTS = ("trained", "fixed")
+SCHEDULES = ("constant", "cosine", "linear", "steps", "exponential")
 UNITS = ("images", "steps", "passes")
 
 
@@ -31,6 +33,8 @@ class TrainingConfig(MethodConfig):
         examples: train on this many of the examples, chosen by the seed; 0 takes all.
         test_examples: likewise for testing.
         workers: processes that read files.
+        readout: "trained", or "fixed" at its random start, so that the method alone must fit it (the "last layer
+            random" of model patches).
     """
 
     length: str = "1 passes"
@@ -39,9 +43,11 @@ class TrainingConfig(MethodConfig):
     examples: int = 0
     test_examples: int = 0
     workers: int = 0
+    readout: str = "trained"
 
     def __post_init__(self) -> None:
         """Check the values."""
+        self.one_of("readout", READOUTS)
         for setting in ("batch", "test_batch"):
             self.require(getattr(self, setting) > 0, setting, "positive")
         for setting in ("examples", "test_examples", "workers"):
@@ -54,17 +60,51 @@ class TrainingConfig(MethodConfig):
             ValueError: `length` cannot be read.
         """
         text = (lengths or {}).get(self.length, self.length)
-        match = re.fullmatch(r"([\d_]*\.?\d+)\s*([a-z]+)", text.strip())
-        if match is None or match[2] not in UNITS or float(match[1]) <= 0:
-            hint = nearest(text, lengths or {})
-            names = "".join(f", {name}" for name in lengths or {})
-            raise ValueError(f"training.length: write <number> {'|'.join(UNITS)}{names}, got {self.length!r}{hint}")
-        number, unit = float(match[1]), match[2]
-        if unit == "steps":
-            return math.ceil(number)
-        if unit == "images":
-            return math.ceil(number / self.batch)
-        return math.ceil(number * math.ceil(examples / self.batch))
+        names = "".join(f", {name}" for name in lengths or {})
+        return count_steps("training.length", text, self.batch, examples, names + nearest(text, lengths or {}))
+
+
+@dataclass(frozen=True)
+class StageConfig(MethodConfig):
+    """The first of two stages, in which all tasks train one network; all else is as in the second.
+
+    Attributes:
+        length: as `TrainingConfig.length`, of the longest task.
+        batch: examples of each task per step.
+        lr: learning rate.
+        schedule: as `OptimiserConfig.schedule`.
+        nesterov: of SGD.
+    """
+
+    length: str = "60 passes"
+    batch: int = 12
+    lr: float = 5e-3
+    schedule: str = "cosine"
+    nesterov: bool = True
+
+
+def count_steps(setting: str, text: str, batch: int, examples: int, also: str = "") -> int:
+    """Optimiser steps of a length such as "20000 images", "157 steps" or "2.5 passes", rounded up.
+
+    Args:
+        setting: where it is written, for the error.
+        text: the length.
+        batch: examples per step.
+        examples: of a pass.
+        also: what else could have been written, for the error.
+
+    Raises:
+        ValueError: `text` cannot be read.
+    """
+    match = re.fullmatch(r"([\d_]*\.?\d+)\s*([a-z]+)", text.strip())
+    if match is None or match[2] not in UNITS or float(match[1]) <= 0:
+        raise ValueError(f"{setting}: write <number> {'|'.join(UNITS)}{also}, got {text!r}")
+    number, unit = float(match[1]), match[2]
+    if unit == "steps":
+        return math.ceil(number)
+    if unit == "images":
+        return math.ceil(number / batch)
+    return math.ceil(number * math.ceil(examples / batch))
 
 
 def shuffled(count: int, batch: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -93,19 +133,24 @@ class OptimiserConfig(MethodConfig):
     """The optimiser and its learning rates.
 
     Attributes:
-        name: out of `OPTIMISERS`.
+        name: out of `OPTIMISERS`. `rmsprop_tf` is TensorFlow's: `eps` inside the root, mean squares that start at 1,
+            the rate inside the momentum; TF-slim trains with eps=1, alpha=.9, momentum=.9.
         lr: learning rate.
         head_lr: of readouts; `lr` if 0.
         rates: learning rates of parameters whose name contains the key, such as {"logits": 0.01}.
-        weight_decay: of everything but what `undecayed` names.
+        decays: weight decays of parameters whose name contains the key, likewise.
+        weight_decay: of everything else but what `undecayed` names.
         undecayed: parts of names of parameters without weight decay.
         momentum: of SGD and RMSProp.
         nesterov: of SGD.
         betas: of Adam.
+        alpha: decay of RMSProp's mean squares; the library's if 0.
         eps: of Adam and RMSProp; the library's if 0.
         clip: largest norm of the gradient of all parameters together; 0: no clipping.
-        schedule: "constant"; "cosine" or "linear" to 0; "steps": times `gamma` at each of `milestones`.
+        schedule: "constant"; "cosine" or "linear" to 0; "steps": times `gamma` at each of `milestones`; "exponential":
+            times `gamma` after every `every`.
         milestones: shares of the length, in 0..1.
+        every: a length as `TrainingConfig.length`.
         gamma: factor at each milestone.
         warmup: share of the length in which the learning rate rises linearly from 0.
     """
@@ -114,15 +159,18 @@ class OptimiserConfig(MethodConfig):
     lr: float = 1e-3
     head_lr: float = 0.0
     rates: Mapping[str, float] = field(default_factory=dict)
+    decays: Mapping[str, float] = field(default_factory=dict)
     weight_decay: float = 0.0
     undecayed: tuple[str, ...] = ()
     momentum: float = 0.9
     nesterov: bool = False
     betas: tuple[float, float] = (0.9, 0.999)
+    alpha: float = 0.0
     eps: float = 0.0
     clip: float = 0.0
     schedule: str = "constant"
     milestones: tuple[float, ...] = ()
+    every: str = "1 passes"
     gamma: float = 0.1
     warmup: float = 0.0
 
@@ -131,18 +179,20 @@ class OptimiserConfig(MethodConfig):
         self.one_of("name", OPTIMISERS)
         self.one_of("schedule", SCHEDULES)
         self.require(self.lr > 0, "lr", "positive")
-        for setting in ("head_lr", "weight_decay", "momentum", "eps", "clip"):
+        for setting in ("head_lr", "weight_decay", "momentum", "alpha", "eps", "clip"):
             self.require(getattr(self, setting) >= 0, setting, "0 or more")
         self.require(0 <= self.warmup < 1, "warmup", "a share of the length, 0 or more and less than 1")
         self.require(all(0 < m < 1 for m in self.milestones), "milestones", "shares of the length between 0 and 1")
 
-    def factor(self, step: int, steps: int) -> float:
-        """What the learning rates are multiplied by in step `step` of 0..steps-1."""
+    def factor(self, step: int, steps: int, every: int = 1) -> float:
+        """What the learning rates are multiplied by in step `step` of 0..steps-1; `every` is the setting in steps."""
         warm = self.warmup * steps
         if step < warm:
             return (step + 1) / (math.ceil(warm) + 1)
         if self.schedule == "steps":
             return self.gamma ** sum(step >= round(m * steps) for m in self.milestones)
+        if self.schedule == "exponential":
+            return self.gamma ** (step // every)
         share = (step - warm) / max(1.0, steps - warm)
         if self.schedule == "cosine":
             return 0.5 * (1 + math.cos(math.pi * share))
@@ -154,7 +204,9 @@ class OptimiserConfig(MethodConfig):
         return special[-1] if special else (self.head_lr or self.lr) if head else self.lr
 
     def decay(self, name: str, weight_decay: float) -> float:
-        """The weight decay of a parameter."""
+        """The weight decay of a parameter, given that of its task."""
+        if special := [decay for key, decay in self.decays.items() if key in name]:
+            return special[-1]
         return 0.0 if any(key in name for key in self.undecayed) else weight_decay
 
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
@@ -162,8 +214,10 @@ class OptimiserConfig(MethodConfig):
         eps: dict[str, Any] = {"eps": self.eps} if self.eps else {}
         if self.name == "sgd":
             return torch.optim.SGD(groups, self.lr, momentum=self.momentum, nesterov=self.nesterov)
-        if self.name == "rmsprop":
-            return torch.optim.RMSprop(groups, self.lr, momentum=self.momentum, **eps)
+        if self.name.startswith("rmsprop"):
+            alpha: dict[str, Any] = {"alpha": self.alpha} if self.alpha else {}
+            form = torch.optim.RMSprop if self.name == "rmsprop" else RMSpropTF
+            return form(groups, self.lr, momentum=self.momentum, **alpha, **eps)
         kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
         return kind(groups, self.lr, betas=self.betas, **eps)
 

@@ -1,4 +1,5 @@
-"""The protocols in which a benchmark's tasks are learned: each alone, one after the other, or all at once.
+"""The protocols in which a benchmark's tasks are learned: each alone, one after the other, all at once, or in two
+stages: all at once in one network, then each alone on that network, frozen.
 
 Every protocol is a loop over units (a task; all tasks at once) after each of which `save` is called with all that is
 needed to go on; given that back, it goes on with the next unit. Tasks are known at test time.
@@ -7,13 +8,14 @@ needed to go on; given that back, it goes on with the next unit. Tasks are known
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
 
 from adapt.benchmarks.benchmark import TaskData
 from adapt.core.base import Base
+from adapt.core.method import get_method
 from adapt.supervised.features import FeatureStore
 from adapt.supervised.learner import Learner, Log, Plan, knows_earlier
 from adapt.supervised.results import Results, Scores
@@ -46,6 +48,7 @@ class Session:
         save: takes the state after each unit.
         state: what `save` was last given, in a run that goes on.
         note: told what begins.
+        stage: how all tasks first train one network together, for the protocol `two_stage`.
         test: "all": after each task all tasks so far are tested; "own": only that one, and all after the last.
         rigidity: whether each task is, in an extra run, trained before all others.
     """
@@ -58,6 +61,7 @@ class Session:
     save: Save = lambda state: None
     state: Mapping[str, Any] = field(default_factory=dict)
     note: Note = _silent
+    stage: Plan | None = None
     test: str = "all"
     rigidity: bool = False
 
@@ -73,10 +77,24 @@ class Session:
 
 @dataclass
 class Outcome:
-    """What a protocol gives: results, the learners that hold the tasks (one, or one per task), their costs."""
+    """What a protocol gives.
+
+    Attributes:
+        results: of all tests.
+        learners: what holds the tasks: one, or one per task.
+        base: what the tasks are on, where that is another than the session's.
+        earlier: training examples that were seen before these learners began.
+    """
 
     results: Results
     learners: list[Learner]
+    base: Base | None = None
+    earlier: int = 0
+
+    @property
+    def images(self) -> int:
+        """Training examples seen, all tasks together."""
+        return self.earlier + sum(learner.images for learner in self.learners)
 
     def costs(self) -> dict[str, int]:
         """The sum of the learners' costs."""
@@ -119,8 +137,8 @@ def sequential(session: Session) -> Outcome:
     for i, task in enumerate(session.tasks[done:], done):
         session.note(f"{task.name} ({i + 1} of {len(session.tasks)})")
         learner.add(task)
-        learner.train([task], session.log)
         last = i == len(session.tasks) - 1
+        learner.train([task], session.log, last)
         tested = session.tasks[: i + 1] if session.test == "all" or last else [task]
         results.rows.append({other.name: learner.test(other) for other in tested})
         session.save(_state(results, [learner]))
@@ -150,12 +168,17 @@ def trained_alone(session: Session, task: TaskData) -> Scores:
     """The result of a task that is trained on the base before all others."""
     learner = session.learner()
     learner.add(task)
-    learner.train([task])
+    learner.train([task], last=False)
     return learner.test(task)
 
 
 def joint(session: Session) -> Outcome:
-    """Simultaneous: all tasks at once, a batch of each in every step."""
+    """Simultaneous: all tasks at once, a batch of each in every step.
+
+    Raises:
+        ValueError: the settings give each task a network of its own.
+    """
+    _check_joint(session.plan)
     results, learner = session.results(), session.learner()
     if results.rows:
         learner.restore(session.tasks, session.state["tasks"])
@@ -169,11 +192,57 @@ def joint(session: Session) -> Outcome:
     return Outcome(results, [learner])
 
 
+def _check_joint(plan: Plan) -> None:
+    """Refuse a method whose settings would train unrelated networks."""
+    for setting, value in get_method(plan.method).joint_settings.items():
+        if plan.settings.get(setting) != value:
+            raise ValueError(
+                f"protocol=joint trains one network; add adapt.{setting}={str(value).lower()}, "
+                f"or protocol=single for a network of each task's own"
+            )
+
+
+def two_stage(session: Session) -> Outcome:
+    """All tasks train one network together; then, as in `single`, each is learned on that network, frozen.
+
+    The memory-efficient joint variant of TAPS (Wallingford et al., 2022): its second stage has readouts, lengths and a
+    learning rate schedule of its own.
+
+    Raises:
+        ValueError: the base cannot be stored.
+    """
+    assert session.stage is not None
+    if not session.base.spec.encoder:
+        raise ValueError("protocol=two_stage stores the network of its first stage, and this base names no encoder")
+    first, kept = Learner(session.base, session.stage, session.store), session.state.get("stage", {})
+    first.restore(session.tasks, kept)
+    if not kept:
+        session.note("all tasks in one network")
+        for task in session.tasks:
+            first.add(task)
+        first.train(session.tasks, session.log)
+        kept = first.state()
+        session.save({**_state(session.results(), []), "stage": kept, "images": first.images})
+    trunk = first.adapted.merge(session.tasks[0].name).to(first.device)
+    trunk.encoder.to(memory_format=torch.contiguous_format)
+
+    def save(state: dict[str, Any]) -> None:
+        session.save({**state, "stage": kept, "images": first.images + state["images"]})
+
+    outcome = single(replace(session, base=trunk, save=save, log=_offset(session.log, first.images)))
+    return Outcome(outcome.results, outcome.learners, trunk, first.images)
+
+
 def _offset(log: Log | None, images: int) -> Log | None:
     return None if log is None else lambda step, values: log(images + step, values)
 
 
-PROTOCOLS: dict[str, Callable[[Session], Outcome]] = {"single": single, "sequential": sequential, "joint": joint}
+PROTOCOLS: dict[str, Callable[[Session], Outcome]] = {
+    "single": single,
+    "sequential": sequential,
+    "joint": joint,
+    "two_stage": two_stage,
+}
 
 
 def run_protocol(name: str, session: Session) -> Outcome:

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from omegaconf import OmegaConf
 from scipy.stats import spearmanr
 
-from adapt.benchmarks.benchmark import get_benchmark
+from adapt.benchmarks.benchmark import Published, get_benchmark
 from adapt.supervised.page import Document
 from adapt.supervised.results import average_ranks, mean
 from adapt.training.run import load_config
@@ -23,7 +23,14 @@ from configs.files import visible
 
 # Scores that every run has beside those of its metric, with their headings.
 COMMON = {"forgetting": "forgetting (loss)", "rigidity": "rigidity"}
-SHARES = ("accuracy", "mean_iou", "f1", "exact")
+SHARES = ("accuracy", "mean_iou", "f1", "exact", "parameter_share", "layer_share", "masked_share")
+# What a method says about its tasks, with headings, shown where a run has it.
+MEASURES = {
+    "parameter_share": "% parameters",
+    "layer_share": "% layers",
+    "masked_share": "% masked out",
+    "alpha": "alpha",
+}
 
 
 @dataclass(frozen=True)
@@ -48,10 +55,22 @@ class Finished:
         return self.path.name
 
     @property
+    def encoder(self) -> str:
+        """The architecture of the base without its library's name, such as "resnet50"."""
+        name = self.result.get("encoder") or str(self.config.get("base.name", ""))
+        return name.partition(":")[0].rpartition("/")[2]
+
+    @property
+    def row(self) -> Published | None:
+        """The published row with this run's method, base, protocol and settings, if there is one."""
+        about = self.encoder, self.result.get("pretraining", ""), self.result["protocol"]
+        rows = get_benchmark(self.result["benchmark"]).published
+        return next((row for row in rows if row.fits(self.result["method"], *about, self.config)), None)
+
+    @property
     def published(self) -> Mapping[str, float]:
-        """The paper's numbers for this run's method, if it has any."""
-        rows, method = get_benchmark(self.result["benchmark"]).published, self.result["method"]
-        return rows.get(f"{method} {self.result['protocol']}", rows.get(method, {}))
+        """The numbers of that row."""
+        return {} if self.row is None else self.row.scores
 
     @property
     def score(self) -> str:
@@ -111,14 +130,21 @@ def write_report(path: Path) -> Path:
     rows = []
     for task in result["tasks"]:
         numbers = result["per_task"].get(task, {})
-        rows.append(
-            [task, *(number(name, numbers.get(name)) for name in scores), number("accuracy", published.get(task))]
-        )
-    document.table(["task", *scores, "published"], rows)
+        rows.append([task, *(_beside(run, task, name, numbers.get(name)) for name in scores)])
+    document.table(["task", *scores], rows)
+    if run.row is not None:
+        document.paragraph(f"Published numbers, in brackets or their own column, are of: {run.row.source}.")
     if len(result["matrix"]["loss"]) > 1:
         text = "Growth of a task's test loss after its own training"
         document.figure("report", curves([run]), _both(text, "log of its loss over its loss when first", [run]))
     return document.write(path, "report")
+
+
+def _beside(run: Finished, task: str, name: str, value: Any) -> str:
+    """A number of a task, with the published one in brackets if there is one."""
+    key = task if name == run.result["score"][task] else f"{task}/{name}"
+    published = number(name, run.published.get(key))
+    return f"{number(name, value)} ({published})" if published else number(name, value)
 
 
 def headline(run: Finished) -> dict[str, Any]:
@@ -137,7 +163,8 @@ def compare(runs: Sequence[Finished], out: Path, x: str | None = None) -> Path:
     Args:
         runs: in the order of the rows.
         out: folder to write to.
-        x: a key of the configuration; also draw the score against it, one curve per method.
+        x: a key of the configuration, or a number of `result.json` such as `parameter_share`; also draw the score
+            against it, one curve per method.
 
     Raises:
         ValueError: runs of different benchmarks or tasks, no runs, or an unknown key.
@@ -179,6 +206,7 @@ def _table(document: Document, runs: Sequence[Finished]) -> None:
     judged = [run for run in runs if first.get(run.result["method"]) is run]
     everywhere, among = ranks(runs), ranks(judged)
     score = runs[0].score
+    measures = [name for name in MEASURES if any(name in run.result for run in runs)]
     rows = []
     for run in runs:
         result, published = run.result, run.published
@@ -191,13 +219,16 @@ def _table(document: Document, runs: Sequence[Finished]) -> None:
                 number("rank", published.get("rank")),
                 number(score, published.get(score)),
                 *(number(name, result.get(name)) for name in COMMON),
+                *(number(name, result.get(name)) for name in measures),
                 number("parameters", result["parameters"]),
                 number("bits", result["bits"]),
+                number("model_size", result.get("model_size")),
                 number("images", result["images"] // len(result["tasks"])),
             ]
         )
     columns = ["run", score, "rank", f"rank of {len(judged)}", "published rank", f"published {score}", *COMMON.values()]
-    document.table([*columns, "parameters", "bits", "examples per task"], rows)
+    columns += [MEASURES[name] for name in measures]
+    document.table([*columns, "parameters", "bits", "size / base", "examples per task"], rows)
     if among:
         document.paragraph(f"'rank of {len(judged)}' counts one run of each method that has a published rank.")
 
@@ -260,19 +291,23 @@ def curves(runs: Sequence[Finished]) -> Figure:
 
 
 def sweep(runs: Sequence[Finished], x: str) -> Figure:
-    """The score against a key of the configuration, one curve per method."""
-    for run in runs:
-        if x not in run.config:
-            raise ValueError(f"{run.path} has no setting {x!r} to draw against")
+    """The score against a key of the configuration or a number of the result, one curve per method.
+
+    Raises:
+        ValueError: a run has neither.
+    """
+    values = [run.config.get(x, run.result.get(x)) for run in runs]
+    for run, value in zip(runs, values, strict=True):
+        if not isinstance(value, int | float | str):
+            raise ValueError(f"{run.path} has neither a setting nor a result {x!r} to draw against")
     figure = Figure(figsize=(6, 3.8), layout="constrained")
     axis = figure.subplots()
     score = runs[0].score
     for method in dict.fromkeys(run.result["method"] for run in runs):
-        own = [run for run in runs if run.result["method"] == method]
-        points = sorted((run.config[x], run.result[score]) for run in own)
+        own = [(value, run) for value, run in zip(values, runs, strict=True) if run.result["method"] == method]
+        points = sorted((value, run.result[score]) for value, run in own)
         axis.plot([p[0] for p in points], [p[1] for p in points], marker="o", label=method)
     axis.set(xlabel=x, ylabel=score)
-    values = [run.config[x] for run in runs]
     if all(isinstance(v, int | float) and v > 0 for v in values) and max(values) / min(values) > 20:
         axis.set_xscale("log")
     axis.legend(fontsize=8)

@@ -1,0 +1,155 @@
+"""``python -m adapt.compress``: trained residual adapters made low-rank by SVD and trained on (Rebuffi et al., 2018).
+
+    python -m adapt.train benchmark=decathlon adapt=residual_adapter data=DIR run=runs/parallel
+    python -m adapt.compress run=runs/parallel rank=0.5 shared=true out=runs/parallel_svd
+
+With `shared` the adapters of all tasks are decomposed together, so that they have the output factor in common, which
+stays frozen; else each for itself, and both factors are trained. Writes a run folder as `adapt.train` does; its
+`result.json` also has the scores before, and right after the decomposition. How the paper trains on is not published:
+here it is the last third of the decathlon's schedule.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from adapt.benchmarks.benchmark import TaskData
+from adapt.methods.residual_adapter import ResidualAdapter, compress_jointly
+from adapt.supervised.learner import Learner, Plan
+from adapt.supervised.protocols import Outcome
+from adapt.supervised.report import write_report
+from adapt.supervised.results import Results, Scores
+from adapt.train import choose_tasks, make_base, make_benchmark, make_plan, summary
+from adapt.training.run import Run, list_checkpoints, load_checkpoint, load_config, progress_bar
+from configs.compose import cli
+
+
+def compressed_config(cfg: DictConfig) -> DictConfig:
+    """The configuration of the finished run, with the settings of the compression and of the training after it."""
+    config = load_config(Path(cfg.run))
+    changes = {
+        "adapt": {"rank": cfg.rank, "shared": cfg.shared},
+        "training": OmegaConf.to_container(cfg.training),
+        "optimiser": OmegaConf.to_container(cfg.optimiser),
+        "compressed": str(cfg.run),
+    }
+    merged = OmegaConf.merge(config, changes)
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
+def decompose(learner: Learner, tasks: Sequence[TaskData], rank: float, shared: bool) -> None:
+    """Replace the adapters of all tasks by factors.
+
+    Raises:
+        ValueError: the tasks are no residual adapters, or are compressed already, or the rank is not in (0, 1].
+    """
+    methods = [learner.adapted.method(task.name) for task in tasks]
+    adapters = [method for method in methods if isinstance(method, ResidualAdapter)]
+    if len(adapters) < len(methods):
+        raise ValueError(f"only runs of residual_adapter can be compressed, this one is of {learner.plan.method}")
+    if shared:
+        compress_jointly(adapters, rank)
+        return
+    for adapter in adapters:
+        adapter.compress(rank)
+
+
+def load_trained(source: Path, config: DictConfig, plan: Plan, tasks: Sequence[TaskData]) -> Learner:
+    """All tasks of a finished run on one base, with their readouts, uncompressed.
+
+    Raises:
+        FileNotFoundError: the run has not finished.
+        ValueError: its tasks are not on the configured base.
+    """
+    if config.protocol == "two_stage":
+        raise ValueError(f"{source} has trained its base first; compress a run of another protocol")
+    if not (source / "result.json").is_file():
+        raise FileNotFoundError(f"{source} has not finished; add resume=true to its command")
+    base = make_base(config, plan.benchmark)
+    state = load_checkpoint(list_checkpoints(source)[-1], base.sha256)
+    learner = Learner(base, replace(plan, settings={**plan.settings, "rank": 0.0, "shared": False}))
+    learner.restore(tasks, state["tasks"])
+    return learner
+
+
+def train_on(run: Run, learner: Learner, tasks: Sequence[TaskData]) -> tuple[Results, dict[str, Scores]]:
+    """Train each decomposed task, or go on where a run was interrupted.
+
+    Returns:
+        The results after training, and the scores before it.
+    """
+    sha256 = learner.adapted.base.sha256
+    kept: dict[str, Any] = run.restore(sha256) or {"untuned": {}, "rows": {}, "tasks": {}, "images": 0}
+    untuned = kept["untuned"] or {task.name: learner.test(task) for task in tasks}
+    rows, learner.images = kept["rows"], kept["images"]
+    for name, state in kept["tasks"].items():
+        learner.fill(name, state)
+    with progress_bar() as bar:
+        shown = bar.add_task("compressed adapters", total=len(tasks), completed=len(rows), note="")
+        for task in tasks:
+            if task.name in rows:
+                continue
+            bar.update(shown, note=task.name)
+            learner.train([task], run.log)
+            rows[task.name] = learner.test(task)
+            states = {name: state for name, state in learner.state().items() if name in rows}
+            run.save(
+                learner.images, sha256, {"untuned": untuned, "rows": rows, "tasks": states, "images": learner.images}
+            )
+            bar.advance(shown)
+    return Results([task.name for task in tasks], [{task.name: rows[task.name]} for task in tasks]), untuned
+
+
+def compress(cfg: DictConfig) -> dict[str, Any]:
+    """Compress a finished run and train on; gives what `result.json` holds.
+
+    Raises:
+        FileNotFoundError: there is no finished run.
+        ValueError: it cannot be compressed, or `out` holds another run.
+    """
+    source, config = Path(cfg.run), compressed_config(cfg)
+    benchmark = make_benchmark(config)
+    plan = make_plan(config, benchmark)
+    tasks = choose_tasks(benchmark.tasks(Path(config.data)), list(config.tasks))
+    learner = load_trained(source, config, plan, tasks)
+    before = json.loads((source / "result.json").read_text())["per_task"]
+    decompose(learner, tasks, cfg.rank, cfg.shared)
+    learner.plan = plan
+    run = Run(Path(cfg.out), config, cfg.resume)
+    try:
+        results, untuned = train_on(run, learner, tasks)
+        result = {
+            **summary(benchmark, plan, tasks, Outcome(results, [learner])),
+            "protocol": config.protocol,
+            "seconds": run.seconds,
+            "before": {task.name: before[task.name] for task in tasks},
+            "untuned": untuned,
+        }
+        learner.adapted.save(run.path / "adapter")
+        run.result(result)
+    finally:
+        run.close()
+    write_report(run.path)
+    return result
+
+
+@cli("compress")
+def main(cfg: DictConfig) -> None:
+    """Compress as the configuration says and print the scores before, after the decomposition and at the end."""
+    result = compress(cfg)
+    for task in result["tasks"]:
+        score = result["score"][task]
+        numbers = [part[task][score] for part in (result["before"], result["untuned"], result["per_task"])]
+        print(f"{task}: {score} {numbers[0]:.4g}, decomposed {numbers[1]:.4g}, trained on {numbers[2]:.4g}")  # noqa: T201
+    print(f"{cfg.out}: {result['model_size']:.3g} times the base")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
