@@ -15,7 +15,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -31,8 +31,16 @@ from configs.compose import cli
 
 
 def compressed_config(cfg: DictConfig) -> DictConfig:
-    """The configuration of the finished run, with the settings of the compression and of the training after it."""
+    """The configuration of the finished run, with the settings of the compression and of the training after it.
+
+    Raises:
+        ValueError: it is a run of another method, or one whose adapters are factors already.
+    """
     config = load_config(Path(cfg.run))
+    if config.adapt.name != "residual_adapter":
+        raise ValueError(f"only runs of residual_adapter can be compressed, {cfg.run} is of {config.adapt.name}")
+    if config.adapt.rank > 0:
+        raise ValueError(f"the adapters of {cfg.run} are compressed already (rank {config.adapt.rank})")
     changes = {
         "adapt": {"rank": cfg.rank, "shared": cfg.shared},
         "training": OmegaConf.to_container(cfg.training),
@@ -48,12 +56,9 @@ def decompose(learner: Learner, tasks: Sequence[TaskData], rank: float, shared: 
     """Replace the adapters of all tasks by factors.
 
     Raises:
-        ValueError: the tasks are no residual adapters, or are compressed already, or the rank is not in (0, 1].
+        ValueError: the rank is not in (0, 1].
     """
-    methods = [learner.adapted.method(task.name) for task in tasks]
-    adapters = [method for method in methods if isinstance(method, ResidualAdapter)]
-    if len(adapters) < len(methods):
-        raise ValueError(f"only runs of residual_adapter can be compressed, this one is of {learner.plan.method}")
+    adapters = [cast(ResidualAdapter, learner.adapted.method(task.name)) for task in tasks]
     if shared:
         compress_jointly(adapters, rank)
         return
@@ -97,7 +102,7 @@ def train_on(run: Run, learner: Learner, tasks: Sequence[TaskData]) -> tuple[Res
             if task.name in rows:
                 continue
             bar.update(shown, note=task.name)
-            learner.train([task], run.log)
+            learner.train([task], lambda step, values: run.log(step, dict(values)))
             rows[task.name] = learner.test(task)
             states = {name: state for name, state in learner.state().items() if name in rows}
             run.save(

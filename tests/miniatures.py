@@ -174,3 +174,18 @@ def segmentation(root: Path, train: int = 3, val: int = 3) -> Path:
     write(sbd / "train.txt", "\n".join(names[: train + 1]).encode())
     write(voc / "ImageSets" / "Segmentation" / "val.txt", "\n".join(names[train:]).encode())
     return root
+
+
+def two_domains(path: Path, per_class: int = 12) -> Path:
+    """An npz of three patterns in the domains `red` and `green`, for the benchmark `domainnet`."""
+    parts = [patterns(3, per_class, part=place) for place in range(2)]
+    x, y = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    np.savez(path, x=x, y=y, domain=np.repeat([0, 1], len(parts[0][1])), domains=np.array(["red", "green"]))
+    return path
+
+
+def packed_set(path: Path, classes: int = 3, per_class: int = 12, seed: int = 0) -> Path:
+    """An npz of patterns with `y` and `is_test` (every fourth)."""
+    x, y = patterns(classes, per_class, seed)
+    np.savez(path, x=x, y=y, is_test=np.arange(len(y)) % 4 == 0)
+    return path

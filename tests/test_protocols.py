@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_images import write_domains, write_set
+from miniatures import packed_set, two_domains
 from supervised_runs import run
 
 from adapt import load, load_base
@@ -15,12 +15,12 @@ from adapt.layers import run_changes
 from adapt.train import TRUNK, make_benchmark, run_base
 from adapt.training.run import load_config
 
-SHORT = ["benchmark=domainnet", "benchmark.size=24", "training.batch=8", "device=cpu"]
+SHORT = ["benchmark=domainnet", "benchmark.size=32", "training.batch=8", "device=cpu"]
 
 
 def two_stages(tmp_path: Path, *words: str) -> dict[str, object]:
     stage = ["protocol=two_stage", "stage.length=3 steps", "stage.batch=4", "training.length=2 steps"]
-    data = write_domains(tmp_path / "domains.npz")
+    data = two_domains(tmp_path / "domains.npz")
     return run(tmp_path / "run", *SHORT, "adapt=taps", *stage, f"data={data}", *words)
 
 
@@ -78,7 +78,7 @@ def test_a_run_killed_between_the_stages_ends_in_the_same_numbers(
 
 
 def test_joint_fine_tuning_is_one_network(tmp_path: Path) -> None:
-    data = write_domains(tmp_path / "domains.npz")
+    data = two_domains(tmp_path / "domains.npz")
     words = [*SHORT, "adapt=fine_tune", "protocol=joint", "training.length=2 steps", f"data={data}"]
     with pytest.raises(ValueError, match=r"trains one network; add adapt.shared=true, or protocol=single"):
         run(tmp_path / "separate", *words, "adapt.shared=false")
@@ -91,8 +91,8 @@ def test_joint_fine_tuning_is_one_network(tmp_path: Path) -> None:
 def test_a_fixed_readout_stays_as_it_starts_and_the_patch_learns_around_it(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
-    write_set(data / "bars.npz")
-    words = ["benchmark=multitask_patches", "benchmark.sets=[bars]", "benchmark.sizes=[24]", "protocol=single"]
+    packed_set(data / "bars.npz")
+    words = ["benchmark=multitask_patches", "benchmark.sets=[bars]", "benchmark.sizes=[32]", "protocol=single"]
     words += ["training.length=2 steps", "training.batch=8", f"data={data}", "adapt=patch", "adapt.joint=false"]
     run(tmp_path / "fixed", *words, "training.readout=fixed")
     state = torch.load(next((tmp_path / "fixed" / "checkpoints").glob("*.pt")), weights_only=True)
@@ -110,7 +110,7 @@ def test_a_fixed_readout_stays_as_it_starts_and_the_patch_learns_around_it(tmp_p
 
 
 def test_sizes_count_the_base_where_it_is_needed(tmp_path: Path) -> None:
-    data = write_domains(tmp_path / "domains.npz")
+    data = two_domains(tmp_path / "domains.npz")
     words = [*SHORT, "protocol=single", "training.length=1 steps", f"data={data}"]
     sizes = {
         method: run(tmp_path / method, *words, f"adapt={method}")["model_size"]
