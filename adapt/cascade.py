@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from adapt.train import make_base, make_benchmark, make_plan
 from adapt.training.files import write_atomically
 from adapt.training.run import list_checkpoints, load_checkpoint, load_config
 from configs.compose import cli
+from configs.settings import Settings
 
 TOLERANCES = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2)
 
@@ -124,7 +125,18 @@ def draw(singles: Mapping[str, tuple[float, float]], curve: Sequence[Mapping[str
     write_atomically(path, data.getvalue())
 
 
-@cli("cascade")
+@dataclass(frozen=True)
+class CascadeCommand(Settings):
+    """Settings of ``python -m adapt.cascade``.
+
+    Attributes:
+        run: Folder of a run of adapt.train benchmark=resolutions.
+    """
+
+    run: str
+
+
+@cli("cascade", CascadeCommand)
 def main(cfg: DictConfig) -> None:
     """Write `cascade.json` and `cascade.png` into the run's folder and print what the cascade saves."""
     run = Path(cfg.run)

@@ -8,15 +8,32 @@ Also takes a folder of run folders, such as the one of a sweep:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
 
 from adapt.supervised.report import compare, find_runs
 from configs.compose import cli
+from configs.settings import Names, Settings
 
 
-@cli("compare")
+@dataclass(frozen=True)
+class CompareCommand(Settings):
+    """Settings of ``python -m adapt.compare``.
+
+    Attributes:
+        run: Run folders, or folders of run folders: runs/sweep or [runs/a,runs/b].
+        out: Folder of the page.
+        x: A setting, such as training.examples, or a result, such as parameter_share, to draw the score against.
+    """
+
+    run: Names
+    out: str
+    x: str | None = None
+
+
+@cli("compare", CompareCommand)
 def main(cfg: DictConfig) -> None:
     """Write the comparison and print its table."""
     words = list(cfg.run) if isinstance(cfg.run, ListConfig) else [cfg.run]

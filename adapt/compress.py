@@ -12,10 +12,10 @@ here it is the last third of the decathlon's schedule.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -28,6 +28,7 @@ from adapt.supervised.results import Results, Scores
 from adapt.train import choose_tasks, make_base, make_benchmark, make_plan, summary
 from adapt.training.run import Run, list_checkpoints, load_checkpoint, load_config, progress_bar
 from configs.compose import cli
+from configs.settings import Range, Settings
 
 
 def compressed_config(cfg: DictConfig) -> DictConfig:
@@ -145,7 +146,32 @@ def compress(cfg: DictConfig) -> dict[str, Any]:
     return result
 
 
-@cli("compress")
+@dataclass(frozen=True)
+class CompressCommand(Settings):
+    """Settings of ``python -m adapt.compress``.
+
+    Attributes:
+        run: Folder of a finished run of adapt.train adapt=residual_adapter.
+        out: Folder of the new run.
+        resume: Go on with the run in that folder, from its last finished task.
+        rank: K, as a share of min(inputs, outputs) of each adapter.
+        shared: The adapters of all tasks have the output factor in common, frozen (joint SVD).
+        training: How long to train on; the length is not published: the last third of the decathlon's schedule.
+        optimiser: How to train on.
+    """
+
+    run: str
+    out: str
+    resume: bool = False
+    rank: Annotated[float, Range(0, 1, above=True)] = 0.5
+    shared: bool = False
+    training: Mapping[str, Any] = field(default_factory=lambda: {"length": "40 passes"})
+    optimiser: Mapping[str, Any] = field(
+        default_factory=lambda: {"lr": 0.01, "schedule": "steps", "milestones": [0.5], "gamma": 0.1}
+    )
+
+
+@cli("compress", CompressCommand)
 def main(cfg: DictConfig) -> None:
     """Compress as the configuration says and print the scores before, after the decomposition and at the end."""
     result = compress(cfg)

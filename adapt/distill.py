@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -30,15 +30,15 @@ from adapt.pretraining.distillation import TARGETS, Compare, match, to_shape
 from adapt.pretraining.scores import BATCH, batches, evaluate_base, network_input, wanted_domains
 from adapt.pretraining.tasks import find_task
 from adapt.training.device import choose_device
-from adapt.training.files import nearest
 from configs.compose import cli
+from configs.settings import Device, Names, OneOf, Pixels, Range, Seed, Settings, kinds
 
 STUDENTS = ("fcn3", "fcn4", "fcn5", "fcn8")
 LOSSES = ("decoded", "features")
 
 
 @dataclass(frozen=True)
-class Settings:
+class DistillSettings(Settings):
     """What to distil and how.
 
     Attributes:
@@ -54,24 +54,34 @@ class Settings:
         device: ``auto``, ``cpu`` or ``cuda``.
     """
 
-    encoder: str = "fcn5"
-    width: float = 0.5
-    target: str = "base"
-    loss: str = "decoded"
-    steps: int = 3000
-    batch: int = 64
-    lr: float = 2e-3
-    seed: int = 0
-    device: str = "auto"
+    encoder: Annotated[str, OneOf(*STUDENTS)] = "fcn5"
+    width: Annotated[float, Range(0, 64, above=True)] = 0.5
+    target: Annotated[str, OneOf(*TARGETS)] = "base"
+    loss: Annotated[str, OneOf(*LOSSES)] = "decoded"
+    steps: Annotated[int, Range(2)] = 3000
+    batch: Annotated[int, Range(2, 1_048_576)] = 64
+    lr: Annotated[float, Range(0, above=True)] = 2e-3
+    seed: Seed = 0
+    device: Device = "auto"
 
-    def __post_init__(self) -> None:
-        """Check the values."""
-        for setting, known in (("encoder", STUDENTS), ("target", TARGETS), ("loss", LOSSES)):
-            value = getattr(self, setting)
-            if value not in known:
-                raise ValueError(f"{setting}={value}{nearest(value, known)}; choose from {', '.join(known)}")
-        if self.steps < 2 or self.batch < 2 or self.lr <= 0:
-            raise ValueError("steps and batch must be at least 2 and lr positive")
+
+@dataclass(frozen=True, kw_only=True)
+class DistillCommand(DistillSettings):
+    """Settings of ``python -m adapt.distill``.
+
+    Attributes:
+        teacher: Name or file of a base.
+        data: Datasets of envs.render (or Taskonomy's own): a folder or a list.
+        val: The same, to validate on.
+        out: File to write, *.safetensors; its decoders go to decoders/ beside it.
+        size: Pixels per side; null: as stored.
+    """
+
+    teacher: str
+    data: Names
+    val: Names
+    out: str
+    size: Pixels | None = None
 
 
 class Distillation:
@@ -90,7 +100,7 @@ class Distillation:
         ValueError: The settings do not fit the teacher.
     """
 
-    def __init__(self, teacher: Base, decoders: Decoders | None, settings: Settings, size: int) -> None:
+    def __init__(self, teacher: Base, decoders: Decoders | None, settings: DistillSettings, size: int) -> None:
         self.teacher, self.decoders, self.settings = teacher, decoders, settings
         self.shape = teacher.feature_shape(size)
         self.kwargs: dict[str, Any] = {"width": settings.width, "out_channels": self.shape[0]}
@@ -200,7 +210,7 @@ def _inputs(views: TaskonomyViews, base: Base, noisy: bool) -> Iterator[Tensor]:
 
 
 def distill(
-    teacher: str, data: Sequence[str], val: Sequence[str], out: Path, settings: Settings, size: int | None = None
+    teacher: str, data: Sequence[str], val: Sequence[str], out: Path, settings: DistillSettings, size: int | None = None
 ) -> dict[str, Any]:
     """Train a student and write it as a base, with its decoders where the teacher has them.
 
@@ -237,7 +247,7 @@ def distill(
     training: dict[str, Any] = {
         "teacher": teacher,
         "teacher_sha256": base.sha256,
-        **{name: getattr(settings, name) for name in Settings.__dataclass_fields__ if name != "device"},
+        **{name: getattr(settings, name) for name in kinds(DistillSettings) if name != "device"},
         "loss at the end": float(np.mean(losses[-50:])),
         "views": len(views),
         "seconds": round(seconds, 1),
@@ -264,10 +274,10 @@ def _compare_scores(student: Base, teacher: Base, decoders: Decoders, views: Tas
     return scores
 
 
-@cli("distill")
+@cli("distill", DistillCommand)
 def main(cfg: DictConfig) -> None:
     """Distil as the configuration says and print what came of it."""
-    settings = Settings(**{name: cfg[name] for name in Settings.__dataclass_fields__})
+    settings = DistillSettings(**{name: cfg[name] for name in kinds(DistillSettings)})
     training = distill(cfg.teacher, as_list(cfg.data), as_list(cfg.val), Path(cfg.out), settings, cfg.size)
     for name, scores in {**training.get("tasks", {}), "energy": training.get("energy", {})}.items():
         if scores:

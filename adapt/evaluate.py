@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -21,6 +22,7 @@ from adapt.pretraining.decoders import decoders_path, load_decoders
 from adapt.pretraining.scores import evaluate_base, wanted_domains
 from adapt.training.files import write_atomically
 from configs.compose import cli
+from configs.settings import Names, Pixels, Settings
 
 COLUMNS = (
     *("loss", "constant", "ratio", "correlation", "precision", "edges"),
@@ -55,7 +57,24 @@ def evaluate(bases: Sequence[str], data: Sequence[str], size: int | None = None)
     return rows
 
 
-@cli("evaluate_encoders")
+@dataclass(frozen=True)
+class EvaluateCommand(Settings):
+    """Settings of ``python -m adapt.evaluate``.
+
+    Attributes:
+        data: Datasets of envs.render (or Taskonomy's own): a folder or a list.
+        encoder: Names or files of encoders; null: all embedded ones that have decoders.
+        size: Pixels per side; null: as stored.
+        out: Also write the numbers there, *.json.
+    """
+
+    data: Names
+    encoder: Names | None = None
+    size: Pixels | None = None
+    out: str | None = None
+
+
+@cli("evaluate_encoders", EvaluateCommand)
 def main(cfg: DictConfig) -> None:
     """Print the table that the configuration asks for."""
     every = [name for name in list_bases() if decoders_path(name).is_file()]

@@ -10,6 +10,7 @@ tasks share, without any task's own part.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from adapt.train import make_benchmark, run_base
 from adapt.training.files import nearest
 from adapt.training.run import load_config
 from configs.compose import cli
+from configs.settings import Settings
 
 
 def exported(methods: Mapping[str, Method], task: str = "", shared: bool = False) -> Base:
@@ -43,7 +45,24 @@ def exported(methods: Mapping[str, Method], task: str = "", shared: bool = False
     return method.shared_base()
 
 
-@cli("export")
+@dataclass(frozen=True)
+class ExportCommand(Settings):
+    """Settings of ``python -m adapt.export``.
+
+    Attributes:
+        run: Folder of a run of adapt.train.
+        out: File to write, *.safetensors.
+        task: Whose network; the first by default.
+        shared: What jointly trained tasks share, without the task's own part.
+    """
+
+    run: str
+    out: str
+    task: str = ""
+    shared: bool = False
+
+
+@cli("export", ExportCommand)
 def main(cfg: DictConfig) -> None:
     """Write the file and print its sha256."""
     run = Path(cfg.run)

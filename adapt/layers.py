@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -28,6 +29,7 @@ from adapt.train import make_benchmark, run_base
 from adapt.training.files import write_atomically
 from adapt.training.run import load_config
 from configs.compose import cli
+from configs.settings import Settings
 
 MEANINGS = {
     "taps": "layers that the task changes",
@@ -114,7 +116,18 @@ def draw(method: str, changes: Mapping[str, Mapping[str, float]], path: Path) ->
     write_atomically(path, data.getvalue())
 
 
-@cli("layers")
+@dataclass(frozen=True)
+class LayersCommand(Settings):
+    """Settings of ``python -m adapt.layers``.
+
+    Attributes:
+        run: Folder of a run of adapt.train with taps, piggyback or another method that changes weights.
+    """
+
+    run: str
+
+
+@cli("layers", LayersCommand)
 def main(cfg: DictConfig) -> None:
     """Write `layers.png` and `layers.json` into the run's folder and print a line per task."""
     run = Path(cfg.run)

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -30,24 +30,33 @@ from adapt.core.base import Base, BaseSpec, Normalisation, load_base, save_base
 from adapt.encoders import build_encoder
 from adapt.pretraining import joint
 from adapt.pretraining.data import TaskonomyViews
-from adapt.pretraining.decoders import WIDTH, Decoders, TaskDecoder, build_decoder, decoders_path, save_decoders
+from adapt.pretraining.decoders import (
+    DECODERS,
+    WIDTH,
+    Decoders,
+    TaskDecoder,
+    build_decoder,
+    decoders_path,
+    save_decoders,
+)
 from adapt.pretraining.export import write_encoders
 from adapt.pretraining.scores import Tally, batches, label_statistics, network_input, wanted_domains
 from adapt.pretraining.targets import Plan
 from adapt.pretraining.tasks import SCALINGS, Labels, Task, find_task
 from adapt.training import distributed
 from adapt.training.device import choose_device
-from adapt.training.files import nearest
 from configs.compose import cli
+from configs.settings import Device, Names, OneOf, Pixels, Range, Seed, Settings, kinds
 
+Share = Annotated[float, Range(0, 1)]
 RENDER = "render"  # The value of `data` that renders views instead of reading them.
 CLIP = 1.0
 WARM_UP = 0.1  # Share of the steps in which the learning rate rises.
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How to train.
+class PretrainSettings(Settings):
+    """How to train an encoder.
 
     Attributes:
         encoder: A name of `adapt.encoders.build_encoder`.
@@ -65,25 +74,95 @@ class Settings:
     """
 
     encoder: str = "fcn5"
-    decoder: str = "light"
-    decoder_width: int = WIDTH
-    scaling: str = "side_tuning"
-    label_size: int | None = None
-    steps: int = 3000
-    batch: int = 64
-    lr: float = 2e-3
-    seed: int = 0
-    device: str = "auto"
+    decoder: Annotated[str, OneOf(*DECODERS)] = "light"
+    decoder_width: Annotated[int, Range(8, 4096)] = WIDTH
+    scaling: Annotated[str, OneOf(*SCALINGS)] = "side_tuning"
+    label_size: Pixels | None = None
+    steps: Annotated[int, Range(1)] = 3000
+    batch: Annotated[int, Range(2, 1_048_576)] = 64
+    lr: Annotated[float, Range(0, above=True)] = 2e-3
+    seed: Seed = 0
+    device: Device = "auto"
     start: str | None = None
 
-    def __post_init__(self) -> None:
-        """Check the values."""
-        if self.scaling not in SCALINGS:
-            raise ValueError(
-                f"unknown scaling {self.scaling!r}{nearest(self.scaling, SCALINGS)}; choose from {', '.join(SCALINGS)}"
-            )
-        if self.steps < 1 or self.batch < 2 or self.lr <= 0:
-            raise ValueError("steps must be at least 1, batch at least 2 and lr positive")
+
+@dataclass(frozen=True)
+class PlanChanges(Settings):
+    """How a task is trained with data=render, where otherwise than the rest.
+
+    Attributes:
+        label_size: Pixels per side of the decoded labels; null: as the rest.
+        decoder_width: Channels of its light decoder; null: as the rest.
+        scaling: How label values become targets; null: as the rest.
+        balance: Power of a class's frequency by which its labels are divided in the loss; null: 0.
+        every: The task is trained in every n-th step; null: in every one.
+    """
+
+    label_size: Pixels | None = None
+    decoder_width: Annotated[int | None, Range(8, 4096)] = None
+    scaling: Annotated[str | None, OneOf(*SCALINGS)] = None
+    balance: Annotated[float | None, Range(0)] = None
+    every: Annotated[int | None, Range(1)] = None
+
+
+WIDER = PlanChanges(decoder_width=64)
+HALF = PlanChanges(every=2)
+PLANS = {
+    **dict.fromkeys(("curvature", "keypoints3d", "edge_occlusion", "depth_zbuffer", "normal", "reshading"), WIDER),
+    "segment_semantic": PlanChanges(decoder_width=64, scaling="taskonomy", balance=0.6),
+    "class_object": PlanChanges(decoder_width=64, balance=0.5),
+    "denoising": PlanChanges(label_size=32, every=4),
+    **dict.fromkeys(("autoencoding", "edge_texture", "keypoints2d", "depth_euclidean"), HALF),
+}
+
+
+@dataclass(frozen=True)
+class RenderedViews(Settings):
+    """With data=render: one encoder per task, all on one stream of views (envs.stream).
+
+    Attributes:
+        views_per_scene: Views of each apartment.
+        mix: Shares of apartments: plain, of other looks, of other shape, of both.
+        tied: Steps in which the encoders share their early layers.
+        warm_up: Steps in which the learning rate rises.
+        decay: Last steps, in which it falls.
+        reuse: How often a view is used on average.
+        ring: Apartments kept to draw from.
+        save_every: Steps between checkpoints.
+        workers: Processes that render.
+        plans: By task, how it is trained where otherwise than label_size (8), decoder_width, scaling and every step.
+    """
+
+    views_per_scene: Annotated[int, Range(8, 100_000)] = 64
+    mix: tuple[Share, Share, Share, Share] = (0.4, 0.15, 0.05, 0.4)
+    tied: Annotated[int, Range(0)] = 8000
+    warm_up: Annotated[int, Range(0)] = 200
+    decay: Annotated[int, Range(0)] = 2500
+    reuse: Annotated[int, Range(1, 1_000_000)] = 4
+    ring: Annotated[int, Range(8, 100_000)] = 48
+    save_every: Annotated[int, Range(1)] = 250
+    workers: Annotated[int, Range(1, 1024)] = 1
+    plans: Mapping[str, PlanChanges] = field(default_factory=lambda: dict(PLANS))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainCommand(PretrainSettings):
+    """Settings of ``python -m adapt.pretrain``.
+
+    Attributes:
+        task: A task of `adapt.pretraining.tasks`, or a list, such as [curvature,normal].
+        data: Datasets of envs.render (or Taskonomy's own): a folder or a list; render: views made meanwhile.
+        val: The same, to validate on; with data=render [] for none.
+        out: File to write, *.safetensors; its decoders go to decoders/ beside it; with data=render a folder.
+        size: Pixels per side; null: as stored.
+    """
+
+    task: Names
+    data: Names
+    val: Names
+    out: str
+    size: Pixels | None = None
+    render: RenderedViews = field(default_factory=RenderedViews)
 
 
 class Pretraining(nn.Module):
@@ -97,7 +176,7 @@ class Pretraining(nn.Module):
         settings: How to train.
     """
 
-    def __init__(self, tasks: Sequence[str], views: TaskonomyViews, settings: Settings) -> None:
+    def __init__(self, tasks: Sequence[str], views: TaskonomyViews, settings: PretrainSettings) -> None:
         super().__init__()
         self.tasks: dict[str, Task] = {name: find_task(name) for name in tasks}
         self.size = settings.label_size or views.size
@@ -241,7 +320,7 @@ def pretrain(
     data: Sequence[str],
     val: Sequence[str],
     out: Path,
-    settings: Settings,
+    settings: PretrainSettings,
     size: int | None = None,
 ) -> dict[str, Any]:
     """Train an encoder and write it as a base.
@@ -343,13 +422,16 @@ def rendered_settings(cfg: DictConfig) -> joint.Settings:
     shared = {name: cfg[name] for name in ("encoder", "decoder", "steps", "batch", "lr", "seed")}
     own = {name: render[name] for name in render if name not in ("mix", "plans")}
     general = Plan(cfg.label_size or 8, cfg.decoder_width, cfg.scaling)
-    plans = {task: replace(general, **render.plans.get(task, {})) for task in as_list(cfg.task)}
+    plans = {}
+    for task in as_list(cfg.task):
+        changes = render.plans.get(task, {}).items()
+        plans[task] = replace(general, **{str(name): value for name, value in changes if value is not None})
     return joint.Settings(
         **shared, **own, mix=tuple(render.mix), plans=plans, size=cfg.size or 64, device=choose_device(cfg.device)
     )
 
 
-@cli("pretrain")
+@cli("pretrain", PretrainCommand)
 def main(cfg: DictConfig) -> None:
     """Train as the configuration says and print the validation."""
     if as_list(cfg.data) == [RENDER]:
@@ -357,7 +439,7 @@ def main(cfg: DictConfig) -> None:
         pretrain_rendered(as_list(cfg.task), val, Path(cfg.out), rendered_settings(cfg))
         return
     with distributed.joined(choose_device(cfg.device)):
-        settings = Settings(**{name: cfg[name] for name in Settings.__dataclass_fields__})
+        settings = PretrainSettings(**{name: cfg[name] for name in kinds(PretrainSettings)})
         training = pretrain(as_list(cfg.task), as_list(cfg.data), as_list(cfg.val), Path(cfg.out), settings, cfg.size)
         if distributed.is_first():
             for name, scores in training["tasks"].items():

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -20,16 +21,25 @@ from torch import Tensor, nn
 from adapt.core.base import Base, load_base
 from adapt.pretrain import CLIP, WARM_UP, as_list, has_bfloat16
 from adapt.pretraining.data import TaskonomyViews
-from adapt.pretraining.decoders import WIDTH, Decoders, TaskDecoder, build_decoder, decoders_path, save_decoders
+from adapt.pretraining.decoders import (
+    DECODERS,
+    WIDTH,
+    Decoders,
+    TaskDecoder,
+    build_decoder,
+    decoders_path,
+    save_decoders,
+)
 from adapt.pretraining.scores import Tally, label_statistics, network_input, wanted_domains
 from adapt.pretraining.tasks import SCALINGS, Labels, find_task
 from configs.compose import cli
+from configs.settings import Names, OneOf, Pixels, Range, Seed, Settings, kinds
 
 BATCH = 64
 
 
 @dataclass(frozen=True)
-class Settings:
+class ReadoutSettings(Settings):
     """How to train a decoder on codes.
 
     Attributes:
@@ -43,21 +53,35 @@ class Settings:
         seed: Of weights, order and noise.
     """
 
-    decoder: str = "light"
-    decoder_width: int = WIDTH
-    scaling: str = "side_tuning"
-    label_size: int = 16
-    steps: int = 1000
-    batch: int = 64
-    lr: float = 5e-3
-    seed: int = 0
+    decoder: Annotated[str, OneOf(*DECODERS)] = "light"
+    decoder_width: Annotated[int, Range(8, 4096)] = WIDTH
+    scaling: Annotated[str, OneOf(*SCALINGS)] = "side_tuning"
+    label_size: Pixels = 16
+    steps: Annotated[int, Range(2)] = 1000
+    batch: Annotated[int, Range(2, 1_048_576)] = 64
+    lr: Annotated[float, Range(0, above=True)] = 5e-3
+    seed: Seed = 0
 
-    def __post_init__(self) -> None:
-        """Check the values."""
-        if self.scaling not in SCALINGS:
-            raise ValueError(f"scaling={self.scaling}: choose from {', '.join(SCALINGS)}")
-        if self.steps < 2 or self.batch < 2 or self.lr <= 0:
-            raise ValueError("steps and batch must be at least 2 and lr positive")
+
+@dataclass(frozen=True, kw_only=True)
+class ReadoutsCommand(ReadoutSettings):
+    """Settings of ``python -m adapt.readouts``.
+
+    Attributes:
+        encoder: Name or file of a base.
+        task: A task of `adapt.pretraining.tasks`, or a list.
+        data: Datasets of envs.render (or Taskonomy's own): a folder or a list.
+        val: The same, to validate on.
+        out: File to write, *.safetensors; null: in decoders/ beside the base.
+        size: Pixels per side; null: as stored.
+    """
+
+    encoder: str
+    task: Names
+    data: Names
+    val: Names
+    out: str | None = None
+    size: Pixels | None = None
 
 
 @torch.no_grad()
@@ -73,7 +97,9 @@ def compute_codes(base: Base, rgb: Tensor, noisy: bool = False, seed: int = 0) -
     return torch.cat(made)
 
 
-def fit_readout(task: str, codes: Tensor, labels: Labels, decoder: TaskDecoder, settings: Settings) -> TaskDecoder:
+def fit_readout(
+    task: str, codes: Tensor, labels: Labels, decoder: TaskDecoder, settings: ReadoutSettings
+) -> TaskDecoder:
     """Train a decoder of a task.
 
     Args:
@@ -109,7 +135,7 @@ def fit_readout(task: str, codes: Tensor, labels: Labels, decoder: TaskDecoder, 
     return decoder.eval().requires_grad_(False)
 
 
-def make_decoder(task: str, code_shape: Sequence[int], views: TaskonomyViews, settings: Settings) -> TaskDecoder:
+def make_decoder(task: str, code_shape: Sequence[int], views: TaskonomyViews, settings: ReadoutSettings) -> TaskDecoder:
     """An untrained decoder of a task that answers near the constant prediction of these views' labels."""
     job = find_task(task)
     with torch.random.fork_rng(devices=[]):
@@ -136,7 +162,12 @@ def judge(task: str, decoder: TaskDecoder, codes: Tensor, labels: Labels, scalin
 
 
 def make_readouts(
-    base: Base, tasks: Sequence[str], data: Sequence[str], val: Sequence[str], settings: Settings, size: int | None
+    base: Base,
+    tasks: Sequence[str],
+    data: Sequence[str],
+    val: Sequence[str],
+    settings: ReadoutSettings,
+    size: int | None,
 ) -> tuple[Decoders, dict[str, dict[str, float]]]:
     """Train decoders of several tasks on a frozen base.
 
@@ -176,10 +207,10 @@ def make_readouts(
     return decoders, scores
 
 
-@cli("readouts")
+@cli("readouts", ReadoutsCommand)
 def main(cfg: DictConfig) -> None:
     """Train as the configuration says, write the decoders and print their validation."""
-    settings = Settings(**{name: cfg[name] for name in Settings.__dataclass_fields__})
+    settings = ReadoutSettings(**{name: cfg[name] for name in kinds(ReadoutSettings)})
     out = decoders_path(cfg.encoder) if cfg.out is None else Path(cfg.out)
     base, tasks = load_base(cfg.encoder), as_list(cfg.task)
     decoders, scores = make_readouts(base, tasks, as_list(cfg.data), as_list(cfg.val), settings, cfg.size)

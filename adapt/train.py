@@ -26,13 +26,13 @@ from adapt.supervised.optimisation import OptimiserConfig, StageConfig, Training
 from adapt.supervised.protocols import Outcome, Session, run_protocol
 from adapt.supervised.report import write_report
 from adapt.supervised.results import mean, shared_means
+from adapt.supervised.settings import SupervisedSettings
 from adapt.training import distributed
 from adapt.training.device import choose_device
 from adapt.training.files import nearest
 from adapt.training.run import Run, progress_bar
 from configs.compose import cli
 
-TESTS = ("all", "own")
 TRUNK = "trunk.safetensors"  # In a run folder: the network that all tasks of a two-stage run have trained.
 
 
@@ -53,8 +53,8 @@ def make_plan(cfg: DictConfig, benchmark: Benchmark) -> Plan:
         benchmark=benchmark,
         method=settings.pop("name"),
         settings=settings,
-        training=_settings("training", TrainingConfig, cfg.training),
-        optimiser=_settings("optimiser", OptimiserConfig, cfg.optimiser),
+        training=TrainingConfig.from_settings(_plain(cfg.training)),
+        optimiser=OptimiserConfig.from_settings(_plain(cfg.optimiser)),
         side_weights=None if cfg.side_weights is None else Path(cfg.side_weights),
         seed=cfg.seed,
         log_every=cfg.log_every,
@@ -67,12 +67,9 @@ def make_stage(cfg: DictConfig, plan: Plan) -> Plan:
     Raises:
         ValueError: a value is out of range, or unknown.
     """
-    stage = _settings("stage", StageConfig, cfg.stage)
-    try:
-        training = replace(plan.training, length=stage.length, batch=stage.batch)
-        optimiser = replace(plan.optimiser, lr=stage.lr, schedule=stage.schedule, nesterov=stage.nesterov)
-    except ValueError as error:
-        raise ValueError(f"stage.{error}") from error
+    stage = StageConfig.from_settings(_plain(cfg.stage))
+    training = replace(plan.training, length=stage.length, batch=stage.batch)
+    optimiser = replace(plan.optimiser, lr=stage.lr, schedule=stage.schedule, nesterov=stage.nesterov)
     return replace(plan, method="fine_tune", settings={"shared": True}, training=training, optimiser=optimiser)
 
 
@@ -154,25 +151,8 @@ def _without_nan(matrix: list[list[float]]) -> list[list[float | None]]:
     return [[None if math.isnan(value) else value for value in row] for row in matrix]
 
 
-def _settings(section: str, kind: Any, cfg: DictConfig) -> Any:
-    try:
-        return kind.from_settings(_plain(cfg))
-    except ValueError as error:
-        text = str(error)
-        raise ValueError(text if text.startswith(section) else f"{section}.{text}") from error
-
-
 def _plain(cfg: DictConfig) -> dict[str, Any]:
     return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]
-
-
-def _check(cfg: DictConfig) -> None:
-    if cfg.test not in TESTS:
-        raise ValueError(f"test={cfg.test}: choose from {', '.join(TESTS)}")
-    if cfg.log_every < 1:
-        raise ValueError(f"log_every={cfg.log_every}: this must be 1 or more")
-    if not 0 <= cfg.seed < 1 << 31:
-        raise ValueError(f"seed={cfg.seed}: this must be 0 or more and less than {1 << 31}")
 
 
 def train(cfg: DictConfig) -> dict[str, Any]:
@@ -182,7 +162,6 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         ValueError: a setting is wrong, or the folder holds another run.
         OSError: data, weights or the folder cannot be read or written.
     """
-    _check(cfg)
     benchmark = make_benchmark(cfg)
     plan = make_plan(cfg, benchmark)
     base = make_base(cfg, benchmark)
@@ -247,7 +226,7 @@ def _save(run: Run, base: Base, state: dict[str, Any]) -> None:
     run.save(state["images"], base.sha256, state)
 
 
-@cli("supervised")
+@cli("supervised", SupervisedSettings)
 def main(cfg: DictConfig) -> None:
     """Train as the configuration says and print the result."""
     with distributed.joined(choose_device(cfg.device)):

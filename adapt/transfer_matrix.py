@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import matplotlib
 import numpy as np
@@ -25,9 +26,10 @@ from adapt.pretrain import as_list
 from adapt.pretraining.data import TaskonomyViews
 from adapt.pretraining.scores import wanted_domains
 from adapt.pretraining.tasks import TASKS, find_task
-from adapt.readouts import Settings, compute_codes, fit_readout, judge, make_decoder
+from adapt.readouts import ReadoutSettings, compute_codes, fit_readout, judge, make_decoder
 from adapt.training.files import write_atomically
 from configs.compose import cli
+from configs.settings import Names, Pixels, Range, Seed, Settings
 
 # The tasks of Side-Tuning's lifelong benchmark, grouped by kin.
 ITASKONOMY = (
@@ -52,7 +54,7 @@ def transfer_matrix(
     tasks: Sequence[str],
     views: TaskonomyViews,
     held_out: TaskonomyViews,
-    settings: Settings,
+    settings: ReadoutSettings,
     known: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Gains:
     """Train and judge a readout for every pair.
@@ -128,7 +130,38 @@ def draw(gains: Gains, tasks: Sequence[str], path: Path) -> None:
     pyplot.close(figure)
 
 
-@cli("transfer_matrix")
+@dataclass(frozen=True)
+class TransferMatrixCommand(Settings):
+    """Settings of ``python -m adapt.transfer_matrix``.
+
+    Attributes:
+        data: Datasets of envs.render with the labels of all tasks: a folder or a list.
+        val: The same, to validate on.
+        out: Writes OUT.json (bases in it are not computed again) and OUT.png.
+        encoder: Names or files of bases; null: all embedded encoders and a random one.
+        task: Tasks; null: the twelve of Side-Tuning's lifelong benchmark.
+        size: Pixels per side; null: as stored.
+        views: Views to train on.
+        val_views: Views to validate on.
+        label_size: Pixels per side of decoded labels.
+        steps: Updates of each readout.
+        seed: Of weights, order and the choice of views.
+    """
+
+    data: Names
+    val: Names
+    out: str = "runs/transfer"
+    encoder: Names | None = None
+    task: Names | None = None
+    size: Pixels | None = None
+    views: Annotated[int, Range(1)] = 4000
+    val_views: Annotated[int, Range(1)] = 1000
+    label_size: Pixels = 8
+    steps: Annotated[int, Range(2)] = 300
+    seed: Seed = 0
+
+
+@cli("transfer_matrix", TransferMatrixCommand)
 def main(cfg: DictConfig) -> None:
     """Compute what the configuration asks for; bases that the JSON file already has are kept."""
     tasks = list(ITASKONOMY) if cfg.task is None else as_list(cfg.task)
@@ -137,7 +170,7 @@ def main(cfg: DictConfig) -> None:
     for name in tasks:
         if find_task(name).noisy:
             raise ValueError(f"{name} sees other pictures than the rest; leave it out")
-    settings = Settings(label_size=cfg.label_size, steps=cfg.steps, seed=cfg.seed)
+    settings = ReadoutSettings(label_size=cfg.label_size, steps=cfg.steps, seed=cfg.seed)
     domains = wanted_domains(tasks)
     views = TaskonomyViews(as_list(cfg.data), domains, cfg.size).sample(cfg.views, cfg.seed)
     held_out = TaskonomyViews(as_list(cfg.val), domains, views.size).sample(cfg.val_views, cfg.seed)

@@ -8,16 +8,15 @@ from omegaconf import DictConfig
 
 from adapt.training.distributed import refuse_ranks
 from agents.learners.frames import FORMAT
-from agents.learners.limits import check_limits
 from agents.learners.recorded import record
+from agents.settings import CollectSettings
 from configs.compose import cli
 
 
-@cli("collect")
+@cli("collect", CollectSettings)
 def main(cfg: DictConfig) -> None:
     """Record trajectories into a new folder."""
     refuse_ranks("agents.collect")
-    check_limits(cfg)
     folder = Path(cfg.out)
     if folder.exists():
         raise ValueError(f"{folder} exists already; choose another out=... or delete it (frame format {FORMAT})")

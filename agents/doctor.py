@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+from agents.settings import DoctorSettings
 from configs.compose import cli
 from configs.files import visible, visible_folders
 from envs.scans.mesh_files import SUFFIXES
@@ -138,7 +139,7 @@ def report(found: list[Finding], env: str) -> str:
     return "\n".join(lines)
 
 
-@cli("doctor")
+@cli("doctor", DoctorSettings)
 def main(cfg: DictConfig) -> None:
     """Look at everything and say what was found."""
     found = examine(cfg)

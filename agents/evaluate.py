@@ -17,12 +17,12 @@ from adapt.training.distributed import refuse_ranks
 from adapt.training.files import write_atomically
 from adapt.training.run import list_checkpoints, load_checkpoint, load_config, versions, write_text
 from agents.evaluation.episodes import Act, expert_actor, judged_by_both_views, policy_actor, random_actor, run_episodes
-from agents.learners.limits import check_limits
 from agents.policies.policy import Policy
 from agents.report import terminal_table, write_report
 from agents.reports.video import write_video
+from agents.settings import EvaluateSettings, TrainSettings
 from agents.setup import Places, Vision, can_mirror, make_places, make_policy, make_vision, plain
-from configs.compose import check_types, cli
+from configs.compose import check, cli
 from configs.files import visible
 from envs.pointnav.scene_episodes import SceneEpisodes
 from envs.pointnav.simulator import Simulator
@@ -127,11 +127,11 @@ def _merged(cfg: DictConfig, changes: dict[Any, Any]) -> DictConfig:
     except ConfigKeyError as error:
         raise ValueError(f"the run's config has no key {error.full_key}; see its config.yaml") from error
     assert isinstance(made, DictConfig)
-    check_types(made, cfg)
+    check(made, TrainSettings)
     return made
 
 
-@cli("evaluate")
+@cli("evaluate", EvaluateSettings)
 def main(cfg: DictConfig) -> None:
     """Evaluate a run and its reference rows, write records, numbers and the report."""
     refuse_ranks("agents.evaluate")
@@ -141,7 +141,6 @@ def main(cfg: DictConfig) -> None:
     blind = _load_blind(cfg)
     OmegaConf.update(trained, "env", plain(trained.env), force_add=True)
     trained = _merged(trained, {"env": {key: value for key, value in cfg.env.items() if key != "split"}})
-    check_limits(trained)
     temperature = trained.evaluation.temperature if cfg.temperature is None else cfg.temperature
     if cfg.mirror and not can_mirror(trained):
         raise ValueError(f"mirror=true: no agent with env={trained.env.name} was mirrored in training; leave it out")

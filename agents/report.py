@@ -25,6 +25,7 @@ from agents.reports.comparison import write_comparison
 from agents.reports.figures import DARK, LIGHT, Curve, draw_curves, draw_top_down
 from agents.reports.page import NAMES, Cell, cell, template
 from agents.reports.results import EvaluationReport, read_results
+from agents.settings import ReportSettings
 from configs.compose import cli
 
 # Learning curves to show, most telling first; other keys of metrics.jsonl are left to TensorBoard.
@@ -237,7 +238,7 @@ def terminal_table(rows: Mapping[str, Sequence[Record]]) -> str:
     return captured.get().rstrip()
 
 
-@cli("report")
+@cli("report", ReportSettings)
 def main(cfg: DictConfig) -> None:
     """Write the report of one run, or compare several."""
     if isinstance(cfg.run, ListConfig):

@@ -14,18 +14,17 @@ from omegaconf import DictConfig
 from adapt.training import distributed
 from adapt.training.run import Run
 from agents.learners.learner import learners
-from agents.learners.limits import check_limits
 from agents.learners.memory import keep_freed_memory
+from agents.settings import TrainSettings
 from agents.setup import device_of
 from configs.compose import cli
 
 
-@cli("train")
+@cli("train", TrainSettings)
 def main(cfg: DictConfig) -> None:
     """Train one agent into one run folder."""
     learner = learners.get(cfg.algo.name)()
     with distributed.joined(device_of(cfg)):
-        check_limits(cfg)
         keep_freed_memory()
         run = Run(Path(cfg.run), cfg, cfg.resume)
         np.random.seed(cfg.seed)

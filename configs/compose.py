@@ -1,7 +1,7 @@
-"""One way for every command to read its YAML: Hydra, with errors of one line.
+"""One way for every command to read its settings: Hydra, checked against dataclasses, with errors of one line.
 
-``@cli("train")`` makes ``main(cfg)`` a command that composes ``configs/train.yaml`` with overrides from the command
-line (``key=value``, ``group=choice``, ``-m group=a,b`` to sweep, ``--help``).
+``@cli("train", TrainSettings)`` makes ``main(cfg)`` a command: ``key=value``, ``group=choice``, ``-m group=a,b`` to
+sweep, ``--help``, and all else that Hydra offers.
 """
 
 from __future__ import annotations
@@ -12,80 +12,189 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from configs.files import visible
-from configs.names import nearest
-from configs.types import ConfigError, check_types
+from configs import commands, source
+from configs.groups import options
+from configs.help import show_help
+from configs.names import closest, nearest
+from configs.settings import ConfigError, Settings, fit, plain
+from configs.words import quote_sweep, typed
 
-__all__ = ["ConfigError", "check_types", "cli", "compose"]
+__all__ = ["ConfigError", "check", "cli", "compose"]
 
 FOLDER = Path(__file__).resolve().parent
+FULL_ERROR = "HYDRA_FULL_ERROR"  # makes Hydra raise what it would print with a traceback
 
 
-def compose(name: str, overrides: list[str]) -> DictConfig:
-    """Compose ``configs/<name>.yaml`` with Hydra overrides.
+def compose(name: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose the settings of a command with Hydra overrides and check them.
 
     Raises:
         ConfigError: An override that does not parse, a group choice or key that does not exist, a missing value, a
-            value of another type than the YAML's.
+            value of another type or out of range.
     """
-    _check_choices(overrides)
+    with explained(name, overrides):
+        cfg = composed(name, overrides)
+    return check(cfg, commands.command_settings(name), overrides)
+
+
+def composed(name: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose by the running Hydra command, or outside of one; nothing is checked."""
+    with _hydra():
+        return hydra.compose(name, list(overrides))
+
+
+@contextlib.contextmanager
+def _hydra() -> Iterator[None]:
+    """The running Hydra, or one for the time being."""
+    if GlobalHydra.instance().is_initialized():
+        yield
+        return
+    source.register()
+    with hydra.initialize_config_dir(str(FOLDER), version_base=None):
+        yield
+
+
+def check(cfg: DictConfig, settings: type[Settings], overrides: Sequence[str] = ()) -> DictConfig:
+    """Check a config in place: values get their declared types, keys that it lacks their defaults.
+
+    Args:
+        cfg: The config.
+        settings: What it must fit.
+        overrides: The words that changed it: where text is declared, what was typed counts.
+
+    Raises:
+        ConfigError: A missing value, one of another type or out of range, an unknown key.
+    """
     try:
-        cfg = _composed(name, overrides)
-        _check_missing(cfg)
-        check_types(cfg, _composed(name, _choices(overrides)))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_one_line(name, error, overrides)) from error
+        missing = sorted(OmegaConf.missing_keys(cfg))
+        before = OmegaConf.to_container(cfg, resolve=True)
+        if missing:
+            example = f"choose from {', '.join(names)}" if (names := options(missing[0])) else f"as in {missing[0]}=..."
+            raise ConfigError(f"give a value for {', '.join(missing)}; {example}")
+    except OmegaConfBaseException as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+    after = plain(fit(settings, before, "", typed(overrides)))
+    for path, value in _changes(before, after):
+        OmegaConf.update(cfg, path, value, force_add=True)
     return cfg
 
 
-def _composed(name: str, overrides: list[str]) -> DictConfig:
-    """Compose by the running Hydra command, or outside of one."""
-    if GlobalHydra.instance().is_initialized():
-        return hydra.compose(name, overrides)
-    with hydra.initialize_config_dir(str(FOLDER), version_base=None):
-        return hydra.compose(name, overrides)
+def _changes(before: Any, after: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """What differs, by dotted key."""
+    for key, value in after.items():
+        full = f"{path}.{key}" if path else str(key)
+        old = before.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            yield from _changes(old, value, full)
+        elif value != old or type(value) is not type(old):
+            yield full, value
 
 
-def _choices(overrides: list[str]) -> list[str]:
-    """Those of the overrides that choose from a group."""
-    return [o for o in overrides if "=" in o and (FOLDER / o.split("=")[0].lstrip("+")).is_dir()]
-
-
-def cli(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+def cli(name: str, settings: type[Settings]) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Make a function of the composed config a command; its expected errors become one line and exit code 2."""
 
     def decorate(main: Callable[[DictConfig], Any]) -> Callable[[], None]:
-        @functools.wraps(main)
-        def task(cfg: DictConfig) -> None:
-            with _errors_on_one_line():
-                _check_missing(cfg)
-                check_types(cfg, _composed(name, _choices(list(HydraConfig.get().overrides.task))))
-                main(cfg)
+        commands.register(name, main.__module__, settings)
 
+        @functools.wraps(main)
         def command() -> None:
-            with _errors_on_one_line(), _first_rank_speaks():
-                words = [a for a in sys.argv[1:] if not a.startswith("-") and "=" in a]
-                _check_choices(words)
-                if not {"-m", "--multirun"} & set(sys.argv) and not any(a.startswith("-") for a in sys.argv[1:]):
-                    compose(name, sys.argv[1:])
-            with _errors_on_one_line():  # of --help: all others Hydra or `task` reports
-                hydra.main(version_base=None, config_path=str(FOLDER), config_name=name)(task)()
+            with _errors_on_one_line():
+                words = sys.argv[1:]
+                if {"-h", "--help"} & set(words):
+                    overrides = [word for word in words if "=" in word and not word.startswith("-")]
+                    with explained(name, overrides):
+                        show_help(composed(name, overrides), settings, sys.modules[main.__module__])
+                    return
+                _Job(name, settings, main).run(words)
 
         return command
 
     return decorate
+
+
+class _Job:
+    """One run of a command, or a sweep of several, by Hydra."""
+
+    def __init__(self, name: str, settings: type[Settings], main: Callable[[DictConfig], Any]) -> None:
+        self.name, self.settings, self.main = name, settings, main
+        self.failed: list[tuple[str, str]] = []
+        self.expected = True
+
+    def run(self, words: Sequence[str]) -> None:
+        """Let Hydra compose and call `task`, once or for each job of a sweep."""
+        source.register()
+        swept = [quote_sweep(word) for word in words] if {"-m", "--multirun"} & set(words) else list(words)
+        self.argv = sys.argv
+        self.full_error = os.environ.get(FULL_ERROR)
+        with _first_rank_reports(), explained(self.name, [word for word in words if "=" in word]):
+            sys.argv, os.environ[FULL_ERROR] = [sys.argv[0], *swept], "1"
+            try:
+                hydra.main(version_base=None, config_path=str(FOLDER), config_name=self.name)(self.task)()
+            finally:
+                self._restore()
+        if self.failed:
+            lines = "".join(f"  {job}: {said}\n" for job, said in self.failed)
+            sys.stderr.write(f"error: {len(self.failed)} of the sweep's jobs failed:\n{lines}")
+            raise SystemExit(2 if self.expected else 1)
+
+    def _restore(self) -> None:
+        """The process as the user started it: a run folder notes its command."""
+        sys.argv = self.argv
+        if self.full_error is None:
+            os.environ.pop(FULL_ERROR, None)
+        else:
+            os.environ[FULL_ERROR] = self.full_error
+
+    def task(self, cfg: DictConfig) -> None:
+        """One job."""
+        self._restore()
+        # Their interpolations are the config's, not Hydra's.
+        job: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+        overrides = [str(word) for word in job]
+        if HydraConfig.get().mode == RunMode.RUN:
+            with _errors_on_one_line():
+                self._start(cfg, overrides)
+            return
+        number = HydraConfig.get().job.num
+        sys.stderr.write(f"job {number}: {' '.join(overrides)}\n")
+        try:
+            self._start(cfg, overrides)
+        except (Exception, SystemExit) as error:
+            if isinstance(error, SystemExit) and error.code in (None, 0):
+                return
+            if not isinstance(error, (*EXPECTED, SystemExit)):
+                self.expected = False
+                traceback.print_exc()
+            said = " ".join(str(error).split()) if isinstance(error, Exception) else f"exit code {error.code}"
+            sys.stderr.write(f"error: {said}\n")
+            self.failed.append((" ".join(overrides), said))
+            if not str(HydraConfig.get().launcher._target_).endswith("BasicLauncher"):
+                raise RuntimeError(said) from error
+
+    def _start(self, cfg: DictConfig, overrides: Sequence[str]) -> None:
+        with _first_rank_reports():
+            check(cfg, self.settings, overrides)
+        if HydraConfig.get().mode == RunMode.MULTIRUN and cfg.get("resume") is True:
+            # Jobs that had not begun when the sweep was interrupted begin now.
+            cfg.resume = (Path(cfg.run) / "config.yaml").is_file()
+        self.main(cfg)
+
+
+# What a user can act on; everything else is a fault of this project and keeps its traceback.
+EXPECTED = (ValueError, OSError, LookupError, ImportError, OmegaConfBaseException, HydraException)
 
 
 class _errors_on_one_line:
@@ -95,9 +204,7 @@ class _errors_on_one_line:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        if isinstance(
-            error, ValueError | OSError | LookupError | ImportError | OmegaConfBaseException | HydraException
-        ):
+        if isinstance(error, EXPECTED):
             # A message may end with an expected folder tree, which only its lines make readable.
             keep_lines = getattr(error, "keep_lines", False)
             sys.stderr.write(f"error: {error if keep_lines else ' '.join(str(error).split())}\n")
@@ -105,8 +212,8 @@ class _errors_on_one_line:
 
 
 @contextlib.contextmanager
-def _first_rank_speaks() -> Iterator[None]:
-    """What is wrong with the words is wrong on all of torchrun's ranks; the others give the first time to say it."""
+def _first_rank_reports() -> Iterator[None]:
+    """Errors of the settings are the same on all of torchrun's ranks; those after the first wait, and say nothing."""
     try:
         yield
     except ConfigError as error:
@@ -116,39 +223,63 @@ def _first_rank_speaks() -> Iterator[None]:
         raise
 
 
-def _check_missing(cfg: DictConfig) -> None:
-    missing = sorted(OmegaConf.missing_keys(cfg))
-    if missing:
-        raise ConfigError(f"give a value for {', '.join(missing)}, for example {missing[0]}=...")
+# -- Hydra's errors, in one line --------------------------------------------------------------------------------
 
 
-def _check_choices(overrides: list[str]) -> None:
-    """Unknown choices of a group (``adapt=sidetuning``) get the nearest names before Hydra sees them."""
+@contextlib.contextmanager
+def explained(name: str, overrides: Sequence[str]) -> Iterator[None]:
+    """Turn Hydra's errors into a `ConfigError` that says what is wrong and names what is near."""
     try:
-        parsed = OverridesParser.create().parse_overrides([o for o in overrides if "=" in o])
-    except HydraException as error:
-        said = str(error).split("\n")[0]
-        raise ConfigError(f"cannot read the words {' '.join(overrides)}: {said}; quote special characters") from error
-    for override in parsed:
-        group = FOLDER / override.key_or_group
-        if "." in override.key_or_group or not group.is_dir():
-            continue
-        known = sorted(p.relative_to(group).with_suffix("").as_posix() for p in visible(group, "**/*.yaml"))
-        values = override.sweep_string_iterator() if override.is_sweep_override() else [str(override.value())]
-        for value in values:
-            if value not in known:
-                hint = nearest(value, known) or f"; choose from {', '.join(known)}"
-                raise ConfigError(f"{override.key_or_group}={value}: there is no such choice{hint}")
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_one_line(name, error, overrides)) from error
 
 
-def _one_line(name: str, error: Exception, overrides: list[str]) -> str:
-    """Hydra's message cut to what a user needs, with the nearest key where one was misspelt."""
-    text = str(error).split("\n")[0]
-    key = re.search(r"[Kk]ey '([^']+)' is not in struct", f"{error} {error.__cause__}")
-    if key is not None:
-        path = next((o.split("=")[0].lstrip("+") for o in overrides if o.split("=")[0].endswith(key[1])), key[1])
-        return f"configs/{name}.yaml has no key {path!r}{nearest(path, _keys(_composed(name, _choices(overrides))))}"
-    return text
+def _one_line(name: str, error: Exception, overrides: Sequence[str]) -> str:
+    while not str(error) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    first = str(error).split("\n")[0]
+    if isinstance(error, OverrideParseException):
+        return f"cannot read {error.override}: {first}; quote special characters"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        known = list(error.options or [])
+        return f"{group}={choice}: there is no such choice{nearest(choice, known) or _choose(known)}"
+    absent = re.match(r"Could not override '(\w+)'\. No match in the defaults list", first)
+    if absent is not None:
+        return f"{_module(name)} has no group {absent[1]!r} to choose from"
+    unknown = re.search(r"Could not override '([^'@]+)'\.\s*$", first)
+    if unknown is not None:
+        return f"{_module(name)} has no key {unknown[1]!r}{_near_key(unknown[1], name, overrides)}"
+    return first
+
+
+def _choose(known: Sequence[str]) -> str:
+    return f"; choose from {', '.join(known)}" if known else ""
+
+
+def _module(name: str) -> str:
+    """What ``python -m`` runs."""
+    return commands.COMMANDS[name][0]
+
+
+def _near_key(key: str, name: str, overrides: Sequence[str]) -> str:
+    """The key that was meant, or those that its group has."""
+    group, _, leaf = key.rpartition(".")
+    try:
+        with _hydra():
+            loader = GlobalHydra.instance().config_loader()
+            choices = [word for word in overrides if loader.get_group_options(word.partition("=")[0].lstrip("+~"))]
+            known = _keys(hydra.compose(name, choices))
+    except HydraException:  # a choice is wrong, too
+        return ""
+    for one in known:
+        if one.endswith(f".{leaf}"):
+            return f"; did you mean {one!r}?"
+    siblings = {one.rpartition(".")[2]: one for one in known if one.rpartition(".")[0] == group}
+    if near := closest(leaf, siblings):
+        return f"; did you mean {siblings[near]!r}?"
+    return _choose(list(siblings)) if group in known else nearest(key, known)
 
 
 def _keys(cfg: Any, prefix: str = "") -> list[str]:

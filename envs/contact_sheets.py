@@ -7,8 +7,9 @@ python -m envs.contact_sheets data=runs/sheets out=docs/labels
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import matplotlib
 import numpy as np
@@ -18,6 +19,7 @@ from PIL import Image, ImageDraw
 
 from configs.compose import cli
 from configs.files import visible
+from configs.settings import Range, Seed, Settings
 from envs.taskonomy.class_labels import OBJECT_OF_CLASS, SCENE_NAMES, SEMANTIC_NAMES
 from envs.taskonomy.dataset import DOMAINS, VECTORS, file_path
 
@@ -119,7 +121,24 @@ def choose_views(root: Path, count: int, seed: int = 0) -> list[tuple[str, int, 
     return [view for *_, view in sorted(ranked)[:count]]
 
 
-@cli("contact_sheets")
+@dataclass(frozen=True)
+class ContactSheetsCommand(Settings):
+    """Settings of ``python -m envs.contact_sheets``.
+
+    Attributes:
+        data: A dataset of envs.render with all domains.
+        out: Folder of the pictures.
+        columns: Views.
+        seed: Of their choice.
+    """
+
+    data: str
+    out: str = "docs/labels"
+    columns: Annotated[int, Range(1, 1000)] = 6
+    seed: Seed = 0
+
+
+@cli("contact_sheets", ContactSheetsCommand)
 def main(cfg: DictConfig) -> None:
     """Write one sheet per task."""
     root, out = Path(cfg.data), Path(cfg.out)

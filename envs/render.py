@@ -19,12 +19,14 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from configs.compose import cli
+from configs.settings import Names, OneOf, Range, Seed, Settings, kinds
 from envs.apartments.generator import generate, split_seeds
 from envs.navgrid.grid import NavGrid
 from envs.rendering.renderer import Camera, make_renderer
@@ -52,7 +54,7 @@ class Building:
 
 
 @dataclass(frozen=True)
-class Settings:
+class RenderSettings(Settings):
     """What the views of a dataset have in common.
 
     Attributes:
@@ -63,24 +65,17 @@ class Settings:
         seed: Other views for every seed.
     """
 
-    size: int = 128
-    views: str = "taskonomy"
-    views_per_scene: int = 100
-    views_per_point: int = 4
-    seed: int = 0
+    size: Annotated[int, Range(16, 4096)] = 128
+    views: Annotated[str, OneOf(*SAMPLERS)] = "taskonomy"
+    views_per_scene: Annotated[int, Range(1, 1_000_000)] = 100
+    views_per_point: Annotated[int, Range(1, 1_000_000)] = 4
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if self.views not in SAMPLERS:
-            raise ValueError(f"views={self.views}: choose from {', '.join(SAMPLERS)}")
-        if self.size < 16:
-            raise ValueError(f"size={self.size}: labels need at least 16 pixels")
-        if self.views_per_scene < 1 or self.views_per_point < 1:
-            raise ValueError("views_per_scene and views_per_point must be at least 1")
-        if self.views_per_scene % self.views_per_point:
-            raise ValueError(
-                f"views_per_scene={self.views_per_scene} must be a multiple of views_per_point={self.views_per_point}"
-            )
+        super().__post_init__()
+        rule = f"a multiple of views_per_point={self.views_per_point}"
+        self.require(self.views_per_scene % self.views_per_point == 0, "views_per_scene", rule)
 
     def keys(self) -> list[tuple[int, int]]:
         """(point, view) of all views of a building."""
@@ -110,7 +105,7 @@ def find_buildings(scenes: str) -> list[Building]:
     return [Building(Path(scenes).stem, mesh=scenes)]
 
 
-def render_building(building: Building, root: Path, settings: Settings, domains: tuple[str, ...]) -> int:
+def render_building(building: Building, root: Path, settings: RenderSettings, domains: tuple[str, ...]) -> int:
     """Render the views of a building that `root` lacks.
 
     Args:
@@ -146,7 +141,7 @@ def render_building(building: Building, root: Path, settings: Settings, domains:
 
 
 def render_dataset(
-    buildings: list[Building], root: Path, settings: Settings, domains: tuple[str, ...], workers: int
+    buildings: list[Building], root: Path, settings: RenderSettings, domains: tuple[str, ...], workers: int
 ) -> Iterator[int]:
     """Render buildings with several processes, in any order; yields the number of new views per building.
 
@@ -169,7 +164,7 @@ def render_dataset(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _describe(root: Path, settings: Settings) -> None:
+def _describe(root: Path, settings: RenderSettings) -> None:
     """Write ``dataset.json``, or check that what it says is what was asked for."""
     path = root / DESCRIPTION
     if path.exists():
@@ -182,10 +177,27 @@ def _describe(root: Path, settings: Settings) -> None:
     taskonomy.write_file(path, json.dumps(description, indent=1).encode())
 
 
-@cli("render")
+@dataclass(frozen=True, kw_only=True)
+class RenderCommand(RenderSettings):
+    """Settings of ``python -m envs.render``.
+
+    Attributes:
+        scenes: train:200, val:20 or val:5-20 (apartments of a split), or the path of a mesh.
+        out: Folder of the dataset; what is there is kept.
+        domains: all, or a list, such as [rgb,principal_curvature,mask_valid].
+        workers: Processes; null: one per core.
+    """
+
+    scenes: str
+    out: str
+    domains: Names = "all"
+    workers: Annotated[int | None, Range(1, 1024)] = None
+
+
+@cli("render", RenderCommand)
 def main(cfg: DictConfig) -> None:
     """Render what the configuration asks for and report the speed."""
-    settings = Settings(**{name: cfg[name] for name in asdict(Settings())})
+    settings = RenderSettings(**{name: cfg[name] for name in kinds(RenderSettings)})
     domains = tuple(DOMAINS) if cfg.domains == "all" else tuple(OmegaConf.to_container(cfg.domains) or ())
     buildings = find_buildings(cfg.scenes)
     workers = cfg.workers or os.cpu_count() or 1

@@ -15,14 +15,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from safetensors.numpy import save
 
+import configs.settings
 from configs.compose import cli
+from configs.settings import Names, Range
 from envs.apartments.generator import generate
 from envs.apartments.shape_changes import Changes
 from envs.navgrid.grid import NavGrid
@@ -31,6 +33,7 @@ from envs.scene import Scene
 from envs.taskonomy.dataset import DOMAINS, RenderedView, Viewpoint, check_domains
 from envs.taskonomy.viewpoints import sample_agent, sample_taskonomy
 
+Share = Annotated[float, Range(0, 1)]
 SENSORS = ("rgb", "depth", "normal", "semantic")
 # Beyond all apartments of the splits, so that none is judged on that was trained on.
 FIRST_SEED = 100_000
@@ -184,7 +187,30 @@ def chosen_domains(names: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(DOMAINS) if names == "all" else tuple(names)
 
 
-@cli("stream")
+@dataclass(frozen=True)
+class StreamCommand(configs.settings.Settings):
+    """Settings of ``python -m envs.stream``.
+
+    Attributes:
+        size: Pixels per side.
+        views_per_scene: Views of every apartment, a multiple of 8.
+        mix: Shares of apartments: plain, of other looks, of other shape, of other looks and shape.
+        domains: all, or a list, such as [rgb,principal_curvature,mask_valid].
+        seed: Other apartments for every seed.
+        first: Number of the first block.
+        step: Every step-th block, so that several processes share the work.
+    """
+
+    size: Annotated[int, Range(16, 4096)] = 64
+    views_per_scene: Annotated[int, Range(8, 100_000)] = 64
+    mix: tuple[Share, Share, Share, Share] = (0.4, 0.15, 0.05, 0.4)
+    domains: Names = "all"
+    seed: Annotated[int, Range(0, 199)] = 0
+    first: Annotated[int, Range(0)] = 0
+    step: Annotated[int, Range(1)] = 1
+
+
+@cli("stream", StreamCommand)
 def main(cfg: DictConfig) -> None:
     """Write what the configuration asks for to standard output."""
     domains = cfg.domains if isinstance(cfg.domains, str) else OmegaConf.to_container(cfg.domains)

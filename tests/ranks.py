@@ -81,7 +81,12 @@ def imitation() -> Outcome:
 
 def ppo() -> Outcome:
     """One epoch of PPO, in one mini-batch, over a rollout of STEPS steps by AGENTS agents in all."""
-    words = ["algo=ppo", "blind=true", "env.splits.train={scenes: 2, episodes_per_scene: 4}", f"env.agents={AGENTS}"]
+    words = [
+        "experiment=side_tuning_ppo",
+        "blind=true",
+        "env.splits.train={scenes: 2, episodes_per_scene: 4}",
+        f"env.agents={AGENTS}",
+    ]
     words += [f"algo.rollout={STEPS}", f"algo.learner.batch_size={STEPS * AGENTS}", "algo.learner.n_epochs=1"]
     cfg = compose("train", [*SMALL, *words])
     model = make_ppo(cfg, make_vision(cfg))

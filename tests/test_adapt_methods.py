@@ -6,18 +6,17 @@ import hashlib
 import json
 import subprocess
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 from tiny_networks import NETWORKS, SIZE, make_base, make_images
 from torch import Tensor, nn
 
-from adapt import Adapted, Base, Incompatible, NotMergeable, get_method, list_methods, wrap
+from adapt import Adapted, Base, Incompatible, NotMergeable, list_methods, wrap
 
 PAIRS = [(method, kind) for method in list_methods() for kind in NETWORKS]
 ROOT = Path(__file__).resolve().parents[1]
@@ -196,15 +195,6 @@ def test_saved_tasks_give_the_same_in_a_new_process_and_take_the_reported_space(
     assert sum(8 * t.numel() * t.element_size() for t in tensors.values()) == item.stored_bits
 
 
-@pytest.mark.parametrize("method", list_methods())
-def test_yaml_holds_the_settings_and_their_defaults(method: str) -> None:
-    settings = yaml.safe_load((ROOT / "configs" / "adapt" / f"{method}.yaml").read_text())
-    assert settings.pop("name") == method
-    config = get_method(method).Config
-    assert set(settings) == {field.name for field in fields(config)}
-    assert config.from_settings(settings) == config()
-
-
 def test_settings_of_another_type_are_refused_and_whole_numbers_are_numbers() -> None:
     base = make_base("conv")
     for method, settings, message in (
@@ -214,7 +204,7 @@ def test_settings_of_another_type_are_refused_and_whole_numbers_are_numbers() ->
         ("lora", {"norm": None}, "norm must be text, got None"),
         ("side_tuning", {"dense": "no"}, "dense must be true or false, got 'no'"),
         ("side_tuning", {"alpha": "0.5"}, "alpha must be a number, got '0.5'"),
-        ("wtpb", {"k": [1, 0, 0, "a"]}, "k must be a number, got 'a'"),
+        ("wtpb", {"k": [1, 0, 0, "a"]}, r"k\[3\] must be a number, got 'a'"),
     ):
         with pytest.raises(ValueError, match=message):
             wrap(base, method, image_size=SIZE, **settings)

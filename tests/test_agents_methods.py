@@ -146,7 +146,7 @@ def ppo_learns(cfg: DictConfig) -> None:
 # Schedules that wait for samples are left out here: one rollout is too short for them.
 def ppo_config(base: Path, method: str) -> DictConfig:
     width = {"progressive": ["adapt.width=0.25"], "spottune": ["adapt.width=0.1"]}.get(method, [])
-    return compose("train", [*SMALL, f"base.name={base}", f"adapt={method}", *width, "algo=ppo"])
+    return compose("train", [*SMALL, f"base.name={base}", f"adapt={method}", *width, "experiment=side_tuning_ppo"])
 
 
 @pytest.mark.parametrize("method", SHORT)

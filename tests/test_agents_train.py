@@ -163,7 +163,14 @@ def test_behaviour_cloning_from_recorded_frames(room: Path, tmp_path: Path) -> N
 
 def test_ppo_trains_resumes_and_keeps_the_base(room: Path, tmp_path: Path) -> None:
     run = tmp_path / "ppo"
-    words = [*TINY[:-3], "log_every=1", "save_every=1", f"env.scene={room}", "algo=ppo", "algo.rollout=16"]
+    words = [
+        *TINY[:-3],
+        "log_every=1",
+        "save_every=1",
+        f"env.scene={room}",
+        "experiment=side_tuning_ppo",
+        "algo.rollout=16",
+    ]
     words += ["algo.learner.batch_size=64", f"run={run}"]
     done("train", *words, "algo.steps=256")
     first, lines = weights(run), (run / "metrics.jsonl").read_text().splitlines()

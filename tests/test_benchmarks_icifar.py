@@ -19,7 +19,6 @@ from adapt.benchmarks.benchmark import TaskData, Tensors, build_benchmark
 from adapt.compare import main as compare_main
 from adapt.core.base import random_base
 from adapt.datasets.cifar import read_cifar100
-from adapt.supervised import protocols
 from adapt.supervised.learner import Learner, Plan, knows_earlier
 from adapt.supervised.optimisation import OptimiserConfig, TrainingConfig
 from adapt.supervised.protocols import Session, run_protocol, trained_alone
@@ -311,7 +310,7 @@ class TestCommand:
             (["adapt=sidetuning"], "did you mean 'side_tuning'"),
             (["protocol=sequental"], "did you mean 'sequential'"),
             (["training.length=3 epochs"], "training.length: write <number>"),
-            (["training.batch=0"], "training.batch must be positive"),
+            (["training.batch=0"], "training.batch must be between 1"),
             (["optimiser.name=adm"], "did you mean 'adam'"),
             (["tasks=[clases_0_9]"], "did you mean 'classes_0_9'"),
             (["tasks=[classes_0_9,classes_0_9]"], "names a task twice"),
@@ -320,9 +319,9 @@ class TestCommand:
             (["side_weights=/nowhere.pt"], "no weights at /nowhere.pt"),
             (["base=resnet44"], "add base.weights=<file>"),
             (["resume=true"], "holds no run to resume"),
-            (["device=tpu"], "must be cpu, cuda or auto"),
-            (["test=some"], "choose from all, own"),
-            (["seed=5000000000"], "seed=5000000000: this must be 0 or more"),
+            (["device=tpu"], "device must be cpu, cuda or auto"),
+            (["test=some"], "test must be one of all, own"),
+            (["seed=5000000000"], "seed must be between 0 and 2,147,483,647"),
         ],
     )
     def test_bad_input_is_one_line(
@@ -368,8 +367,3 @@ def test_rigidity_is_drawn_only_where_it_was_measured(rigidity: float | None, pa
     matrix = {"loss": [[1.0, None], [1.5, 2.0]]}
     run = finished("a", matrix=matrix, per_task=per_task, rigidity=rigidity, tasks=["a", "b"])
     assert len(curves([run]).axes) == panels
-
-
-def test_every_protocol_is_documented() -> None:
-    text = (Path(__file__).resolve().parents[1] / "configs" / "supervised.yaml").read_text()
-    assert all(name in text for name in protocols.PROTOCOLS)

@@ -92,7 +92,7 @@ def test_what_cannot_be_compressed_is_refused(tmp_path: Path) -> None:
         compressed(tmp_path / "out", tmp_path / "again")
     with pytest.raises(ValueError, match="shared factors come of trained adapters"):
         trained(tmp_path / "random", "adapt.rank=0.5", "adapt.shared=true")
-    with pytest.raises(ValueError, match="rank must be in"):
+    with pytest.raises(ValueError, match="rank must be positive"):
         compressed(source, tmp_path / "wrong", "rank=1.5")
 
 

@@ -146,7 +146,7 @@ def config(*words: str):
     return compose(
         "train",
         [
-            "run=none", "algo=ppo", "base=random", "device=cpu", "env.agents=4", "env.camera.size=32",
+            "run=none", "experiment=side_tuning_ppo", "base=random", "device=cpu", "env.agents=4", "env.camera.size=32",
             "env.task.max_steps=7", "algo.rollout=16", "algo.learner.batch_size=32", "policy.hidden=[32]",
             "adapt.width=0.25", "policy.bfloat16=false", *words,
         ],

@@ -12,16 +12,15 @@ from PIL import Image
 
 from adapt import Incompatible, load, load_base, wrap
 from adapt.core.base import random_base, save_base
-from adapt.distill import Distillation, Settings, distill
+from adapt.distill import Distillation, DistillSettings, distill
 from adapt.methods.side_tuning import SideTuning
-from adapt.pretrain import Settings as Pretraining
+from adapt.pretrain import PretrainSettings as Pretraining
 from adapt.pretrain import pretrain
 from adapt.pretraining.data import TaskonomyViews
 from adapt.pretraining.decoders import decoders_path, load_decoders
 from adapt.pretraining.distillation import match, to_shape
 from adapt.pretraining.scores import wanted_domains
-from adapt.readouts import Settings as ReadoutSettings
-from adapt.readouts import make_readouts
+from adapt.readouts import ReadoutSettings, make_readouts
 from adapt.transfer_matrix import correlation, draw, known_gains, transfer_matrix
 
 SIZE = 32
@@ -62,7 +61,7 @@ def teacher(dataset, tmp_path_factory) -> Path:
 
 def run(teacher: Path, dataset: Path, out: Path, **settings: object) -> dict:
     defaults = {"steps": 60, "batch": 16, "device": "cpu", "lr": 5e-3}
-    return distill(str(teacher), [str(dataset)], [str(dataset)], out, Settings(**(defaults | settings)))
+    return distill(str(teacher), [str(dataset)], [str(dataset)], out, DistillSettings(**(defaults | settings)))
 
 
 def test_half_an_encoder_keeps_what_it_can(teacher, dataset, tmp_path):
@@ -83,7 +82,7 @@ def test_half_an_encoder_keeps_what_it_can(teacher, dataset, tmp_path):
 @pytest.mark.parametrize("encoder", ["fcn3", "fcn4", "fcn8"])
 def test_students_of_the_family_learn_the_codes(teacher, dataset, tmp_path, encoder):
     views = TaskonomyViews([dataset], ["rgb"])
-    settings = Settings(encoder=encoder, width=0.25, loss="features", steps=30, batch=8, device="cpu", lr=5e-3)
+    settings = DistillSettings(encoder=encoder, width=0.25, loss="features", steps=30, batch=8, device="cpu", lr=5e-3)
     losses = list(Distillation(load_base(teacher), None, settings, views.size).fit(views))
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
 
@@ -136,11 +135,11 @@ def test_features_are_averaged_to_the_shape_of_the_base():
 
 def test_settings_that_make_no_sense_are_refused(teacher, dataset, tmp_path):
     with pytest.raises(ValueError, match="fcn5"):
-        Settings(encoder="fcn6")
+        DistillSettings(encoder="fcn6")
     with pytest.raises(ValueError, match="zero"):
-        Settings(target="zeros")
-    with pytest.raises(ValueError, match="at least 2"):
-        Settings(steps=1)
+        DistillSettings(target="zeros")
+    with pytest.raises(ValueError, match="steps must be 2 or more"):
+        DistillSettings(steps=1)
     save_base(random_base("fcn5", width=0.25), tmp_path / "alone.safetensors")
     with pytest.raises(FileNotFoundError, match="no decoders"):
         run(tmp_path / "alone.safetensors", dataset, tmp_path / "x.safetensors")

@@ -222,7 +222,7 @@ def test_a_killed_rank_ends_the_job_and_one_process_goes_on(parallel: str, room:
 @pytest.mark.slow
 def test_two_ranks_go_on_with_the_run_of_one_process(room: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    words = [*TINY, f"env.scene={room}", "algo=ppo", "policy.frames=1", "algo.rollout=16", f"run={run}"]
+    words = [*TINY, f"env.scene={room}", "experiment=side_tuning_ppo", "algo.rollout=16", f"run={run}"]
     done(sys.executable, "-m", "agents.train", *words, "algo.steps=256")
     first = checkpoint(run)
     assert first["step"] == 256

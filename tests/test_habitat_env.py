@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from habitat_rooms import write_room, write_split
 
-from configs.compose import FOLDER
+from configs.settings import defaults
+from envs.habitat.settings import HabitatSettings
 from envs.habitat.vec_env import HabitatVecEnv, Settings, make_places, rules
 from envs.navgrid.grid import NavGrid
 from envs.pointnav.env import Place, Task
@@ -43,7 +43,7 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(rooms: Path, split: str = "val", task: dict[str, Any] | None = None, **changes: Any) -> Settings:
-    env = yaml.safe_load((FOLDER / "env/habitat.yaml").read_text())
+    env = defaults(HabitatSettings)
     env.update({"simulator": "sidestep", "episodes": str(rooms), "scenes_dir": str(rooms), **changes})
     env["camera"]["size"] = 16
     env["task"].update({"sensors": ["rgb", "depth", "map"], "max_steps": 60, **(task or {})})

@@ -145,7 +145,7 @@ def test_a_distance_range_that_is_none_is_refused(gibson):
     (place,) = scans(str(file), None, "val", 4, 0, BODY, generation=FEW)
     with pytest.raises(ValueError, match="are no range"):
         generate_episodes("s", place.grid, 4, 0, min_distance=5.0, max_distance=2.0)
-    with pytest.raises(ValueError, match="goals must be at least 1"):
+    with pytest.raises(ValueError, match="goals must be between 1"):
         Generation(goals=0)
     with pytest.raises(ValueError, match="must be less than"):
         Generation(min_distance=9.0, max_distance=3.0)

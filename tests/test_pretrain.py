@@ -13,7 +13,7 @@ from PIL import Image
 from adapt.core.base import PRETRAINED, load_base, random_base, save_base
 from adapt.evaluate import evaluate as evaluate_names
 from adapt.evaluate import table
-from adapt.pretrain import Pretraining, Settings, evaluate, flip, pretrain
+from adapt.pretrain import Pretraining, PretrainSettings, evaluate, flip, pretrain
 from adapt.pretraining import losses
 from adapt.pretraining.data import TaskonomyViews
 from adapt.pretraining.decoders import LightDecoder, build_decoder, decoders_path, load_decoders
@@ -261,7 +261,7 @@ def test_an_untrained_model_starts_near_the_constant_prediction(dataset):
     colours = views.batch(range(24))["reshading"][:, 0, 0, 31].float() * 2 / 255 - 1
     assert float(best) == pytest.approx(float(colours.median()), abs=1e-5)
     assert float(spread) == pytest.approx(float(colours.std(correction=0)), rel=1e-3)
-    scores = evaluate(Pretraining(["reshading"], views, Settings(batch=8)), views)["reshading"]
+    scores = evaluate(Pretraining(["reshading"], views, PretrainSettings(batch=8)), views)["reshading"]
     assert scores["constant"] == pytest.approx(float((colours - best.flatten()).abs().mean()), rel=1e-4)
     assert scores["ratio"] == pytest.approx(scores["constant"] / scores["loss"])
 
@@ -279,7 +279,7 @@ def test_the_constant_of_a_weighted_segmentation_is_the_best_one(dataset):
 
 
 def test_pretraining_beats_the_constant_and_is_saved_with_its_numbers(dataset, tmp_path):
-    settings = Settings(steps=40, batch=8, device="cpu")
+    settings = PretrainSettings(steps=40, batch=8, device="cpu")
     runs = []
     for name in ("a", "b"):
         torch.manual_seed(len(runs))  # The caller's state must not matter.
@@ -317,18 +317,18 @@ def test_pretraining_beats_the_constant_and_is_saved_with_its_numbers(dataset, t
 def test_settings_that_make_no_sense_are_refused(dataset):
     views = TaskonomyViews([dataset], wanted_domains(["reshading", "denoising", "segment_semantic"]))
     with pytest.raises(ValueError, match="did you mean 'side_tuning'"):
-        Settings(scaling="sidetuning")
+        PretrainSettings(scaling="sidetuning")
     with pytest.raises(ValueError, match="apart"):
-        Pretraining(["denoising", "reshading"], views, Settings())
+        Pretraining(["denoising", "reshading"], views, PretrainSettings())
     with pytest.raises(ValueError, match="label_size"):
-        Pretraining(["reshading"], views, Settings(label_size=12))
+        Pretraining(["reshading"], views, PretrainSettings(label_size=12))
     with pytest.raises(ValueError, match="start=random does not hold the weights of encoder=fcn8"):
-        Pretraining(["reshading"], views, Settings(encoder="fcn8", start="random"))
+        Pretraining(["reshading"], views, PretrainSettings(encoder="fcn8", start="random"))
 
 
 def test_pretraining_starts_from_another_base(dataset):
     views = TaskonomyViews([dataset], wanted_domains(["reshading"]))
-    model = Pretraining(["reshading"], views, Settings(start="curvature"))
+    model = Pretraining(["reshading"], views, PretrainSettings(start="curvature"))
     expected = load_base("curvature").encoder.state_dict()
     assert all(torch.equal(t, expected[name]) for name, t in model.encoder.state_dict().items())
     assert all(p.requires_grad for p in model.encoder.parameters())

@@ -19,7 +19,7 @@ from PIL import Image
 from envs.apartments.generator import CLASS_NAMES, ROOM_KINDS
 from envs.contact_sheets import choose_views, colours, sheet, words
 from envs.navgrid.grid import NavGrid
-from envs.render import Building, Settings, find_buildings, render_building, render_dataset
+from envs.render import Building, RenderSettings, find_buildings, render_building, render_dataset
 from envs.rendering.renderer import make_renderer
 from envs.scans.loading import load_scene
 from envs.scene import Room
@@ -438,7 +438,7 @@ def test_point_info_puts_the_point_on_the_optical_axis():
 
 
 def test_dataset_has_all_labels_with_their_encodings_and_is_reused(mesh, tmp_path):
-    settings = Settings(size=64, views_per_scene=4, views_per_point=2)
+    settings = RenderSettings(size=64, views_per_scene=4, views_per_point=2)
     building = find_buildings(str(mesh))[0]
     assert building == Building("room", mesh=str(mesh))
     assert list(render_dataset([building], tmp_path, settings, tuple(DOMAINS), 1)) == [4]
@@ -472,7 +472,7 @@ def test_dataset_has_all_labels_with_their_encodings_and_is_reused(mesh, tmp_pat
         render_building(building, tmp_path, settings, tuple(DOMAINS))
     assert not lost.exists()
     with pytest.raises(ValueError, match="size=64"):
-        list(render_dataset([building], tmp_path, Settings(size=32, views_per_scene=4), ("rgb",), 1))
+        list(render_dataset([building], tmp_path, RenderSettings(size=32, views_per_scene=4), ("rgb",), 1))
 
 
 def test_labels_of_one_view_agree(stage):
@@ -503,9 +503,9 @@ def test_bad_settings_are_said_in_one_line(mesh):
     with pytest.raises(ValueError, match=r"0 to 100"):
         find_buildings("val:2000")
     with pytest.raises(ValueError, match="taskonomy, agent"):
-        Settings(views="agents")
+        RenderSettings(views="agents")
     with pytest.raises(ValueError, match="multiple"):
-        Settings(views_per_scene=10, views_per_point=4)
+        RenderSettings(views_per_scene=10, views_per_point=4)
     assert [b.seed for b in find_buildings("val:2-4")] == [b.seed for b in find_buildings("val:4")][2:]
 
 
@@ -524,7 +524,7 @@ def test_kill_loses_at_most_the_current_file(mesh, tmp_path):
     whole = [path for path in tmp_path.rglob("*.png") if not path.name.startswith(".")]
     for path in whole:
         Image.open(path).load()
-    settings = Settings(size=32, views_per_scene=200)
+    settings = RenderSettings(size=32, views_per_scene=200)
     done = sum(is_written(tmp_path, "room", p, v, tuple(DOMAINS)) for p, v in settings.keys())
     assert done >= 3
     rendered = render_building(Building("room", mesh=str(mesh)), tmp_path, settings, tuple(DOMAINS))
@@ -532,7 +532,7 @@ def test_kill_loses_at_most_the_current_file(mesh, tmp_path):
 
 
 def test_contact_sheets_show_every_label(mesh, tmp_path):
-    settings = Settings(size=32, views_per_scene=4, views_per_point=2)
+    settings = RenderSettings(size=32, views_per_scene=4, views_per_point=2)
     list(render_dataset([Building("room", mesh=str(mesh))], tmp_path, settings, tuple(DOMAINS), 1))
     views = choose_views(tmp_path, 3)
     assert len(set(views)) == 3 and views == choose_views(tmp_path, 3)

@@ -8,9 +8,9 @@ settings (a subclass of `BenchmarkConfig`) and a subclass of `Benchmark` under `
 
     # @package _global_
     defaults:
+      - /settings/benchmark/icifar@benchmark   # those of the dataclass
+      - _self_
       - override /base: resnet44
-    benchmark:                # the settings, beside its name
-      name: icifar
     training: {batch: 128, length: 20000 images}
     optimiser: {name: adam, lr: 1.0e-3}
 
@@ -32,9 +32,9 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from adapt.core.base import Base, Normalisation
-from adapt.core.method import MethodConfig
 from adapt.datasets.layout import LayoutError
 from configs.registry import Registry, modules_of
+from configs.settings import Settings
 
 Targets = Tensor | Mapping[str, Tensor]
 """Targets of a batch: one tensor, or several by name, each with the batch first."""
@@ -202,8 +202,8 @@ def _matches(value: Any, wanted: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class BenchmarkConfig(MethodConfig):
-    """Settings of a benchmark; subclasses add fields and check them in `__post_init__`."""
+class BenchmarkConfig(Settings):
+    """Settings of a benchmark; subclasses add fields, and rules between them in `__post_init__`."""
 
 
 class Benchmark(ABC):

@@ -45,6 +45,7 @@ class DecathlonConfig(BenchmarkConfig):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        super().__post_init__()
         for name in self.sets:
             if name not in SETS:
                 raise ValueError(f"unknown set {name!r}{nearest(name, SETS)}; choose from {', '.join(SETS)}")

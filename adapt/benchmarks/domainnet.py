@@ -70,6 +70,7 @@ class DomainNetConfig(BenchmarkConfig):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        super().__post_init__()
         self.require(self.size >= 8, "size", "8 or more")
         self.one_of("augmentation", ("taps", "adashare"))
         self.require(0 < self.test_share < 1, "test_share", "between 0 and 1")

@@ -30,6 +30,7 @@ class MultitaskPatchesConfig(BenchmarkConfig):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        super().__post_init__()
         self.require(bool(self.sets) and len(set(self.sets)) == len(self.sets), "sets", "one or more different names")
         self.require(len(self.sizes) == len(self.sets), "sizes", "one size per set")
         self.require(all(size >= 8 for size in self.sizes), "sizes", "8 or more each")

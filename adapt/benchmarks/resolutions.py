@@ -48,6 +48,7 @@ class ResolutionsConfig(BenchmarkConfig):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        super().__post_init__()
         ascending = list(self.sizes) == sorted(set(self.sizes))
         self.require(bool(self.sizes) and ascending and self.sizes[0] >= 8, "sizes", "8 or more each, ascending")
         self.require(0 < self.smallest_crop <= 1, "smallest_crop", "a share in 0..1")

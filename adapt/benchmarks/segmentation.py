@@ -50,6 +50,7 @@ class SegmentationConfig(BenchmarkConfig):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        super().__post_init__()
         self.require(self.size >= 0, "size", "0 (images as they are) or more")
         self.one_of("deconvolution", ("learned", "fixed"))
 

@@ -58,6 +58,7 @@ class SquadConfig(BenchmarkConfig):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        super().__post_init__()
         self.require(bool(self.tokenizer), "tokenizer", "the name or folder of a BERT")
         for setting in ("every", "test_every", "stride"):
             self.require(getattr(self, setting) >= 1, setting, "1 or more")

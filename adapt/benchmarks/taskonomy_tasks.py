@@ -55,6 +55,7 @@ class TaskonomyConfig(BenchmarkConfig):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        super().__post_init__()
         self.require(self.size >= 16, "size", "16 or more")
         block = self.size // max(1, self.decoded)
         fits = self.label_size >= 0 and block * self.decoded == self.size and block & (block - 1) == 0

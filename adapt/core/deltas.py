@@ -48,6 +48,7 @@ class DeltaConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        super().__post_init__()
         self.one_of("norm", NORMS)
 
 

@@ -7,34 +7,24 @@ another distribution's module (`configs.registry`, docs/extending.md). There are
 - fusion (`features`, `side_tuning`): subclass `Method`, combine `features` with a network of your own;
 - weight deltas (`bn`, `lora`): subclass `adapt.core.deltas.DeltaMethod`, give each layer a `Delta`;
 - own weights (`fine_tune`, `scratch`): subclass `adapt.modules.own_weights.OwnWeights`.
-
-Beside it goes `configs/adapt/<name>.yaml` with `name: <name>` and the same settings and defaults.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import partial
-from numbers import Integral, Real
-from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from adapt.core.base import Base
-from configs.names import nearest
 from configs.registry import Registry, modules_of
+from configs.settings import Settings
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 ConfigT = TypeVar("ConfigT", bound="MethodConfig")
-# By declared type of a setting, what is taken for it, NumPy's numbers too, and its name.
-TYPES: dict[Any, tuple[type, str]] = {
-    bool: (bool, "true or false"),
-    int: (Integral, "a whole number"),
-    float: (Real, "a number"),
-    str: (str, "text"),
-}
 
 
 class NotMergeable(ValueError):
@@ -46,56 +36,18 @@ class Incompatible(ValueError):
 
 
 @dataclass(frozen=True)
-class MethodConfig:
-    """Settings of a method; subclasses add fields and check them in `__post_init__`."""
+class MethodConfig(Settings):
+    """Settings of a method; subclasses add fields, and rules between them in `__post_init__`."""
 
     retired: ClassVar[Mapping[str, Any]] = {}
     """Settings of earlier versions that saved tasks still name, each with the only value that is still read."""
 
     @classmethod
     def from_settings(cls: type[ConfigT], settings: Mapping[str, Any]) -> ConfigT:
-        """Build from plain values, such as those of a YAML file; lists become tuples.
-
-        Raises:
-            ValueError: an unknown setting (the nearest is suggested), a value of another type or out of range.
-        """
-        known = [field.name for field in fields(cls)]
-        settings = {k: v for k, v in settings.items() if k not in cls.retired or v != cls.retired[k]}
-        for name in settings:
-            if name not in known:
-                choices = ", ".join(known) or "none"
-                raise ValueError(f"unknown setting {name!r}{nearest(name, known)}; this method takes: {choices}")
-        kinds = get_type_hints(cls)
-        return cls(**{name: _value(name, value, kinds[name]) for name, value in settings.items()})
-
-    def to_settings(self) -> dict[str, Any]:
-        """The settings as plain values for JSON."""
-        return asdict(self)
-
-    def require(self, condition: bool, setting: str, rule: str) -> None:
-        """Raise a ValueError naming the setting, the rule and the value unless the condition holds."""
-        if not condition:
-            raise ValueError(f"{setting} must be {rule}, got {getattr(self, setting)!r}")
-
-    def one_of(self, setting: str, choices: Iterable[str]) -> None:
-        """Raise a ValueError, with the nearest choice, unless the setting is one of the choices."""
-        value, allowed = getattr(self, setting), list(choices)
-        if value not in allowed:
-            hint = nearest(str(value), allowed)
-            raise ValueError(f"{setting} must be one of {', '.join(allowed)}, got {value!r}{hint}")
-
-
-def _value(setting: str, value: Any, kind: Any) -> Any:
-    """The value as the type that the setting is declared with; if that is none of `TYPES`, as it comes."""
-    if kind in TYPES:
-        accepted, words = TYPES[kind]
-        if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-            raise ValueError(f"{setting} must be {words}, got {value!r}")
-        return kind(value)
-    if isinstance(value, list | tuple):
-        item = get_args(kind)[0] if get_origin(kind) is tuple else None
-        return tuple(_value(setting, one, item) for one in value)
-    return value
+        """See `configs.settings.Settings.from_settings`; retired settings are passed over."""
+        kept = {k: v for k, v in settings.items() if k not in cls.retired or v != cls.retired[k]}
+        made: ConfigT = super().from_settings(kept)
+        return made
 
 
 class Method(nn.Module):

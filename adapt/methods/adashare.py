@@ -56,6 +56,7 @@ class AdaShareConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        super().__post_init__()
         self.require(self.temperature > 0, "temperature", "positive")
         self.require(0 < self.decay <= 1, "decay", "positive and at most 1")
         self.one_of("depth", ("shallow", "deep"))

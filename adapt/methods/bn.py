@@ -18,6 +18,7 @@ class BNConfig(DeltaConfig):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        super().__post_init__()
         self.one_of("norm", ("trained", "affine", "statistics"))
 
 

@@ -36,6 +36,7 @@ class EWCConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        super().__post_init__()
         self.require(self.coef >= 0, "coef", "0 or more")
         self.require(self.fisher_batches >= 0, "fisher_batches", "0 (all) or more")
 

@@ -37,6 +37,7 @@ class FineTuneConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        super().__post_init__()
         self.require(self.last >= 0, "last", "0 (all layers) or more")
         self.require(self.stage_samples >= 0, "stage_samples", "0 (no first stage) or more")
 

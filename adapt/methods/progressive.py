@@ -48,6 +48,7 @@ class ProgressiveConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        super().__post_init__()
         self.one_of("side", READERS)
         self.one_of("merge", ("mlp", "alpha"))
         self.require(self.width > 0, "width", "positive")

@@ -42,6 +42,7 @@ class PSPConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        super().__post_init__()
         self.one_of("start", ("base", "plain"))
         self.one_of("statistics", ("task", "batch"))
 

@@ -65,6 +65,7 @@ class SideTuningConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        super().__post_init__()
         if "/" not in self.side:
             self.one_of("side", ["base", *list_encoders()])
         self.require(self.width > 0, "width", "positive")

@@ -44,6 +44,7 @@ class SpotTuneConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        super().__post_init__()
         self.require(self.temperature > 0, "temperature", "positive")
         self.require(self.width > 0, "width", "positive")
 

@@ -22,6 +22,7 @@ from adapt.encoders.taskonomy import TaskonomyDecoder, TaskonomyMLPDecoder
 from adapt.training.files import nearest, write_atomically
 
 FORMAT_VERSION = 1
+DECODERS = ("light", "taskonomy")
 WIDTH = 32
 
 
@@ -157,7 +158,7 @@ def build_decoder(
     if name == "light":
         return LightDecoder(code_shape, out_channels, size, width)
     if name != "taskonomy":
-        raise ValueError(f"unknown decoder {name!r}{nearest(name, ('light', 'taskonomy'))}")
+        raise ValueError(f"unknown decoder {name!r}{nearest(name, DECODERS)}")
     if tuple(code_shape) != (8, 16, 16):
         raise ValueError(f"decoder=taskonomy reads codes of 8x16x16, this encoder gives {tuple(code_shape)}")
     return TaskonomyMLPDecoder(out_channels) if classifier else TaskonomyDecoder(out_channels)

@@ -6,23 +6,25 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from timm.optim.rmsprop_tf import RMSpropTF
 from torch import Tensor, nn
 
-from adapt.core.method import MethodConfig
-from adapt.training.files import nearest
+from configs.names import nearest
+from configs.settings import OneOf, Range, Settings
 
 OPTIMISERS = ("adam", "adamw", "sgd", "rmsprop", "rmsprop_tf")
 READOUTS = ("trained", "fixed")
 SCHEDULES = ("constant", "cosine", "linear", "steps", "exponential")
 UNITS = ("images", "steps", "passes")
+NotNegative = Annotated[float, Range(0)]
+Beta = Annotated[float, Range(0, 1, below=True)]
 
 
 @dataclass(frozen=True)
-class TrainingConfig(MethodConfig):
+class TrainingConfig(Settings):
     """Length of a task's training.
 
     Attributes:
@@ -38,20 +40,12 @@ class TrainingConfig(MethodConfig):
     """
 
     length: str = "1 passes"
-    batch: int = 128
-    test_batch: int = 256
-    examples: int = 0
-    test_examples: int = 0
-    workers: int = 0
-    readout: str = "trained"
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        self.one_of("readout", READOUTS)
-        for setting in ("batch", "test_batch"):
-            self.require(getattr(self, setting) > 0, setting, "positive")
-        for setting in ("examples", "test_examples", "workers"):
-            self.require(getattr(self, setting) >= 0, setting, "0 or more")
+    batch: Annotated[int, Range(1, 1_048_576)] = 128
+    test_batch: Annotated[int, Range(1, 1_048_576)] = 256
+    examples: Annotated[int, Range(0)] = 0
+    test_examples: Annotated[int, Range(0)] = 0
+    workers: Annotated[int, Range(0, 1024)] = 0
+    readout: Annotated[str, OneOf(*READOUTS)] = "trained"
 
     def steps(self, examples: int, lengths: Mapping[str, str] | None = None) -> int:
         """Optimiser steps for a task with this many training examples.
@@ -65,7 +59,7 @@ class TrainingConfig(MethodConfig):
 
 
 @dataclass(frozen=True)
-class StageConfig(MethodConfig):
+class StageConfig(Settings):
     """The first of two stages, in which all tasks train one network; all else is as in the second.
 
     Attributes:
@@ -77,9 +71,9 @@ class StageConfig(MethodConfig):
     """
 
     length: str = "60 passes"
-    batch: int = 12
-    lr: float = 5e-3
-    schedule: str = "cosine"
+    batch: Annotated[int, Range(1, 1_048_576)] = 12
+    lr: Annotated[float, Range(0, above=True)] = 5e-3
+    schedule: Annotated[str, OneOf(*SCHEDULES)] = "cosine"
     nesterov: bool = True
 
 
@@ -129,7 +123,7 @@ def subset(count: int, wanted: int, seed: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class OptimiserConfig(MethodConfig):
+class OptimiserConfig(Settings):
     """The optimiser and its learning rates.
 
     Attributes:
@@ -155,34 +149,24 @@ class OptimiserConfig(MethodConfig):
         warmup: share of the length in which the learning rate rises linearly from 0.
     """
 
-    name: str = "adam"
-    lr: float = 1e-3
-    head_lr: float = 0.0
-    rates: Mapping[str, float] = field(default_factory=dict)
-    decays: Mapping[str, float] = field(default_factory=dict)
-    weight_decay: float = 0.0
+    name: Annotated[str, OneOf(*OPTIMISERS)] = "adam"
+    lr: Annotated[float, Range(0, above=True)] = 1e-3
+    head_lr: NotNegative = 0.0
+    rates: Mapping[str, NotNegative] = field(default_factory=dict)
+    decays: Mapping[str, NotNegative] = field(default_factory=dict)
+    weight_decay: NotNegative = 0.0
     undecayed: tuple[str, ...] = ()
-    momentum: float = 0.9
+    momentum: NotNegative = 0.9
     nesterov: bool = False
-    betas: tuple[float, float] = (0.9, 0.999)
-    alpha: float = 0.0
-    eps: float = 0.0
-    clip: float = 0.0
-    schedule: str = "constant"
-    milestones: tuple[float, ...] = ()
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    alpha: NotNegative = 0.0
+    eps: NotNegative = 0.0
+    clip: NotNegative = 0.0
+    schedule: Annotated[str, OneOf(*SCHEDULES)] = "constant"
+    milestones: tuple[Annotated[float, Range(0, 1, above=True, below=True)], ...] = ()
     every: str = "1 passes"
-    gamma: float = 0.1
-    warmup: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        self.one_of("name", OPTIMISERS)
-        self.one_of("schedule", SCHEDULES)
-        self.require(self.lr > 0, "lr", "positive")
-        for setting in ("head_lr", "weight_decay", "momentum", "alpha", "eps", "clip"):
-            self.require(getattr(self, setting) >= 0, setting, "0 or more")
-        self.require(0 <= self.warmup < 1, "warmup", "a share of the length, 0 or more and less than 1")
-        self.require(all(0 < m < 1 for m in self.milestones), "milestones", "shares of the length between 0 and 1")
+    gamma: NotNegative = 0.1
+    warmup: Annotated[float, Range(0, 1, below=True)] = 0.0
 
     def factor(self, step: int, steps: int, every: int = 1) -> float:
         """What the learning rates are multiplied by in step `step` of 0..steps-1; `every` is the setting in steps."""

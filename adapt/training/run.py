@@ -32,7 +32,10 @@ from torch.utils.tensorboard import SummaryWriter
 
 from adapt.training import distributed
 from adapt.training.files import write_atomically
+from configs.commands import command_settings
+from configs.compose import check
 from configs.files import visible
+from configs.settings import ConfigError
 
 PACKAGES = (
     "torch",
@@ -125,7 +128,7 @@ class Run:
         if resume and not config.is_file():
             raise FileNotFoundError(f"{path} holds no run to resume; leave out resume=true to start one")
         if resume and begun:
-            _check_same(path, config.read_text(), text)
+            _check_same(path, load_config(path), cfg)
         if begun and not resume:
             raise ValueError(f"{path} already holds a run; choose another run=..., add resume=true, or delete it")
         if not begun:
@@ -253,8 +256,18 @@ def load_config(path: Path) -> DictConfig:
     if not file.is_file():
         raise FileNotFoundError(f"{path} holds no run (no config.yaml); give run=<folder of a training>")
     cfg = OmegaConf.load(file)
-    assert isinstance(cfg, DictConfig)
-    return cfg
+    if not isinstance(cfg, DictConfig):
+        raise ValueError(f"{file} is no configuration of a run")
+    return completed(cfg, path)
+
+
+def completed(cfg: DictConfig, path: Path) -> DictConfig:
+    """The config of a run folder, with the defaults of settings that the version that wrote it did not have."""
+    cfg.run = str(path)
+    try:
+        return check(cfg, command_settings("train" if "algo" in cfg else "supervised"))
+    except ConfigError as error:
+        raise ValueError(f"{path / 'config.yaml'}: {error}") from error
 
 
 def _without_run_keys(cfg: DictConfig) -> DictConfig:
@@ -263,9 +276,9 @@ def _without_run_keys(cfg: DictConfig) -> DictConfig:
     return OmegaConf.create(OmegaConf.to_container(OmegaConf.create(kept), resolve=True))  # type: ignore[return-value]
 
 
-def _check_same(path: Path, old: str, new: str) -> None:
+def _check_same(path: Path, old: DictConfig, new: DictConfig) -> None:
     """Refuse to resume under another configuration, naming the keys that differ."""
-    before, now = _flatten(OmegaConf.create(old)), _flatten(OmegaConf.create(new))
+    before, now = _flatten(_without_run_keys(old)), _flatten(_without_run_keys(new))
     differs = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
     if differs:
         first = differs[0]

@@ -26,6 +26,7 @@ from adapt.training.run import versions
 from agents.bench import simulator as bench
 from agents.bench.adaptation import measure as measure_methods
 from agents.bench.ppo import CONTESTANTS, RANKED, STAGES, race_in_processes, settings
+from agents.bench.settings import BenchSettings
 from agents.bench.table import Row, number, write_results
 from agents.learners.collector import frame_layout, stored
 from agents.learners.frames import ACTION, FrameStore
@@ -269,7 +270,7 @@ def chosen_sections(asked: Any) -> list[str]:
     return [name for name in SECTIONS if name in names]
 
 
-@cli("bench")
+@cli("bench", BenchSettings)
 def main(cfg: DictConfig) -> None:
     """Measure, print, and write ``docs/bench.json`` and ``docs/bench.md``."""
     names = chosen_sections(cfg.sections)

@@ -57,7 +57,9 @@ class Contestant:
 
 def settings(agents: int, steps: int, *words: str) -> DictConfig:
     """The PPO configuration with shorter rollouts, which cost the same per step."""
-    return compose("train", ["run=none", "algo=ppo", f"env.agents={agents}", f"algo.rollout={steps}", *words])
+    return compose(
+        "train", ["run=none", "experiment=side_tuning_ppo", f"env.agents={agents}", f"algo.rollout={steps}", *words]
+    )
 
 
 def ours(cfg: DictConfig, places: Sequence[Place]) -> Contestant:

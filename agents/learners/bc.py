@@ -13,6 +13,7 @@ from agents.learners.frames import FrameStore
 from agents.learners.imitation import ImitationLearner, train_by_imitation
 from agents.learners.learner import learners
 from agents.learners.recorded import prepare
+from agents.learners.settings import BCConfig
 
 
 class Recorded:
@@ -31,6 +32,8 @@ class Recorded:
 @learners.register("bc")
 class BehaviourCloning:
     """The expert's actions in the states that the expert came into."""
+
+    Config = BCConfig
 
     def train(self, cfg: DictConfig, run: Run) -> dict[str, Any]:
         """Learn from ``algo.data``; see `Learner.train`."""

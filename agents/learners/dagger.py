@@ -21,6 +21,7 @@ from agents.learners.collector import Collector, frame_layout
 from agents.learners.frames import FrameStore
 from agents.learners.imitation import ImitationLearner, train_by_imitation
 from agents.learners.learner import learners
+from agents.learners.settings import DaggerConfig
 from agents.policies.policy import Policy, SequencePolicy
 from agents.setup import Vision, make_env, make_places, make_policy, make_vision
 
@@ -205,6 +206,8 @@ class DaggerData:
 @learners.register("dagger")
 class Dagger:
     """DAgger (Ross et al. 2011): the expert labels the states that the learner itself comes into."""
+
+    Config = DaggerConfig
 
     def train(self, cfg: DictConfig, run: Run) -> dict[str, Any]:
         """Collect and learn at once; see `Learner.train`."""

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from adapt.training.run import Run
 from configs.registry import Registry, modules_of
+from configs.settings import Settings
 
 
 class Learner(Protocol):
@@ -18,10 +19,10 @@ class Learner(Protocol):
     `agents.setup` turns the config into its objects: scenes, frozen base and adapted features, environment, policy.
 
     Attributes:
-        Config: Dataclass of the settings, the keys of ``configs/algo/<name>.yaml`` but ``name``.
+        Config: Dataclass of the settings of ``algo=<name>``.
     """
 
-    Config: ClassVar[type[Any]]
+    Config: ClassVar[type[Settings]]
 
     def train(self, cfg: DictConfig, run: Run) -> Mapping[str, Any]:
         """Train, or go on with a run that was interrupted.
@@ -36,7 +37,7 @@ class Learner(Protocol):
         """
 
 
-HELPERS = ("collector", "feature_cache", "frames", "imitation", "learner", "limits", "memory", "recorded", "rollout")
+HELPERS = ("collector", "feature_cache", "frames", "imitation", "learner", "memory", "recorded", "rollout", "settings")
 
 learners: Registry[type[Learner]] = Registry(
     "learner", "sidestep.learners", partial(modules_of, "agents.learners", but=HELPERS)

@@ -28,6 +28,7 @@ from agents.evaluation.episodes import Validation
 from agents.learners.learner import learners
 from agents.learners.memory import plan_memory
 from agents.learners.rollout import DeviceRolloutBuffer, Timeouts
+from agents.learners.settings import PPOConfig
 from agents.policies.policy import Policy
 from agents.setup import Vision, make_places, make_stacked_env, make_vision, policy_arguments, policy_class
 
@@ -152,6 +153,8 @@ def make_ppo(cfg: DictConfig, vision: Vision, done: int = 0) -> PPO:
 @learners.register("ppo")
 class PPOLearner:
     """SB3's PPO on frames that the policy stacks."""
+
+    Config = PPOConfig
 
     def train(self, cfg: DictConfig, run: Run) -> dict[str, Any]:
         """Train for ``cfg.algo.steps`` environment steps, to the end of the rollout that reaches them."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from adapt import Adapted, Base
 from agents.policies.actor import Actor
 from configs.registry import Registry, modules_of
+from configs.settings import Range, Settings
 
 
 @runtime_checkable
@@ -25,14 +26,14 @@ class Policy(Protocol):
 
     A subclass of SB3's `BasePolicy` whose constructor takes ``(observation_space, action_space, lr_schedule, *,
     adapted, **settings)``: `adapted` is the `adapt.Adapted` that the policy sees through, None for a blind one, and
-    `settings` are the keys of ``configs/policy/<name>.yaml`` but ``name``.
+    `settings` are the fields of `Config`.
 
     Attributes:
         Config: Dataclass of the settings.
         adapted: What the policy sees through.
     """
 
-    Config: ClassVar[type[Any]]
+    Config: ClassVar[type[Settings]]
 
     @classmethod
     def stacked_frames(cls, settings: Mapping[str, Any]) -> int:
@@ -87,6 +88,7 @@ class SequencePolicy(Policy, Protocol):
         """
 
 
+Units = Annotated[int, Range(1, 65_536)]
 HELPERS = ("actor", "device_observations", "extractor", "observations", "policy", "recurrent")
 
 policies: Registry[type[Policy]] = Registry(

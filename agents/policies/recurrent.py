@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -21,13 +21,14 @@ from torch import Tensor, nn
 from adapt import Adapted
 from agents.policies.extractor import NavigationExtractor, orthogonal
 from agents.policies.observations import DEPTH, EXPLORED, FEATURES, GOAL, MAP, RGB, STEP, Observations
-from agents.policies.policy import OwnState
+from agents.policies.policy import OwnState, Units
+from configs.settings import NotEmpty, Range, Settings
 
 State = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
-class RecurrentConfig:
+class RecurrentConfig(Settings):
     """Settings of a recurrent policy.
 
     Attributes:
@@ -37,18 +38,10 @@ class RecurrentConfig:
         bfloat16: Compute in bfloat16 where that loses nothing (autocast).
     """
 
-    hidden: tuple[int, ...] = (256,)
-    memory: int = 256
-    context: int = 12
+    hidden: Annotated[tuple[Units, ...], NotEmpty()] = (256,)
+    memory: Units = 256
+    context: Annotated[int, Range(0, 4096)] = 12
     bfloat16: bool = True
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        if self.memory < 1 or self.context < 0 or not self.hidden or min(self.hidden) < 1:
-            raise ValueError(
-                f"a recurrent policy needs memory >= 1, context >= 0 and hidden layers, got memory={self.memory}, "
-                f"context={self.context}, hidden={list(self.hidden)}"
-            )
 
 
 class RecurrentPolicy(OwnState, MultiInputActorCriticPolicy):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -20,11 +20,12 @@ from torch import Tensor
 from adapt import Adapted
 from agents.policies.extractor import CODES, NavigationExtractor, orthogonal
 from agents.policies.observations import DEPTH, EXPLORED, FEATURES, GOAL, MAP, RGB, STEP, Observations
-from agents.policies.policy import OwnState, policies
+from agents.policies.policy import OwnState, Units, policies
+from configs.settings import NotEmpty, Range, Settings
 
 
 @dataclass(frozen=True)
-class StackConfig:
+class StackConfig(Settings):
     """Settings of the policy on stacked frames.
 
     Attributes:
@@ -33,8 +34,8 @@ class StackConfig:
         bfloat16: Compute in bfloat16 where that loses nothing (autocast).
     """
 
-    frames: int = 4
-    hidden: tuple[int, ...] = (256, 256)
+    frames: Annotated[int, Range(1, 64)] = 4
+    hidden: Annotated[tuple[Units, ...], NotEmpty()] = (256, 256)
     bfloat16: bool = True
 
 

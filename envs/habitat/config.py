@@ -25,7 +25,7 @@ CAMERAS = {"HabitatSimRGBSensor": "rgb", "HabitatSimDepthSensor": "depth"}
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of ``configs/env/habitat.yaml`` for one split.
+    """The settings of `envs.habitat.settings.HabitatSettings` for one split.
 
     Attributes:
         simulator: ``"habitat_sim"``, or ``"sidestep"``: the embedded one behind Habitat-Lab's interface.

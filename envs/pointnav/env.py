@@ -9,11 +9,12 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.settings import OneOf, Range, Settings
 from envs.navgrid.grid import GeodesicField, NavGrid, geodesic_distance, wrap_angle
 from envs.pointnav import measures
 from envs.pointnav.episodes import Episode
@@ -31,7 +32,7 @@ CACHED_FIELDS = 2048
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(Settings):
     """The rules of PointNav.
 
     Attributes:
@@ -48,38 +49,29 @@ class Task:
         map_extent: Side of the visited map in metres (the paper: 22).
         explored_size: Side of the explored map in cells (`envs.pointnav.explored_map`).
         explored_extent: Side of the explored map in metres.
-        min_depth: Smallest depth that is told, metres; pixels that see nothing have depth 0 and so count as this.
-        max_depth: Largest depth that is told, metres (Habitat: 10).
+        min_depth: Lower bound to which depths are clipped, metres; pixels without a hit have depth 0.
+        max_depth: Upper bound to which depths are clipped, metres (Habitat: 10).
         normalize_depth: Whether depths are mapped from [min_depth, max_depth] to [0, 1]; else they stay in metres.
     """
 
-    variant: str = "habitat"
-    forward: float = 0.25
-    turn: float = 10.0
-    success_distance: float = 0.2
-    max_steps: int = 500
+    variant: Annotated[str, OneOf(*VARIANTS)] = "habitat"
+    forward: Annotated[float, Range(0, 10, above=True)] = 0.25
+    turn: Annotated[float, Range(0, 360, above=True)] = 10.0
+    success_distance: Annotated[float, Range(0, above=True)] = 0.2
+    max_steps: Annotated[int, Range(1, 1_000_000)] = 500
     sliding: bool = True
-    sensors: tuple[str, ...] = ("rgb",)
-    map_size: int = 84
-    map_extent: float = 22.0
-    explored_size: int = 40
-    explored_extent: float = 14.0
-    min_depth: float = 0.0
-    max_depth: float = 10.0
+    sensors: tuple[Annotated[str, OneOf(*SENSORS)], ...] = ("rgb",)
+    map_size: Annotated[int, Range(1, 2048)] = 84
+    map_extent: Annotated[float, Range(0, above=True)] = 22.0
+    explored_size: Annotated[int, Range(1, 2048)] = 40
+    explored_extent: Annotated[float, Range(0, above=True)] = 14.0
+    min_depth: Annotated[float, Range(0)] = 0.0
+    max_depth: Annotated[float, Range(0, above=True)] = 10.0
     normalize_depth: bool = True
 
     def __post_init__(self) -> None:
-        if self.variant not in VARIANTS:
-            raise ValueError(f"task variant {self.variant!r} is unknown; choose from {', '.join(VARIANTS)}")
-        unknown = set(self.sensors) - set(SENSORS)
-        if unknown:
-            raise ValueError(f"unknown sensors {sorted(unknown)}; choose from {', '.join(SENSORS)}")
-        lengths = ("forward", "turn", "success_distance", "max_steps", "map_size", "map_extent", "max_depth")
-        for name in (*lengths, "explored_size", "explored_extent"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"task {name} must be positive, got {getattr(self, name)}")
-        if not 0.0 <= self.min_depth < self.max_depth:
-            raise ValueError(f"task min_depth must lie in [0, max_depth={self.max_depth}), got {self.min_depth}")
+        super().__post_init__()
+        self.require(self.min_depth < self.max_depth, "min_depth", f"less than max_depth={self.max_depth}")
 
     @property
     def actions(self) -> tuple[int, ...]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.settings import Range, Settings
 from envs.navgrid.grid import NavGrid
 from envs.pointnav.episodes import Episode
 from envs.rendering.camera_offsets import CameraOffset
@@ -19,13 +20,20 @@ S = TypeVar("S", bound="SceneEpisodes")
 
 
 @dataclass(frozen=True)
-class Body:
-    """The agent's cylinder: radius and height in metres, the highest step it climbs, steepest slope in degrees."""
+class Body(Settings):
+    """The agent's cylinder.
 
-    radius: float = 0.1
-    height: float = 1.5
-    climb: float = 0.2
-    max_slope: float = 45.0
+    Attributes:
+        radius: Metres; the Habitat Challenge has 0.18, Habitat-Lab 0.1.
+        height: Metres.
+        climb: Highest step that it climbs, metres.
+        max_slope: Steepest floor that it walks on, degrees.
+    """
+
+    radius: Annotated[float, Range(0, 10, above=True)] = 0.1
+    height: Annotated[float, Range(0, 10, above=True)] = 1.5
+    climb: Annotated[float, Range(0, 10)] = 0.2
+    max_slope: Annotated[float, Range(0, 90, above=True)] = 45.0
 
 
 class SceneEpisodes(Protocol):

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from configs.settings import Pixels, Range, Settings
 from envs.rendering import embree
 from envs.rendering import shading as _shading
 from envs.rendering.packets import PacketTracer, Poses, View
@@ -34,7 +35,7 @@ PARTS = 4
 
 
 @dataclass(frozen=True)
-class Camera:
+class Camera(Settings):
     """A pinhole camera; the defaults are Habitat's, but for the size.
 
     Attributes:
@@ -47,13 +48,13 @@ class Camera:
         far: Depth in metres beyond which nothing is seen.
     """
 
-    size: int = 64
-    hfov: float = 90.0
+    size: Pixels = 64
+    hfov: Annotated[float, Range(0, 180, above=True, below=True)] = 90.0
     height: float = 1.25
-    width: int | None = None
-    pitch: float = 0.0
-    near: float = 0.01
-    far: float = 1000.0
+    width: Pixels | None = None
+    pitch: Annotated[float, Range(-90, 90)] = 0.0
+    near: Annotated[float, Range(0)] = 0.01
+    far: Annotated[float, Range(0, above=True)] = 1000.0
 
     @property
     def columns(self) -> int:
@@ -62,18 +63,8 @@ class Camera:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if self.size < 1:
-            raise ValueError(f"camera size must be at least 1 pixel, got {self.size}")
-        if self.columns < 1:
-            raise ValueError(f"camera width must be at least 1 pixel, got {self.width}")
-        if not abs(self.pitch) <= 90.0:
-            raise ValueError(f"camera pitch must lie within 90 degrees of level, got {self.pitch}")
-        if not 0.0 <= self.near < self.far < math.inf:
-            raise ValueError(f"camera near={self.near} and far={self.far} must be depths, near before far")
-        if not 0.0 < self.hfov < 180.0:
-            raise ValueError(f"camera hfov must lie between 0 and 180 degrees, got {self.hfov}")
-        if not math.isfinite(self.height):
-            raise ValueError(f"camera height must be finite, got {self.height}")
+        super().__post_init__()
+        self.require(self.near < self.far, "near", f"less than far={self.far}")
 
 
 class Renderer(Protocol):

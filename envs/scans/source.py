@@ -6,9 +6,11 @@ import logging
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
+from configs.settings import OneOf, Range, Settings
 from envs.navgrid.grid import NavGrid
 from envs.navgrid.navmesh import NavMesh, read_navmesh
 from envs.scans.axes import UP_CHOICES, navmesh_file
@@ -29,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ScanSettings:
+class ScanSettings(Settings):
     """How scans are found and read.
 
     Attributes:
@@ -44,16 +46,10 @@ class ScanSettings:
 
     dataset: str | None = None
     scenes_dir: str = HABITAT_PREFIX.rstrip("/")
-    up: str = "auto"
+    up: Annotated[str, OneOf(*UP_CHOICES)] = "auto"
     culling: bool = True
-    max_texture: int = 1024
-    navmesh: str = "auto"
-
-    def __post_init__(self) -> None:
-        if self.up not in UP_CHOICES:
-            raise ValueError(f"up must be one of {', '.join(UP_CHOICES)}, got {self.up}")
-        if self.navmesh not in NAVMESH_CHOICES:
-            raise ValueError(f"navmesh must be one of {', '.join(NAVMESH_CHOICES)}, got {self.navmesh}")
+    max_texture: Annotated[int, Range(1, 65_536)] = 1024
+    navmesh: Annotated[str, OneOf(*NAVMESH_CHOICES)] = "auto"
 
 
 def load_scan(

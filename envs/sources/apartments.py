@@ -3,30 +3,66 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
+from typing import Annotated
 
+from configs.settings import OneOf, Range, Settings
 from envs.apartments import generator
-from envs.apartments.appearance import camera_offset, check_appearance
+from envs.apartments.appearance import APPEARANCES, camera_offset, check_appearance
 from envs.navgrid.grid import NavGrid
 from envs.pointnav.episodes import generate_episodes
 from envs.pointnav.scene_episodes import Body, Place, every_nth, shard
-from envs.sources.source import EmbeddedSource, episode_seed, scene_sources
+from envs.sources.source import EmbeddedConfig, EmbeddedSource, Episodes, episode_seed, scene_sources
 
 GOALS_PER_SCENE = 4
+
+
+@dataclass(frozen=True)
+class ApartmentSplit(Settings):
+    """A split of the apartments.
+
+    Attributes:
+        scenes: The first so many apartments of the split.
+        episodes_per_scene: Episodes generated in each.
+    """
+
+    scenes: Annotated[int, Range(1, 100_000)] = 40
+    episodes_per_scene: Episodes = 5
+
+
+@dataclass(frozen=True)
+class ApartmentsConfig(EmbeddedConfig):
+    """Seeded procedural apartments.
+
+    Attributes:
+        appearance: wide: materials, textures, light and camera at random, shape and episodes as they are; of the split
+            that is trained on: validation and agents.evaluate look at plain ones unless told.
+        splits: Sizes of the splits.
+    """
+
+    appearance: Annotated[str, OneOf(*APPEARANCES)] = "plain"
+    splits: Mapping[str, ApartmentSplit] = field(
+        default_factory=lambda: {
+            "train": ApartmentSplit(300, 20),
+            "val": ApartmentSplit(40, 5),
+            "test": ApartmentSplit(40, 5),
+        }
+    )
 
 
 @scene_sources.register("apartments")
 class Apartments(EmbeddedSource):
     """The first apartments of a split."""
 
+    Config = ApartmentsConfig
+
     def scenes(self, split: str, seed: int, part: tuple[int, int] = (0, 1)) -> Sequence[Place]:
         """See `SceneSource.scenes`; only this part's apartments are built, where there are enough of them."""
         wanted = self.split(split)
         count, episodes = wanted["scenes"], wanted["episodes_per_scene"]
-        # Runs of older versions have no appearance.
-        appearance = self.env.get("appearance", "plain")
+        appearance = self.env["appearance"]
         places = apartments(split, count, episodes, seed, self.body, part, appearance)
         return places if count >= part[1] else shard(places, part)
 

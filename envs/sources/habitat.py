@@ -9,6 +9,7 @@ from typing import Any
 
 from envs.habitat import egl, stand_ins
 from envs.habitat.config import Settings, rules
+from envs.habitat.settings import HabitatConfig
 from envs.habitat.vec_env import HabitatPlace, dataset_paths, make_places
 from envs.pointnav.env import Task
 from envs.pointnav.scene_episodes import shard
@@ -20,6 +21,8 @@ from envs.sources.source import SceneSource, scene_sources
 @scene_sources.register("habitat")
 class Habitat(SceneSource):
     """The scenes of a Habitat-Lab config's dataset."""
+
+    Config = HabitatConfig
 
     def scenes(self, split: str, seed: int, part: tuple[int, int] = (0, 1)) -> Sequence[HabitatPlace]:
         """See `SceneSource.scenes`; the episodes are the dataset's, whatever the seed."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from configs.settings import Names, OneOf, Range, Settings
 from envs.pointnav.episode_files import absent, may_generate, split_file, write_generated
 from envs.pointnav.episodes import (
     Episode,
@@ -24,13 +25,15 @@ from envs.pointnav.scene_episodes import Body, Place, shard
 from envs.scans.scene_datasets import Composition
 from envs.scans.source import ScanSettings, episode_settings, find_scan, load_scan
 from envs.sources.findings import DOCS, MISSING, NOTE, OK, Finding, check_file, check_split
-from envs.sources.source import EmbeddedSource, episode_seed, scene_sources
+from envs.sources.source import EmbeddedConfig, EmbeddedSource, Episodes, episode_seed, scene_sources
+
+UNFIT = ("error", "skip")
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Generation:
+class Generation(Settings):
     """Which episodes are generated for scans: by default those of Habitat-Lab's PointNav generator.
 
     Attributes:
@@ -40,18 +43,49 @@ class Generation:
         goals: Different goals per scene.
     """
 
-    min_distance: float = 1.0
-    max_distance: float = 30.0
-    min_ratio: float = 1.1
-    goals: int = 64
+    min_distance: Annotated[float, Range(0)] = 1.0
+    max_distance: Annotated[float, Range(0, above=True)] = 30.0
+    min_ratio: Annotated[float, Range(0)] = 1.1
+    goals: Annotated[int, Range(1, 100_000)] = 64
 
     def __post_init__(self) -> None:
-        if self.goals < 1:
-            raise ValueError(f"env.generate.goals must be at least 1, got {self.goals}")
-        if not 0.0 <= self.min_distance < self.max_distance:
-            raise ValueError(
-                f"env.generate: min_distance={self.min_distance} must be less than max_distance={self.max_distance}"
-            )
+        super().__post_init__()
+        rule = f"less than max_distance={self.max_distance}"
+        self.require(self.min_distance < self.max_distance, "min_distance", rule)
+
+
+@dataclass(frozen=True)
+class ScanSplit(Settings):
+    """A split of scans.
+
+    Attributes:
+        episodes_per_scene: Episodes to generate where there are none.
+    """
+
+    episodes_per_scene: Episodes = 200
+
+
+@dataclass(frozen=True)
+class ScansConfig(ScanSettings, EmbeddedConfig):
+    """Textured meshes (one's own scan, Gibson, MP3D, HM3D, ReplicaCAD) with PointNav-v1 episodes: docs/scans.md.
+
+    Attributes:
+        scene: A .glb, .gltf, .obj, .ply or .scene_instance.json file, or a name in `dataset`; null: all scenes of the
+            episodes.
+        episodes: PointNav-v1: a .json.gz file, or a folder of <split>/<split>.json.gz; generated into a new folder.
+        scenes: Of the episodes' scenes only these, by name without ending; null: all.
+        unfit: What to do with episodes off the floor.
+        splits: Sizes of generated splits.
+    """
+
+    scene: str | None = None
+    episodes: str | None = None
+    scenes: Names | None = None
+    unfit: Annotated[str, OneOf(*UNFIT)] = "error"
+    generate: Generation = field(default_factory=Generation)
+    splits: Mapping[str, ScanSplit] = field(
+        default_factory=lambda: {"train": ScanSplit(2000), "val": ScanSplit(200), "test": ScanSplit(200)}
+    )
 
 
 def scans(
@@ -89,7 +123,7 @@ def scans(
         ValueError: A mesh is broken, an episode does not fit it, or neither `scene` nor `episodes` is given.
     """
     settings = settings or ScanSettings()
-    if unfit not in ("error", "skip"):
+    if unfit not in UNFIT:
         raise ValueError(f"env.unfit={unfit}: choose error or skip")
     scenes = [scenes] if isinstance(scenes, str) else scenes
     if episodes:
@@ -170,6 +204,8 @@ def _per_scene(file: Path) -> bool:
 @scene_sources.register("scans")
 class Scans(EmbeddedSource):
     """One scan, or all scenes of an episode file."""
+
+    Config = ScansConfig
 
     def scenes(self, split: str, seed: int, part: tuple[int, int] = (0, 1)) -> Sequence[Place]:
         """See `SceneSource.scenes`."""

@@ -4,25 +4,51 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 from configs.names import nearest
 from configs.registry import Registry, modules_of
+from configs.settings import Range, Settings
 from envs.pointnav.env import Task
 from envs.pointnav.scene_episodes import Body, SceneEpisodes
 from envs.rendering.renderer import Camera, choose_backend
 from envs.sources.findings import Finding
 
+Agents = Annotated[int, Range(1, 65_536)]
+Episodes = Annotated[int, Range(1, 100_000)]
 SPLIT_SEEDS = {"train": 0, "val": 1, "test": 2}
+
+
+@dataclass(frozen=True)
+class EmbeddedConfig(Settings):
+    """Settings of all environments of the embedded simulators.
+
+    Attributes:
+        split: Which of `splits` is trained on.
+        agents: Agents that act at once, of all ranks together.
+        backend: What renders: embree on the CPU; warp on CUDA, where ppo then keeps everything; auto: warp on CUDA; or
+            another simulator by name.
+    """
+
+    split: str = "train"
+    agents: Agents = 64
+    backend: str = "auto"
+    camera: Camera = field(default_factory=Camera)
+    body: Body = field(default_factory=lambda: Body(radius=0.18))
+    task: Task = field(default_factory=lambda: Task(sensors=("rgb", "map"), map_size=40, map_extent=14.0))
 
 
 class SceneSource(ABC):
     """Scenes with episodes of one kind, as one ``env`` group of settings asks for them.
 
     Attributes:
+        Config: The dataclass of these settings; it has `split`, `splits`, `agents`, `camera` and `task`.
         env: The settings as plain values; `name`, `split` and `splits` are in all of them.
     """
+
+    Config: ClassVar[type[Settings]]
 
     def __init__(self, env: Mapping[str, Any]) -> None:
         self.env = env

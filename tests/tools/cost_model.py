@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -42,6 +42,7 @@ from agents.learners.rollout import Timeouts
 from agents.policies.observations import frozen_features
 from agents.setup import Vision, make_places, make_simulator, make_vision
 from configs.compose import cli, compose
+from configs.settings import OneOf, Range, Settings
 
 BILLION = 1e9
 SMALLEST = {"agents": 4, "rollout": 1, "minibatches": 1, "epochs": 1, "scenes": 1, "iterations": 1}
@@ -139,7 +140,7 @@ def _config(cfg: DictConfig, plan: Plan) -> DictConfig:
     ranks = distributed.ranks()
     words = [
         "run=none",
-        "algo=ppo",
+        "experiment=side_tuning_ppo",
         f"env.agents={plan.agents * ranks}",
         f"env.splits.train.scenes={cfg.scenes * ranks}",
         f"algo.rollout={plan.rollout}",
@@ -265,7 +266,34 @@ def projections(gradient_bytes: int) -> list[dict[str, Any]]:
     return rows
 
 
-@cli("cost_model")
+@dataclass(frozen=True)
+class CostModelCommand(Settings):
+    """Settings of ``python -m tests.tools.cost_model``.
+
+    Attributes:
+        out: File of the numbers.
+        overrides: Of agents.train, such as [adapt=features,env.camera.size=128].
+        agents: Agents of each rank; constants are measured with this many and with a quarter.
+        rollout: Steps per agent between updates.
+        minibatches: Of a rollout.
+        epochs: Passes over a rollout.
+        scenes: Scenes of each rank.
+        clock: wall; or cpu: processor seconds, on a machine that is shared with other work.
+        iterations: Timed rollouts and updates.
+    """
+
+    out: str = "docs/scaling.json"
+    overrides: tuple[str, ...] = ()
+    agents: Annotated[int, Range(4, 65_536)] = 32
+    rollout: Annotated[int, Range(1)] = 32
+    minibatches: Annotated[int, Range(1)] = 4
+    epochs: Annotated[int, Range(1)] = 3
+    scenes: Annotated[int, Range(1)] = 4
+    clock: Annotated[str, OneOf("wall", "cpu")] = "wall"
+    iterations: Annotated[int, Range(1)] = 4
+
+
+@cli("cost_model", CostModelCommand)
 def main(cfg: DictConfig) -> None:
     """Measure, predict, compare; the first rank prints and writes."""
     if cfg.clock not in CLOCKS:

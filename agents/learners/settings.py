@@ -1,0 +1,132 @@
+"""Settings of ``algo=``: a dataclass for each learner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from configs.settings import OneOf, Range, Settings
+
+SCHEDULES = ("linear", "constant")
+Rate = Annotated[float, Range(0)]
+Share = Annotated[float, Range(0, 1)]
+Updates = Annotated[int, Range(1)]
+Batch = Annotated[int, Range(1, 1_048_576)]
+
+
+@dataclass(frozen=True)
+class ImitationSettings(Settings):
+    """Supervised updates of a policy.
+
+    Attributes:
+        learning_rate: Of Adam.
+        batch_size: Labelled frames per update, of all ranks together.
+        window: Consecutive labelled frames in a batch; divides it.
+        max_grad_norm: Largest norm of the gradient.
+        weight_decay: Of Adam.
+        schedule: Whether the learning rate falls linearly to 0.
+    """
+
+    learning_rate: Rate = 1e-3
+    batch_size: Batch = 128
+    window: Annotated[int, Range(1, 4096)] = 4
+    max_grad_norm: Rate = 1.0
+    weight_decay: Rate = 0.0
+    schedule: Annotated[str, OneOf(*SCHEDULES)] = "linear"
+
+
+@dataclass(frozen=True)
+class BCConfig(Settings):
+    """Behaviour cloning of recorded expert trajectories (Side-Tuning, section 4.3).
+
+    Attributes:
+        data: Folder that agents.collect wrote.
+        updates: Gradient steps.
+        parallel: Leave the other cores to data loading: one thread for PyTorch.
+    """
+
+    data: str
+    updates: Updates = 9000
+    parallel: bool = False
+    learner: ImitationSettings = field(default_factory=lambda: ImitationSettings(2e-4, 64, 8, 1.0, 3.8e-7, "constant"))
+
+
+@dataclass(frozen=True)
+class DaggerConfig(Settings):
+    """DAgger: the expert labels the states that the learner itself comes into (Ross et al. 2011).
+
+    Attributes:
+        updates: Gradient steps.
+        parallel: Collect in a second process; false: in turns, deterministic.
+        updates_per_step: With parallel=false, updates for each step of all agents.
+        warmup_frames: Frames before the first update.
+        buffer_frames: Newest frames kept, of all ranks together.
+        keep_frames: Keep them on disk after training.
+        mirror: Every second agent lives in the mirror image of its scene.
+        beta_floor: Final share of expert steps, spread over the agents from the first to the second number.
+        temperature: Of the learner's own steps.
+    """
+
+    updates: Updates = 7000
+    parallel: bool = True
+    updates_per_step: Annotated[int, Range(1, 1_000_000)] = 1
+    warmup_frames: Annotated[int, Range(0, 100_000_000)] = 8192
+    buffer_frames: Annotated[int, Range(1, 100_000_000)] = 160_000
+    keep_frames: bool = False
+    mirror: bool = True
+    beta_floor: tuple[Share, Share] = (0.05, 0.75)
+    temperature: Rate = 0.5
+    learner: ImitationSettings = field(default_factory=ImitationSettings)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(self.beta_floor[0] <= self.beta_floor[1], "beta_floor", "two shares, the lower first")
+
+
+@dataclass(frozen=True)
+class PPOLearnerSettings(Settings):
+    """Arguments of Stable-Baselines3's PPO.
+
+    Attributes:
+        learning_rate: Of Adam.
+        n_epochs: Passes over a rollout.
+        batch_size: Samples per update, of all ranks together.
+        gamma: Discount.
+        gae_lambda: Lambda of generalised advantage estimation.
+        clip_range: Largest change of a probability's ratio.
+        clip_range_vf: Largest change of a value; null: not clipped.
+        normalize_advantage: Whether advantages have mean 0 and deviation 1 in each update.
+        ent_coef: Weight of the entropy.
+        vf_coef: Weight of the value loss.
+        max_grad_norm: Largest norm of the gradient.
+        target_kl: KL divergence at which the passes over a rollout end early; null: never.
+    """
+
+    learning_rate: Rate = 5e-4
+    n_epochs: Annotated[int, Range(1, 10_000)] = 3
+    batch_size: Annotated[int, Range(2, 1_048_576)] = 512
+    gamma: Share = 0.99
+    gae_lambda: Share = 0.95
+    clip_range: Annotated[float, Range(0, above=True)] = 0.2
+    clip_range_vf: Annotated[float | None, Range(0, above=True)] = None
+    normalize_advantage: bool = True
+    ent_coef: float = 0.01
+    vf_coef: Rate = 0.5
+    max_grad_norm: Annotated[float, Range(0, above=True)] = 0.5
+    target_kl: Annotated[float | None, Range(0, above=True)] = None
+
+
+@dataclass(frozen=True)
+class PPOConfig(Settings):
+    """Stable-Baselines3's PPO.
+
+    Attributes:
+        steps: Environment steps, all agents together.
+        rollout: Steps per agent between updates.
+        anneal: Whether the learning rate falls linearly to 0.
+    """
+
+    steps: Annotated[int, Range(1)] = 500_000
+    rollout: Annotated[int, Range(1, 1_000_000)] = 128
+    anneal: bool = True
+    learner: PPOLearnerSettings = field(default_factory=PPOLearnerSettings)

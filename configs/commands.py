@@ -1,0 +1,46 @@
+"""The commands by name: the module that is run, and where the dataclass of its settings is."""
+
+from __future__ import annotations
+
+import importlib
+
+from configs.settings import Settings
+
+# By name, the module that `python -m` runs, and the dataclass; imported when it is asked for.
+COMMANDS = {
+    "bench": ("agents.bench", "agents.bench.settings:BenchSettings"),
+    "cascade": ("adapt.cascade", "adapt.cascade:CascadeCommand"),
+    "collect": ("agents.collect", "agents.settings:CollectSettings"),
+    "compare": ("adapt.compare", "adapt.compare:CompareCommand"),
+    "compress": ("adapt.compress", "adapt.compress:CompressCommand"),
+    "contact_sheets": ("envs.contact_sheets", "envs.contact_sheets:ContactSheetsCommand"),
+    "distill": ("adapt.distill", "adapt.distill:DistillCommand"),
+    "doctor": ("agents.doctor", "agents.settings:DoctorSettings"),
+    "evaluate": ("agents.evaluate", "agents.settings:EvaluateSettings"),
+    "evaluate_encoders": ("adapt.evaluate", "adapt.evaluate:EvaluateCommand"),
+    "export": ("adapt.export", "adapt.export:ExportCommand"),
+    "layers": ("adapt.layers", "adapt.layers:LayersCommand"),
+    "pretrain": ("adapt.pretrain", "adapt.pretrain:PretrainCommand"),
+    "readouts": ("adapt.readouts", "adapt.readouts:ReadoutsCommand"),
+    "render": ("envs.render", "envs.render:RenderCommand"),
+    "report": ("agents.report", "agents.settings:ReportSettings"),
+    "stream": ("envs.stream", "envs.stream:StreamCommand"),
+    "supervised": ("adapt.train", "adapt.supervised.settings:SupervisedSettings"),
+    "train": ("agents.train", "agents.settings:TrainSettings"),
+    "transfer_matrix": ("adapt.transfer_matrix", "adapt.transfer_matrix:TransferMatrixCommand"),
+}
+_settings: dict[str, type[Settings]] = {}
+
+
+def register(name: str, module: str, settings: type[Settings]) -> None:
+    """Note the settings of a command that is being defined, which need not be one of `COMMANDS`."""
+    COMMANDS.setdefault(name, (module, ""))
+    _settings[name] = settings
+
+
+def command_settings(name: str) -> type[Settings]:
+    """The dataclass of a command's settings."""
+    if name not in _settings:
+        module, _, settings = COMMANDS[name][1].partition(":")
+        _settings[name] = getattr(importlib.import_module(module), settings)
+    return _settings[name]

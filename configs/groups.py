@@ -1,0 +1,43 @@
+"""Config groups whose options are registered parts: where each is found, and the settings of an option.
+
+`adapt=lora` needs no YAML: its settings are the dataclass `Config` of what `adapt.core.method.methods` has under that
+name. Registries are imported when they are asked for, so that `configs` stays below all other packages.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import Any
+
+from configs.settings import Settings
+
+GROUPS = {
+    "adapt": "adapt.core.method:methods",
+    "algo": "agents.learners.learner:learners",
+    "benchmark": "adapt.benchmarks.benchmark:benchmarks",
+    "policy": "agents.policies.policy:policies",
+    "env": "envs.sources.source:scene_sources",
+}
+
+
+def registry(group: str) -> Any:
+    """The `configs.registry.Registry` of a group's options."""
+    module, _, name = GROUPS[group].partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def options(group: str) -> list[str]:
+    """The names of a group's options; none if there is no such group."""
+    return list(registry(group).names()) if group in GROUPS else []
+
+
+def settings_of(group: str, name: Any) -> type[Settings]:
+    """The settings of an option: the registered part itself, or its `Config`.
+
+    Raises:
+        ValueError: There is no such option; the nearest is suggested.
+    """
+    part = registry(group).get(str(name))
+    config: type[Settings] = part if inspect.isclass(part) and issubclass(part, Settings) else part.Config
+    return config

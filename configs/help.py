@@ -1,0 +1,75 @@
+"""``--help`` of every command: its settings with type, default and meaning, from the dataclasses."""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+import textwrap
+from types import ModuleType
+from typing import Annotated, Any, get_args, get_origin
+
+from omegaconf import DictConfig, OmegaConf
+
+from configs.groups import options, settings_of
+from configs.settings import REQUIRED, Chosen, Settings, describe, explanations, kinds
+
+LEFT = 34  # columns of keys
+
+
+def show_help(cfg: DictConfig, settings: type[Settings], module: ModuleType) -> None:
+    """Print what the command does, its settings with their values under the words given, and how to change them."""
+    width = min(shutil.get_terminal_size((110, 0)).columns, 120)
+    text = inspect.cleandoc(module.__doc__ or "")
+    how = "Settings, changed by key=value (-m key=a,b: one run for each; --cfg job: the same as YAML):"
+    lines = [text, "", how, ""]
+    values = OmegaConf.to_container(cfg, resolve=False)
+    for row in rows(settings, values):
+        lines += _formatted(*row, width)
+    print("\n".join(lines))  # noqa: T201 (the command's output)
+
+
+def rows(settings: type[Settings], values: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """Key with value, and what it is, of every setting; groups are followed into their settings."""
+    found: list[tuple[str, str]] = []
+    said = explanations(settings)
+    for name, kind in kinds(settings).items():
+        key, value, about = f"{prefix}{name}", (values or {}).get(name, REQUIRED), said.get(name, "")
+        group = _group(kind)
+        if group is not None:
+            choice = value.get("name", "") if isinstance(value, dict) else ""
+            names = options(group)
+            found.append((f"{key}={choice}" if choice else key, f"{about} {_choices(names, key, bool(choice))}"))
+            if choice in names:
+                found += rows(settings_of(group, choice), value, f"{key}.")
+        elif isinstance(kind, type) and issubclass(kind, Settings):
+            found += rows(kind, value, f"{key}.")
+        else:
+            default = f"{key}={_value(value)}" if value != REQUIRED else key
+            found.append((default, f"{about} [{describe(kind)}{'' if value != REQUIRED else '; required'}]".strip()))
+    return found
+
+
+def _group(kind: Any) -> str | None:
+    if get_origin(kind) is Annotated:
+        return next((rule.group for rule in get_args(kind)[1:] if isinstance(rule, Chosen)), None)
+    return None
+
+
+def _choices(options: list[str], key: str, chosen: bool) -> str:
+    more = "" if chosen else f"; {key}=... shows its settings"
+    return f"[{', '.join(options)}{more}]"
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"[{','.join(map(_value, value))}]" if isinstance(value, list) else str(value)
+
+
+def _formatted(key: str, about: str, width: int) -> list[str]:
+    body = textwrap.wrap(about, width - LEFT - 4, break_long_words=False) or [""]
+    head = f"  {key:<{LEFT}}"
+    lines = [f"{head}{body[0]}"] if len(key) < LEFT else [f"  {key}", " " * (LEFT + 2) + body[0]]
+    return [*lines, *(" " * (LEFT + 2) + line for line in body[1:])]

@@ -1,0 +1,79 @@
+"""What was typed on the command line, before Hydra reads numbers and truths into it.
+
+Hydra's grammar makes an integer of ``20240507_153012``, a float of ``1e3`` and None of ``null``; where a setting is
+text, what was typed counts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import QuotedString
+from hydra.errors import HydraException
+
+# A whole element (between commas, brackets or the ends) that is made of characters of numbers and names.
+ELEMENT = re.compile(r"(?:(?<=^)|(?<=[\[,(]))(\s*)([\w.+-]+)(?=\s*(?:[\],)]|$))")
+IN_GROUP = re.compile(r"(?<=:)(\s*)([\w.+-]+)(?=\s*[,}])")
+NUMERIC = re.compile(r"[+-]?[\d.]|(?:nan|inf|true|false)$|[+-]inf", re.IGNORECASE)
+
+
+def typed(overrides: Iterable[str]) -> dict[str, Any]:
+    """What was typed for each key, as a tree of groups with text, or lists of text, at the leaves."""
+    tree: dict[str, Any] = {}
+    for word in overrides:
+        key, equals, value = word.partition("=")
+        if equals and not key.startswith("~"):
+            *groups, leaf = key.lstrip("+").split(".")
+            place = tree
+            for group in groups:
+                if not isinstance(place.get(group), dict):  # nothing yet, or the choice of a group
+                    place[group] = {}
+                place = place[group]
+            if not isinstance(place.get(leaf), dict):
+                place[leaf] = _as_text(value)
+    return tree
+
+
+def _as_text(value: str) -> Any:
+    """The value as Hydra reads it with every element of numbers and letters taken for text."""
+    try:
+        parsed = OverridesParser.create().parse_override(f"key={quote(value, everything=True)}").value()
+    except HydraException:
+        return value
+    return _unquoted(parsed)
+
+
+def _unquoted(value: Any) -> Any:
+    if isinstance(value, QuotedString):
+        return value.text
+    if isinstance(value, list):
+        return [_unquoted(one) for one in value]
+    return {str(key): _unquoted(one) for key, one in value.items()} if isinstance(value, dict) else value
+
+
+def quote(value: str, everything: bool = False) -> str:
+    """A value with its numbers and truths in quotes, so that Hydra passes them on as they were typed.
+
+    Args:
+        value: What stands after ``=``, such as ``[1_0,a],2``.
+        everything: Quote names and ``null``, too.
+    """
+
+    def quoted(match: re.Match[str]) -> str:
+        return f"{match[1]}'{match[2]}'" if everything or NUMERIC.match(match[2]) else match[0]
+
+    if value.lstrip().startswith("{"):
+        return IN_GROUP.sub(quoted, ELEMENT.sub(quoted, value))
+    return value if re.match(r"\s*(range|interval)\(", value) else ELEMENT.sub(quoted, value)
+
+
+def quote_sweep(word: str) -> str:
+    """A word of a sweep: Hydra writes anew what it read for each job, and would lose what was typed.
+
+    The numbers of settings that are numbers are read again by `configs.settings.fit`.
+    """
+    key, equals, value = word.partition("=")
+    return f"{key}={quote(value)}" if equals and not word.startswith(("-", "hydra.")) else word
