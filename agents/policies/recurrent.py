@@ -51,7 +51,7 @@ class RecurrentPolicy(OwnState, MultiInputActorCriticPolicy):
     """
 
     Config: ClassVar[type[RecurrentConfig]] = RecurrentConfig
-    Cell: ClassVar[type[nn.RNNCellBase]]
+    Cell: ClassVar[type[nn.GRUCell] | type[nn.LSTMCell]]
 
     def __init__(
         self,
@@ -85,7 +85,10 @@ class RecurrentPolicy(OwnState, MultiInputActorCriticPolicy):
                 nn.init.orthogonal_(weights)
             else:
                 nn.init.zeros_(weights)
-        heads = nn.Linear(settings.memory, self.action_net.out_features), nn.Linear(settings.memory, 1)
+        heads = (
+            nn.Linear(settings.memory, int(cast(nn.Linear, self.action_net).out_features)),
+            nn.Linear(settings.memory, 1),
+        )
         self.action_net, self.value_net = heads
         orthogonal(self.action_net, 0.01)
         orthogonal(self.value_net, 1.0)
