@@ -129,6 +129,7 @@ class RenderedViews(Settings):
         reuse: How often a view is used on average.
         ring: Apartments kept to draw from.
         save_every: Steps between checkpoints.
+        average_from: Step from which on the weights of all checkpoints are averaged for what is written; 0: the last.
         workers: Processes that render.
         plans: By task, how it is trained where otherwise than label_size (8), decoder_width, scaling and every step.
     """
@@ -141,6 +142,7 @@ class RenderedViews(Settings):
     reuse: Annotated[int, Range(1, 1_000_000)] = 4
     ring: Annotated[int, Range(8, 100_000)] = 48
     save_every: Annotated[int, Range(1)] = 250
+    average_from: Annotated[int, Range(0)] = 0
     workers: Annotated[int, Range(1, 1024)] = 1
     plans: Mapping[str, PlanChanges] = field(default_factory=lambda: dict(PLANS))
 

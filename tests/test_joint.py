@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -165,6 +166,7 @@ def small(steps: int) -> Settings:
         reuse=2,
         ring=8,
         save_every=2,
+        average_from=2,
         plans=PLANS,
     )
 
@@ -174,7 +176,11 @@ def test_a_stopped_run_goes_on_to_the_same_weights_and_is_written(tmp_path: Path
     monkeypatch.setattr(joint, "STATISTICS_BLOCKS", 2)
     domains = wanted_domains(TASKS)
     whole = Run(TASKS, small(5), domains)
-    whole.train(tmp_path / "whole", lambda run: None)
+    saved: list[dict[str, torch.Tensor]] = []
+    whole.train(tmp_path / "whole", lambda run: saved.append(copy.deepcopy(run.family.state_dict())))
+    assert len(saved) == whole.averaged == 3
+    for name, value in whole.result().state_dict().items():
+        torch.testing.assert_close(value, torch.stack([state[name] for state in saved]).mean(0))
     part = Run(TASKS, small(5), domains)
     assert not part.resume(tmp_path / "part")
 
@@ -192,6 +198,8 @@ def test_a_stopped_run_goes_on_to_the_same_weights_and_is_written(tmp_path: Path
     part.train(tmp_path / "part", lambda run: None)
     for name, value in whole.family.state_dict().items():
         assert torch.equal(part.family.state_dict()[name], value), name
+    for name, value in whole.result().state_dict().items():
+        assert torch.equal(part.result().state_dict()[name], value), name
     write_encoders(part, tmp_path / "out", None, [])
     for name in TASKS:
         base, decoders = (

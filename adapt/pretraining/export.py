@@ -33,10 +33,10 @@ def write_encoders(
         OSError: A file could not be written; older ones are undamaged.
     """
     found: dict[str, dict[str, float]] = {}
-    family, settings = run.family, run.settings
+    family, settings = run.result(), run.settings
     for name in run.tasks:
         plan = run.plans[name]
-        encoder, decoder = copy.deepcopy(family.encoders[name]).cpu(), copy.deepcopy(family.decoder(name)).cpu()
+        encoder, decoder = copy.deepcopy(family.encoders[name]), family.decoder(name)
         for part in (encoder, decoder.network):  # Judge what will be stored: half-precision weights.
             part.half().float().eval()
         base = Base(encoder, BaseSpec(settings.encoder, family.kwargs, run.normalisation, name))
@@ -63,6 +63,7 @@ def write_encoders(
             "steps": run.step,
             "tied": min(run.step, settings.tied),
             "decay": settings.decay,
+            "averaged": run.averaged,
             "seconds": round(run.seconds, 1),
             "command": " ".join(["python -m adapt.pretrain", *sys.argv[1:]]),
             **{key: getattr(settings, key) for key in ("size", "mix", "batch", "reuse", "lr", "seed")},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import math
 import time
@@ -49,6 +50,8 @@ class Settings:
         lr: Highest learning rate of Adam.
         seed: Of weights, apartments, order, flips and noise.
         save_every: Steps between checkpoints.
+        average_from: Step from which on the weights of all checkpoints are averaged; their mean is what is written. 0
+            writes the last weights.
         workers: Processes that render.
         device: ``cpu`` or ``cuda``; only on the CPU is a run repeated bit for bit.
         plans: How each task is trained; as `Plan` says by default.
@@ -69,6 +72,7 @@ class Settings:
     lr: float = 2e-3
     seed: int = 0
     save_every: int = 250
+    average_from: int = 0
     workers: int = 1
     device: str = "cpu"
     plans: dict[str, Plan] = field(default_factory=dict)
@@ -131,6 +135,8 @@ class Run:
         self.optimizer = self._optimizer()
         self.step = 0
         self.seconds = 0.0
+        self.averaged = 0
+        self.mean: dict[str, Tensor] = {}
 
     def _constant_loss(self, name: str, labels: Labels, constant: Tensor) -> float:
         """The constant prediction's training loss, in which each task's loss is counted."""
@@ -154,6 +160,23 @@ class Run:
             source = origin.get(parameter, parameter)
             if source in old.state:
                 self.optimizer.state[parameter] = {key: value.clone() for key, value in old.state[source].items()}
+
+    def result(self) -> Family:
+        """A copy of the networks on the CPU with the weights to be written: the mean of checkpoints, or the last."""
+        family = copy.deepcopy(self.family).cpu()
+        if self.averaged:
+            family.load_state_dict(self.mean)
+        return family
+
+    def _average(self) -> None:
+        """Take the weights of a checkpoint into the mean."""
+        if not 0 < self.settings.average_from <= self.step:
+            return
+        self.averaged += 1
+        for name, value in self.family.state_dict().items():
+            value = value.detach().cpu().float()
+            before = self.mean.get(name, value)
+            self.mean[name] = before + (value - before) / self.averaged
 
     # -- steps --------------------------------------------------------------------------------------------------
 
@@ -183,6 +206,7 @@ class Run:
                 means |= {name: 0.98 * means.get(name, loss) + 0.02 * loss for name, loss in losses.items()}
                 progress.update(bar, completed=self.step, loss=" ".join(f"{v:.2f}" for v in means.values()))
                 if self.step % settings.save_every == 0 or self.step == settings.steps:
+                    self._average()
                     self.save(folder, means)
                     save(self)
 
@@ -240,6 +264,8 @@ class Run:
                 "tied": self.family.tied,
                 "family": self.family.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
+                "averaged": self.averaged,
+                "mean": self.mean,
                 "losses": dict(means),
             },
             stream,
@@ -250,8 +276,8 @@ class Run:
         """Go on from the checkpoint in `folder`, if there is one; returns whether there is.
 
         Raises:
-            ValueError: It is of other settings; only `steps`, `tied`, `decay` and `save_every` may change, to end a
-                run sooner or later than was planned, and `workers` and `device`.
+            ValueError: It is of other settings; only `steps`, `tied`, `decay`, `average_from` and `save_every` may
+                change, to end a run sooner or later than was planned, and `workers` and `device`.
         """
         path = folder / "checkpoint.pt"
         if not path.is_file():
@@ -265,6 +291,7 @@ class Run:
         self.family.load_state_dict(found["family"])
         self.optimizer.load_state_dict(found["optimizer"])
         self.step, self.seconds = found["step"], found["seconds"]
+        self.averaged, self.mean = found["averaged"], found["mean"]
         return True
 
 
@@ -274,7 +301,7 @@ def check_resume(before: Mapping[str, Any], now: Mapping[str, Any], tasks: list[
     Raises:
         ValueError: Which setting, and what to do.
     """
-    free = ("steps", "tied", "decay", "save_every", "workers", "device")
+    free = ("steps", "tied", "decay", "average_from", "save_every", "workers", "device")
     wrong = [key for key, value in before.items() if key not in free and now.get(key) != value]
     if tasks != found_tasks:
         wrong.append("task")
