@@ -9,7 +9,6 @@ see `adapt.supervised.cascade`). Writes `cascade.json` and the cost curve `casca
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -31,8 +30,9 @@ from adapt.datasets.images import LabelledImages
 from adapt.supervised.cascade import Probabilities, choose_thresholds, run_cascade
 from adapt.supervised.learner import Learner
 from adapt.train import make_base, make_benchmark, make_plan
-from adapt.training.files import write_atomically
+from adapt.training.files import to_json, write_atomically
 from adapt.training.run import list_checkpoints, load_checkpoint, load_config
+from adapt.training.state import part, reading
 from configs.compose import cli
 from configs.settings import Settings
 
@@ -64,7 +64,9 @@ def stages_of_run(run: Path) -> tuple[list[str], list[float], list[Probabilities
         raise FileNotFoundError(f"{run} has not finished; add resume=true to its command")
     state = load_checkpoint(checkpoints[-1], base.sha256)
     every = zip(benchmark.tasks(Path(cfg.data)), benchmark.held_out(Path(cfg.data)), strict=True)
-    chosen = [(task, examples) for task, examples in every if task.name in state["tasks"]]
+    with reading(checkpoints[-1]):
+        kept = part(state, "tasks")
+    chosen = [(task, examples) for task, examples in every if task.name in kept]
     plan = make_plan(cfg, benchmark)
     learners = [Learner(base, plan)] * len(chosen)
     if cfg.protocol == "single":
@@ -73,7 +75,8 @@ def stages_of_run(run: Path) -> tuple[list[str], list[float], list[Probabilities
     parts: tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]] = ([], [])
     labels: tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]] = ([], [])
     for (task, examples), learner in zip(chosen, learners, strict=True):
-        learner.restore([task], state["tasks"])
+        with reading(checkpoints[-1]):
+            learner.restore([task], kept)
         learner.eval()
         assert isinstance(task.test, LabelledImages)
         image = examples[0][0][None].to(learner.device)
@@ -147,7 +150,7 @@ def main(cfg: DictConfig) -> None:
     draw(singles, curve, run / "cascade.png")
     networks = {name: {"multiply_adds": cost, "accuracy": accuracy} for name, (cost, accuracy) in singles.items()}
     content = {"networks": networks, "cascade": curve, "held_out": len(held_labels), "test": len(test_labels)}
-    write_atomically(run / "cascade.json", json.dumps(content, indent=1).encode())
+    write_atomically(run / "cascade.json", to_json(content, indent=1).encode())
     best = max(singles, key=lambda name: singles[name][1])
     cost, accuracy = singles[best]
     saved = 1 - curve[0]["cost"] / cost

@@ -8,6 +8,7 @@ The second has no effect beside the teacher: an initialisation for side-tuning (
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,7 @@ from adapt.pretraining.distillation import TARGETS, Compare, match, to_shape
 from adapt.pretraining.scores import BATCH, batches, evaluate_base, network_input, wanted_domains
 from adapt.pretraining.tasks import find_task
 from adapt.training.device import choose_device
+from adapt.training.finite import check_finite
 from configs.compose import cli
 from configs.settings import Device, Names, OneOf, Pixels, Range, Seed, Settings, kinds
 
@@ -243,6 +245,7 @@ def distill(
     seconds = time.perf_counter() - start
     # Judge what will be stored: half-precision weights.
     student = distillation.student.cpu().half().float()
+    check_finite(student.state_dict(), f"{out} is not written: in half precision the weight")
     base.cpu()
     training: dict[str, Any] = {
         "teacher": teacher,
@@ -269,7 +272,7 @@ def _compare_scores(student: Base, teacher: Base, decoders: Decoders, views: Tas
     scores = {}
     for name, score in ours.items():
         gain = theirs[name]["constant"] - theirs[name]["loss"]
-        kept = (score["constant"] - score["loss"]) / gain
+        kept = (score["constant"] - score["loss"]) / gain if gain else math.nan
         scores[name] = {**score, "teacher_loss": theirs[name]["loss"], "kept": kept}
     return scores
 

@@ -8,7 +8,6 @@ What they are compared with is the best constant prediction of the training labe
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from adapt.pretrain import as_list
 from adapt.pretraining.data import TaskonomyViews
 from adapt.pretraining.decoders import decoders_path, load_decoders
 from adapt.pretraining.scores import evaluate_base, wanted_domains
-from adapt.training.files import write_atomically
+from adapt.training.files import to_json, write_atomically
 from configs.compose import cli
 from configs.settings import Names, Pixels, Settings
 
@@ -81,7 +80,7 @@ def main(cfg: DictConfig) -> None:
     rows = evaluate(every if cfg.encoder is None else as_list(cfg.encoder), as_list(cfg.data), cfg.size)
     print(table(rows))  # noqa: T201
     if cfg.out is not None:
-        write_atomically(Path(cfg.out), json.dumps(rows, indent=1).encode())
+        write_atomically(Path(cfg.out), to_json(rows, indent=1).encode())
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ methods that change weights it is the size of the change relative to the weights
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from adapt.methods.piggyback import Mask, Piggyback
 from adapt.methods.taps import TAPS
 from adapt.supervised.saved import saved_methods
 from adapt.train import make_benchmark, run_base
-from adapt.training.files import write_atomically
+from adapt.training.files import to_json, write_atomically
 from adapt.training.run import load_config
 from configs.compose import cli
 from configs.settings import Settings
@@ -136,7 +135,7 @@ def main(cfg: DictConfig) -> None:
     method, changes, shares = run_changes(run, base.cpu())
     draw(method, changes, run / "layers.png")
     content = {"method": method, "meaning": MEANINGS.get(method, RELATIVE), "layers": changes, "weighted": shares}
-    write_atomically(run / "layers.json", json.dumps(content, indent=1).encode())
+    write_atomically(run / "layers.json", to_json(content, indent=1).encode())
     for task, layers in changes.items():
         count = sum(value > 0 for value in layers.values())
         line = f"{task}: {count} of {len(layers)} layers, {shares[task]:.1%} weighted by their size"

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,6 +46,7 @@ from adapt.pretraining.targets import Plan
 from adapt.pretraining.tasks import SCALINGS, Labels, Task, find_task
 from adapt.training import distributed
 from adapt.training.device import choose_device
+from adapt.training.finite import check_finite, clip_finite
 from configs.compose import cli
 from configs.settings import Device, Names, OneOf, Pixels, Range, Seed, Settings, kinds
 
@@ -296,7 +298,7 @@ def fit(model: Pretraining, views: TaskonomyViews) -> None:
             loss.backward()
             distributed.average_gradients(parameters)
             distributed.average_statistics(model)
-            nn.utils.clip_grad_norm_(parameters, CLIP)
+            clip_finite(f"update {step + 1} of {settings.steps}", loss, parameters, CLIP, partial(dict, labels))
             optimizer.step()
             schedule.step()
             progress.advance(bar)
@@ -340,6 +342,7 @@ def pretrain(
 
     Raises:
         ValueError: A name or setting is wrong.
+        NotFinite: The labels, the loss, the gradient or the trained weights are; nothing is written.
         OSError: Data is absent, or `out` cannot be written.
     """
     domains = wanted_domains(tasks)
@@ -355,6 +358,7 @@ def pretrain(
     model.encoder.half().float()
     for name in model.tasks:
         model.decoder(name).network.half().float()
+    check_finite(model.state_dict(), f"{out} is not written: in half precision the weight")
     training = {
         "tasks": evaluate(model, held_out),
         "data": list(data),

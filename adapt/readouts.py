@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import torch
 from omegaconf import DictConfig
-from torch import Tensor, nn
+from torch import Tensor
 
 from adapt.core.base import Base, load_base
 from adapt.pretrain import CLIP, WARM_UP, as_list, has_bfloat16
@@ -32,6 +33,7 @@ from adapt.pretraining.decoders import (
 )
 from adapt.pretraining.scores import Tally, label_statistics, network_input, wanted_domains
 from adapt.pretraining.tasks import SCALINGS, Labels, find_task
+from adapt.training.finite import check_finite, clip_finite
 from configs.compose import cli
 from configs.settings import Names, OneOf, Pixels, Range, Seed, Settings, kinds
 
@@ -111,6 +113,9 @@ def fit_readout(
 
     Returns:
         The decoder in eval mode, its weights rounded to half precision, without gradients.
+
+    Raises:
+        NotFinite: Codes, labels, loss, gradient or the trained weights are.
     """
     job = find_task(task)
     domains = job.domains()
@@ -120,18 +125,21 @@ def fit_readout(
     )
     generator = torch.Generator().manual_seed(settings.seed)
     decoder.train()
-    for _ in range(settings.steps):
+    for step in range(settings.steps):
         chosen = torch.randint(len(codes), (settings.batch,), generator=generator)
         output = decoder(codes[chosen])
         part = {domain: labels[domain][chosen] for domain in domains}
         fixed = decoder.constant.expand_as(output)
         scale = job.loss(fixed, part, settings.scaling).clamp(min=1e-6)
         optimiser.zero_grad()
-        (job.loss(output, part, settings.scaling) / scale).backward()
-        nn.utils.clip_grad_norm_(decoder.parameters(), CLIP)
+        loss = job.loss(output, part, settings.scaling) / scale
+        loss.backward()
+        at, data = f"{task}: update {step + 1} of {settings.steps}", {"the codes": codes[chosen], **part}
+        clip_finite(at, loss, decoder.parameters(), CLIP, partial(dict, data))
         optimiser.step()
         schedule.step()
     decoder.network.half().float()
+    check_finite(decoder.state_dict(), f"{task}: in half precision the decoder's weight")
     return decoder.eval().requires_grad_(False)
 
 

@@ -191,7 +191,8 @@ def train(cfg: DictConfig) -> dict[str, Any]:
                 test=cfg.test,
                 rigidity=cfg.rigidity,
             )
-            outcome = run_protocol(cfg.protocol, session)
+            with run.stopping_well(), run.taking_over():
+                outcome = run_protocol(cfg.protocol, session)
         result = {**summary(benchmark, plan, tasks, outcome), "protocol": cfg.protocol, "seconds": run.seconds}
         if outcome.base is not None and distributed.is_first():
             save_base(outcome.base, run.path / TRUNK, torch.float32)

@@ -27,7 +27,7 @@ from adapt.pretraining.data import TaskonomyViews
 from adapt.pretraining.scores import wanted_domains
 from adapt.pretraining.tasks import TASKS, find_task
 from adapt.readouts import ReadoutSettings, compute_codes, fit_readout, judge, make_decoder
-from adapt.training.files import write_atomically
+from adapt.training.files import to_json, write_atomically
 from configs.compose import cli
 from configs.settings import Names, Pixels, Range, Seed, Settings
 
@@ -190,7 +190,7 @@ def main(cfg: DictConfig) -> None:
     for name in bases:
         gains |= transfer_matrix([name], tasks, views, held_out, settings, gains)
         content = {"budget": budget, "sha256": {**sha256, **made_of}, "gains": gains}
-        write_atomically(path, json.dumps(content, indent=1).encode())
+        write_atomically(path, to_json(content, indent=1).encode())
     shown = {name: gains[name] for name in bases}
     draw(shown, tasks, Path(f"{cfg.out}.png"))
     print(f"{cfg.out}.png")  # noqa: T201

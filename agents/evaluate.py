@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError
 
 from adapt.training.distributed import refuse_ranks
-from adapt.training.files import write_atomically
-from adapt.training.run import list_checkpoints, load_checkpoint, load_config, versions, write_text
+from adapt.training.files import to_json, write_atomically
+from adapt.training.run import list_checkpoints, load_checkpoint, load_config, read_json, versions, write_text
+from adapt.training.state import part, reading
 from agents.evaluation.episodes import Act, expert_actor, judged_by_both_views, policy_actor, random_actor, run_episodes
 from agents.policies.policy import Policy
 from agents.report import terminal_table, write_report
@@ -47,12 +47,14 @@ def load_policy(path: Path, untrained: bool = False) -> tuple[DictConfig, Policy
     vision = make_vision(cfg)
     policy = make_policy(cfg, vision)
     if not untrained:
-        policy.load_own_state(load_checkpoint(files[-1], vision.base_sha256)["policy"])
+        state = load_checkpoint(files[-1], vision.base_sha256)
+        with reading(files[-1]):
+            policy.load_own_state(part(state, "policy"))
     return cfg, policy, vision
 
 
 def _write_records(file: Path, records: list[dict[str, Any]]) -> None:
-    write_text(file, "".join(json.dumps(r) + "\n" for r in records))
+    write_text(file, "".join(to_json(r) + "\n" for r in records))
 
 
 def _chosen(records: list[dict[str, Any]], count: int) -> list[int]:
@@ -161,7 +163,7 @@ def main(cfg: DictConfig) -> None:
     if not cfg.untrained:
         _clear(folder)
         acting = {"temperature": temperature, "mirror": judged_by_both_views(trained)}
-        write_text(folder / "versions.json", json.dumps({**versions(cfg.seed), **acting}, indent=1))
+        write_text(folder / "versions.json", to_json({**versions(cfg.seed), **acting}, indent=1))
     for row, records in rows.items():
         _write_records(folder / f"{row}.jsonl", records)
     if not cfg.untrained:
@@ -196,7 +198,7 @@ def _write_numbers(
 ) -> None:
     """Merge the means of all rows into the run's ``result.json``."""
     file = run_path / "result.json"
-    numbers: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    numbers = read_json(file)
     if AGENT in rows:
         numbers = {key: value for key, value in numbers.items() if "." not in key or key.startswith(UNTRAINED)}
         numbers.update(split=split, episodes=len(rows[AGENT]), scenes=scenes, eval_seconds=seconds)
@@ -205,7 +207,7 @@ def _write_numbers(
         prefix = "" if name == AGENT else f"{name}."
         for key in MEASURES:
             numbers[f"{prefix}{key}"] = float(np.mean([r[key] for r in records]))
-    write_text(file, json.dumps(numbers, indent=1, sort_keys=True))
+    write_text(file, to_json(numbers, indent=1, sort_keys=True))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ def main(cfg: DictConfig) -> None:
         keep_freed_memory()
         run = Run(Path(cfg.run), cfg, cfg.resume)
         np.random.seed(cfg.seed)
-        numbers = learner.train(cfg, run)
+        with run.stopping_well():
+            numbers = learner.train(cfg, run)
         run.result({**numbers, "train_seconds": round(run.seconds, 1)})
         run.close()
 

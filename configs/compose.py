@@ -29,6 +29,7 @@ from configs import commands, source
 from configs.groups import options
 from configs.help import show_help
 from configs.names import closest, nearest
+from configs.processes import drop_torchrun_logs
 from configs.settings import ConfigError, Settings, fit, plain
 from configs.words import quote_sweep, typed
 
@@ -111,6 +112,7 @@ def cli(name: str, settings: type[Settings]) -> Callable[[Callable[[DictConfig],
 
         @functools.wraps(main)
         def command() -> None:
+            drop_torchrun_logs()
             with _errors_on_one_line():
                 words = sys.argv[1:]
                 if {"-h", "--help"} & set(words):

@@ -10,13 +10,11 @@ What is already there is kept: a second run, also after a kill, renders only wha
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import re
 import time
 import zlib
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from configs.compose import cli
+from configs.processes import spread
 from configs.settings import Names, OneOf, Range, Seed, Settings, kinds
 from envs.apartments.generator import generate, split_seeds
 from envs.navgrid.grid import NavGrid
@@ -154,14 +153,8 @@ def render_dataset(
     jobs = [(building, root, settings, domains) for building in buildings]
     if workers <= 1 or len(jobs) == 1:
         yield from (render_building(*job) for job in jobs)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
-        futures = [pool.submit(render_building, *job) for job in jobs]
-        try:
-            yield from (future.result() for future in as_completed(futures))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    else:
+        yield from spread(render_building, jobs, min(workers, len(jobs)))
 
 
 def _describe(root: Path, settings: RenderSettings) -> None:

@@ -2,7 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pytest
+
+from agents.collect import _scratch
 from agents.learners.dagger import drop_frames
+from agents.learners.frames import ACTION, STEP, FrameStore
 
 
 def test_only_the_ranks_frames_are_dropped(tmp_path: Path) -> None:
@@ -18,3 +23,74 @@ def test_only_the_ranks_frames_are_dropped(tmp_path: Path) -> None:
     (folder / "mine.txt").unlink()
     drop_frames(folder)
     assert not folder.exists()
+
+
+def recorded(folder: Path) -> FrameStore:
+    store = FrameStore.create(folder, 2, 300, {"goal": ((2,), "float32")})
+    for step in range(300):
+        values = np.full(2, step)
+        store.push({"goal": np.stack([values, values], 1), ACTION: values % 4, STEP: values})
+    return store
+
+
+def test_the_space_of_frames_is_reserved_before_the_first(tmp_path: Path) -> None:
+    store = FrameStore.create(tmp_path / "frames", 4, 1000, {"goal": ((2,), "float32"), "rgb": ((3, 32, 32), "uint8")})
+    for key, array in store.arrays.items():
+        assert (tmp_path / f"frames/{key}.npy").stat().st_blocks * 512 >= array.nbytes
+    with (tmp_path / "frames/goal.npy").open("r+b") as file:  # as older versions left them
+        size = file.seek(0, 2)
+        file.truncate(128)
+        file.truncate(size)
+    FrameStore.open(tmp_path / "frames", "r+")
+    assert (tmp_path / "frames/goal.npy").stat().st_blocks * 512 >= store.arrays["goal"].nbytes
+    with pytest.raises(OSError, match=r"GiB of frames do not fit on this disk"):
+        FrameStore.create(tmp_path / "more", 1024, 1 << 24, {"rgb": ((3, 32, 32), "uint8")})
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("goal.npy", None),
+        ("goal.npy", b""),
+        ("goal.npy", b"\x93NUMPY\x01\x00"),
+        ("goal.npy", b"not an array"),
+        ("action.npy", "cut"),
+        ("written.npy", b"\x00" * 300),
+        ("index.json", b""),
+        ("index.json", b"[1]"),
+        ("index.json", b'{"format": 1}'),
+        ("index.json", b'{"format": 1, "keys": ["action", "step", "absent"]}'),
+        ("index.json", b'{"format": 2, "keys": []}'),
+    ],
+)
+def test_damaged_frames_are_one_line_with_the_file(file: str, content: bytes | str | None, tmp_path: Path) -> None:
+    recorded(tmp_path)
+    path = tmp_path / file
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content if isinstance(content, bytes) else path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=f"{tmp_path}.*collect"):
+        FrameStore.open(tmp_path)
+
+
+def test_frames_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
+    recorded(tmp_path)
+    for wrong in (np.zeros((2, 299), np.int8), np.zeros((2, 300), np.float32), np.zeros(600, np.int8)):
+        np.save(tmp_path / "action.npy", wrong)
+        with pytest.raises(ValueError, match=r"(action|goal|step)\.npy is damaged"):
+            FrameStore.open(tmp_path)
+
+
+def test_recordings_of_killed_processes_are_removed_and_those_of_living_ones_refuse(tmp_path: Path) -> None:
+    killed, other = tmp_path / ".data.99999", tmp_path / ".data.old"
+    for folder in (killed, other):
+        folder.mkdir()
+        (folder / "rgb.npy").touch()
+    scratch, lock = _scratch(tmp_path / "data")
+    assert not killed.exists()
+    assert other.exists()
+    with pytest.raises(ValueError, match=r"another process is recording into \S*data"):
+        _scratch(tmp_path / "data")
+    lock.close()
+    assert scratch.is_dir()

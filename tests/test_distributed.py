@@ -166,10 +166,11 @@ def test_pretraining_keeps_ranks_equal(tmp_path: Path) -> None:
     assert (tmp_path / "made.safetensors").exists()
 
 
-def kill_one(words: list[str], run: Path) -> tuple[int, str]:
+def kill_one(words: list[str], run: Path, temporary: Path) -> tuple[int, str]:
     """Start two ranks, kill the second once a checkpoint is there; returns the exit code and what was said."""
     command = torchrun("-m", "agents.train", *words, f"run={run}")
-    process = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    environment = {**ENVIRONMENT, "TMPDIR": str(temporary)}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
     while not list_checkpoints(run):
         assert process.poll() is None
         time.sleep(0.05)
@@ -204,8 +205,10 @@ def test_a_killed_rank_ends_the_job_and_one_process_goes_on(parallel: str, room:
     run = tmp_path / "run"
     words = [*TINY, *IN_TURNS, f"env.scene={room}", "algo.updates=400", "save_every=20", "log_every=20"]
     words += [f"algo.parallel={parallel}"]
-    code, stderr = kill_one(words, run)
+    (tmp_path / "temporary").mkdir()
+    code, stderr = kill_one(words, run, tmp_path / "temporary")
     assert code != 0
+    assert not list((tmp_path / "temporary").iterdir())
     assert errors(stderr) == [
         "error: rank 1 of 2 ended without a word (killed, or out of memory?); what was saved is kept: go on with "
         "resume=true, on any number of ranks"

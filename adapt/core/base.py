@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from adapt.core.weight_files import fill, read_header, read_safetensors
 from adapt.encoders import build_encoder, encoders
 from adapt.encoders.described import build_described
-from adapt.training.files import write_atomically
+from adapt.training.files import to_json, write_atomically
+from adapt.training.finite import check_finite
 from configs.files import visible
 from configs.names import nearest
 from configs.registry import Registry
@@ -88,7 +89,7 @@ class BaseSpec:
 
     def to_json(self) -> str:
         """The spec as one JSON object."""
-        return json.dumps(asdict(self), sort_keys=True)
+        return to_json(asdict(self), sort_keys=True)
 
     @classmethod
     def from_header(cls, values: Mapping[str, Any]) -> BaseSpec:
@@ -347,6 +348,7 @@ def save_base(base: Base, path: str | Path, dtype: torch.dtype = torch.float16) 
 
     Raises:
         ValueError: the spec names no encoder, so that the file could not be loaded again.
+        NotFinite: a weight is NaN or infinite, or becomes so by rounding to `dtype`.
         OSError: the file could not be written; what was there before is undamaged.
     """
     if base.black_box or not base.spec.encoder:
@@ -355,6 +357,7 @@ def save_base(base: Base, path: str | Path, dtype: torch.dtype = torch.float16) 
         name: t.detach().cpu().to(dtype if t.is_floating_point() else t.dtype).contiguous()
         for name, t in base.encoder.state_dict().items()
     }
+    check_finite(tensors, f"{path}: in {str(dtype).removeprefix('torch.')} the weight")
     data = save(tensors, metadata={"sidestep_base": str(FORMAT_VERSION), "spec": base.spec.to_json()})
     write_atomically(Path(path), data)
     rounded = Base(copy.deepcopy(base.encoder), base.spec)

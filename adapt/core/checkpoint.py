@@ -22,7 +22,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from adapt.training.files import write_atomically
+from adapt.training.files import to_json, write_atomically
+from adapt.training.finite import check_finite
 from configs.files import visible
 
 FORMAT_VERSION = 1
@@ -59,10 +60,12 @@ def write(directory: Path, base: str, image_size: int, active: str, entries: Seq
         entries: all tasks.
 
     Raises:
+        NotFinite: a tensor holds NaN or infinity; what the folder held before stays.
         OSError: the disk is full or not writable; what the folder held before stays readable.
     """
     tasks = []
     for entry in entries:
+        check_finite(entry.tensors, entry.task)
         data = save_tensors({k: t.detach().cpu().contiguous().clone() for k, t in entry.tensors.items()})
         digest = hashlib.sha256(data).hexdigest()
         file = f"{entry.task}.{digest[:DIGITS]}.safetensors"
@@ -77,7 +80,7 @@ def write(directory: Path, base: str, image_size: int, active: str, entries: Seq
         "active": active,
         "tasks": tasks,
     }
-    write_atomically(directory / HEADER, json.dumps(header, indent=2).encode())
+    write_atomically(directory / HEADER, to_json(header, indent=2).encode())
     kept = {str(task["file"]) for task in tasks}
     for old in visible(directory, "*.safetensors"):
         # The folder may hold files that are not tasks, such as a base.

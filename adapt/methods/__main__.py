@@ -9,7 +9,6 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -17,6 +16,7 @@ from adapt.bases.published import released_base
 from adapt.core.base import IMAGENET, random_base
 from adapt.core.method import get_method
 from adapt.supervised import methods_table, methods_train
+from adapt.training.files import to_json
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -37,12 +37,12 @@ def _lines(options: argparse.Namespace) -> Iterable[str]:
     if options.train:
         base = released_base(options.weights, "resnet44", IMAGENET) if options.weights else random_base("resnet44")
         rows = methods_train.results(base, methods_train.omniglot(options.train), options.method)
-        return [json.dumps(list(rows), indent=1)] if options.json else methods_train.as_markdown(rows)
+        return [to_json(list(rows), indent=1)] if options.json else methods_train.as_markdown(rows)
     for base_name in options.base:
         methods_table.check_backbone(base_name)
     costs = methods_table.records(options.method, options.base)
     if options.json:
-        return [json.dumps(list(costs), indent=1)]
+        return [to_json(list(costs), indent=1)]
     return methods_table.as_markdown(list(costs)) if options.markdown else methods_table.as_text(costs)
 
 

@@ -19,6 +19,7 @@ from adapt.core.cache import Kept
 from adapt.core.deltas import Delta, DeltaConfig, DeltaMethod, Layer
 from adapt.core.method import Incompatible, Loss, Method, methods
 from adapt.modules.binary import pack_levels, unpack_levels
+from adapt.training.finite import clip_finite
 
 FREE, BASE, FIRST = 0, 1, 2
 
@@ -220,9 +221,10 @@ class PackNet(DeltaMethod):
             for images, targets in batches:
                 optimiser.zero_grad()
                 value = loss(self(images, None, None), targets)
-                gradients = torch.autograd.grad(value, parameters)
+                gradients = torch.autograd.grad(value, parameters, allow_unused=True)
                 for parameter, gradient in zip(parameters, gradients, strict=True):
                     parameter.grad = gradient
+                clip_finite("re-training after pruning", value, parameters)
                 optimiser.step()
         optimiser.zero_grad()
 

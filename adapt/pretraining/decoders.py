@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +18,8 @@ from adapt.core.base import PRETRAINED
 from adapt.core.weight_files import fill, read_header, read_safetensors
 from adapt.encoders.described import limited
 from adapt.encoders.taskonomy import TaskonomyDecoder, TaskonomyMLPDecoder
-from adapt.training.files import nearest, write_atomically
+from adapt.training.files import nearest, to_json, write_atomically
+from adapt.training.finite import check_finite
 
 FORMAT_VERSION = 1
 DECODERS = ("light", "taskonomy")
@@ -174,6 +174,7 @@ def save_decoders(decoders: Decoders, path: Path) -> None:
     """Write decoders as one safetensors file in half precision, atomically.
 
     Raises:
+        NotFinite: A weight is NaN or infinite, or becomes so in half precision.
         OSError: The file could not be written; what was there before is undamaged.
     """
     header = {key: value for key, value in asdict(decoders).items() if key != "networks"}
@@ -187,7 +188,8 @@ def save_decoders(decoders: Decoders, path: Path) -> None:
         for task, decoder in decoders.networks.items()
         for name, t in decoder.state_dict().items()
     }
-    metadata = {"sidestep_decoders": str(FORMAT_VERSION), "spec": json.dumps(header, sort_keys=True)}
+    check_finite(tensors, f"{path}: in half precision the weight")
+    metadata = {"sidestep_decoders": str(FORMAT_VERSION), "spec": to_json(header, sort_keys=True)}
     write_atomically(path, save(tensors, metadata=metadata))
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from adapt.training.finite import clip_finite
 
 TARGETS = ("base", "zero")
 WARM_UP = 0.1  # Share of the steps in which the learning rate rises.
@@ -46,13 +49,14 @@ def match(
 
     Raises:
         ValueError: the target is unknown.
+        NotFinite: the images, the teacher's features, the loss or the gradient are; before the student takes it up.
     """
     if target not in TARGETS:
         raise ValueError(f"target must be {' or '.join(TARGETS)}, got {target!r}")
     parameters = list(parameters)
     optimiser = torch.optim.Adam(parameters, learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps, pct_start=WARM_UP)
-    for _ in range(steps):
+    for step in range(steps):
         batch = next(batches)
         with torch.no_grad():
             wanted = teacher(batch)
@@ -60,10 +64,11 @@ def match(
         loss = compare(given + wanted if target == "zero" else given, wanted)
         optimiser.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(parameters, CLIP)
+        data = {"the images": batch, "the teacher's features": wanted}
+        value = clip_finite(f"update {step + 1} of {steps}", loss, parameters, CLIP, partial(dict, data))
         optimiser.step()
         schedule.step()
-        yield float(loss.detach())
+        yield value
 
 
 def to_shape(features: Tensor, shape: Sequence[int]) -> Tensor:

@@ -10,12 +10,11 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from adapt.core.base import Base, Normalisation
 from adapt.training import distributed
-from adapt.training.files import write_atomically
+from adapt.training.files import replacing, reserved_array, to_json, write_atomically
 
 FORMAT_VERSION = 1
 _CHUNK = 1 << 24
@@ -101,31 +100,29 @@ class FeatureStore:
 
     def _write(self, key: str, described: dict[str, Any], count: int, batches: Iterator[Tensor]) -> None:
         """Write the array beside its place, then move it there; the header comes last."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         target = self.folder / f"{key}.npy"
-        scratch = self.folder / f".{key}.{os.getpid()}.npy"
         try:
-            filled, array = 0, None
-            for batch in batches:
-                if array is None:
-                    shape = (count, *batch.shape[1:])
-                    array = np.lib.format.open_memmap(scratch, "w+", np.float32, shape)
-                if filled + len(batch) > count:
-                    raise ValueError(f"{count} inputs were announced, and there are more")
-                array[filled : filled + len(batch)] = batch.cpu().numpy()
-                filled += len(batch)
-            if array is None or filled != count:
-                raise ValueError(f"{count} inputs were announced, and there are {filled}")
-            array.flush()
-            scratch.replace(target)
+            with replacing(target) as held:
+                _fill(Path(held.name), count, batches)
         except OSError as error:
-            raise OSError(
-                f"could not keep features in {self.folder} ({error}); free space or set cache=none"
-            ) from error
-        finally:
-            scratch.unlink(missing_ok=True)
+            raise OSError(f"{error.strerror}; or keep no features with cache=none") from error
         header = {**described, "sha256": _sha256(target)}
-        write_atomically(self.folder / f"{key}.json", json.dumps(header, indent=1).encode())
+        write_atomically(self.folder / f"{key}.json", to_json(header, indent=1).encode())
+
+
+def _fill(file: Path, count: int, batches: Iterator[Tensor]) -> None:
+    """Write batches one after the other into an array of `count` rows."""
+    filled, array = 0, None
+    for batch in batches:
+        if array is None:
+            array = reserved_array(file, np.float32, (count, *batch.shape[1:]))
+        if filled + len(batch) > count:
+            raise ValueError(f"{count} inputs were announced, and there are more")
+        array[filled : filled + len(batch)] = batch.cpu().numpy()
+        filled += len(batch)
+    if array is None or filled != count:
+        raise ValueError(f"{count} inputs were announced, and there are {filled}")
+    cast("np.memmap[Any, Any]", array).flush()
 
 
 def _evaluated(base: Base, inputs: Iterable[Tensor], normalisation: Normalisation | None) -> Iterator[Tensor]:

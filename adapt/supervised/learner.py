@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,9 @@ from adapt.supervised.optimisation import (
     subset,
 )
 from adapt.training import distributed
+from adapt.training.finite import Data, check_finite, clip_finite
+from adapt.training.state import Damaged, check_like, part
+from configs.processes import end_with_parent
 
 Log = Callable[[int, Mapping[str, float]], None]
 
@@ -145,26 +149,41 @@ class Learner:
                     optimiser, restarts = self._optimiser(tasks), now
                 factor = plan.optimiser.factor(step, steps, every)
                 losses = [self._loss(task, *batch) for task, batch in zip(tasks, batches, strict=True)]
-                self._step(optimiser, torch.stack(losses).sum(), factor)
+                at = f"{', '.join(t.name for t in tasks)}: update {step + 1} of {steps}"
+                self._step(optimiser, torch.stack(losses).sum(), factor, at, partial(_named, tasks, batches))
                 for method, batch in zip(methods, batches, strict=True):
                     method.advance(batch[0])
                     self.images += batch[0]
                 if log is not None and (step % plan.log_every == 0 or step == steps - 1):
                     log(self.images, {"loss": float(torch.stack(losses).detach().mean()), "lr_factor": factor})
+        self._check_finite(tasks, "after the last update")
         for task in tasks:
             self._finish(task, chosen[task.name])
+        self._check_finite(tasks, "at the end of the training")
         self._same_on_all_ranks()
 
-    def _step(self, optimiser: torch.optim.Optimizer, loss: Tensor, factor: float) -> None:
-        """One step with all learning rates multiplied by `factor`."""
+    def _check_finite(self, tasks: Sequence[TaskData], when: str) -> None:
+        """Refuse weights that must neither be tested nor saved."""
+        for task in tasks:
+            check_finite(self.adapted.method(task.name).state_dict(), f"{task.name}: {when} {self.plan.method}")
+            check_finite(self.readouts[task.name].state_dict(), f"{task.name}: {when} the readout")
+
+    def _step(
+        self,
+        optimiser: torch.optim.Optimizer,
+        loss: Tensor,
+        factor: float,
+        at: str,
+        data: Callable[[], Data],
+    ) -> None:
+        """One step with all learning rates multiplied by `factor`; `at` and `data` are those of `clip_finite`."""
         optimiser.zero_grad()
         loss.backward()
         parameters = [p for group in optimiser.param_groups for p in group["params"]]
         distributed.average_gradients(parameters)
         distributed.average_statistics(self.adapted)
         distributed.average_statistics(self.readouts)
-        if self.plan.optimiser.clip:
-            nn.utils.clip_grad_norm_(parameters, self.plan.optimiser.clip)
+        clip_finite(at, loss, parameters, self.plan.optimiser.clip, data)
         for group in optimiser.param_groups:
             group["lr"] = group["initial_lr"] * factor
         optimiser.step()
@@ -307,28 +326,44 @@ class Learner:
         """Add the tasks whose state is given, as they were.
 
         Raises:
-            ValueError: the state does not fit the method.
+            Damaged: the state is not what `state` gave for these tasks and this method.
         """
         for task in tasks:
             if task.name not in state:
                 continue
+            kept = part(state, task.name, prefix="tasks.")
             self.add(task)
-            self.fill(task.name, state[task.name])
-            self.images += state[task.name]["samples_seen"]
+            self.fill(task.name, kept)
+            self.images += kept["samples_seen"]
 
-    def fill(self, task: str, kept: Mapping[str, Any]) -> None:
+    def fill(self, task: str, kept: Any) -> None:
         """Bring a task that was added to a state.
 
         Raises:
-            ValueError: the state does not fit the method.
+            Damaged: the state is not what `state` gave for this task and this method.
         """
-        method = self.adapted.method(task)
+        method, here = self.adapted.method(task), f"tasks.{task}."
+        tensors, seen = part(kept, "method", prefix=here), part(kept, "samples_seen", int, here)
+        for name in tensors:
+            part(tensors, name, Tensor, f"{here}method.")
+        check_like(part(kept, "readout", prefix=here), self.readouts[task].state_dict(), f"{here}readout")
         try:
-            method.unpack({key: tensor.to(self.device) for key, tensor in kept["method"].items()})
-            self.readouts[task].load_state_dict(kept["readout"])
-        except (RuntimeError, KeyError) as error:
-            raise ValueError(f"the checkpoint does not fit task {task!r} ({self.plan.method}): {error}") from error
-        method.samples_seen.fill_(kept["samples_seen"])
+            method.unpack({key: tensor.to(self.device) for key, tensor in tensors.items()})
+        except (RuntimeError, KeyError, ValueError, IndexError, TypeError) as error:
+            said = " ".join(str(error).split())
+            raise Damaged(f"{here}method does not fit {self.plan.method} ({said})") from error
+        self.readouts[task].load_state_dict(kept["readout"])
+        method.samples_seen.fill_(seen)
+
+
+def _named(tasks: Sequence[TaskData], batches: Sequence[tuple[int, Tensor, Targets, Tensor | None]]) -> Data:
+    """Inputs, targets and kept features of each task's batch by name."""
+    found: dict[str, Tensor] = {}
+    for task, (_, inputs, targets, features) in zip(tasks, batches, strict=True):
+        parts = targets if isinstance(targets, Mapping) else {"targets": targets}
+        kept = {} if features is None else {"the base's features": features}
+        found |= {f"{name} of {task.name}": tensor for name, tensor in {"inputs": inputs, **parts, **kept}.items()}
+    return found
 
 
 def rank_part(indices: Tensor) -> Tensor:
@@ -355,7 +390,14 @@ def read_batches(
     if isinstance(data, Tensors):
         return map(data.batch, orders)
     lists = [order.tolist() for order in orders]
-    return DataLoader(data, batch_sampler=lists, num_workers=workers, collate_fn=task.collate)
+    parent = os.getpid()
+    return DataLoader(
+        data,
+        batch_sampler=lists,
+        num_workers=workers,
+        collate_fn=task.collate,
+        worker_init_fn=lambda _: end_with_parent(parent),
+    )
 
 
 def load_side(method: Method, path: Path) -> None:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from adapt.core.base import Base
 from adapt.core.method import Incompatible, list_methods
 from adapt.core.model import Adapted, wrap
+from adapt.training.finite import clip_finite
 
 CHARACTERS, SIZE, DRAWERS = 10, 32, 15
 HEAD_RATE, RATE = 1e-3, 1e-3
@@ -92,16 +93,21 @@ def train(adapted: Adapted, task: Task, epochs: int = 10, batch: int = 16, seed:
     def loss(features: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(head(vectors(features)), labels)
 
-    groups = [{"params": list(head.parameters()), "lr": HEAD_RATE}]
-    if own := adapted.trainable():
+    own, parts = adapted.trainable(), list(head.parameters())
+    groups: list[dict[str, Any]] = [{"params": parts, "lr": HEAD_RATE}]
+    if own:
         groups.append({"params": own, "lr": RATES.get(adapted.method().name(), RATE)})
     optimiser = torch.optim.Adam(groups)
     adapted.train()
     adapted.begin_task()
+    seen = 0
     for images, labels in batches(task, epochs, batch, seed):
         optimiser.zero_grad()
-        (loss(adapted(images), labels) + adapted.penalty()).backward()
+        value = loss(adapted(images), labels) + adapted.penalty()
+        value.backward()
+        clip_finite(f"after {seen} images", value, [*parts, *own])
         optimiser.step()
+        seen += len(labels)
         adapted.advance(len(labels))
     adapted.end_task(list(batches(task, 1, batch, seed)), loss)
     return accuracy(adapted, head, task)

@@ -20,6 +20,7 @@ from adapt.supervised.features import FeatureStore
 from adapt.supervised.learner import Learner, Log, Plan, knows_earlier
 from adapt.supervised.results import Results, Scores
 from adapt.training.files import nearest
+from adapt.training.state import Damaged, part
 
 Save = Callable[[dict[str, Any]], None]
 
@@ -70,9 +71,27 @@ class Session:
         return Learner(self.base, self.plan, self.store)
 
     def results(self) -> Results:
-        """Results so far."""
-        kept = self.state.get("results", {})
-        return Results([task.name for task in self.tasks], list(kept.get("rows", [])), dict(kept.get("first", {})))
+        """Results so far.
+
+        Raises:
+            Damaged: the state is not what `save` was given.
+        """
+        names = [task.name for task in self.tasks]
+        if not self.state:
+            return Results(names)
+        kept = part(self.state, "results")
+        rows, first = part(kept, "rows", list, "results."), part(kept, "first", dict, "results.")
+        if len(rows) > len(names):
+            raise Damaged(f"results.rows has {len(rows)} rows for {len(names)} tasks")
+        for key, scores in [*((f"rows.{i}.", row) for i, row in enumerate(rows)), ("first.", first)]:
+            for task in scores if isinstance(scores, Mapping) else [""]:
+                part(part(scores, task, Mapping, f"results.{key}"), "loss", float, f"results.{key}{task}.")
+        return Results(names, list(rows), dict(first))
+
+    def restored(self) -> Mapping[str, Any]:
+        """The state of the tasks so far, by name."""
+        kept: Mapping[str, Any] = part(self.state, "tasks") if self.state else {}
+        return kept
 
 
 @dataclass
@@ -113,7 +132,7 @@ def _state(results: Results, learners: Sequence[Learner]) -> dict[str, Any]:
 
 def single(session: Session) -> Outcome:
     """Transfer: every task alone on the base, tested on itself."""
-    results, kept = session.results(), session.state.get("tasks", {})
+    results, kept = session.results(), session.restored()
     learners = []
     for i, task in enumerate(session.tasks):
         learner = session.learner()
@@ -133,7 +152,7 @@ def sequential(session: Session) -> Outcome:
     """Incremental: one task after the other on one base; R[i][j] is task j's result after task i."""
     results, learner = session.results(), session.learner()
     done = len(results.rows)
-    learner.restore(session.tasks[:done], session.state.get("tasks", {}))
+    learner.restore(session.tasks[:done], session.restored())
     for i, task in enumerate(session.tasks[done:], done):
         session.note(f"{task.name} ({i + 1} of {len(session.tasks)})")
         learner.add(task)
@@ -181,7 +200,7 @@ def joint(session: Session) -> Outcome:
     _check_joint(session.plan)
     results, learner = session.results(), session.learner()
     if results.rows:
-        learner.restore(session.tasks, session.state["tasks"])
+        learner.restore(session.tasks, session.restored())
         return Outcome(results, [learner])
     session.note("all tasks")
     for task in session.tasks:

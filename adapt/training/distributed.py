@@ -32,6 +32,8 @@ from torch.distributed.distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 
 from adapt.core.base import Base
+from adapt.training.finite import Data, clip_finite
+from configs.processes import end_with_torchrun
 
 T = TypeVar("T")
 
@@ -146,6 +148,7 @@ def _join(device: str) -> None:
         raise _Told
 
     signal.signal(signal.SIGTERM, told)
+    end_with_torchrun()
 
 
 def _stop() -> None:
@@ -164,9 +167,7 @@ def _explain(error: BaseException, store: Store) -> None:
         if not lost:
             if store.add("told", 1) > 1:
                 raise SystemExit(2) from error
-            if isinstance(
-                error, ValueError | OSError | LookupError | ImportError | MemoryError | torch.OutOfMemoryError
-            ):
+            if isinstance(error, EXPECTED):
                 said = str(error).split("\n")[0] or type(error).__name__
                 raise RankFailed(f"{name}: {said}") from error
             return
@@ -227,18 +228,24 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
             parameter.grad = mean.reshape(parameter.shape).to(parameter.dtype)
 
 
-def average_and_clip_before_step(optimizer: torch.optim.Optimizer, module: nn.Module, max_norm: float) -> None:
-    """Let every step of `optimizer` first average gradients and `module`'s statistics over ranks, then clip.
+def prepare_before_step(
+    optimizer: torch.optim.Optimizer,
+    module: nn.Module,
+    max_norm: float,
+    at: Callable[[], str],
+    data: Callable[[], Data],
+) -> None:
+    """Let every step of `optimizer` first average gradients and `module`'s statistics over ranks, then check and clip.
 
     For loops that belong to others and clip right before the step: give them an infinite norm, with which clipping
-    changes nothing.
+    changes nothing. The last three arguments are those of `adapt.training.finite.clip_finite`.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
     def before(*_: Any) -> None:
         average_gradients(parameters)
         average_statistics(module)
-        nn.utils.clip_grad_norm_(parameters, max_norm)
+        clip_finite(at(), None, parameters, max_norm, data)
 
     optimizer.register_step_pre_hook(before)
 

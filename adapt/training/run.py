@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -13,13 +14,17 @@ import shutil
 import subprocess
 import sys
 import time
+import weakref
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
+import yaml
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -31,7 +36,9 @@ from rich.progress import (
 from torch.utils.tensorboard import SummaryWriter
 
 from adapt.training import distributed
-from adapt.training.files import write_atomically
+from adapt.training.files import replacing, sweep, to_json, try_lock, write_atomically
+from adapt.training.finite import NotFinite, check_finite
+from adapt.training.state import Damaged, part, reading
 from configs.commands import command_settings
 from configs.compose import check
 from configs.files import visible
@@ -101,7 +108,8 @@ def versions(seed: int) -> dict[str, Any]:
 
 class Run:
     """A run folder open for writing: ``config.yaml``, ``versions.json``, ``metrics.jsonl``, TensorBoard events in
-    ``tb/``, checkpoints and ``result.json``; ``sittings.jsonl`` has a line for the start and for every resumption.
+    ``tb/``, checkpoints and ``result.json``; ``sittings.jsonl`` has a line for the start and for every resumption, and
+    is locked while the run is open.
 
     Of several ranks all make one and call the same methods; the first alone reads and writes.
     """
@@ -110,37 +118,44 @@ class Run:
         """Start a run, or go on with one.
 
         Raises:
-            ValueError: The folder already holds a run and `resume` is false; or it holds another configuration.
+            ValueError: The folder already holds a run and `resume` is false; or it holds another configuration; or
+                another process has it open.
             FileNotFoundError: `resume` is true and there is nothing to resume.
         """
         self.path = path
         self._board: SummaryWriter | None = None
         self._started = time.monotonic()
         self._before = 0.0
+        self._restored: Path | None = None
+        self._step = -1  # of the checkpoint that the run goes on from
+        self._last: dict[str, Any] = {}
         self.resumed = distributed.from_first(self._open(cfg, resume) if distributed.is_first() else False)
 
     def _open(self, cfg: DictConfig, resume: bool) -> bool:
         """Make or check the folder; whether it held a run."""
         path, config = self.path, self.path / "config.yaml"
+        if resume and not config.is_file():
+            raise FileNotFoundError(f"{path} holds no run to resume; leave out resume=true to start one")
+        path.mkdir(parents=True, exist_ok=True)
+        self._sittings = _locked(path / "sittings.jsonl", path)
         text = OmegaConf.to_yaml(_without_run_keys(cfg), resolve=True)
         # A start that failed before its first line of metrics leaves nothing worth keeping.
         begun = bool(list_checkpoints(path)) or any(f.stat().st_size for f in path.glob("metrics.jsonl"))
-        if resume and not config.is_file():
-            raise FileNotFoundError(f"{path} holds no run to resume; leave out resume=true to start one")
         if resume and begun:
             _check_same(path, load_config(path), cfg)
         if begun and not resume:
             raise ValueError(f"{path} already holds a run; choose another run=..., add resume=true, or delete it")
+        for folder in (path, path / "checkpoints", path / "adapter"):
+            sweep(folder)
         if not begun:
             if config.is_file():  # else it is no folder of ours
                 shutil.rmtree(path / "frames", ignore_errors=True)
             write_text(config, text)
         made = versions(int(cfg.seed))
         if not begun or not (path / "versions.json").exists():
-            write_text(path / "versions.json", json.dumps(made, indent=1))
-        with (path / "sittings.jsonl").open("a") as file:
-            file.write(json.dumps(made) + "\n")
-        self._metrics = (path / "metrics.jsonl").open("a", buffering=1)
+            write_text(path / "versions.json", to_json(made, indent=1))
+        self._sittings.write(f"{to_json(made)}\n".encode())
+        self._metrics = (path / "metrics.jsonl").open("ab", buffering=0)
         return begun
 
     @property
@@ -149,18 +164,25 @@ class Run:
         return self._before + time.monotonic() - self._started
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        """Append one line to ``metrics.jsonl`` and the same values, means over ranks, to TensorBoard."""
-        values = distributed.means(values)
+        """Append one line to ``metrics.jsonl`` and the same values, means over ranks, to TensorBoard.
+
+        Values for the step of the last line are added to that line. A value that is undefined (NaN) is left out.
+        """
+        values = {key: float(value) for key, value in distributed.means(values).items()}
+        values = {key: value for key, value in values.items() if abs(value) < float("inf")}
         if not distributed.is_first():
             return
-        line = {
-            "step": step,
-            "seconds": round(self.seconds, 2),
-            **{k: round(float(v), 6) for k, v in values.items()},
-        }
-        self._metrics.write(json.dumps(line) + "\n")
+        line = {"step": step, "seconds": round(self.seconds, 2), **{k: round(v, 6) for k, v in values.items()}}
+        if step == self._last.get("step"):
+            line = {**self._last, **line}
+            end = self._metrics.seek(0, os.SEEK_END)
+            self._metrics.truncate(end - len(_as_line(self._last)))
+        self._metrics.write(_as_line(line))
+        self._last = line
         if self._board is None:
-            self._board = SummaryWriter(str(self.path / "tb"))
+            # What an earlier sitting logged after its checkpoint is hidden from there on.
+            purge = self._step + 1 if self._restored is not None else None
+            self._board = SummaryWriter(str(self.path / "tb"), purge_step=purge)
         for key, value in values.items():
             self._board.add_scalar(key, value, step)
 
@@ -169,28 +191,40 @@ class Run:
         if not distributed.is_first():
             return
         file = self.path / "result.json"
-        old = json.loads(file.read_text()) if file.exists() else {}
-        write_text(file, json.dumps({**old, **values}, indent=1, sort_keys=True))
+        write_text(file, to_json({**read_json(file), **values}, indent=1, sort_keys=True))
 
     def save(self, step: int, base_sha256: str, tensors: dict[str, Any]) -> None:
         """Write checkpoint `step` (nested dict of tensors and plain values) and drop the oldest ones.
 
         A checkpoint becomes visible only when it is complete. `base_sha256` says on which frozen base it stands.
+
+        Raises:
+            NotFinite: A tensor holds NaN or infinity; earlier checkpoints stay.
+            OSError: It could not be written; earlier checkpoints stay.
         """
         if not distributed.is_first():
             return
-        folder = self.path / "checkpoints"
-        folder.mkdir(exist_ok=True)
-        final, scratch = folder / f"step_{step:010d}.pt", folder / f".step_{step:010d}.{os.getpid()}"
+        check_finite(tensors, f"after step {step} the state")
+        if self._board is not None:
+            self._board.flush()
+        final = self.path / "checkpoints" / f"step_{step:010d}.pt"
         try:
-            torch.save({**tensors, "base_sha256": base_sha256, "step": step, "seconds": self.seconds}, scratch)
-            os.replace(scratch, final)
-        except (OSError, RuntimeError) as error:
+            with replacing(final) as file:
+                torch.save({**tensors, "base_sha256": base_sha256, "step": step, "seconds": self.seconds}, file)
+        except RuntimeError as error:
             raise OSError(f"could not write {final}: {error}; earlier checkpoints are untouched") from error
-        finally:
-            scratch.unlink(missing_ok=True)
         for old in list_checkpoints(self.path)[:-KEPT_CHECKPOINTS]:
             old.unlink()
+
+    @contextlib.contextmanager
+    def stopping_well(self) -> Iterator[None]:
+        """Within this context an error about numbers that are not finite also says what to go on from."""
+        try:
+            yield
+        except NotFinite as error:
+            files = list_checkpoints(self.path)
+            kept = f"the last good checkpoint is {files[-1]}" if files else "there is no checkpoint yet"
+            raise NotFinite(f"{error}; training stopped before it was taken up, {kept}") from error
 
     def restore(self, base_sha256: str) -> dict[str, Any] | None:
         """The newest checkpoint of a resumed run, if there is one; metrics written after it are dropped."""
@@ -198,27 +232,74 @@ class Run:
             return None
         return distributed.from_first(self._newest(base_sha256) if distributed.is_first() else None)
 
+    def taking_over(self) -> contextlib.AbstractContextManager[None]:
+        """Within this context something `Damaged` in the restored state names the checkpoint's file."""
+        return reading(self._restored)
+
     def _newest(self, base_sha256: str) -> dict[str, Any] | None:
         files = list_checkpoints(self.path)
         state = load_checkpoint(files[-1], base_sha256) if files else None
-        step = state["step"] if state else -1
+        self._restored = files[-1] if files else None
+        self._step = state["step"] if state else -1
         self._before = state["seconds"] if state else 0.0
         file = self.path / "metrics.jsonl"
-        lines = [line for line in file.read_text().splitlines() if _logged_step(line) <= step]
+        lines = [line for line in file.read_text().splitlines() if _logged_step(line) <= self._step]
         self._metrics.close()
-        write_text(file, "".join(f"{line}\n" for line in lines))
-        self._metrics = file.open("a", buffering=1)
+        self._last = json.loads(lines[-1]) if lines else {}
+        write_atomically(file, b"".join(_as_line(json.loads(line)) for line in lines))
+        self._metrics = file.open("ab", buffering=0)
         if state is None:
             shutil.rmtree(self.path / "tb", ignore_errors=True)
         return state
 
     def close(self) -> None:
-        """Flush and close files."""
+        """Flush and close files, and let others open the run."""
         if not distributed.is_first():
             return
         self._metrics.close()
         if self._board is not None:
             self._board.close()
+        self._sittings.close()
+
+
+def _locked(file: Path, folder: Path) -> IO[bytes]:
+    """A file open for appending, and locked until it is closed or this process ends.
+
+    Raises:
+        ValueError: Another process holds it.
+    """
+    opened = file.open("ab", buffering=0)
+    if not try_lock(opened):
+        opened.close()
+        raise ValueError(f"another process is at work in {folder}; wait until it ends, or choose another run=...")
+    # Processes that are forked from this one would hold the lock after its death.
+    reference = weakref.ref(opened)
+
+    def let_go() -> None:
+        if (held := reference()) is not None:
+            held.close()
+
+    os.register_at_fork(after_in_child=let_go)
+    return opened
+
+
+def _as_line(values: dict[str, Any]) -> bytes:
+    return f"{to_json(values)}\n".encode()
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is no file.
+
+    Raises:
+        ValueError: The file holds something else.
+    """
+    try:
+        found = json.loads(file.read_text()) if file.exists() else {}
+    except ValueError as error:
+        raise ValueError(f"{file} is not readable JSON ({error}); delete it") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{file} holds no JSON object; delete it")
+    return found
 
 
 def list_checkpoints(path: Path) -> list[Path]:
@@ -230,7 +311,8 @@ def load_checkpoint(file: Path, base_sha256: str) -> dict[str, Any]:
     """Read a checkpoint (tensors and plain values only).
 
     Raises:
-        ValueError: The file is damaged, or was trained on another base than the one with `base_sha256`.
+        ValueError: The file is damaged, holds numbers that are not finite, or was trained on another base than the one
+            with `base_sha256`.
     """
     try:
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
@@ -238,11 +320,19 @@ def load_checkpoint(file: Path, base_sha256: str) -> dict[str, Any]:
         raise ValueError(
             f"{file} is not a readable checkpoint ({error!s}); delete it to fall back to the one before"
         ) from error
-    if state["base_sha256"] != base_sha256:
+    with reading(file):
+        base = part(state, "base_sha256", str)
+        if part(state, "step", int) < 0 or not part(state, "seconds", (int, float)) >= 0:
+            raise Damaged("step or seconds is negative")
+    if base != base_sha256:
         raise ValueError(
-            f"{file} was trained on the base {state['base_sha256'][:12] or 'none'}, this one is "
-            f"{base_sha256[:12] or 'none'} (sha256); load the base it was trained on"
+            f"{file} was trained on the base {base[:12] or 'none'}, this one is {base_sha256[:12] or 'none'} (sha256); "
+            "load the base it was trained on"
         )
+    try:
+        check_finite(state, "its content")
+    except NotFinite as error:
+        raise NotFinite(f"{file}: {error}; delete it to fall back to the one before, or train again") from error
     return state
 
 
@@ -251,13 +341,17 @@ def load_config(path: Path) -> DictConfig:
 
     Raises:
         FileNotFoundError: There is no run in that folder.
+        ValueError: Its ``config.yaml`` is damaged.
     """
     file = path / "config.yaml"
     if not file.is_file():
         raise FileNotFoundError(f"{path} holds no run (no config.yaml); give run=<folder of a training>")
-    cfg = OmegaConf.load(file)
-    if not isinstance(cfg, DictConfig):
-        raise ValueError(f"{file} is no configuration of a run")
+    try:
+        cfg = OmegaConf.load(file)
+    except (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is no readable YAML ({' '.join(str(error).split())}); restore it") from error
+    if not isinstance(cfg, DictConfig) or not cfg:
+        raise ValueError(f"{file} holds no settings; restore it")
     return completed(cfg, path)
 
 

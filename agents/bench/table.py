@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from adapt.training.files import to_json
 from adapt.training.run import write_text
 
 
@@ -56,7 +57,7 @@ def write_results(path: Path, rows: Sequence[Row], about: Mapping[str, Mapping[s
     old = json.loads(path.read_text()) if path.exists() else {}
     kept = [row for row in old.get("rows", []) if row["section"] not in about]
     document = {"about": {**old.get("about", {}), **about}, "rows": [*kept, *(asdict(row) for row in rows)]}
-    write_text(path, json.dumps(document, indent=1))
+    write_text(path, to_json(document, indent=1))
     loader = PackageLoader("agents.bench")
     pages = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     pages.filters["number"] = number

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
 from adapt.training import distributed
+from adapt.training.finite import check_finite
 from agents.policies.actor import sample_actions, tempered
 from agents.policies.observations import GOAL, Observations
 from agents.policies.policy import Policy
@@ -129,6 +130,7 @@ class Validation:
         if not self.cfg.validation.episodes:
             return {}
         records = []
+        check_finite(policy.own_state(), "the policy that was to be validated")
         if self.places:
             act = policy_actor(policy, self.cfg.evaluation.temperature)
             records = run_episodes(self.cfg, self.places, vision, act, self.cfg.seed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import shutil
 import time
@@ -24,8 +23,7 @@ from agents.learners.learner import learners
 from agents.learners.settings import DaggerConfig
 from agents.policies.policy import Policy, SequencePolicy
 from agents.setup import Vision, make_env, make_places, make_policy, make_vision
-
-SPAWN = multiprocessing.get_context("spawn")
+from configs.processes import SPAWN, end_with_parent
 
 
 class CollectorDied(ChildProcessError):
@@ -45,28 +43,34 @@ class _Link:
     @classmethod
     def make(cls, policy: Policy) -> _Link:
         size = sum(t.numel() for t in policy.own_state().values())
+        # Without locks: one would be held for ever by a process that is killed, and has a name in shared memory that
+        # outlives both.
         return cls(
-            weights=SPAWN.Array("f", size),
-            version=SPAWN.Value("q", 0),
-            progress=SPAWN.Value("d", 0.0),
-            stop=SPAWN.Event(),
-            error=SPAWN.Array("c", 2000),
+            weights=SPAWN.RawArray("f", size),
+            version=SPAWN.RawValue("q", 0),
+            progress=SPAWN.RawValue("d", 0.0),
+            stop=SPAWN.RawValue("b", 0),
+            error=SPAWN.RawArray("c", 2000),
         )
 
     def publish(self, policy: Policy) -> None:
-        """Hand the policy's weights to the collecting process."""
+        """Hand the policy's weights to the collecting process; their version is odd while they change."""
         flat = torch.cat([t.detach().float().reshape(-1).cpu() for t in policy.own_state().values()])
-        with self.weights.get_lock():
-            np.frombuffer(self.weights.get_obj(), np.float32)[:] = flat.numpy()
-            self.version.value += 1
+        self.version.value += 1
+        np.frombuffer(self.weights, np.float32)[:] = flat.numpy()
+        self.version.value += 1
 
     def fetch(self, policy: Policy, known: int) -> int:
-        """Take over newer weights than version `known`, if there are any; returns the version now held."""
-        if self.version.value == known:
+        """Take over newer weights than version `known`, if there are any; returns the version now held.
+
+        Weights that change meanwhile are left for the next call.
+        """
+        now = int(self.version.value)
+        if now == known or now % 2:
             return known
-        with self.weights.get_lock():
-            flat = torch.from_numpy(np.frombuffer(self.weights.get_obj(), np.float32).copy())
-            now = int(self.version.value)
+        flat = torch.from_numpy(np.frombuffer(self.weights, np.float32).copy())
+        if self.version.value != now:
+            return known
         parts, start = {}, 0
         for key, tensor in policy.own_state().items():
             parts[key] = flat[start : start + tensor.numel()].reshape(tensor.shape).to(tensor.dtype)
@@ -83,24 +87,24 @@ def _make_collector(cfg: DictConfig, policy: Policy, vision: Vision, seed: int, 
     return Collector(env, simulator, policy, tuple(cfg.algo.beta_floor), cfg.algo.temperature, seed, part)
 
 
-def _collect_in_child(cfg: DictConfig, folder: str, link: _Link, seed: int, part: tuple[int, int]) -> None:
+def _collect_in_child(cfg: DictConfig, folder: str, link: _Link, seed: int, part: tuple[int, int], parent: int) -> None:
     """Body of the collecting process: until told to stop, or until its parent is gone."""
+    end_with_parent(parent)
     try:
         torch.set_num_threads(1)
-        parent = os.getppid()
         vision = make_vision(cfg)
         policy = make_policy(cfg, vision)
         held = link.fetch(policy, -1)
         collector = _make_collector(cfg, policy, vision, seed, part)
         store = _open_store(cfg.algo.buffer_frames // part[1], Path(folder), collector)
-        while not link.stop.is_set() and os.getppid() == parent:
+        while not link.stop.value and os.getppid() == parent:
             held = link.fetch(policy, held)
             collector.collect(store, 8, link.progress.value)
     except KeyboardInterrupt:
         pass
     except Exception as error:
         link.error.value = (" ".join(str(error).split()) or type(error).__name__).encode()[:1999]
-        if not isinstance(error, ValueError | OSError | LookupError | ImportError):
+        if not isinstance(error, distributed.EXPECTED):
             raise  # a bug: where it is matters, too
         raise SystemExit(1) from error
 
@@ -151,7 +155,7 @@ class DaggerData:
             self.link.publish(policy)
             self.process = SPAWN.Process(
                 target=_collect_in_child,
-                args=(cfg, str(folder), self.link, seed, part),
+                args=(cfg, str(folder), self.link, seed, part, os.getpid()),
                 # A daemon may not start simulators in processes of their own; this one ends when its parent is gone.
                 daemon=False,
                 name="collector",
@@ -195,7 +199,7 @@ class DaggerData:
     def close(self) -> None:
         """Stop collecting."""
         if self.process is not None:
-            self.link.stop.set()
+            self.link.stop.value = 1
             self.process.join(timeout=30)
             if self.process.is_alive():
                 self.process.kill()

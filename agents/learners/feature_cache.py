@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.lib.format import open_memmap
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from adapt import Base
 from adapt.training import distributed
+from adapt.training.files import replacing, reserved_array
 from adapt.training.run import progress_bar
 from agents.policies.observations import frozen_features
 
@@ -59,7 +60,7 @@ def _holds(file: Path, base: Base, rgb: NDArray[np.uint8]) -> bool:
         return False
     rng = np.random.default_rng()
     at = rng.integers(rgb.shape[0], size=SAMPLED), rng.integers(rgb.shape[1], size=SAMPLED)
-    expected = frozen_features(base, np.asarray(rgb[at])).astype(np.float32)
+    expected = frozen_features(base, np.array(rgb[at])).astype(np.float32)
     return bool(np.abs(kept[at] - expected).max() <= TOLERANCE * np.abs(expected).max())
 
 
@@ -69,18 +70,11 @@ def _make(file: Path, base: Base, rgb: NDArray[np.uint8]) -> None:
     if need > disk.f_bavail * disk.f_frsize:
         free = disk.f_bavail * disk.f_frsize / 2**30
         raise OSError(f"{file}: {need / 2**30:.1f} GiB of features do not fit on this disk ({free:.1f} GiB free)")
-    scratch = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        out = open_memmap(scratch, "w+", np.dtype(np.float16), shape)
-        with progress_bar() as bar:
-            task = bar.add_task("frozen features", total=shape[0] * shape[1], note="")
-            for lane in range(shape[0]):
-                for start in range(0, shape[1], CHUNK):
-                    out[lane, start : start + CHUNK] = frozen_features(
-                        base, np.asarray(rgb[lane, start : start + CHUNK])
-                    )
-                bar.update(task, advance=shape[1])
-        out.flush()
-        os.replace(scratch, file)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with replacing(file) as held, progress_bar() as bar:
+        out = reserved_array(Path(held.name), np.float16, shape)
+        task = bar.add_task("frozen features", total=shape[0] * shape[1], note="")
+        for lane in range(shape[0]):
+            for start in range(0, shape[1], CHUNK):
+                out[lane, start : start + CHUNK] = frozen_features(base, np.array(rgb[lane, start : start + CHUNK]))
+            bar.update(task, advance=shape[1])
+        cast("np.memmap[Any, Any]", out).flush()

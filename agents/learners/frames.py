@@ -16,6 +16,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
+from adapt.training.files import reserve, reserved_array, to_json, write_atomically
 from agents.policies.observations import STEP
 
 FORMAT = 1
@@ -23,6 +24,22 @@ ACTION = "action"
 _OWN = {ACTION: ((), "int8"), STEP: ((), "int32")}
 # Frames nearest to the write head are left alone: their lane may be overwritten while a batch is read.
 MARGIN = 32
+
+
+def _mapped(file: Path, mode: str) -> NDArray[Any]:
+    """An existing array mapped into memory, its space on the disk reserved if it is for writing.
+
+    Raises:
+        OSError: The disk is too small.
+        ValueError: The file is absent or damaged.
+    """
+    try:
+        array: NDArray[Any] = open_memmap(file, mode)
+    except Exception as error:  # whatever a damaged header makes numpy raise
+        raise ValueError(f"{file} cannot be read ({' '.join(str(error).split())}); collect the frames again") from error
+    if mode == "r+":
+        reserve(file)
+    return array
 
 
 @dataclass
@@ -44,7 +61,7 @@ class FrameStore:
     def create(
         cls, folder: Path, lanes: int, length: int, frames: dict[str, tuple[tuple[int, ...], str]]
     ) -> FrameStore:
-        """Make the files for frames of the given {key: (shape, dtype)}; sparse, so they cost disk as they fill.
+        """Make the files for frames of the given {key: (shape, dtype)}, with their space on the disk reserved.
 
         Raises:
             OSError: The disk is too small for all frames, said before anything is written.
@@ -58,10 +75,16 @@ class FrameStore:
                 f"{folder}: {need / 2**30:.1f} GiB of frames do not fit on this disk "
                 f"({disk.f_bavail * disk.f_frsize / 2**30:.1f} GiB free); ask for fewer frames or free some space"
             )
-        for key, (shape, kind) in layout.items():
-            open_memmap(folder / f"{key}.npy", "w+", np.dtype(kind), (lanes, length, *shape))
-        open_memmap(folder / "written.npy", "w+", np.dtype("int64"), (1,))
-        (folder / "index.json").write_text(json.dumps({"format": FORMAT, "keys": sorted(layout)}))
+        try:
+            for key, (shape, kind) in layout.items():
+                reserved_array(folder / f"{key}.npy", kind, (lanes, length, *shape))
+            reserved_array(folder / "written.npy", "int64", (1,))
+        except OSError as error:
+            raise OSError(
+                f"{folder}: no room for {need / 2**30:.1f} GiB of frames ({error.strerror}); ask for fewer frames or "
+                "free some space"
+            ) from error
+        write_atomically(folder / "index.json", to_json({"format": FORMAT, "keys": sorted(layout)}).encode())
         return cls.open(folder, "r+")
 
     @classmethod
@@ -70,7 +93,7 @@ class FrameStore:
 
         Raises:
             FileNotFoundError: There is no such store.
-            ValueError: It is of another format.
+            ValueError: It is of another format, or damaged.
         """
         try:
             index = json.loads((folder / "index.json").read_text())
@@ -78,12 +101,31 @@ class FrameStore:
             raise FileNotFoundError(
                 f"{folder} holds no recorded frames; make some with python -m agents.collect out={folder}"
             ) from None
-        if index.get("format") != FORMAT:
-            raise ValueError(
-                f"{folder}: frames of format {index.get('format')}, this version reads {FORMAT}; collect them again"
-            )
-        arrays: dict[str, NDArray[Any]] = {key: open_memmap(folder / f"{key}.npy", mode) for key in index["keys"]}
-        return cls(folder, arrays, open_memmap(folder / "written.npy", mode))
+        except ValueError as error:
+            raise ValueError(f"{folder / 'index.json'} is damaged ({error}); collect the frames again") from error
+        found = index.get("format") if isinstance(index, dict) else None
+        if found != FORMAT:
+            raise ValueError(f"{folder}: frames of format {found}, this version reads {FORMAT}; collect them again")
+        keys = index.get("keys")
+        if not isinstance(keys, list) or not {ACTION, STEP} <= set(map(str, keys)):
+            raise ValueError(f"{folder / 'index.json'} is damaged (keys: {keys}); collect the frames again")
+        arrays = {str(key): _mapped(folder / f"{key}.npy", mode) for key in keys}
+        store = cls(folder, arrays, _mapped(folder / "written.npy", mode))
+        store._check()
+        return store
+
+    def _check(self) -> None:
+        """Refuse arrays that do not fit together."""
+        lead = self.arrays[ACTION].shape[:2]
+        for key, array in self.arrays.items():
+            kind = _OWN[key][1] if key in _OWN else array.dtype
+            if array.shape[:2] != lead or len(lead) < 2 or array.dtype != kind or array.dtype.kind not in "fiub":
+                raise ValueError(
+                    f"{self.folder / key}.npy is damaged ({array.dtype} {array.shape}, for {lead} frames); collect the "
+                    "frames again"
+                )
+        if self.written.shape != (1,) or self.written.dtype != np.int64 or self.written[0] < 0:
+            raise ValueError(f"{self.folder / 'written.npy'} is damaged; collect the frames again")
 
     def part(self, index: int, parts: int) -> FrameStore:
         """Every `parts`-th lane from `index` on, for reading.

@@ -8,12 +8,15 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from omegaconf import DictConfig
 from torch import nn
 from torch.nn import functional as F
 
 from adapt.training import distributed
+from adapt.training.finite import Data, clip_finite
 from adapt.training.run import Run, progress_bar
+from adapt.training.state import Damaged, check_like, load_optimizer, part
 from agents.evaluation.episodes import Validation
 from agents.learners.frames import ACTION, FrameStore
 from agents.policies.policy import SequencePolicy, trainable
@@ -64,7 +67,11 @@ class ImitationLearner:
         self.updates = 0
 
     def update(self, store: FrameStore) -> tuple[float, float]:
-        """One gradient step on a random batch of `store`; returns (loss, accuracy) of this rank's share of it."""
+        """One gradient step on a random batch of `store`; returns (loss, accuracy) of this rank's share of it.
+
+        Raises:
+            NotFinite: The frames, the loss or the gradient hold NaN or infinity; nothing was changed.
+        """
         batch = store.sample(self.rng, self.windows, self.window + self.policy.context)
         self.policy.set_training_mode(True)
         logits = self.policy.window_logits(batch, self.window)
@@ -76,14 +83,15 @@ class ImitationLearner:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         distributed.average_gradients(self.parameters)
-        torch.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
+        at = f"update {self.updates + 1}"
+        value = clip_finite(at, loss, self.parameters, self.max_grad_norm, lambda: _named(batch, store))
         self.optimizer.step()
         self.schedule.step()
         self.updates += 1
         if adapted is not None:
             distributed.average_statistics(cast(nn.Module, self.policy))
             adapted.advance(len(labels) * distributed.ranks())
-        return float(loss.detach()), float((logits.detach().argmax(1) == labels).float().mean())
+        return value, float((logits.detach().argmax(1) == labels).float().mean())
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs besides the policy's weights."""
@@ -95,14 +103,39 @@ class ImitationLearner:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from `state`."""
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
+        """Continue from `state`.
+
+        Raises:
+            Damaged: It is not what `state` gave.
+        """
+        schedule, own = part(state, "schedule", prefix="learner."), self.schedule.state_dict()
+        # Another version of torch may know more settings, or fewer.
+        part(schedule, "last_epoch", int, "learner.schedule.")
+        both = own.keys() & schedule.keys()
+        check_like({n: schedule[n] for n in both}, {n: own[n] for n in both}, "learner.schedule")
+        generator = part(state, "rng", prefix="learner.")
+        check_like(generator, _plain(self.rng.bit_generator.state), "learner.rng")
+        if part(state, "updates", int, "learner.") < 0:
+            raise Damaged("learner.updates is negative")
+        if state["updates"] and not part(
+            part(state, "optimizer", prefix="learner."), "state", prefix="learner.optimizer."
+        ):
+            raise Damaged("learner.optimizer.state is empty")
+        load_optimizer(self.optimizer, part(state, "optimizer", prefix="learner."), "learner.optimizer")
+        self.schedule.load_state_dict(schedule)
         self.updates = state["updates"]
         if distributed.is_first():
-            self.rng.bit_generator.state = state["rng"]
+            try:
+                self.rng.bit_generator.state = generator
+            except (ValueError, TypeError, OverflowError, KeyError) as error:
+                raise Damaged(f"learner.rng is none ({error})") from error
         else:
             self.rng = np.random.default_rng([self.seed, 1, distributed.rank(), self.updates])
+
+
+def _named(batch: dict[str, NDArray[Any]], store: FrameStore) -> Data:
+    """The frames of a batch by the files that they come from."""
+    return {str(getattr(store.arrays[key], "filename", key)): array for key, array in batch.items()}
 
 
 def _plain(state: Any) -> Any:
@@ -153,8 +186,9 @@ def train_by_imitation(
     learner = ImitationLearner(policy, cfg.algo.updates, seed=cfg.seed, **cfg.algo.learner)
     state = run.restore(vision.base_sha256)
     if state is not None:
-        policy.load_own_state(state["policy"])
-        learner.restore(state["learner"])
+        with run.taking_over():
+            policy.load_own_state(part(state, "policy"))
+            learner.restore(part(state, "learner"))
     distributed.copy_from_first(policy.own_state().values())
     source = frames(policy, vision, learner.updates)
     try:

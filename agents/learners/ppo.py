@@ -6,6 +6,7 @@ together: its advantages are normalised over all of them and its gradient is the
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 from collections import deque
@@ -23,7 +24,9 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from adapt.training import distributed
+from adapt.training.finite import Data, NotFinite, blame, check_finite
 from adapt.training.run import Run, progress_bar
+from adapt.training.state import load_optimizer, part
 from agents.evaluation.episodes import Validation
 from agents.learners.learner import learners
 from agents.learners.memory import plan_memory
@@ -128,11 +131,13 @@ def make_ppo(cfg: DictConfig, vision: Vision, done: int = 0) -> PPO:
     rate = settings.pop("learning_rate")
     settings["batch_size"] = distributed.share(cfg.algo.learner.batch_size, "algo.learner.batch_size")
     settings["rollout_buffer_class"] = DeviceRolloutBuffer
+    # Averaging over ranks and the check for what is not finite come between the gradients and clipping, where SB3 has
+    # no place for them: `prepare_before_step` clips after them instead.
+    largest = settings.pop("max_grad_norm")
     if ranks > 1:
         if settings.get("target_kl") is not None:
             raise ValueError("algo.learner.target_kl stops each rank at another time; leave it out with several ranks")
-        # Averaging comes between the gradients and clipping, where SB3 has no place for it: clip after it instead.
-        settings.update(max_grad_norm=math.inf, normalize_advantage=False, rollout_buffer_class=AdvantagesOverRanks)
+        settings.update(normalize_advantage=False, rollout_buffer_class=AdvantagesOverRanks)
     model = PPO(
         cast("type[ActorCriticPolicy]", policy_class(cfg)),
         make_stacked_env(cfg, places, vision, agents, seed),
@@ -142,12 +147,43 @@ def make_ppo(cfg: DictConfig, vision: Vision, done: int = 0) -> PPO:
         policy_kwargs=policy_arguments(cfg, vision),
         seed=seed,
         device=next(iter(vision.base.parameters())).device if vision.base is not None else "cpu",
+        max_grad_norm=math.inf,
         **settings,
     )
     model.num_timesteps = done // ranks
-    if ranks > 1:
-        distributed.average_and_clip_before_step(model.policy.optimizer, model.policy, cfg.algo.learner.max_grad_norm)
+    distributed.prepare_before_step(
+        model.policy.optimizer, model.policy, largest, lambda: _place(model), lambda: _rollout(model)
+    )
     return model
+
+
+def _place(model: BaseAlgorithm) -> str:
+    """Where a training is, for a message."""
+    return f"after step {model.num_timesteps * distributed.ranks()}"
+
+
+def _rollout(model: PPO) -> Data:
+    """The rollout that is being learned from, by name."""
+    assert isinstance(model.rollout_buffer, DeviceRolloutBuffer)
+    return model.rollout_buffer.contents()
+
+
+@contextlib.contextmanager
+def _naming_what_is_not_finite(model: BaseAlgorithm) -> Iterator[None]:
+    """Where the policy gives no distribution over actions, say what of its observations or weights is not finite.
+
+    torch refuses such a distribution with all of its numbers, or fails to draw from it.
+    """
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        if isinstance(error, NotFinite):
+            raise
+        seen = model._last_obs
+        if isinstance(seen, dict) and (found := blame({f"observation {key}": seen[key] for key in seen})):
+            raise NotFinite(f"{_place(model)}: {found}") from error
+        check_finite(policy_of(model).own_state(), f"{_place(model)}: the policy")
+        raise
 
 
 @learners.register("ppo")
@@ -186,8 +222,9 @@ def train_on_policy(
     """
     policy, done = policy_of(model), int(state["step"]) if state is not None else 0
     if state is not None:
-        policy.load_own_state(state["policy"])
-        model.policy.optimizer.load_state_dict(state["optimizer"])
+        with run.taking_over():
+            policy.load_own_state(part(state, "policy"))
+            load_optimizer(model.policy.optimizer, part(state, "optimizer"))
     distributed.copy_from_first(policy.own_state().values())
     model.set_logger(Logger(None, [_RunWriter(run)]))
     with progress_bar() as bar:
@@ -195,5 +232,6 @@ def train_on_policy(
         if done < cfg.algo.steps:
             watch = _Watch(run, cfg, bar, task, vision)
             left = math.ceil((cfg.algo.steps - done) / distributed.ranks())
-            model.learn(left, [*callbacks, watch], log_interval=sys.maxsize, reset_num_timesteps=done == 0)
+            with _naming_what_is_not_finite(model):
+                model.learn(left, [*callbacks, watch], log_interval=sys.maxsize, reset_num_timesteps=done == 0)
     save(run, model, vision.base_sha256)

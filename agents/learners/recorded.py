@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from omegaconf import DictConfig
 
 from adapt import Base
+from adapt.training.files import to_json, try_lock
 from adapt.training.run import progress_bar, versions, write_text
 from agents.learners.feature_cache import cached_features
 from agents.learners.frames import ACTION, FrameStore
 from agents.policies.observations import DEPTH, FEATURES, GOAL, MAPS, RGB, STEP, Observations
 from agents.setup import make_places, make_rules, make_simulator
 
-SEEN = "seen.json"
+SEEN, LOCK = "seen.json", "lock"
 
 
 def _frame(observations: Observations) -> Observations:
@@ -40,8 +42,8 @@ def record(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     env = make_simulator(cfg, places, cfg.env.agents, cfg.seed)
     observations: Observations = env.reset()  # type: ignore[assignment]
     length = max(1, cfg.frames // env.num_envs)
-    scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
     layout = {key: (value.shape[1:], str(value.dtype)) for key, value in _frame(observations).items()}
+    scratch, lock = _scratch(folder)
     try:
         store = FrameStore.create(scratch, env.num_envs, length, layout)
         episodes = successes = 0
@@ -59,13 +61,34 @@ def record(cfg: DictConfig, folder: Path) -> dict[str, Any]:
             "episodes": episodes,
             "expert_success": successes / max(episodes, 1),
         }
-        write_text(scratch / "versions.json", json.dumps({**versions(cfg.seed), **numbers}, indent=1))
-        write_text(scratch / SEEN, json.dumps(_seen(cfg)))
+        write_text(scratch / "versions.json", to_json({**versions(cfg.seed), **numbers}, indent=1))
+        write_text(scratch / SEEN, to_json(_seen(cfg)))
+        (scratch / LOCK).unlink()
         scratch.rename(folder)
     finally:
         env.close()
         shutil.rmtree(scratch, ignore_errors=True)
+        lock.close()
     return numbers
+
+
+def _scratch(folder: Path) -> tuple[Path, IO[bytes]]:
+    """A hidden folder beside `folder` to write into and the file that locks it; those of killed processes are removed.
+
+    Raises:
+        ValueError: Another process is recording into `folder`.
+    """
+    for old in folder.parent.glob(f".{glob.escape(folder.name)}.*"):
+        if old.is_dir() and old.suffix[1:].isdigit():
+            with (old / LOCK).open("ab") as file:
+                if not try_lock(file):
+                    raise ValueError(f"another process is recording into {folder}; wait, or choose another out=...")
+                shutil.rmtree(old, ignore_errors=True)
+    scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
+    scratch.mkdir(parents=True)
+    lock = (scratch / LOCK).open("ab")
+    try_lock(lock)
+    return scratch, lock
 
 
 def _seen(cfg: DictConfig) -> dict[str, Any]:

@@ -83,6 +83,10 @@ class DeviceRolloutBuffer(DictRolloutBuffer):
         # SB3 computes the explained variance of these with numpy.
         self.values, self.returns = values.cpu().numpy(), self._numbers["return"].cpu().numpy()
 
+    def contents(self) -> dict[str, Tensor]:
+        """All that the rollout holds, by name: observations and numbers, (steps, agents, ...)."""
+        return {**{f"observation {key}": frames for key, frames in self._frames.items()}, **self._numbers}
+
     def get(self, batch_size: int | None = None) -> Generator[DictRolloutBufferSamples, None, None]:  # type: ignore[override]
         """Yield random mini-batches of the full rollout."""
         if not self.full:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from adapt import Adapted, Base
+from adapt.training.state import check_like
 from agents.policies.actor import Actor
 from configs.registry import Registry, modules_of
 from configs.settings import Range, Settings
@@ -117,17 +118,10 @@ class OwnState(nn.Module):
         """Take over an `own_state`.
 
         Raises:
-            ValueError: Its keys or shapes are those of another policy.
+            Damaged: Its keys or shapes are those of another policy, or it holds something else than tensors.
         """
         own = self.own_state()
-        differs = [
-            k for k in own.keys() | state.keys() if k not in own or k not in state or own[k].shape != state[k].shape
-        ]
-        if differs:
-            raise ValueError(
-                f"the checkpoint belongs to another policy: {min(differs)} differs ({len(differs)} tensors in all); "
-                "use the config it was trained with"
-            )
+        check_like(state, own, "policy")
         with torch.no_grad():
             for key, tensor in own.items():
                 tensor.copy_(state[key])
