@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from torch import nn
 from adapt.training.files import PARTIAL, replacing, reserved_array, sweep, try_lock, write_atomically
 from adapt.training.run import Run, list_checkpoints, load_checkpoint, load_config, read_json
 from adapt.training.state import Damaged, check_like, load_optimizer, reading
+from agents.learners.frames import FrameStore
 from agents.learners.imitation import ImitationLearner
 from agents.setup import make_policy, make_vision
 from configs.compose import compose
@@ -122,9 +124,18 @@ def test_space_is_reserved_before_it_is_written_into(tmp_path: Path) -> None:
     array = reserved_array(file, "float32", (4, 1000))
     assert array.shape == (4, 1000)
     assert file.stat().st_blocks * 512 >= array.nbytes
-    with pytest.raises(OSError, match=r"could not make \S*b\.npy .*(free some space|choose another)"):
-        reserved_array(tmp_path / "b.npy", "float32", (1 << 20, 1 << 25))
-    assert not (tmp_path / "b.npy").exists()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            reserved_array(tmp_path / "b.npy", "float32", (4, 1 << 20))
+        with pytest.raises(OSError, match=r"could not write \S*c\.json \(File too large\); free some space there"):
+            write_atomically(tmp_path / "c.json", bytes(1 << 21))
+        with pytest.raises(OSError, match=r"no room for 0\.0 GiB of frames \(File too large\); ask for fewer"):
+            FrameStore.create(tmp_path / "frames", 4, 1 << 20, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.npy", "frames"]
 
 
 # -- no seam --------------------------------------------------------------------------------------------------------
