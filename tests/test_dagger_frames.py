@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.collect import _scratch
 from agents.learners.dagger import drop_frames
-from agents.learners.frames import ACTION, STEP, FrameStore
+from agents.learners.frames import ACTION, FrameStore
+from agents.learners.recorded import _scratch
+from agents.policies.observations import STEP
 
 
 def test_only_the_ranks_frames_are_dropped(tmp_path: Path) -> None:

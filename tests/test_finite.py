@@ -30,12 +30,12 @@ from adapt.supervised.optimisation import OptimiserConfig, TrainingConfig
 from adapt.training.files import to_json
 from adapt.training.finite import NotFinite, blame, check_finite, clip_finite
 from adapt.training.run import Run, list_checkpoints, load_checkpoint
-from agents.collect import record
 from agents.evaluate import load_policy
-from agents.learners.ppo import make_ppo, train_ppo
+from agents.learners.bc import BehaviourCloning
+from agents.learners.ppo import PPOLearner, make_ppo
+from agents.learners.recorded import record
 from agents.policies.observations import GOAL
-from agents.setup import Places, make_policy, make_vision
-from agents.train import train_imitation
+from agents.setup import Places, make_vision
 from configs.compose import compose
 from envs.pointnav.vec_env import PointNavVecEnv
 
@@ -50,7 +50,7 @@ def one_room(monkeypatch: pytest.MonkeyPatch) -> None:
     def places(*_: object, **__: object) -> Places:
         return [simple_place(6)]
 
-    for module in ("agents.collect", "agents.learners.ppo"):
+    for module in ("agents.learners.recorded", "agents.learners.ppo"):
         monkeypatch.setattr(f"{module}.make_places", places)
 
 
@@ -111,10 +111,10 @@ def cloning(tmp_path: Path, spoil: Callable[[Path], None], *more: str) -> Callab
     spoil(data)
 
     def train() -> object:
-        opened, vision = Run(run, cfg, False), make_vision(cfg)
+        opened = Run(run, cfg, False)
         try:
             with opened.stopping_well():
-                return train_imitation(cfg, opened, make_policy(cfg, vision), vision)
+                return BehaviourCloning().train(cfg, opened)
         finally:
             opened.close()
 
@@ -196,7 +196,7 @@ def test_ppo_names_observations_that_are_not_numbers(
     spoiled.calls = 0  # type: ignore[attr-defined]
     monkeypatch.setattr(PointNavVecEnv, "step_wait", spoiled)
     with run.stopping_well(), pytest.raises(NotFinite, match=rf"after step 40: .* observation {GOAL} \(2 of 8 numbers"):
-        train_ppo(cfg, run, make_vision(cfg))
+        PPOLearner().train(cfg, run)
     run.close()
     assert [f.name for f in list_checkpoints(tmp_path / "run")] == ["step_0000000016.pt", "step_0000000032.pt"]
 

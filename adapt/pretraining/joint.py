@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from adapt.pretraining.scores import network_input, statistics_of
 from adapt.pretraining.targets import Plan, class_weights, targets_of, training_loss
 from adapt.pretraining.tasks import Labels, Task, find_task
 from adapt.training.files import write_atomically
+from adapt.training.finite import Data, check_finite, clip_finite
+from adapt.training.state import check_like, load_optimizer, part, reading
 
 CLIP = 1.0
 STATISTICS_SEED = 199  # Of the stream that constant predictions and frequencies of classes are taken from.
@@ -236,24 +239,32 @@ class Run:
         total = torch.stack(list(losses.values())).sum()
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
-        self._clip(names)
+        self._clip(
+            names, total, {"the pictures": rgb, **{f"targets of {name}": one[0] for name, one in targets.items()}}
+        )
         self.optimizer.step()
         return {name: float(loss.detach()) for name, loss in losses.items()}
 
-    def _clip(self, names: list[str]) -> None:
-        """Bound the gradient of every encoder and its decoder; tied ones share one bound."""
+    def _clip(self, names: list[str], loss: Tensor, data: Data) -> None:
+        """Check loss and gradient, and bound that of every encoder and its decoder; tied ones share one bound."""
         parts: list[list[nn.Parameter]] = [
             [*self.family.encoders[name].parameters(), *self.family.decoders[name].parameters()] for name in names
         ]
         if self.family.tied:
             parts = [list(dict.fromkeys(parameter for part in parts for parameter in part))]
-        for part in parts:
-            nn.utils.clip_grad_norm_(part, CLIP)
+        at = f"update {self.step + 1} of {self.settings.steps}"
+        for members in parts:
+            clip_finite(at, loss, members, CLIP, partial(dict, data))
 
     # -- checkpoints --------------------------------------------------------------------------------------------
 
     def save(self, folder: Path, means: Mapping[str, float]) -> None:
-        """Write ``checkpoint.pt``, atomically."""
+        """Write ``checkpoint.pt``, atomically.
+
+        Raises:
+            NotFinite: A weight is NaN or infinite; the checkpoint before stays.
+        """
+        check_finite(self.family.state_dict(), f"after step {self.step} the weight")
         stream = io.BytesIO()
         torch.save(
             {
@@ -282,17 +293,27 @@ class Run:
         path = folder / "checkpoint.pt"
         if not path.is_file():
             return False
-        found = torch.load(path, weights_only=True, map_location=self.settings.device)
-        check_resume(found["settings"], _plain(self.settings), list(self.tasks), found["tasks"])
-        if self.family.tied and not found["tied"]:
-            self._untie()
-        if self.family.tied != found["tied"]:
-            raise ValueError(f"{path} was made with other settings of tied; choose another out=")
-        self.family.load_state_dict(found["family"])
-        self.optimizer.load_state_dict(found["optimizer"])
-        self.step, self.seconds = found["step"], found["seconds"]
-        self.averaged, self.mean = found["averaged"], found["mean"]
+        try:
+            found = torch.load(path, weights_only=True, map_location=self.settings.device)
+        except Exception as error:  # whatever a damaged file makes torch raise
+            raise ValueError(f"{path} is not a readable checkpoint ({error}); delete it to start anew") from error
+        with reading(path):
+            self._take_over(path, found)
         return True
+
+    def _take_over(self, path: Path, found: Any) -> None:
+        check_resume(part(found, "settings"), _plain(self.settings), list(self.tasks), part(found, "tasks", list))
+        tied = part(found, "tied", bool)
+        if self.family.tied and not tied:
+            self._untie()
+        if self.family.tied != tied:
+            raise ValueError(f"{path} was made with other settings of tied; choose another out=")
+        step, seconds = part(found, "step", int), part(found, "seconds", (int, float))
+        check_like(part(found, "family"), self.family.state_dict(), "family")
+        load_optimizer(self.optimizer, part(found, "optimizer"))
+        self.family.load_state_dict(found["family"])
+        self.step, self.seconds = step, seconds
+        self.averaged, self.mean = part(found, "averaged", int), part(found, "mean")
 
 
 def check_resume(before: Mapping[str, Any], now: Mapping[str, Any], tasks: list[str], found_tasks: list[str]) -> None:

@@ -41,7 +41,7 @@ def part(state: Any, key: str, kind: type | tuple[type, ...] = Mapping, prefix: 
     if key not in state:
         raise Damaged(f"{prefix}{key} is missing")
     value = state[key]
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):  # a bool is an int
         raise Damaged(f"{prefix}{key} is {_described(value)}")
     return value
 
