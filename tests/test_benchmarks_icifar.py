@@ -283,12 +283,12 @@ class TestCommand:
         trained: list[str] = []
         original = Learner.train
 
-        def dies(self: Learner, tasks: list[TaskData], log: Any = None) -> None:
+        def dies(self: Learner, tasks: list[TaskData], *more: Any, **named: Any) -> None:
             if len(trained) == 2:
                 trained.clear()
                 raise KeyboardInterrupt
             trained.append(tasks[0].name)
-            original(self, tasks, log)
+            original(self, tasks, *more, **named)
 
         monkeypatch.setattr(Learner, "train", dies)
         with pytest.raises(KeyboardInterrupt):
