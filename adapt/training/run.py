@@ -132,12 +132,20 @@ class Run:
         self.resumed = distributed.from_first(self._open(cfg, resume) if distributed.is_first() else False)
 
     def _open(self, cfg: DictConfig, resume: bool) -> bool:
-        """Make or check the folder; whether it held a run."""
-        path, config = self.path, self.path / "config.yaml"
-        if resume and not config.is_file():
+        """Lock the folder, then make or check it; whether it held a run."""
+        path = self.path
+        if resume and not (path / "config.yaml").is_file():
             raise FileNotFoundError(f"{path} holds no run to resume; leave out resume=true to start one")
         path.mkdir(parents=True, exist_ok=True)
         self._sittings = _locked(path / "sittings.jsonl", path)
+        try:
+            return self._begin(cfg, resume)
+        except BaseException:
+            self._sittings.close()
+            raise
+
+    def _begin(self, cfg: DictConfig, resume: bool) -> bool:
+        path, config = self.path, self.path / "config.yaml"
         text = OmegaConf.to_yaml(_without_run_keys(cfg), resolve=True)
         # A start that failed before its first line of metrics leaves nothing worth keeping.
         begun = bool(list_checkpoints(path)) or any(f.stat().st_size for f in path.glob("metrics.jsonl"))
