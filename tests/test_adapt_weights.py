@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from released_layouts import LAYOUTS
+from tiny_networks import filled
 
 from adapt import load_base
 from adapt.bases.published import DECODERS, ENCODERS, fetch, read_released, released_base, taskonomy_decoder
@@ -127,10 +128,10 @@ RELEASED = [
 
 @pytest.mark.parametrize(("kind", "task", "layout"), RELEASED, ids=[layout for *_, layout in RELEASED])
 def test_released_layouts_load_strictly(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shared: Path, kind: str, task: str, layout: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str, task: str, layout: str
 ) -> None:
     """Random values under the released keys arrive value by value; one key or shape off is refused."""
-    shapes = json.loads((shared / "weights" / "expected_shapes.json").read_text())[layout]
+    shapes = LAYOUTS[layout]
     state = random_state(shapes)
     publish(monkeypatch, tmp_path, kind, task, state)
     load = (lambda: load_base(f"taskonomy/{task}").encoder) if kind == "encoder" else (lambda: taskonomy_decoder(task))
@@ -197,12 +198,18 @@ def test_the_released_resnet26_is_renamed(tmp_path: Path) -> None:
         released_base(tmp_path / "r.pt", "resnet26", width=0.25)
 
 
-def test_released_cifar_file_becomes_a_base(shared: Path) -> None:
-    base = released_base(shared / "weights" / "resnet44-cifar.pth", "resnet44", IMAGENET, task="cifar10")
-    assert base.feature_shape(32) == (64,)
+def test_a_released_cifar_file_becomes_a_base(tmp_path: Path) -> None:
+    network = filled(build_encoder("resnet44"))
+    state = {f"module.{name}": tensor for name, tensor in network.state_dict().items()}
+    torch.save({"best_prec1": 93.14, "state_dict": state}, tmp_path / "resnet44.pth")
+    base = released_base(tmp_path / "resnet44.pth", "resnet44", IMAGENET, task="cifar10")
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    assert base.spec.task == "cifar10" and base.feature_shape(32) == (64,)
+    assert torch.equal(base(images), network(IMAGENET(images)))
+    torch.save({"state_dict": build_encoder("fcn4")}, tmp_path / "fcn4.pth")
     with pytest.raises(ValueError, match="could run code"):
-        read_released(shared / "weights" / "fcn4-cifar.pth")
+        read_released(tmp_path / "fcn4.pth")
     with pytest.raises(ValueError, match="does not hold the weights of a FCN4"):
-        released_base(shared / "weights" / "resnet44-cifar.pth", "fcn4")
+        released_base(tmp_path / "resnet44.pth", "fcn4")
     with pytest.raises(FileNotFoundError, match="no weights at"):
-        read_released(shared / "weights" / "absent.pth")
+        read_released(tmp_path / "absent.pth")

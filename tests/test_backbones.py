@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from extras import require
 from torch import nn
 
 from adapt import Base, Incompatible, list_methods, load, wrap
@@ -71,7 +72,7 @@ def test_progressive_reads_a_vision_transformer() -> None:
 
 
 def bert_base() -> Base:
-    pytest.importorskip("transformers", reason="needs the extra nlp")
+    require("transformers")
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return Base(build_encoder("bert", **BERT), BaseSpec("bert", BERT))

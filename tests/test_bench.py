@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from extras import require
 from rooms import scene, simple_place, wall
 
 from agents.bench import __main__ as command
@@ -91,7 +92,7 @@ def test_sections_by_name() -> None:
 
 
 def test_the_gpu_section_runs_on_warps_cpu_device() -> None:
-    pytest.importorskip("warp", reason="NVIDIA Warp is not installed: pip install 'sidestep[cuda]'")
+    require("warp")
     from agents.bench.gpu import gpu_rows
     from configs.compose import compose
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from extras import require
 from gymnasium import spaces
 from rooms import episode, place, scene, simple_place, wall
 from stable_baselines3.common.buffers import DictRolloutBuffer
@@ -34,7 +35,7 @@ def apartment() -> Place:
 
 
 def device_env(*arguments, **options):
-    pytest.importorskip("warp", reason="NVIDIA Warp is not installed: pip install 'sidestep[cuda]'")
+    require("warp")
     from envs.warp.pointnav import DevicePointNavVecEnv
 
     return DevicePointNavVecEnv(*arguments, **options)
@@ -121,7 +122,7 @@ def test_each_episode_once_and_then_idle() -> None:
 
 
 def test_goals_take_turns_in_few_slots(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("warp", reason="NVIDIA Warp is not installed: pip install 'sidestep[cuda]'")
+    require("warp")
     from envs.warp import world
 
     monkeypatch.setattr(world, "CACHED_FIELDS", 2)
@@ -155,7 +156,7 @@ def config(*words: str):
 
 @pytest.mark.parametrize("frames", [1, 3])
 def test_stacks_on_the_device_are_those_of_the_host(frames: int) -> None:
-    pytest.importorskip("warp", reason="NVIDIA Warp is not installed: pip install 'sidestep[cuda]'")
+    require("warp")
     made = [simple_place(5), simple_place(3)]
     envs = []
     for backend in ("embree", "warp"):
@@ -253,7 +254,7 @@ def test_ppo_learns_the_same_with_stock_buffer_and_single_timeouts(monkeypatch: 
 
 
 def test_ppo_on_the_device_learns_as_on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("warp", reason="NVIDIA Warp is not installed: pip install 'sidestep[cuda]'")
+    require("warp")
     host, device = (learned(monkeypatch, f"env.backend={backend}") for backend in ("embree", "warp"))
     # A level or two of colour, through a random base, moves Adam's steps a little.
     assert all((host[key] - device[key]).abs().max() < 0.02 for key in host)

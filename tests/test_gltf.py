@@ -7,6 +7,7 @@ import json
 import logging
 import math
 
+import DracoPy
 import numpy as np
 import pytest
 from gltf_files import TRIANGLE, UV, Gltf, plain, png, quad, textured
@@ -270,24 +271,25 @@ def test_images_of_every_kind_and_place(tmp_path, kind, place):
 
 
 def test_draco_compressed_meshes(tmp_path):
-    draco = pytest.importorskip("DracoPy")
+
     positions, uv, indices = quad()
     image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    data = draco.encode(
+    data = DracoPy.encode(
         positions,
         np.array(indices).reshape(-1, 3),
         quantization_bits=16,
         tex_coord=uv.astype(np.float64),
         preserve_order=True,
     )
-    decoded = draco.decode(data)
+    decoded = DracoPy.decode(data)
     unique = {attribute["attribute_type"]: attribute["unique_id"] for attribute in decoded.attributes}
     file = picture_on_wall(image)
     file.header["extensionsRequired"] = ["KHR_draco_mesh_compression"]
     part = file.part(0, uv=uv, positions=positions, indices=indices)
     for accessor in file.header["accessors"]:
         del accessor["bufferView"]  # all data are in the compressed part
-    attributes = {"POSITION": unique[draco.AttributeType.POSITION], "TEXCOORD_0": unique[draco.AttributeType.TEX_COORD]}
+    kinds = DracoPy.AttributeType
+    attributes = {"POSITION": unique[kinds.POSITION], "TEXCOORD_0": unique[kinds.TEX_COORD]}
     part["extensions"] = {"KHR_draco_mesh_compression": {"bufferView": file.view(data), "attributes": attributes}}
     np.testing.assert_allclose(looks(file.alone(part).save(tmp_path / "a.glb")), image, atol=2)
 

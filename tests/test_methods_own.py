@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
+from released_layouts import LAYOUTS
 from tiny_networks import SIZE, make_base, make_images
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,30 +24,26 @@ from adapt.modules.binary import unpack_levels
 # Progressive.
 
 
-def expected(shared: Path, name: str) -> dict[str, list[int]]:
-    return json.loads((shared / "weights" / "expected_shapes.json").read_text())[name]
-
-
 def shapes(module: nn.Module) -> dict[str, list[int]]:
     return {name: list(tensor.shape) for name, tensor in module.state_dict().items()}
 
 
-def test_progressive_fcn5_has_the_released_keys_and_counts(shared: Path) -> None:
+def test_progressive_fcn5_has_the_released_keys_and_counts() -> None:
     side = FCN5Progressive()
     side.add_adapters([256, 512, 1024, 2048], earlier=0)
-    assert shapes(side) == expected(shared, "FCN5ProgressiveH_task0")
+    assert shapes(side) == LAYOUTS["FCN5ProgressiveH_task0"]
     assert sum(p.numel() for p in side.parameters()) == 1_336_308
     last = FCN5Progressive()
     last.add_adapters([256, 512, 1024, 2048], earlier=11)
     assert sum(p.numel() for p in last.parameters()) == 12_619_536
 
 
-def test_progressive_fcn4_has_the_released_keys_counts_and_sizes(shared: Path) -> None:
+def test_progressive_fcn4_has_the_released_keys_counts_and_sizes() -> None:
     adapted = wrap(random_base("resnet44"), "progressive", image_size=32, side="fcn4", merge="alpha", dense=False)
     method = adapted.method()
     assert isinstance(method, Progressive)
     assert isinstance(method.side, FCN4Progressive)
-    assert shapes(method.side) == expected(shared, "FCN4ProgressiveH")
+    assert shapes(method.side) == LAYOUTS["FCN4ProgressiveH"]
     assert sum(p.numel() for p in method.side.parameters()) == 37_428
     sizes = []
     for i in range(1, 5):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from houses import clearance, write_house
 from shapes import Part, box, floor, furnished, room, scene, turned
 
 from envs.apartments import generator as apartments
@@ -374,15 +375,11 @@ def test_memory_is_modest(flat: NavGrid) -> None:
     assert flat.field(flat.sample(np.random.default_rng(0), 1)[0]).nbytes < 2e5
 
 
-def test_real_house_agrees_with_the_map_a_robot_made_of_it(shared: Path) -> None:
-    house = load_scene(shared / "data" / "aws_small_house.glb")
-    slam = np.load(shared / "data" / "aws_small_house_mesh.npz")
-    grid = NavGrid.build(house)
+def test_a_house_is_free_where_its_plan_is(tmp_path: Path) -> None:
+    grid = NavGrid.build(load_scene(write_house(tmp_path / "house.glb")), radius=RADIUS)
     free, corner, cell = grid.top_down(island=0)
-    iz, ix = np.nonzero(free)
-    # The map is Z-up: its y is our -z.
-    x, y = corner[0] + (ix + 0.5) * cell, -(corner[1] + (iz + 0.5) * cell)
-    column, row = (((v - slam["map_origin"][k]) / slam["map_resolution"]).astype(int) for k, v in enumerate((x, y)))
-    seen = slam["map_pgm"][::-1][row, column]
-    assert (seen == 254).mean() > 0.98
-    assert 0.8 < free.sum() / (slam["map_pgm"] == 254).sum() < 1.0
+    iz, ix = np.indices(free.shape)
+    middle = np.stack([corner[0] + (ix + 0.5) * cell, corner[1] + (iz + 0.5) * cell], -1)
+    away = clearance(middle.reshape(-1, 2)).reshape(free.shape)
+    assert 12_000 < free.sum() < 14_000
+    assert away[free].min() > RADIUS - 1e-6 and away[~free].max() < RADIUS + 1e-6

@@ -6,13 +6,13 @@ import logging
 
 import numpy as np
 import pytest
+from experts import expert_records
 from gltf_files import Gltf
+from houses import write_house
 from shapes import furnished, room, scene
 
-from envs.pointnav.env import PointNav, Task
 from envs.pointnav.episodes import generate_episodes, read_episodes, write_episodes
 from envs.pointnav.scene_episodes import Body
-from envs.rendering.renderer import Camera
 from envs.scans.source import ScanSettings, locate_scene
 from envs.sources.apartments import apartments
 from envs.sources.scans import Generation, scans
@@ -152,20 +152,13 @@ def test_a_distance_range_that_is_none_is_refused(gibson):
 
 
 @pytest.mark.parametrize("where", ["house", "apartments"])
-def test_the_expert_solves_generated_episodes_on_nearly_shortest_paths(where, request):
+def test_the_expert_solves_generated_episodes_on_nearly_shortest_paths(where, tmp_path):
     if where == "house":
-        file = request.getfixturevalue("shared") / "data" / "aws_small_house.glb"
+        file = write_house(tmp_path / "house.glb")
         places = scans(str(file), None, "val", 150, 0, Body(), generation=Generation(goals=15))
     else:
         places = apartments("val", 3, 50, 0, Body())
-    nav = PointNav(places, Task(sensors=()), Camera(16), 50, seed=None)
-    nav.reset(np.arange(50))
-    records = []
-    while nav.agents.active.any():
-        _, dones, found = nav.step(nav.expert())
-        records += [found[n] for n in np.flatnonzero(dones)]
-        if dones.any():
-            nav.reset(np.flatnonzero(dones))
+    records = expert_records(places, 50)
     assert len(records) == 150
     assert np.mean([r["success"] for r in records]) >= 0.99
     assert np.mean([r["spl"] for r in records]) >= 0.95

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from extras import require
 
 from adapt import list_bases, load_base
 from adapt.benchmarks.benchmark import benchmarks
@@ -28,7 +29,7 @@ def test_every_name_is_found_and_known_by_its_name(registry: Registry) -> None:
     assert names == sorted(set(names))
     for name in names:
         if name == "warp":
-            pytest.importorskip("warp")
+            require("warp")
         part = registry.get(name)
         assert registry.name_of(part) == name
         assert name in registry
@@ -40,7 +41,7 @@ def test_every_name_is_found_and_known_by_its_name(registry: Registry) -> None:
 
 def test_sources_and_simulators_are_of_their_class() -> None:
     assert all(issubclass(scene_sources.get(name), SceneSource) for name in scene_sources.names())
-    pytest.importorskip("warp")
+    require("warp")
     assert all(issubclass(simulators.get(name), SimulatorVecEnv) for name in simulators.names())
     assert all(simulators.get(name).with_arrays().on_device is False for name in simulators.names())
 

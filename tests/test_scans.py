@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import trimesh
 from gltf_files import TRIANGLE, UV, Gltf, plain, png, textured
+from houses import texture, write_house
 from PIL import Image
 
 from envs.rendering.renderer import Camera, EmbreeRenderer
@@ -218,15 +219,23 @@ def test_bad_settings_say_what_is_wrong(tmp_path, settings, message):
         load_scene(tmp_path / "scan.glb", **settings)
 
 
-def test_the_house(shared):
-    scene = load_scene(shared / "data" / "aws_small_house.glb")
-    assert len(scene.faces) == 145_844 and scene.face_instance.max() + 1 == 108
-    np.testing.assert_allclose(np.ptp(scene.vertices, axis=0), [19.0, 3.0, 11.4], atol=0.01)
+def test_a_house(tmp_path):
+    scene = load_scene(write_house(tmp_path / "house.glb"))
+    assert (len(scene.faces), scene.face_instance.max() + 1, len(scene.textures)) == (148, 14, 14)
+    np.testing.assert_allclose(scene.vertices.min(0), [-0.1, 0, -0.1], atol=1e-6)
+    np.testing.assert_allclose(scene.vertices.max(0), [9.1, 2.6, 5.1], atol=1e-6)
     renderer = EmbreeRenderer([scene])
     # Straight down in a free spot: the floor lies at height 0, seen at camera height.
-    down = renderer.render([0], [[-5, 0, 0]], [0], Camera(9, hfov=10), ("depth", "normal"), pitch=[-np.pi / 2])
-    np.testing.assert_allclose(down["depth"], 1.25, atol=2e-3)
-    np.testing.assert_allclose(down["normal"][..., 1], 1, atol=1e-3)
-    seen = renderer.render([0], [[-5, 0, 0]], [np.pi / 2], Camera(128))
-    assert seen["rgb"].reshape(-1, 3).std(axis=0).min() > 30
-    assert 1 < np.median(seen["depth"]) < 10
+    down = renderer.render([0], [[4.5, 0, 2.5]], [0], Camera(9, hfov=10), ("depth", "normal"), pitch=[-np.pi / 2])
+    np.testing.assert_allclose(down["depth"], 1.25, atol=1e-5)
+    np.testing.assert_allclose(down["normal"][..., 1], 1, atol=1e-6)
+    # Over the table, and through the door on to the wall behind it.
+    down = renderer.render([0], [[2.5, 0, 1.6]], [0], Camera(9, hfov=10), ("depth",), pitch=[-np.pi / 2])
+    np.testing.assert_allclose(down["depth"], 0.5, atol=1e-5)
+    seen = renderer.render([0], [[1.5, 0, 3.65]], [-np.pi / 2], Camera(129))
+    assert seen["depth"][0, 64, 64] == pytest.approx(7.5, abs=1e-4)
+    # In the middle the east wall, at the bottom the floor, left of the door the inner wall, each in its colour.
+    for place, name in ((64, 64), "east"), ((128, 64), "floor"), ((60, 10), "inner, long"):
+        shades = texture(name).reshape(-1, 3).astype(int)
+        assert (shades.min(0) - 1 <= seen["rgb"][0][place]).all() and (seen["rgb"][0][place] <= shades.max(0) + 1).all()
+    assert len(np.unique(seen["rgb"].reshape(-1, 3), axis=0)) > 300

@@ -7,12 +7,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from extras import REASONS
 from rooms import scene, simple_place, wall
 
 from envs.rendering.renderer import SENSORS, Camera, EmbreeRenderer, choose_backend, make_renderer
 from envs.scene import Scene
 
-pytest.importorskip("warp", reason="NVIDIA Warp is not installed: pip install 'sidestep[cuda]'")
+pytest.importorskip("warp", reason=REASONS["warp"])
 
 from envs.warp.renderer import WarpRenderer
 
