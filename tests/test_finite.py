@@ -19,12 +19,11 @@ from torch.nn import functional as F
 from adapt import wrap
 from adapt.benchmarks.benchmark import Accuracy, TaskData, Tensors, build_benchmark
 from adapt.core.base import random_base, save_base
-from adapt.pretrain import Pretraining, fit
-from adapt.pretrain import Settings as PretrainSettings
+from adapt.pretrain import Pretraining, PretrainSettings, fit
 from adapt.pretraining.data import TaskonomyViews
 from adapt.pretraining.decoders import TaskDecoder
 from adapt.pretraining.distillation import match
-from adapt.readouts import Settings, fit_readout
+from adapt.readouts import ReadoutSettings, fit_readout
 from adapt.supervised.learner import Learner, Plan
 from adapt.supervised.optimisation import OptimiserConfig, TrainingConfig
 from adapt.training.files import to_json
@@ -280,7 +279,7 @@ def test_readouts_name_codes_that_are_not_finite() -> None:
     codes = torch.ones(5, 8, 4, 4)
     codes[2, 0, 0, 0] = torch.nan
     labels = {"reshading": torch.zeros(5, 3, 4, 4, dtype=torch.uint8), "mask_valid": torch.full((5, 1, 4, 4), 255)}
-    settings = Settings(steps=20, batch=4, label_size=4)
+    settings = ReadoutSettings(steps=20, batch=4, label_size=4)
     with pytest.raises(NotFinite, match=r"^reshading: update \d+ of 20: the data is not finite in the codes"):
         fit_readout("reshading", codes, labels, decoder, settings)
     check_finite(decoder.state_dict(), "the decoder")
