@@ -77,7 +77,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     skipped = terminalreporter.stats.get("skipped", [])
     terminalreporter.write_line(f"skipped: {counted(map(reason, skipped))}")
     marks = config.stash[left_out]
-    terminalreporter.write_line(f"not chosen by -m: {counted(Counter(marks).elements())}")
+    terminalreporter.write_line(f"not chosen: {counted(Counter(marks).elements())}")
 
 
 def reason(report: Any) -> str:

@@ -273,15 +273,17 @@ def test_all_four_modes_run_end_to_end(method: str, tmp_path: Path) -> None:
 
 @needs_nlp
 @pytest.mark.slow
-def test_a_tiny_bert_learns(tmp_path: Path) -> None:
-    path = reading.FILE
+def test_a_tiny_bert_learns_answers_by_heart(tmp_path: Path) -> None:
+    parts = [{**part, "paragraphs": part["paragraphs"][:1]} for part in read_articles(reading.FILE)[:2]]
+    for name in ("train", "dev"):
+        (tmp_path / f"{name}-v2.0.json").write_text(json.dumps({"version": "v2.0", "data": parts}))
     sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
-    folder = tiny_bert(tmp_path / "bert", path, **sizes, max_position_embeddings=128)
-    words = [f"data={path}", f"base.model={folder}", "benchmark.length=128", "benchmark.stride=64"]
-    length = ["training.length=60 passes", "training.batch=16", "optimiser.lr=1e-3"]
+    folder = tiny_bert(tmp_path / "bert", reading.FILE, **sizes, max_position_embeddings=128)
+    words = [f"data={tmp_path}", f"base.model={folder}", "benchmark.length=128", "benchmark.stride=64"]
+    length = ["training.length=80 passes", "training.batch=16", "optimiser.lr=1e-3"]
     result = run(tmp_path / "run", "benchmark=squad", "adapt=fine_tune", *words, *length, base="configured")
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]
-    # The paragraphs are learned by heart; the start is near log(128) = 4.9.
-    assert losses[0] > 3 and losses[-1] < 1
-    assert result["f1"] > 0
+    # The start is near log(128) = 4.9; 4 of 10 questions have no answer.
+    assert losses[0] > 3 and losses[-1] < 0.5
+    assert result["exact"] > 0.6
