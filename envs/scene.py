@@ -10,6 +10,25 @@ from numpy.typing import NDArray
 
 Wrap = Literal["repeat", "mirror", "clamp"]
 REPEAT: Wrap = "repeat"
+# The kinds of indoor object of COCO that Taskonomy labels, in the order of its labels 2 to 17.
+COCO_CLASSES = (
+    "bottle",
+    "chair",
+    "couch",
+    "potted plant",
+    "bed",
+    "dining table",
+    "toilet",
+    "tv",
+    "microwave",
+    "oven",
+    "toaster",
+    "sink",
+    "refrigerator",
+    "book",
+    "clock",
+    "vase",
+)
 
 
 @dataclass(frozen=True)

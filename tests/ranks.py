@@ -24,6 +24,7 @@ from adapt.core.base import random_base
 from adapt.supervised.learner import Learner, Plan
 from adapt.supervised.optimisation import OptimiserConfig, TrainingConfig
 from adapt.training import distributed
+from adapt.training.digests import tensors_sha256
 from agents.learners.frames import ACTION, FrameStore
 from agents.learners.imitation import ImitationLearner
 from agents.learners.ppo import make_ppo
@@ -167,7 +168,7 @@ def learners(out: Path) -> None:
         group = weakref.ref(torch.distributed.group.WORLD)
         made = {"imitation": imitation(), "ppo": ppo(), "supervised": supervised(), "uneven": uneven()}
         told = distributed.means({"a": float(distributed.rank()), **({"b": 5.0} if distributed.is_first() else {})})
-        equal = {name: len(set(distributed.gathered(distributed.digest(t)))) == 1 for name, t in made.items()}
+        equal = {name: len(set(distributed.gathered(tensors_sha256(t.items())))) == 1 for name, t in made.items()}
         if distributed.is_first():
             torch.save({**made, "equal": equal, "means": told, "total": distributed.ranks()}, out)
     assert group() is None, "its threads would outlive Python"
@@ -179,7 +180,7 @@ def hashes(out: Path, module: str, words: list[str]) -> None:
 
     def note(optimizer: torch.optim.Optimizer, *_: Any) -> None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        kept.append(distributed.digest({str(i): p for i, p in enumerate(parameters)}))
+        kept.append(tensors_sha256((str(i), p) for i, p in enumerate(parameters)))
         out.with_name(f"{out.name}.{distributed.rank()}").write_text(json.dumps(kept))
 
     register_optimizer_step_post_hook(note)

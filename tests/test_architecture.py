@@ -1,42 +1,132 @@
 from __future__ import annotations
 
 import ast
+import functools
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-# What a room of the project may import of the others.
-ALLOWED = {
-    "configs": set(),
-    "envs": {"configs"},
-    "adapt": {"configs"},
-    "agents": {"configs", "envs", "adapt"},
-}
+DOCS = ROOT / "docs" / "architecture.md"
+ROOMS = ("adapt", "agents", "configs", "envs")
+# Modules at the top of a package that are no commands.
+NO_COMMANDS = {"adapt.deltas", "agents.setup", "agents.settings", "envs.habitat_stand_ins", "envs.scene"}
 
 
-def imports(file: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+def table() -> dict[str, set[str]]:
+    """By package, what docs/architecture.md lets it import."""
+    rows = DOCS.read_text().split("<!-- packages -->")[1].split("<!-- end -->")[0].strip().splitlines()[2:]
+    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
+    return {name.strip("`"): set(filter(None, imports.split(", "))) for name, _, _, imports in cells}
+
+
+ALLOWED = table()
+
+
+def module_of(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def package_of(module: str) -> str:
+    """The package of the table that a module belongs to; a module at the top of its room is one by itself."""
+    return ".".join(module.split(".")[:2])
+
+
+def is_command(module: str) -> bool:
+    """Whether a module is run by `python -m`."""
+    top = module.count(".") == 1 and not (ROOT / module.replace(".", "/")).is_dir()
+    return module.endswith(".__main__") or (top and module not in NO_COMMANDS and not module.startswith("configs."))
+
+
+@functools.cache
+def imports(file: Path) -> list[tuple[str, bool]]:
+    """Modules of this project that a file imports, and whether it does so inside a function."""
+    return list(_imports(file))
+
+
+def _imports(file: Path) -> Iterator[tuple[str, bool]]:
+    tree = ast.parse(file.read_text())
+    outside = {id(node) for top in tree.body for node in ([top] if not isinstance(top, ast.If) else ast.walk(top))}
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
+            found = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            found.add(node.module.split(".")[0])
-    return found
+            # `from adapt.core import checkpoint` imports a module, `from adapt import Base` a name.
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            found = [name if exists(name) else node.module for name in inner]
+        else:
+            continue
+        yield from ((name, id(node) not in outside) for name in found if name.split(".")[0] in ROOMS)
 
 
-@pytest.mark.parametrize("room", sorted(ALLOWED))
-def test_rooms_import_only_what_lies_below_them(room: str) -> None:
-    files = list((ROOT / room).rglob("*.py"))
-    assert files
-    for file in files:
-        wrong = (imports(file) & ALLOWED.keys()) - ALLOWED[room] - {room}
-        assert not wrong, f"{file.relative_to(ROOT)} imports {wrong}"
+@functools.cache
+def exists(module: str) -> bool:
+    path = ROOT / module.replace(".", "/")
+    return path.is_dir() or path.with_suffix(".py").is_file()
 
 
-@pytest.mark.parametrize("room", sorted(ALLOWED))
+@functools.cache
+def files() -> list[Path]:
+    return [file for room in ROOMS for file in sorted((ROOT / room).rglob("*.py"))]
+
+
+def test_every_folder_is_in_the_picture_and_the_table() -> None:
+    text = DOCS.read_text()
+    picture = re.findall(r"\w+", text.split("<svg")[1].split("</svg>")[0])
+    for room in ROOMS:
+        for folder in (ROOT / room).iterdir():
+            if folder.is_dir() and any(folder.glob("*.py")):
+                assert folder.name in picture, f"{room}/{folder.name} is not in the picture of {DOCS}"
+                if room != "configs":
+                    assert f"{room}.{folder.name}" in ALLOWED, f"{room}.{folder.name} is not in the table of {DOCS}"
+    for package in ALLOWED:
+        assert exists(package), f"{DOCS} names {package}, which is not there"
+
+
+@pytest.mark.parametrize("package", [*ALLOWED, "configs"])
+def test_packages_import_what_the_table_names(package: str) -> None:
+    allowed = ALLOWED.get(package, set())
+    used = set()
+    for file in files():
+        module = module_of(file)
+        if package not in (package_of(module), module.split(".")[0]) or is_command(module):
+            continue
+        for name, lazy in imports(file):
+            target = package_of(name)
+            if target == package or target.split(".")[0] == "configs" or package == "agents.bench":
+                continue
+            edge = f"{target} (lazily)" if lazy and f"{target} (lazily)" in allowed else target
+            assert edge in allowed, f"{file.relative_to(ROOT)} imports {name}, which {DOCS.name} does not allow"
+            used.add(edge)
+    assert used >= allowed - {"everything"}, f"{package} no longer imports {allowed - used}; shorten {DOCS.name}"
+
+
+def test_packages_form_no_cycle() -> None:
+    after = {package: {n for n in names if n in ALLOWED} for package, names in ALLOWED.items()}
+    while after:
+        free = [package for package, names in after.items() if not names & after.keys()]
+        assert free, f"these import each other: {sorted(after)}"
+        for package in free:
+            del after[package]
+
+
+# Commands that still hold what others use.
+SHARED_COMMANDS = {"adapt.evaluate", "adapt.pretrain", "adapt.readouts", "adapt.train", "agents.report"}
+
+
+def test_nothing_imports_a_command() -> None:
+    for file in files():
+        for name, _ in imports(file):
+            assert name in SHARED_COMMANDS or not is_command(name), (
+                f"{file.relative_to(ROOT)} imports the command {name}"
+            )
+
+
+@pytest.mark.parametrize("room", ROOMS)
 def test_import_leaves_the_process_as_it_was(room: str) -> None:
     code = (
         "import os, sys, threading\n"

@@ -18,9 +18,9 @@ import adapt
 from adapt import Base, list_methods
 from adapt.core.base import random_base
 from adapt.core.model import wrap
+from adapt.costs.omniglot import Task, read_omniglot, results, train
+from adapt.costs.table import BACKBONES, as_markdown, describe, label, make_backbone, records
 from adapt.methods.__main__ import main
-from adapt.supervised.methods_table import BACKBONES, as_markdown, describe, label, make_backbone, records
-from adapt.supervised.methods_train import Task, omniglot, results, train
 from agents.bench import adaptation as bench
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -112,7 +112,7 @@ def test_fusion_tasks_share_one_pass_of_the_base() -> None:
 
 @pytest.fixture(scope="module")
 def letters(tmp_path_factory: pytest.TempPathFactory) -> Task:
-    return omniglot(miniatures.omniglot(tmp_path_factory.mktemp("letters") / "omniglot.npz"))
+    return read_omniglot(miniatures.omniglot(tmp_path_factory.mktemp("letters") / "omniglot.npz"))
 
 
 def test_training_reads_omniglot_and_learns(letters: Task) -> None:
@@ -129,7 +129,7 @@ def test_training_reads_omniglot_and_learns(letters: Task) -> None:
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Base:
     """A base that has learned ten other characters."""
-    other = omniglot(miniatures.omniglot(tmp_path_factory.mktemp("other") / "omniglot.npz", first=12))
+    other = read_omniglot(miniatures.omniglot(tmp_path_factory.mktemp("other") / "omniglot.npz", first=12))
     adapted = wrap(random_base("resnet26", width=0.25), "fine_tune", image_size=32)
     assert train(adapted, other) > 0.9
     return adapted.merge()

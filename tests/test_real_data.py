@@ -24,11 +24,11 @@ from supervised_runs import run
 from adapt import list_methods
 from adapt.bases.published import read_released, released_base
 from adapt.core.base import IMAGENET
+from adapt.costs.omniglot import read_omniglot, results
 from adapt.datasets.packed import read_packed
 from adapt.datasets.squad import make_windows, questions, read_answers, read_articles, train_tokenizer
 from adapt.datasets.squad_score import evaluate
 from adapt.encoders import build_encoder
-from adapt.supervised.methods_train import omniglot, results
 from envs.navgrid.grid import NavGrid
 from envs.pointnav.scene_episodes import Body, Generation, scans
 from envs.rendering.renderer import Camera, EmbreeRenderer
@@ -48,7 +48,7 @@ def test_packed_images_of_cifar10(shared: Path) -> None:
 @pytest.mark.parametrize("method", list_methods())
 def test_every_method_learns_real_characters(shared: Path, method: str) -> None:
     base = released_base(shared / "weights" / "resnet44-cifar.pth", "resnet44", IMAGENET)
-    (row,) = results(base, omniglot(shared / "data" / "omniglot_small.npz"), [method])
+    (row,) = results(base, read_omniglot(shared / "data" / "omniglot_small.npz"), [method])
     assert row["accuracy"] > 2 * row["chance"]
 
 

@@ -8,7 +8,6 @@ there.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import urllib.error
 import urllib.request
@@ -22,6 +21,7 @@ from adapt.core.weight_files import fill, read_state
 from adapt.encoders import build_encoder
 from adapt.encoders.resnet26 import ResNet26, from_release
 from adapt.encoders.taskonomy import TaskonomyDecoder, TaskonomyMLPDecoder
+from adapt.training.digests import file_sha256
 from configs.names import nearest
 
 ADDRESS = "https://github.com/alexsax/visual-prior/raw/networks/assets/pytorch"
@@ -108,7 +108,7 @@ def fetch(file: str, sha256: str, address: str = ADDRESS) -> Path:
     """
     target = cache_folder() / file
     if target.is_file():
-        if _sha256(target) != sha256:
+        if file_sha256(target) != sha256:
             raise ValueError(f"{target} is damaged (another sha256); delete it and try again")
         return target
     part = target.with_name(f"{file}.part")
@@ -119,7 +119,7 @@ def fetch(file: str, sha256: str, address: str = ADDRESS) -> Path:
         reason = getattr(error, "reason", error)
         message = f"{file} is not cached and cannot be fetched ({reason}); download {address}/{file} elsewhere"
         raise FileNotFoundError(f"{message} and put it at {target}") from error
-    if _sha256(part) != sha256:
+    if file_sha256(part) != sha256:
         part.unlink()
         raise ValueError(f"{address}/{file} has another sha256 than published; it was not kept, try again")
     part.replace(target)
@@ -139,14 +139,6 @@ def _download(url: str, part: Path) -> None:
     except urllib.error.HTTPError as error:
         if error.code != 416:  # The partial file is already complete.
             raise
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def read_released(path: str | Path) -> dict[str, Tensor]:

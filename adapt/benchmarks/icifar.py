@@ -25,7 +25,7 @@ from adapt.benchmarks.benchmark import (
 )
 from adapt.datasets.cifar import LAYOUT, Split, read_cifar100
 from adapt.modules.merges import group_normalise
-from adapt.supervised.features import digest
+from adapt.training.digests import tensors_sha256
 
 CLASSES = 10
 
@@ -93,7 +93,7 @@ class ICifar(Benchmark):
         first = CLASSES * group
         parts = [_classes(split, first) for split in (train, test)]
         name = f"classes_{first}_{first + CLASSES - 1}" + (f"_{index}" if self.config.boosting else "")
-        identity = digest(*(part.inputs for part in parts))
+        identity = tensors_sha256(("", part.inputs) for part in parts)
         return classification(name, parts[0], parts[1], CLASSES, identity=identity)
 
     def readout(self, shape: tuple[int, ...], task: TaskData) -> nn.Module:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from adapt.core.weight_files import fill, read_header, read_safetensors
 from adapt.encoders import build_encoder, encoders
 from adapt.encoders.described import build_described
+from adapt.training.digests import tensors_sha256
 from adapt.training.files import to_json, write_atomically
 from adapt.training.finite import check_finite
 from configs.files import visible
@@ -142,11 +143,8 @@ class Base(nn.Module):
         return self._sha256
 
     def _digest(self) -> str:
-        digest = hashlib.sha256(json.dumps(asdict(self.spec.normalisation), sort_keys=True).encode())
-        for name, tensor in sorted(self.encoder.state_dict().items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        normalisation = json.dumps(asdict(self.spec.normalisation), sort_keys=True)
+        return tensors_sha256(sorted(self.encoder.state_dict().items()), normalisation)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Base:
         """Convert the weights, which may then have another `sha256`."""

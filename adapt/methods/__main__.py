@@ -15,14 +15,14 @@ from collections.abc import Iterable, Sequence
 from adapt.bases.published import released_base
 from adapt.core.base import IMAGENET, random_base
 from adapt.core.method import get_method
-from adapt.supervised import methods_table, methods_train
+from adapt.costs import omniglot, table
 from adapt.training.files import to_json
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m adapt.methods", description="What every method costs on a base.")
     parser.add_argument("--method", nargs="+", default=[], help="only these methods")
-    parser.add_argument("--base", nargs="+", default=[], help=f"only these of {', '.join(methods_table.BACKBONES)}")
+    parser.add_argument("--base", nargs="+", default=[], help=f"only these of {', '.join(table.BACKBONES)}")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON array of all rows")
     form.add_argument("--markdown", action="store_true", help="the table of the docs")
@@ -36,14 +36,14 @@ def _lines(options: argparse.Namespace) -> Iterable[str]:
         get_method(method)
     if options.train:
         base = released_base(options.weights, "resnet44", IMAGENET) if options.weights else random_base("resnet44")
-        rows = methods_train.results(base, methods_train.omniglot(options.train), options.method)
-        return [to_json(list(rows), indent=1)] if options.json else methods_train.as_markdown(rows)
+        rows = omniglot.results(base, omniglot.read_omniglot(options.train), options.method)
+        return [to_json(list(rows), indent=1)] if options.json else omniglot.as_markdown(rows)
     for base_name in options.base:
-        methods_table.check_backbone(base_name)
-    costs = methods_table.records(options.method, options.base)
+        table.check_backbone(base_name)
+    costs = table.records(options.method, options.base)
     if options.json:
         return [to_json(list(costs), indent=1)]
-    return methods_table.as_markdown(list(costs)) if options.markdown else methods_table.as_text(costs)
+    return table.as_markdown(list(costs)) if options.markdown else table.as_text(costs)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -23,10 +23,10 @@ from torch import Tensor
 
 from adapt.core.base import Base, Normalisation
 from adapt.training import distributed
+from adapt.training.digests import file_sha256
 from adapt.training.files import replacing, reserved_array, to_json, write_atomically
 
 FORMAT_VERSION = 1
-_CHUNK = 1 << 24
 Features = NDArray[np.float32]
 
 
@@ -91,7 +91,7 @@ class FeatureStore:
             stored = json.loads(header.read_text())
             digest = stored.pop("sha256")
             # One that was damaged is computed again.
-            if stored == described and _sha256(array) == digest:
+            if stored == described and file_sha256(array) == digest:
                 return np.load(array, mmap_mode="r", allow_pickle=False)
         except (ValueError, KeyError, EOFError):
             pass
@@ -106,7 +106,7 @@ class FeatureStore:
                 _fill(Path(held.name), count, batches)
         except OSError as error:
             raise OSError(f"{error.strerror}; or keep no features with cache=none") from error
-        header = {**described, "sha256": _sha256(target)}
+        header = {**described, "sha256": file_sha256(target)}
         write_atomically(self.folder / f"{key}.json", to_json(header, indent=1).encode())
 
 
@@ -135,20 +135,3 @@ def _evaluated(base: Base, inputs: Iterable[Tensor], normalisation: Normalisatio
         base.frames_evaluated += len(batch)
         with fast.normalised(normalisation):
             yield fast(batch.to(device))
-
-
-def digest(*tensors: Tensor) -> str:
-    """An identity for data in memory: sha256 over types, shapes and bytes."""
-    total = hashlib.sha256()
-    for tensor in tensors:
-        total.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-        total.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
-    return total.hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    total = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            total.update(chunk)
-    return total.hexdigest()

@@ -12,7 +12,6 @@ imitation learners call parts of the policy; what would be left of it is the fiv
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import platform
 import signal
@@ -31,7 +30,7 @@ from torch import Tensor, nn
 from torch.distributed.distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 
-from adapt.core.base import Base
+from adapt.training.digests import tensors_sha256
 from adapt.training.finite import Data, clip_finite
 from configs.processes import end_with_torchrun
 
@@ -253,14 +252,14 @@ def prepare_before_step(
 def average_statistics(module: nn.Module) -> None:
     """Replace the running statistics of normalisation layers by their mean over ranks; call it after an update.
 
-    Every rank normalises with its own batch, as in DistributedDataParallel. A frozen base is left alone.
+    Every rank normalises with its own batch, as in DistributedDataParallel. Modules in eval mode, such as a frozen
+    base, have not changed theirs and are left alone.
     """
     if ranks() == 1:
         return
-    frozen = {id(b) for m in module.modules() if isinstance(m, Base) for b in m.buffers()}
-    moved = [
-        b for n, b in module.named_buffers() if n.endswith(("running_mean", "running_var")) and id(b) not in frozen
-    ]
+    learning = (m for m in module.modules() if m.training)
+    named = [pair for m in learning for pair in m.named_buffers(recurse=False)]
+    moved = [b for name, b in named if name in ("running_mean", "running_var")]
     if not moved:
         return
     # In double precision the mean of equal numbers is that number.
@@ -279,17 +278,8 @@ def check_equal(tensors: dict[str, Tensor], when: str) -> None:
     """
     if ranks() == 1:
         return
-    if len(set(gathered(digest(tensors)))) > 1:
+    if len(set(gathered(tensors_sha256(tensors.items())))) > 1:
         raise RankFailed(f"the ranks hold different parameters {when}; this is an error of the program, please report")
-
-
-def digest(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 of named tensors, bit for bit."""
-    sha = hashlib.sha256()
-    for name, tensor in tensors.items():
-        sha.update(name.encode())
-        sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return sha.hexdigest()
 
 
 # -- numbers and objects --------------------------------------------------------------------------------------------

@@ -11,29 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from envs.scene import Room
+from envs.scene import COCO_CLASSES, Room
 
 # Values 0..17 of segment_semantic: uncertain, background, and 16 kinds of object of COCO.
-SEMANTIC_NAMES = (
-    "uncertain",
-    "background",
-    "bottle",
-    "chair",
-    "couch",
-    "potted plant",
-    "bed",
-    "dining table",
-    "toilet",
-    "tv",
-    "microwave",
-    "oven",
-    "toaster",
-    "sink",
-    "refrigerator",
-    "book",
-    "clock",
-    "vase",
-)
+SEMANTIC_NAMES = ("uncertain", "background", *COCO_CLASSES)
 # Scene class -> segment_semantic; every other named class is background.
 SEMANTIC_OF_CLASS = {name: value for value, name in enumerate(SEMANTIC_NAMES) if value > 1} | {"table": 7}
 UNKNOWN_CLASS = "unknown"

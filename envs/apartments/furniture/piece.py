@@ -8,16 +8,15 @@ import numpy as np
 
 from envs.apartments.furniture.shapes import Shape, turned
 from envs.apartments.textures import texture_bank
-from envs.taskonomy.class_labels import SEMANTIC_NAMES
+from envs.scene import COCO_CLASSES
 
-# COCO's kinds of object among them, in the order of Taskonomy's labels.
 CLASS_NAMES = (
     "wall",
     "floor",
     "ceiling",
     "door",
     "window",
-    *SEMANTIC_NAMES[2:],
+    *COCO_CLASSES,
     "cabinet",
     "shelf",
     "lamp",

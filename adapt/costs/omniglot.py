@@ -39,7 +39,7 @@ class Task(NamedTuple):
         return int(self.labels.max()) + 1
 
 
-def omniglot(path: str | Path) -> Task:
+def read_omniglot(path: str | Path) -> Task:
     """The first 10 characters of a packed Omniglot file; 15 drawers train, the other 5 test.
 
     Args:
