@@ -204,9 +204,13 @@ class DeltaMethod(Method):
 
     def shared_tensors(self) -> dict[str, Tensor]:
         """All parameters and buffers of the encoder before the task's change: those of the base, without gradients."""
-        network = self.base.encoder
-        tensors = {name: p.detach() for name, p in network.named_parameters(remove_duplicate=False)}
-        tensors.update(network.named_buffers(remove_duplicate=False))
+        tensors: dict[str, Tensor] = {}
+        # By module: one registered under two names would get the base's tensors back under the second, whereas layers
+        # that share a weight are two modules and may differ in the task.
+        for name, module in self.base.encoder.named_modules():
+            prefix = f"{name}." if name else ""
+            tensors |= {f"{prefix}{key}": p.detach() for key, p in module.named_parameters(recurse=False)}
+            tensors |= {f"{prefix}{key}": b for key, b in module.named_buffers(recurse=False)}
         return tensors
 
     def norm_tensors(self) -> dict[str, Tensor]:

@@ -101,9 +101,11 @@ class EWC(SharedWeights):
         self.eval()
         try:
             for images, targets in islice(batches, self.config.fisher_batches or None):
-                gradients = torch.autograd.grad(loss(self(images, None, None), targets), list(parameters.values()))
+                value = loss(self(images, None, None), targets)
+                gradients = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
                 for total, gradient in zip(fisher.values(), gradients, strict=True):
-                    total += gradient**2
+                    if gradient is not None:  # else the layer is not used, and its information 0
+                        total += gradient**2
                 count += 1
         finally:
             self.train(training)

@@ -88,7 +88,7 @@ class PSP(SharedWeights):
 
     def _weights(self) -> dict[str, Tensor]:
         """The task's weights of all layers with a context."""
-        shared = dict(self.encoder.named_parameters())
+        shared = dict(self.encoder.named_parameters(remove_duplicate=False))
         return {f"{_name(key)}.weight": shared[f"{_name(key)}.weight"] * c for key, c in self._signs().items()}
 
     def _signs(self) -> dict[str, Tensor]:
@@ -105,14 +105,18 @@ class PSP(SharedWeights):
     def forward(self, image: Tensor | None, features: Tensor | None, layers: Mapping[str, Tensor] | None) -> Tensor:
         """Run the shared encoder with the task's signs on uint8 images (B,3,H,W)."""
         assert image is not None
-        output: Tensor = functional_call(self.encoder, self.task_tensors(), (self.base.normalise(image),))
+        x = self.base.normalise(image)
+        # Tied, a module that is registered twice would keep the task's tensors instead of its own.
+        output: Tensor = functional_call(self.encoder, self.task_tensors(), (x,), tie_weights=False)
         return output
 
     def merge(self) -> Base:
         """The shared encoder with the task's signs multiplied in."""
         encoder = copy.deepcopy(self.encoder)
         with torch.no_grad():
-            encoder.load_state_dict({**encoder.state_dict(), **self.task_tensors()})
+            state = encoder.state_dict()
+            for name, tensor in self.task_tensors().items():
+                state[name].copy_(tensor)
         spec = replace(self.base.spec, task=f"{self.base.spec.task} psp".strip())
         # Without running statistics it is no longer the encoder that the spec names.
         return Base(encoder, spec if self.config.statistics == "task" else replace(spec, encoder="", kwargs={}))

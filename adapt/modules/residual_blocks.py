@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 from torch import nn
+
+from adapt.core.method import Incompatible
 
 
 def residual_blocks(network: nn.Module) -> dict[str, nn.Module | None]:
@@ -43,7 +46,15 @@ def _shortcut(module: nn.Module) -> tuple[nn.Module | None] | None:
 
 
 def replace_blocks(network: nn.Module, build: Callable[[str, nn.Module], nn.Module], names: list[str]) -> None:
-    """Replace the named submodules of a network in place by what `build(name, module)` gives."""
+    """Replace the named submodules of a network in place by what `build(name, module)` gives.
+
+    Raises:
+        Incompatible: one is registered under several names, of which only one would be replaced.
+    """
+    known = Counter(id(module) for _, module in network.named_modules(remove_duplicate=False))
+    for name in names:
+        if known[id(network.get_submodule(name))] > 1:
+            raise Incompatible(f"the residual block {name!r} of this base is registered under several names")
     for name in names:
         parent, _, leaf = name.rpartition(".")
         setattr(network.get_submodule(parent), leaf, build(name, network.get_submodule(name)))

@@ -1,0 +1,105 @@
+"""Modules under several names, weights that layers share, layers that are not used: methods act, or refuse the base."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from tiny_networks import SIZE, make_images
+from torch import Tensor, nn
+from training import LABELS, task_loss
+
+from adapt import Adapted, Base, Incompatible, NotMergeable, list_methods, wrap
+
+
+class Plain(nn.Module):
+    """Two convolutions with batch norm, each under one name."""
+
+    layer_names = ("first", "second")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8))
+        self.second = nn.Sequential(nn.Conv2d(8, 8, 3, 2, 1), nn.BatchNorm2d(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.second(torch.relu(self.first(x))))
+
+
+class Twice(Plain):
+    """The same, with both parts in a list besides, through which they are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList([self.first, self.second])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.parts[1](torch.relu(self.parts[0](x))))
+
+
+class Unused(Plain):
+    """The same, with a layer that is never called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Linear(5, 5)
+
+
+def trained(network: type[Plain], method: str) -> Adapted:
+    """Two tasks trained on a base, with the end of each; the base's weights and all drawn numbers are fixed."""
+    torch.manual_seed(0)
+    plain = Plain()
+    encoder = network()
+    encoder.load_state_dict({**encoder.state_dict(), **plain.state_dict()}, strict=False)
+    for name, tensor in plain.state_dict().items():
+        encoder.state_dict()[name].copy_(tensor)
+    adapted = Adapted(Base(encoder.eval()), SIZE)
+    for task in "ab":
+        torch.manual_seed(1)
+        adapted.add(task, method).train()
+        optimiser = torch.optim.SGD([p for p in adapted.trainable()] or [nn.Parameter(torch.zeros(1))], lr=0.05)
+        adapted.begin_task()
+        for _ in range(3):
+            optimiser.zero_grad()
+            loss = task_loss(adapted(make_images()), LABELS) + adapted.penalty()
+            if loss.requires_grad:
+                loss.backward()
+            optimiser.step()
+            adapted.advance(len(LABELS))
+        adapted.end_task([(make_images(), LABELS)], task_loss)
+        with torch.no_grad():  # masks need more than three steps
+            for parameter in adapted.trainable():
+                parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2)))
+    return adapted.eval()
+
+
+@pytest.mark.parametrize("method", list_methods())
+@pytest.mark.parametrize("network", [Twice, Unused])
+def test_every_method_acts_under_every_name_and_beside_unused_layers(network: type[Plain], method: str) -> None:
+    try:
+        adapted = trained(network, method)
+    except Incompatible as refusal:
+        assert len(str(refusal)) > 20
+        return
+    once = trained(Plain, method) if network is Twice else None
+    images = make_images()
+    with torch.no_grad():
+        output, features = adapted(images), adapted.base(images)
+        assert not adapted.trainable() or output.shape != features.shape or not torch.equal(output, features)
+        if once is not None:  # the second name changes nothing
+            assert torch.allclose(once(images), output, atol=1e-5)
+        try:
+            assert torch.allclose(copy.deepcopy(adapted).merge()(images), output, atol=1e-5)
+        except NotMergeable as refusal:
+            assert method in str(refusal)
+
+
+def test_a_residual_block_under_two_names_is_refused() -> None:
+    from training import residual_base
+
+    base = residual_base()
+    base.encoder.again = base.encoder.layer1
+    for method in ("adashare", "spottune"):
+        with pytest.raises(Incompatible, match="registered under several names"):
+            wrap(Base(base.encoder), method, "a", SIZE)
