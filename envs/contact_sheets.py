@@ -15,10 +15,10 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, UnidentifiedImageError
 
 from configs.compose import cli
-from configs.files import visible
+from configs.files import mistaken, visible
 from configs.settings import Range, Seed, Settings
 from envs.taskonomy.class_labels import OBJECT_OF_CLASS, SCENE_NAMES, SEMANTIC_NAMES
 from envs.taskonomy.dataset import DOMAINS, VECTORS, file_path
@@ -80,7 +80,7 @@ def sheet(root: Path, domain: str, views: list[tuple[str, int, int]]) -> Image.I
         FileNotFoundError: A view lacks the domain.
     """
     stored = "rgb" if domain == DENOISING else domain
-    pictures = [np.asarray(Image.open(file_path(root, "rgb", *view))) for view in views]
+    pictures = [_pixels(file_path(root, "rgb", *view)) for view in views]
     size = len(pictures[0])
     below = 3 * CAPTION if domain in VECTORS else size
     page = Image.new("RGB", (len(views) * (size + GAP) - GAP, size + GAP + below), "white")
@@ -90,11 +90,28 @@ def sheet(root: Path, domain: str, views: list[tuple[str, int, int]]) -> Image.I
         page.paste(Image.fromarray(picture), (left, 0))
         path = file_path(root, stored, *view)
         if domain in VECTORS:
-            for line, text in enumerate(words(domain, np.load(path))):
+            for line, text in enumerate(words(domain, _vector(path))):
                 draw.text((left, size + GAP + line * CAPTION), text, fill="black")
         else:
-            page.paste(Image.fromarray(colours(domain, np.asarray(Image.open(path)))), (left, size + GAP))
+            page.paste(Image.fromarray(colours(domain, _pixels(path))), (left, size + GAP))
     return page
+
+
+def _pixels(path: Path) -> NDArray[Any]:
+    """The stored values of an image; what cannot be decoded is a `ValueError` that names the file."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image)
+    except (SyntaxError, ValueError, MemoryError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise ValueError(f"cannot decode {path}: {mistaken(path) or error}") from error
+
+
+def _vector(path: Path) -> NDArray[Any]:
+    """The vector in a ``.npy`` file; likewise."""
+    try:
+        return np.load(path, allow_pickle=False).reshape(-1).astype(np.float32)
+    except (EOFError, ValueError, AttributeError) as error:
+        raise ValueError(f"cannot read {path}: {mistaken(path) or error}") from error
 
 
 def choose_views(root: Path, count: int, seed: int = 0) -> list[tuple[str, int, int]]:

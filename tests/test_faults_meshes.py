@@ -6,12 +6,12 @@ import json
 import logging
 import re
 import struct
-import zlib
 
 import numpy as np
 import pytest
 from gltf_files import TRIANGLE, UV, Gltf, png, textured
 from navmesh_files import save, strips, tile
+from pictures_broken import huge_png
 from shapes import box, floor, furnished, room, scene
 
 from envs.navgrid.extent import check_extent
@@ -144,16 +144,6 @@ def test_a_lost_material_of_an_obj_is_warned_of(tmp_path, head, use, said, caplo
     with caplog.at_level(logging.WARNING):
         made = load_scene(put_obj(tmp_path, "newmtl a\nKd 0.8 0.8 0.8\n", use, head=head))
     assert said in caplog.text and (made.corner_color == 255).all()
-
-
-def huge_png():
-    """A PNG of 60,000 x 60,000 pixels, in 60 bytes."""
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"0")) + chunk(b"IEND", b"")
 
 
 def test_a_pointer_of_git_lfs_in_a_gltf_is_warned_of(tmp_path, caplog):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torchvision.transforms import v2
 
 from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, Published, TaskData, benchmarks, classification
+from adapt.core.decoding import MOST_CLASSES, texts, whole_numbers
 from adapt.datasets.images import (
     Labelled,
     LabelledImages,
@@ -23,6 +24,7 @@ from adapt.datasets.images import (
     centre_cropped,
     class_folders,
     image_folder,
+    packed_labels,
     random_resized_crop,
     split,
     squashed,
@@ -137,12 +139,13 @@ get it: https://ai.bu.edu/M3SDA, the cleaned version of clipart and painting; un
         members = read_packed(path)
         if lacking := {"y", "domain", "domains"} - members.keys():
             raise self.absent(path, f"has no {', '.join(sorted(lacking))}")
-        labels = members["y"].astype(np.int64)
-        names = members.get("classes", np.arange(int(labels.max()) + 1))
+        labels, names = packed_labels(members, path)
+        domains = texts(members, "domains", path)
+        where = whole_numbers(members, "domain", path, len(labels), len(domains))
         found = {}
-        for place, domain in enumerate(map(str, members["domains"])):
-            inside = np.flatnonzero(members["domain"] == place)
-            found[domain] = self._split(Labelled(members["x"][inside], labels[inside]), tuple(map(str, names)))
+        for place, domain in enumerate(domains):
+            inside = np.flatnonzero(where == place)
+            found[domain] = self._split(Labelled(members["x"][inside], labels[inside]), names)
         return found
 
     def _split(self, source: Labelled, classes: tuple[str, ...]) -> Splits:
@@ -186,6 +189,8 @@ get it: https://ai.bu.edu/M3SDA, the cleaned version of clipart and painting; un
                 raise self.absent(data / name, f"has in line {number} {line!r}, not '<domain>/<class>/<file> <label>'")
             files.append(data / match[1])
             labels.append(int(match[2]))
+            if labels[-1] >= MOST_CLASSES:
+                raise self.absent(data / name, f"has in line {number} the class {match[2][:20]}, which is none")
         if not files:
             raise self.absent(data / name, "is empty")
         if not files[0].is_file():

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adapt.core.base import Base
+from adapt.core.decoding import read_npz, whole_numbers
 from adapt.core.method import Incompatible, list_methods
 from adapt.core.model import Adapted, wrap
 from adapt.training.finite import clip_finite
@@ -51,11 +52,15 @@ def read_omniglot(path: str | Path) -> Task:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no file {path}: give the npz of packed Omniglot characters")
-    with np.load(path) as file:
-        if missing := {"bits", "shape", "y", "drawer"} - set(file):
-            raise ValueError(f"{path} is no packed Omniglot file: {', '.join(sorted(missing))} missing")
-        shape, labels, drawers = tuple(file["shape"]), file["y"], file["drawer"]
-        ink = np.unpackbits(file["bits"], axis=1)[:, : shape[1] * shape[2]].reshape(shape)
+    members = read_npz(Path(path))
+    if missing := {"bits", "shape", "y", "drawer"} - set(members):
+        raise ValueError(f"{path} is no packed Omniglot file: {', '.join(sorted(missing))} missing")
+    bits = members["bits"]
+    count, height, width = whole_numbers(members, "shape", Path(path), 3, 2**31)
+    if bits.dtype != np.uint8 or bits.ndim != 2 or len(bits) != count or 8 * bits.shape[1] < height * width:
+        raise ValueError(f"{path}: bits must be the packed bits of {count} images, they are {bits.dtype}{bits.shape}")
+    labels, drawers = (whole_numbers(members, name, Path(path), count) for name in ("y", "drawer"))
+    ink = np.unpackbits(bits, axis=1)[:, : height * width].reshape(count, height, width)
     chosen = labels < CHARACTERS
     pooled = F.adaptive_avg_pool2d(torch.from_numpy(ink[chosen]).float()[:, None], SIZE)
     images = (255 * pooled).byte().expand(-1, 3, -1, -1).contiguous()

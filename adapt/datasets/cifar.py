@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torchvision.datasets import CIFAR100
 
-from adapt.datasets.packed import Array, read_packed
+from adapt.core.decoding import Array, whole_numbers
+from adapt.datasets.packed import parts_of, read_packed
 from configs.files import visible
 
 LAYOUT = """
@@ -57,16 +58,17 @@ def _packed(files: list[Path]) -> tuple[Split, Split]:
         members = read_packed(file)
         if missing := {"y", "is_test"} - members.keys():
             raise ValueError(f"{file} has no {' and no '.join(sorted(missing))}; it needs x, y and is_test")
+        count = len(members["x"])
+        if members["x"].shape[1:] != (32, 32, 3):
+            raise ValueError(f"{file}: CIFAR-100 has images of 32x32x3, its x is {members['x'].shape}")
         images.append(members["x"])
-        labels.append(members["y"])
-        tests.append(members["is_test"].astype(bool))
+        labels.append(whole_numbers(members, "y", file, count, 100))
+        tests.append(parts_of(members, file, count))
     x, y, test = np.concatenate(images), np.concatenate(labels), np.concatenate(tests)
     return _split(x[~test], y[~test]), _split(x[test], y[test])
 
 
 def _split(images: Array, labels: Array) -> Split:
-    if images.shape[1:] != (32, 32, 3) or images.dtype != np.uint8 or not 0 <= labels.min() <= labels.max() < 100:
-        raise ValueError(f"CIFAR-100 has uint8 images of 32x32x3 in classes 0..99, found {images.dtype} {images.shape}")
     return Split(
         torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))),
         torch.from_numpy(labels.astype(np.int64)),

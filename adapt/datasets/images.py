@@ -6,7 +6,7 @@ All give uint8 RGB images (3,H,W); what a base does to them is the base's own.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import InterpolationMode, v2
 
-from adapt.datasets.packed import read_packed
+from adapt.core.decoding import MOST_CLASSES, Array, opened, texts, whole_numbers
+from adapt.datasets.packed import parts_of, read_packed
 from configs.files import visible, visible_folders
 
 Transform = Callable[[Any], Any]
@@ -100,13 +100,8 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         ValueError: it cannot be decoded.
         FileNotFoundError: it is not there.
     """
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"no image {path}, which the dataset lists; unpack its archive again") from error
-    except (UnidentifiedImageError, OSError, ValueError) as error:
-        raise ValueError(f"cannot decode {path} ({error}); unpack its archive again") from error
+    with opened(path) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -173,16 +168,24 @@ def read_splits(path: Path, share: float, seed: int) -> Splits:
 
 def _packed_splits(path: Path, share: float, seed: int) -> Splits:
     members = read_packed(path)
-    if "y" not in members:
-        raise ValueError(f"{path} holds no classes y")
-    labels = members["y"].astype(np.int64)
-    names = members.get("classes", members.get("names"))
-    classes = tuple(map(str, range(int(labels.max()) + 1) if names is None else names))
+    labels, classes = packed_labels(members, path)
     source = Labelled(members["x"], labels)
     if "is_test" not in members:
         return split(source, classes, share, seed)
-    test = members["is_test"].astype(bool)
+    test = parts_of(members, path, len(source))
     return Splits(source.take(np.flatnonzero(~test)), source.take(np.flatnonzero(test)), classes)
+
+
+def packed_labels(members: Mapping[str, Array], path: Path) -> tuple[Array, tuple[str, ...]]:
+    """The classes int64 (N,) of a packed file's images, and their names: those of `classes` or `names`, else numbers.
+
+    Raises:
+        ValueError: an array is absent or of another type, or a class is none of the named ones.
+    """
+    named = next((key for key in ("classes", "names") if key in members), None)
+    classes = texts(members, named, path) if named else ()
+    labels = whole_numbers(members, "y", path, len(members["x"]), len(classes) if named else MOST_CLASSES)
+    return labels, classes or tuple(map(str, range(int(labels.max(initial=-1)) + 1)))
 
 
 def split(source: Labelled, classes: tuple[str, ...], share: float, seed: int) -> Splits:

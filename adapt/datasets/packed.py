@@ -8,18 +8,17 @@ are arrays over the images, such as `y`.
 
 from __future__ import annotations
 
-import io
 import lzma
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-Array = NDArray[Any]
+from adapt.core.decoding import Array, member, opened, read_npz, whole_numbers
+
+# Pixels of a predicted file, all images together; a few bytes could ask for any number.
+MOST_PIXELS = 2**33
 
 
 def read_packed(path: Path, size: int | None = None) -> dict[str, Array]:
@@ -34,28 +33,29 @@ def read_packed(path: Path, size: int | None = None) -> dict[str, Array]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is no such file, or JPEG images differ in size and `size` is None.
+        ValueError: it is no such file, an array of it has another type or size (the message names it), or JPEG images
+            differ in size and `size` is None.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
-    try:
-        with np.load(path) as file:
-            members = {name: file[name] for name in file.files}
-    except (ValueError, BadZipFile) as error:
-        raise ValueError(f"{path} is not a readable npz file ({error})") from error
+    members = read_npz(path)
     if {"payload", "shape"} <= members.keys():
-        members["x"] = predicted_images(members.pop("payload"), members.pop("shape"))
+        members["x"] = predicted_images(members.pop("payload"), members.pop("shape"), path)
     elif {"blob", "offset"} <= members.keys():
-        members["x"] = jpeg_images(members.pop("blob"), members.pop("offset"), size)
+        members["x"] = jpeg_images(members.pop("blob"), members.pop("offset"), size, path)
     if "x" not in members:
         raise ValueError(f"{path} holds no images (x, payload and shape, or blob and offset)")
+    images = members["x"]
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape[1:]:
+        raise ValueError(f"{path}: x must be uint8 images (N,H,W,3), it is {images.dtype}{images.shape}")
     return members
 
 
-def predicted_images(payload: Array, shape: Array) -> Array:
-    """Images uint8 (N,H,W,3) of a `.medl.npz`."""
-    count, channels, height, width = (int(v) for v in shape)
-    residuals = np.frombuffer(lzma.decompress(payload.tobytes()), np.uint8).reshape(count, channels, height, width)
+def predicted_images(payload: Array, shape: Array, path: Path) -> Array:
+    """Images uint8 (N,H,W,3) of a `.medl.npz`; raises ValueError where its arrays are of another kind."""
+    size = [int(v) for v in whole_numbers({"shape": shape}, "shape", path, 4, MOST_PIXELS)]
+    if size[1] != 3 or min(size) < 1 or np.prod(size, dtype=object) > MOST_PIXELS:
+        raise ValueError(f"{path}: shape must be the size (N,3,H,W) of images, it is {tuple(size)}")
+    count, channels, height, width = size
+    residuals = np.frombuffer(_unpacked(payload, count * channels * height * width, path), np.uint8).reshape(size)
     residuals = np.ascontiguousarray(residuals.transpose(2, 3, 0, 1)).astype(np.int16)
     planes = np.zeros((height + 1, width + 1, count, channels), np.int16)
     for i in range(height):
@@ -69,12 +69,38 @@ def predicted_images(payload: Array, shape: Array) -> Array:
     return np.ascontiguousarray(images.astype(np.uint8).transpose(2, 0, 1, 3))
 
 
-def jpeg_images(blob: Array, offset: Array, size: int | None) -> Array:
-    """Images uint8 (N,H,W,3) of a `_jpeg.npz`."""
+def _unpacked(payload: Array, size: int, path: Path) -> bytes:
+    """What an LZMA stream holds, which must be `size` bytes; no more are unpacked."""
+    try:
+        data = lzma.LZMADecompressor().decompress(payload.tobytes(), size + 1)
+    except (lzma.LZMAError, EOFError, MemoryError) as error:
+        raise ValueError(f"{path}: payload is no LZMA stream, or damaged ({error})") from error
+    if len(data) != size:
+        raise ValueError(f"{path}: payload holds {'more' if len(data) > size else 'fewer'} bytes than shape says")
+    return data
+
+
+def jpeg_images(blob: Array, offset: Array, size: int | None, path: Path) -> Array:
+    """Images uint8 (N,H,W,3) of a `_jpeg.npz`; raises ValueError where its arrays are of another kind."""
+    if blob.dtype != np.uint8 or blob.ndim != 1:
+        raise ValueError(f"{path}: blob must be bytes, it is {blob.dtype}{blob.shape}")
+    places = whole_numbers({"offset": offset}, "offset", path, max(1, offset.size), len(blob) + 1)
+    if len(places) < 2 or (np.diff(places) < 0).any():
+        raise ValueError(f"{path}: offset must be the rising borders of images in blob")
     data, images = blob.tobytes(), []
-    for start, end in pairwise(offset):
-        image = Image.open(io.BytesIO(data[start:end])).convert("RGB")
-        images.append(np.asarray(image.resize((size, size), Image.Resampling.BILINEAR) if size else image))
+    for number, (start, end) in enumerate(pairwise(places)):
+        with opened(data[start:end], f"image {number} of {path}") as file:
+            image = file.convert("RGB")
+            images.append(np.asarray(image.resize((size, size), Image.Resampling.BILINEAR) if size else image))
     if len({image.shape for image in images}) > 1:
-        raise ValueError("the packed images differ in size; give a size to which they are resized")
+        raise ValueError(f"{path}: the packed images differ in size; give a size to which they are resized")
     return np.stack(images)
+
+
+def parts_of(members: dict[str, Array], path: Path, count: int) -> Array:
+    """Which images test: the member `is_test` as bool (count,).
+
+    Raises:
+        ValueError: it is absent, or no list of truth values.
+    """
+    return whole_numbers({"is_test": member(members, "is_test", path)}, "is_test", path, count, 2).astype(bool)

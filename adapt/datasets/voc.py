@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from adapt.core.decoding import opened
 from adapt.datasets.images import read_image
+from configs.files import mistaken
 
 CLASSES = 21
 IGNORED = 255
@@ -35,19 +35,18 @@ def read_names(path: Path) -> list[str]:
 
 def voc_label(path: Path) -> NDArray[np.int64]:
     """Classes (H,W) of a PNG of `SegmentationClass`, 255 at the borders of objects."""
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image).astype(np.int64)
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"cannot decode {path} ({error}); unpack its archive again") from error
+    with opened(path) as image:
+        return np.asarray(image).astype(np.int64)
 
 
 def sbd_label(path: Path) -> NDArray[np.int64]:
     """Classes (H,W) of a MATLAB file of SBD's `cls`."""
     try:
         return loadmat(path)["GTcls"][0]["Segmentation"][0].astype(np.int64)
-    except (MatReadError, KeyError, IndexError, OSError, ValueError, NotImplementedError) as error:
-        raise ValueError(f"cannot read {path} ({error}); unpack its archive again") from error
+    except Exception as error:
+        # The reader fails in any way a broken file makes it; for the user it is one thing.
+        said = mistaken(path) or " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"cannot read {path} ({said}); unpack its archive again") from error
 
 
 class SegmentedImages(Dataset[tuple[Tensor, Tensor]]):
@@ -78,6 +77,9 @@ class SegmentedImages(Dataset[tuple[Tensor, Tensor]]):
         if image.shape[1:] != label.shape:
             shapes = f"{tuple(image.shape[1:])} and {tuple(label.shape)}"
             raise ValueError(f"{self.images[index]} and {self.labels[index]} differ in size: {shapes}")
+        wrong = label[(label != IGNORED) & ((label < 0) | (label >= CLASSES))]
+        if len(wrong):
+            raise ValueError(f"{self.labels[index]} holds the class {int(wrong[0])}; classes are 0..{CLASSES - 1}")
         if not self.size:
             return image, label
         both = (self.size, self.size)

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
+from adapt.core.decoding import opened, read_npy
 from adapt.training.files import nearest
 from configs.files import visible, visible_folders
 
@@ -65,7 +66,9 @@ class TaskonomyViews:
         self.size = size or len(_read(self._files[0]["rgb"], "rgb", None))
         self._kept: dict[str, NDArray[np.generic]] = {}
         self._known = np.zeros(len(self._files), bool)
+        self._forms: dict[str, tuple[tuple[int, ...], np.dtype[np.generic]]] = {}
         first = self._read_view(0, self.domains)
+        self._forms = {domain: (array.shape, array.dtype) for domain, array in first.items()}
         if sum(array.nbytes for array in first.values()) * len(self._files) <= MEMORY_LIMIT:
             for domain, array in first.items():
                 self._kept[domain] = np.empty((len(self._files), *array.shape), array.dtype)
@@ -115,7 +118,12 @@ class TaskonomyViews:
 
     def _read_view(self, index: int, domains: Sequence[str]) -> dict[str, NDArray[np.generic]]:
         files = self._files[index]
-        return {d: _read(files[d], d, None if d in VECTORS else self.size) for d in domains}
+        view = {d: _read(files[d], d, None if d in VECTORS else self.size) for d in domains}
+        for domain, array in view.items():
+            shape, dtype = self._forms.get(domain, (array.shape, array.dtype))
+            if array.shape != shape or array.dtype != dtype:
+                raise ValueError(f"{files[domain]} holds {array.dtype}{array.shape}, other views have {dtype}{shape}")
+        return view
 
 
 def _index(root: Path, domains: Sequence[str]) -> list[dict[str, Path]]:
@@ -141,8 +149,8 @@ def _read(path: Path, domain: str, size: int | None) -> NDArray[np.generic]:
     """Stored values (H,W[,C]) of an image, resized, or a vector."""
     try:
         if domain in VECTORS:
-            return np.load(path).astype(np.float32).reshape(-1)
-        with Image.open(path) as image:
+            return read_npy(path).astype(np.float32).reshape(-1)
+        with opened(path) as image:
             image.load()
             if size is None or image.size == (size, size):
                 return np.asarray(image)
@@ -152,7 +160,7 @@ def _read(path: Path, domain: str, size: int | None) -> NDArray[np.generic]:
                 wide = image.convert("F").resize((size, size), method)
                 return np.rint(np.asarray(wide)).astype(dtype)
             return np.asarray(image.resize((size, size), method))
-    except (UnidentifiedImageError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"cannot read {path} ({error}); delete it and render it again") from error
 
 
