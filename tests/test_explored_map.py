@@ -9,7 +9,8 @@ import pytest
 
 from envs.pointnav.env import PointNav, Task
 from envs.pointnav.explored_map import ExploredMaps
-from envs.pointnav.scene_episodes import Body, Place, apartments
+from envs.pointnav.scene_episodes import Body, SceneEpisodes
+from envs.sources.apartments import apartments
 from envs.pointnav.vec_env import PointNavVecEnv
 from envs.rendering.renderer import Camera
 
@@ -18,7 +19,7 @@ ONE = np.array([0])
 
 
 @pytest.fixture(scope="module")
-def places() -> list[Place]:
+def places() -> list[SceneEpisodes]:
     return apartments("train", 2, 2, 0, Body(0.18, 1.5, 0.2, 45.0))
 
 
@@ -61,7 +62,7 @@ def test_the_map_turns_and_moves_with_the_agent() -> None:
     assert not maps.egocentric(ONE, np.zeros((1, 2)), np.zeros(1)).any()
 
 
-def test_the_map_agrees_with_the_walkable_grid(places: list[Place]) -> None:
+def test_the_map_agrees_with_the_walkable_grid(places: list[SceneEpisodes]) -> None:
     camera = Camera(size=64)
     nav = PointNav(places, Task(sensors=("explored",)), camera, 4, 0)
     agents = np.arange(4)
@@ -87,13 +88,13 @@ def test_the_map_agrees_with_the_walkable_grid(places: list[Place]) -> None:
     assert agree / total > 0.8
 
 
-def test_observing_twice_changes_nothing(places: list[Place]) -> None:
+def test_observing_twice_changes_nothing(places: list[SceneEpisodes]) -> None:
     nav = PointNav(places, Task(sensors=("rgb", "explored")), Camera(size=32), 2, 0)
     nav.reset(np.arange(2))
     np.testing.assert_array_equal(nav.observe()["explored"], nav.observe()["explored"])
 
 
-def test_a_mirrored_agent_reads_the_mirrored_map(places: list[Place]) -> None:
+def test_a_mirrored_agent_reads_the_mirrored_map(places: list[SceneEpisodes]) -> None:
     task = Task(sensors=("explored",))
     plain, mirrored = (PointNavVecEnv(places, task, Camera(size=32), 2, 0, mirror=m) for m in (False, True))
     a, b = plain.reset()["explored"], mirrored.reset()["explored"]
