@@ -10,9 +10,9 @@ import pytest
 from envs.pointnav.env import PointNav, Task
 from envs.pointnav.explored_map import ExploredMaps
 from envs.pointnav.scene_episodes import Body, SceneEpisodes
-from envs.sources.apartments import apartments
 from envs.pointnav.vec_env import PointNavVecEnv
 from envs.rendering.renderer import Camera
+from envs.sources.apartments import apartments
 
 CELL = 14.0 / 40
 ONE = np.array([0])
