@@ -97,7 +97,7 @@ def render(report: EvaluationReport) -> str:
     """The page as HTML."""
     agent = report.rows["agent"]
     summaries = {name: summarise(records) for name, records in report.rows.items()}
-    task = report.settings.get("env", {}).get("task", {}) if report.choices.get("env") else {}
+    task = report.task
     return template("report.html.j2").render(
         report=report,
         title=report.path.resolve().name,

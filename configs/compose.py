@@ -36,6 +36,8 @@ from configs.words import quote_sweep, typed
 __all__ = ["ConfigError", "check", "cli", "compose"]
 
 FOLDER = Path(__file__).resolve().parent
+# Characters of a message of Hydra, which may print a whole group.
+LONGEST = 400
 FULL_ERROR = "HYDRA_FULL_ERROR"  # makes Hydra raise what it would print with a traceback
 
 
@@ -253,7 +255,7 @@ def _one_line(name: str, error: Exception, overrides: Sequence[str]) -> str:
     unknown = re.search(r"Could not override '([^'@]+)'\.\s*$", first)
     if unknown is not None:
         return f"{_module(name)} has no key {unknown[1]!r}{_near_key(unknown[1], name, overrides)}"
-    return first
+    return first if len(first) <= LONGEST else f"{first[:LONGEST]}..."
 
 
 def _choose(known: Sequence[str]) -> str:

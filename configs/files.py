@@ -58,5 +58,5 @@ def _peek(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(PEEK)
-    except OSError:
+    except (OSError, ValueError):  # a name with a null byte is a ValueError
         return b" "

@@ -83,7 +83,7 @@ def test_missing_unexpected_and_misshapen_tensors_are_errors(tmp_path: Path) -> 
                 load(base, folder)
             header["tasks"][0]["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
             (folder / "adapter.json").write_text(json.dumps(header))
-            with pytest.raises(ValueError, match=r"^.*does not fit task 'a'.*\Z"):
+            with pytest.raises(ValueError, match=r"^.*do not fit task 'a'.*\Z"):
                 load(base, folder)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import lzma
 import pickle
 import zipfile
@@ -17,8 +18,10 @@ from adapt.benchmarks.benchmark import build_benchmark
 from adapt.core.decoding import read_npy, read_npz
 from adapt.costs.omniglot import read_omniglot
 from adapt.datasets.cifar import read_cifar100
+from adapt.datasets.decathlon import read_annotations
 from adapt.datasets.images import read_image, read_splits
 from adapt.datasets.packed import read_packed
+from adapt.datasets.squad import read_articles
 from adapt.datasets.voc import SegmentedImages, sbd_label, voc_label
 from adapt.pretraining.data import TaskonomyViews
 from envs.contact_sheets import sheet
@@ -286,3 +289,33 @@ def test_a_label_image_with_a_class_that_is_none_is_named(tmp_path):
         (tmp_path / "l.mat").write_bytes(content)
         with pytest.raises(ValueError, match=said):
             sbd_label(tmp_path / "l.mat")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda qa: qa | {"question": 3}, "something else than text"),
+        (lambda qa: qa | {"answers": [{"text": "b", "answer_start": 99}]}, "an answer that starts at 99"),
+        (lambda qa: qa | {"answers": [{"text": "b", "answer_start": "2"}]}, "an answer that starts at '2'"),
+        (lambda qa: qa | {"answers": 3}, "TypeError"),
+        (lambda qa: {}, "KeyError"),
+        (lambda qa: [], "TypeError"),
+    ],
+)
+def test_a_question_of_another_form_anywhere_in_a_file_is_one_line(tmp_path, change, said):
+    """Formerly only the first article was looked at."""
+    good = {"id": "1", "question": "q", "answers": [{"text": "b", "answer_start": 2}]}
+    articles = [{"paragraphs": [{"context": "a b c", "qas": [qa]}]} for qa in (good, change(good))]
+    (tmp_path / "q.json").write_text(json.dumps({"data": articles}))
+    with pytest.raises(ValueError, match=rf"q\.json is no SQuAD 2\.0 file \(.*{said}"):
+        read_articles(tmp_path / "q.json")
+
+
+@pytest.mark.parametrize("name", [3, None, ["a.jpg"]])
+def test_a_file_name_of_another_type_in_annotations_is_one_line(tmp_path, name):
+    (tmp_path / "annotations").mkdir()
+    notes = {"images": [{"id": 0, "file_name": name}], "annotations": [{"image_id": 0, "category_id": 0}]}
+    notes["categories"] = [{"id": 0, "name": "c"}]
+    (tmp_path / "annotations" / "dtd_train.json").write_text(json.dumps(notes))
+    with pytest.raises(ValueError, match=r"dtd_train\.json is no annotation file"):
+        read_annotations(tmp_path, "dtd", "train")

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from adapt import load, wrap
 from adapt.bases.published import read_released
 from adapt.core.base import Base, BaseSpec, load_base, random_base, save_base
 from adapt.core.weight_files import read_header, read_safetensors, read_state, read_torch
@@ -348,3 +349,35 @@ def test_a_path_that_is_no_file_is_one_line(tmp_path):
     for name in (tmp_path, tmp_path / "gone.pth"):
         with pytest.raises(FileNotFoundError, match="no weights at"):
             read_torch(Path(name))
+
+
+# -- saved tasks ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda h: [h], "holds no JSON object"),
+        (lambda h: {**h, "image_size": "32"}, "image_size is no int"),
+        (lambda h: {**h, "image_size": -32}, "image_size must be a positive"),
+        (lambda h: {**h, "active": None}, "active is no str"),
+        (lambda h: {**h, "active": "other"}, "other"),
+        (lambda h: {**h, "tasks": {"a": 1}}, "tasks is no list"),
+        (lambda h: {**h, "tasks": [3]}, "of a task is no str"),
+        (lambda h: {**h, "tasks": [{**h["tasks"][0], "settings": [1]}]}, "settings of a task is no dict"),
+        (lambda h: {**h, "tasks": [{**h["tasks"][0], "settings": {"rank": 10**9}}]}, "at least|task"),
+        (lambda h: {**h, "tasks": [{**h["tasks"][0], "settings": {"rank": "4"}}]}, "rank"),
+        (lambda h: {**h, "tasks": [{**h["tasks"][0], "method": "lorra"}]}, "did you mean 'lora'"),
+        (lambda h: {**h, "tasks": [{**h["tasks"][0], "file": "../../x.safetensors"}]}, "a task is called"),
+        (lambda h: {**h, "tasks": [{**h["tasks"][0], "samples_seen": 10**30}]}, "samples_seen"),
+        (lambda h: {**h, "base": 3}, "base is no str"),
+    ],
+)
+def test_a_folder_of_tasks_with_another_header_is_one_line(tmp_path, change, said):
+    base = random_base("fcn3", width=0.25)
+    wrap(base, "lora", "a", 32).save(tmp_path)
+    header = tmp_path / "adapter.json"
+    header.write_text(json.dumps(change(json.loads(header.read_text()))))
+    with pytest.raises(ValueError, match=said) as caught:
+        load(base, tmp_path)
+    assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value) and len(str(caught.value)) < 700

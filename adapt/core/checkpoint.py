@@ -17,14 +17,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from adapt.training.files import to_json, write_atomically
 from adapt.training.finite import check_finite
-from configs.files import visible
+from configs.files import mistaken, visible
 
 FORMAT_VERSION = 1
 HEADER = "adapter.json"
@@ -100,14 +99,34 @@ def read(directory: Path, base: str) -> tuple[dict[str, Any], list[Entry]]:
         raise FileNotFoundError(f"no {HEADER} in {directory}: give the folder that Adapted.save wrote")
     try:
         header = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} is not readable JSON ({error}); save the tasks again") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not readable JSON: {mistaken(path) or error}; save the tasks again") from error
+    if not isinstance(header, dict):
+        raise ValueError(f"{path} holds no JSON object; save the tasks again")
     if header.get("format") != FORMAT_VERSION:
         raise ValueError(f"{path} has format {header.get('format')}, this version reads format {FORMAT_VERSION}")
+    _check_header(header, path)
     if header["base"] != base:
         found, given = header["base"][:12], base[:12]
         raise ValueError(f"{directory} was trained on base {found}, but the given base is {given}; load that base")
     return header, [_read_entry(directory, task) for task in header["tasks"]]
+
+
+def _check_header(header: dict[str, Any], path: Path) -> None:
+    """Refuse a header of other keys or types than `write` writes."""
+    kinds: dict[str, type] = {"base": str, "image_size": int, "active": str, "tasks": list}
+    for key, kind in kinds.items():
+        if not isinstance(header.get(key), kind) or isinstance(header[key], bool):
+            raise ValueError(f"{path}: {key} is no {kind.__name__}; save the tasks again")
+    kinds = {"task": str, "method": str, "settings": dict, "samples_seen": int, "file": str, "sha256": str}
+    for task in header["tasks"]:
+        for key, kind in kinds.items():
+            if not isinstance(task, dict) or not isinstance(task.get(key), kind) or isinstance(task[key], bool):
+                raise ValueError(f"{path}: {key} of a task is no {kind.__name__}; save the tasks again")
+        if not re.fullmatch(TASK_NAME, task["task"]) or Path(task["file"]).name != task["file"]:
+            raise ValueError(f"{path}: a task is called {task['task'][:40]!r}, its file {task['file'][:80]!r}")
+        if not 0 <= task["samples_seen"] < 2**63:
+            raise ValueError(f"{path}: samples_seen is {task['samples_seen']}")
 
 
 def _read_entry(directory: Path, task: dict[str, Any]) -> Entry:
@@ -119,8 +138,10 @@ def _read_entry(directory: Path, task: dict[str, Any]) -> Entry:
         raise ValueError(f"{file} is damaged (its sha256 differs from {HEADER}); copy it again")
     try:
         tensors = load_tensors(data)
-    except SafetensorError as error:
-        raise ValueError(f"{file} is not a readable safetensors file ({error}); copy it again") from error
+    except Exception as error:
+        # The reader fails in any way a broken file makes it.
+        said = mistaken(file) or " ".join(str(error).split())
+        raise ValueError(f"{file} is not a readable safetensors file ({said}); copy it again") from error
     return Entry(task["task"], task["method"], task["settings"], task["samples_seen"], tensors)
 
 

@@ -22,7 +22,10 @@ from adapt.core import checkpoint
 from adapt.core.base import Base
 from adapt.core.budget import Budget, multiply_adds, stored_bits
 from adapt.core.method import Loss, Method, get_method
+from adapt.encoders.described import limited
 from adapt.training.files import nearest
+
+SAID = 300  # Characters of a reason; PyTorch lists all tensors.
 
 
 class Adapted(nn.Module):
@@ -307,20 +310,35 @@ def load(base: Base, directory: str | Path) -> Adapted:
 
     Raises:
         FileNotFoundError: the folder holds no saved tasks.
-        ValueError: another base, an unknown format, or tensors that are missing, unexpected or of another
-            shape.
+        ValueError: another base, an unknown format, settings that are none or ask for much more memory than the base
+            and the tensors take, or tensors that are missing, unexpected or of another shape.
     """
     _check_base(base)
     header, entries = checkpoint.read(Path(directory), base.sha256)
-    adapted = Adapted(base, int(header["image_size"]))
-    for entry in entries:
-        adapted.add(entry.task, entry.method, **entry.settings)
-        method = adapted.method()
-        try:
-            method.unpack(entry.tensors)
-        except (RuntimeError, KeyError) as error:
-            said = " ".join(str(error).split())
-            raise ValueError(f"{directory} does not fit task {entry.task!r} ({entry.method}): {said}") from error
-        method.samples_seen.fill_(entry.samples_seen)
-    adapted.activate(str(header["active"]))
+    try:
+        adapted = Adapted(base, header["image_size"])
+        for entry in entries:
+            _add_stored(adapted, entry)
+        adapted.activate(header["active"])
+    except ValueError as error:
+        raise ValueError(f"cannot use {directory}: {error}") from error
     return adapted
+
+
+def _add_stored(adapted: Adapted, entry: checkpoint.Entry) -> None:
+    """Put a stored task on the base; a task that does not fit raises ValueError."""
+    where = f"task {entry.task!r} ({entry.method})"
+    # What a method allocates goes with the base and with what it stored.
+    with limited({**adapted.base.state_dict(), **entry.tensors}):
+        try:
+            adapted.add(entry.task, entry.method, **entry.settings)
+        except (TypeError, RuntimeError, OverflowError, ArithmeticError) as error:
+            raise ValueError(f"{where} cannot be built with its settings: {' '.join(str(error).split())}") from error
+    method = adapted.method()
+    try:
+        method.unpack(entry.tensors)
+    except Exception as error:
+        # Every method reads its own tensors, and fails in any way others make it.
+        said = " ".join(str(error).split())[:SAID]
+        raise ValueError(f"the tensors do not fit {where}: {said}") from error
+    method.samples_seen.fill_(entry.samples_seen)

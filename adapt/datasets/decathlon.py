@@ -15,6 +15,7 @@ import numpy as np
 
 from adapt.core.base import Normalisation
 from adapt.datasets.images import Labelled
+from configs.files import mistaken
 
 
 class DecathlonSet(NamedTuple):
@@ -121,7 +122,7 @@ def read_annotations(root: Path, name: str, split: str) -> tuple[Labelled, tuple
     path = root / "annotations" / f"{name}_{split}.json"
     try:
         content: dict[str, Any] = json.loads(path.read_text())
-        files = {image["id"]: image["file_name"] for image in content["images"]}
+        files = {image["id"]: root / image["file_name"] for image in content["images"]}
         places = {category["id"]: place for place, category in enumerate(content["categories"])}
         classes = tuple(str(category["name"]) for category in content["categories"])
         pairs = [(files[note["image_id"]], places[note["category_id"]]) for note in content["annotations"]]
@@ -129,9 +130,9 @@ def read_annotations(root: Path, name: str, split: str) -> tuple[Labelled, tuple
         raise ValueError(
             f"{path}: there is no {error.args[0]!r}, which its annotations need; unpack it again"
         ) from error
-    except (json.JSONDecodeError, TypeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no annotation file ({error}); unpack it again") from error
+    except (json.JSONDecodeError, TypeError, UnicodeDecodeError, RecursionError, AttributeError) as error:
+        raise ValueError(f"{path} is no annotation file ({mistaken(path) or error}); unpack it again") from error
     if not pairs:
         raise ValueError(f"{path} holds no annotations; the stripped test files have none, labels_test.zip has")
     # File names begin with the folder "data".
-    return Labelled([root / file for file, _ in pairs], np.array([label for _, label in pairs], np.int64)), classes
+    return Labelled([file for file, _ in pairs], np.array([label for _, label in pairs], np.int64)), classes

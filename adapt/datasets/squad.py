@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import reprlib
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from configs.files import mistaken
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -55,11 +59,23 @@ def read_articles(path: Path) -> list[dict[str, Any]]:
         with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
             content = json.load(file)
         articles: list[dict[str, Any]] = content["data"]
-        for question in questions(articles[:1]):
-            assert isinstance(question, Question)
+        for question in questions(articles):
+            _check_question(question)
         return articles
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path} is no SQuAD 2.0 file ({type(error).__name__}: {error})") from error
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, RecursionError, zlib.error) as error:
+        said = mistaken(path) or f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path} is no SQuAD 2.0 file ({said})") from error
+    except gzip.BadGzipFile as error:
+        raise ValueError(f"{path} is no SQuAD 2.0 file ({mistaken(path) or error})") from error
+
+
+def _check_question(question: Question) -> None:
+    """Raise TypeError or ValueError where a question holds other than texts, and places in its context."""
+    if not all(isinstance(text, str) for text in (question.text, question.context, *question.answers)):
+        raise TypeError(f"question {question.id[:40]} holds something else than text")
+    for start in question.starts:
+        if not isinstance(start, int) or not 0 <= start <= len(question.context):
+            raise ValueError(f"question {question.id[:40]} has an answer that starts at {reprlib.repr(start)}")
 
 
 def questions(articles: Iterable[dict[str, Any]], paragraphs: int | None = None) -> list[Question]:

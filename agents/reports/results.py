@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from agents.evaluation.statistics import MEASURES, Record
 from configs.files import visible
@@ -50,9 +52,19 @@ class EvaluationReport:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The run's configuration as plain values."""
-        made = OmegaConf.to_container(OmegaConf.create(self.config))
-        return {str(key): value for key, value in made.items()} if isinstance(made, dict) else {}
+        """The run's configuration as plain values.
+
+        Raises:
+            ValueError: It is no YAML of groups and keys.
+        """
+        return _settings(self.config, self.path / "config.yaml")
+
+    @property
+    def task(self) -> dict[str, Any]:
+        """The rules of the run's task as far as its configuration tells them."""
+        env = self.settings.get("env")
+        task = env.get("task") if isinstance(env, dict) else None
+        return {str(key): value for key, value in task.items()} if isinstance(task, dict) else {}
 
     @property
     def choices(self) -> dict[str, str]:
@@ -95,6 +107,15 @@ def read_results(run: Path, split: str = "val") -> EvaluationReport:
         top_downs=sorted(visible(folder, "topdown_*.npz"), key=lambda p: (len(p.name), p.name)),
         video=next((file for file in videos if file.is_file()), None),
     )
+
+
+def _settings(text: str, file: Path) -> dict[str, Any]:
+    try:
+        made = OmegaConf.to_container(OmegaConf.create(text))
+    except (YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(f"{file} is no configuration: {said[:200]}") from error
+    return {str(key): value for key, value in made.items()} if isinstance(made, dict) else {}
 
 
 def _rank(name: str) -> tuple[int]:

@@ -7,9 +7,9 @@ import logging
 import numpy as np
 from numpy.typing import NDArray
 
-# Columns of a grid, about 200 x 200 m at 5 cm; and pieces into which its triangles are cut (1 and 3 GB at the most).
-MOST_COLUMNS = 2**24
-MOST_PIECES = 2**25
+# Columns of a grid, 145 x 145 m at 5 cm; and pieces into which its triangles are cut: a few GB and seconds at the most.
+MOST_COLUMNS = 2**23
+MOST_PIECES = 2**24
 # A place that is higher than this, in metres, is hardly one, but for its unit.
 CENTIMETRES, MILLIMETRES = 100.0, 1000.0
 # Triangles further from the middle than so many times the median distance are stray; how many of all may be.

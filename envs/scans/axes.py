@@ -70,7 +70,7 @@ def bare_stage(path: Path, up: str, triangles: Callable[[], NDArray[np.float64]]
     mesh = beside(path, ".navmesh")
     config = beside(path, STAGE_CONFIG)
     if up in ("auto", "habitat") and config is not None:
-        return stage_of(read_json(config), config.parent, path)
+        return _described(config, path)
     if up == "habitat":
         return Stage(path, frame_matrix(*default_axes(path)), mesh)
     if up == "auto" and mesh is not None:
@@ -84,7 +84,16 @@ def bare_stage(path: Path, up: str, triangles: Callable[[], NDArray[np.float64]]
 def navmesh_file(path: Path) -> Path | None:
     """The navigation mesh of a plain mesh file: the one its stage config names, or the one of the same name."""
     config = beside(path, STAGE_CONFIG)
-    return beside(path, ".navmesh") if config is None else stage_of(read_json(config), config.parent, path).navmesh
+    return beside(path, ".navmesh") if config is None else _described(config, path).navmesh
+
+
+def _described(config: Path, mesh: Path) -> Stage:
+    """The stage of a ``.stage_config.json`` beside a mesh; raises ValueError with the file's name."""
+    attributes = read_json(config)
+    try:
+        return stage_of(attributes, config.parent, mesh)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{config}: {error}") from error
 
 
 def beside(path: Path, ending: str) -> Path | None:

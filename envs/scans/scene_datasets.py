@@ -207,9 +207,13 @@ class SceneDataset:
 
 @contextmanager
 def _one_form(path: Path) -> Iterator[None]:
-    """Tell of values of other types than Habitat's by one line that names the dataset."""
+    """Tell of values of other types than Habitat's by one line; what is wrong is told with the dataset's name."""
     try:
         yield
+    except ValueError as error:
+        if str(path) in str(error):
+            raise
+        raise ValueError(f"{path}: {error}") from error
     except (AttributeError, TypeError, KeyError, OverflowError, NotImplementedError) as error:
         raise ValueError(f"cannot read {path}: a part of it has an unexpected form ({error})") from error
 

@@ -156,10 +156,14 @@ def _recorded(
     if scene is not None:
         read = [(scene, for_scene(read_episodes(file, [scene] if _per_scene(file) else None), scene))]
     else:
-        read = _by_scene(read_episodes(file, scenes), settings)
+        episodes = read_episodes(file, scenes)
+        try:
+            read = _by_scene(episodes, settings)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from error
     places = []
-    for name, episodes in read:
-        kept = with_distinct_ids(episodes)
+    for name, those in read:
+        kept = with_distinct_ids(those)
         own = episode_settings(settings, kept[0].extra.get("scene_dataset_config"))
         loaded, grid = load_scan(name, own, **asdict(body))
         if any(loaded.origin):

@@ -70,7 +70,7 @@ def read_input(number: int, seed: int, root: Path, whole: bool = False) -> Outco
     try:
         target.read(folder)
     except _expected() as error:
-        kind, said = _judged(error, folder, target.name)
+        kind, said = _judged(error, folder.name, target.called)
     except MemoryError:
         kind, said = "memory", _last_line()
     except BaseException:
@@ -81,14 +81,14 @@ def read_input(number: int, seed: int, root: Path, whole: bool = False) -> Outco
     return Outcome(number, target.name, kind, said)
 
 
-def _judged(error: BaseException, folder: Path, target: str) -> tuple[str, str]:
+def _judged(error: BaseException, folder: str, called: str) -> tuple[str, str]:
     """Whether an expected error says something: in a line of a bearable length, with the name of what it is about."""
     said = " ".join(str(error).split())
     if isinstance(error, LookupError | UnicodeError) or not said:
         return "bare error", f"{type(error).__name__}: {said} | {_last_line()}"
     if len(said) > LONGEST:
         return "long line", f"{len(said)} characters: {said[:200]}"
-    if target != "overrides" and folder.name not in said:
+    if folder not in said and not (called and called in said):
         return "unnamed", f"{said[:300]} | {_last_line()}"
     return REFUSED, said
 

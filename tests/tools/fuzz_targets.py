@@ -78,6 +78,7 @@ class Target:
 
     Attributes:
         name: What it is.
+        called: How a message may name it, other than by its folder.
         make: Writes an input into an empty folder; changed by the generator, or whole with None.
         read: Reads the input of a folder as the commands do.
     """
@@ -85,6 +86,7 @@ class Target:
     name: str
     make: Callable[[Path, Rng | None], None]
     read: Callable[[Path], object]
+    called: str = ""
 
 
 def _bytes(file: Callable[[], bytes], name: str) -> Callable[[Path, Rng | None], None]:
@@ -719,9 +721,10 @@ TARGETS: tuple[Target, ...] = (
     Target("ply binary", _make_ply(True), _read_mesh("a.ply")),
     Target("stage config", _make_stage, _read_mesh("a.glb")),
     Target("navmesh", _make_navmesh, _read_mesh("a.glb")),
-    Target("scene dataset", _make_dataset, _read_dataset),
+    Target("scene dataset", _make_dataset, _read_dataset, "scene flat"),
     Target("episodes", _make_episodes, _read_episodes),
-    Target("overrides", _make_overrides, _read_overrides),
+    # Overrides come from no file.
+    Target("overrides", _make_overrides, _read_overrides, " "),
     Target("checkpoint", _make_checkpoint, _read_checkpoint),
     Target("evaluation", _make_report, _read_report),
     Target("saved tasks", _make_tasks, _read_tasks),
