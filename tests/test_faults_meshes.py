@@ -288,8 +288,8 @@ def test_a_scan_in_another_unit_is_refused_with_its_extent(tmp_path, scale, said
 
 def test_a_small_room_in_centimetres_is_warned_of(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
-        check_extent(np.array([[[0, 0, 0], [150.0, 0, 0], [0, 250.0, 100.0]]]), 0.05, "closet.glb")
-    assert "scene closet.glb is 150 x 100 m and 250 m high; in centimetres?" in caplog.text
+        check_extent(np.array([[[0, 0, 0], [120.0, 0, 0], [0, 250.0, 100.0]]]), 0.05, "closet.glb")
+    assert "scene closet.glb is 120 x 100 m and 250 m high; in centimetres?" in caplog.text
 
 
 def test_a_stray_triangle_is_told_of(tmp_path):
@@ -310,8 +310,8 @@ def test_huge_coordinates_are_refused(tmp_path, far):
 
 
 def test_many_layers_of_large_triangles_are_refused():
-    sheet = np.array([[0, 0, 0], [150.0, 0, 0], [0, 0, 150.0]])
-    with pytest.raises(ValueError, match=r"is 150 x 150 m and 5 m high with \d+ layers, too large"):
+    sheet = np.array([[0, 0, 0], [100.0, 0, 0], [0, 0, 100.0]])
+    with pytest.raises(ValueError, match=r"is 100 x 100 m and 5 m high with \d+ layers, too large"):
         check_extent(np.stack([sheet + np.array([0, k / 10, 0]) for k in range(51)]), 0.05, "pile")
 
 
