@@ -30,7 +30,7 @@ from adapt.supervised.settings import SupervisedSettings
 from adapt.training import distributed
 from adapt.training.device import choose_device
 from adapt.training.files import nearest
-from adapt.training.run import Run, progress_bar
+from adapt.training.run import Run, progress_bar, resumed
 from configs.compose import cli
 
 TRUNK = "trunk.safetensors"  # In a run folder: the network that all tasks of a two-stage run have trained.
@@ -231,6 +231,7 @@ def _save(run: Run, base: Base, state: dict[str, Any]) -> None:
 def main(cfg: DictConfig) -> None:
     """Train as the configuration says and print the result."""
     with distributed.joined(choose_device(cfg.device)):
+        cfg = resumed(cfg)
         result = train(cfg)
         shown = [f"{name} {value:.4g}" for name, value in result.items() if isinstance(value, float)]
         if distributed.is_first():

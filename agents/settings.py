@@ -64,7 +64,7 @@ class TrainSettings(Settings):
     adapt: Annotated[Group, Chosen("adapt")]
     base: Mapping[str, str]
     env: Annotated[Group, Chosen("env")]
-    policy: Annotated[Group, Chosen("policy")]
+    policy: Annotated[Group, Chosen("policy", default="stack")]
     algo: Annotated[Group, Chosen("algo")]
     resume: bool = False
     seed: Seed = 0

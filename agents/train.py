@@ -12,7 +12,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from adapt.training import distributed
-from adapt.training.run import Run
+from adapt.training.run import Run, resumed
 from agents.learners.learner import learners
 from agents.learners.memory import keep_freed_memory
 from agents.settings import TrainSettings
@@ -23,8 +23,9 @@ from configs.compose import cli
 @cli("train", TrainSettings)
 def main(cfg: DictConfig) -> None:
     """Train one agent into one run folder."""
-    learner = learners.get(cfg.algo.name)()
     with distributed.joined(device_of(cfg)):
+        cfg = resumed(cfg)
+        learner = learners.get(cfg.algo.name)()
         keep_freed_memory()
         run = Run(Path(cfg.run), cfg, cfg.resume)
         np.random.seed(cfg.seed)

@@ -31,7 +31,7 @@ from configs.help import show_help
 from configs.names import closest, nearest
 from configs.processes import drop_torchrun_logs
 from configs.settings import ConfigError, Settings, fit, plain
-from configs.words import quote_sweep, typed
+from configs.words import quote_word, typed
 
 __all__ = ["ConfigError", "check", "cli", "compose"]
 
@@ -106,6 +106,15 @@ def _changes(before: Any, after: Any, path: str = "") -> Iterator[tuple[str, Any
             yield full, value
 
 
+def words_of_job() -> list[str] | None:
+    """The override words of the running command, or of the running job of its sweep; None outside of a command."""
+    if not HydraConfig.initialized():
+        return None
+    # Their interpolations are the config's, not Hydra's.
+    words: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    return [str(word) for word in words]
+
+
 def cli(name: str, settings: type[Settings]) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Make a function of the composed config a command; its expected errors become one line and exit code 2."""
 
@@ -140,11 +149,12 @@ class _Job:
     def run(self, words: Sequence[str]) -> None:
         """Let Hydra compose and call `task`, once or for each job of a sweep."""
         source.register()
-        swept = [quote_sweep(word) for word in words] if {"-m", "--multirun"} & set(words) else list(words)
+        # Hydra shows, with --cfg, what it read.
+        typed_words = list(words) if {"-c", "--cfg"} & set(words) else [quote_word(word) for word in words]
         self.argv = sys.argv
         self.full_error = os.environ.get(FULL_ERROR)
         with _first_rank_reports(), explained(self.name, [word for word in words if "=" in word]):
-            sys.argv, os.environ[FULL_ERROR] = [sys.argv[0], *swept], "1"
+            sys.argv, os.environ[FULL_ERROR] = [sys.argv[0], *typed_words], "1"
             try:
                 hydra.main(version_base=None, config_path=str(FOLDER), config_name=self.name)(self.task)()
             finally:
@@ -165,9 +175,7 @@ class _Job:
     def task(self, cfg: DictConfig) -> None:
         """One job."""
         self._restore()
-        # Their interpolations are the config's, not Hydra's.
-        job: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
-        overrides = [str(word) for word in job]
+        overrides = words_of_job() or []
         if HydraConfig.get().mode == RunMode.RUN:
             with _errors_on_one_line():
                 self._start(cfg, overrides)

@@ -121,14 +121,20 @@ class NotEmpty:
 
     def __str__(self) -> str:
         """The rule in words."""
-        return "not empty"
+        return "a list of one or more"
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The settings of what the key ``name`` chooses from a config group: see `configs.groups`."""
+    """The settings of what the key ``name`` chooses from a config group: see `configs.groups`.
+
+    Attributes:
+        group: The config group.
+        default: The choice of configs that were written before there was one.
+    """
 
     group: str
+    default: str | None = None
 
 
 Seed = Annotated[int, Range(0, (1 << 31) - 1)]
@@ -235,7 +241,7 @@ def fit(kind: Any, value: Any, path: str, texts: Any = None) -> Any:
     if get_origin(kind) is Annotated:
         kind, *rules = get_args(kind)
         if isinstance(rules[0], Chosen):
-            return _chosen(rules[0].group, value, path, texts)
+            return _chosen(rules[0], value, path, texts)
         value = fit(kind, value, path, texts)
         for rule in rules if value is not None else ():
             _narrow(rule, value, path)
@@ -343,13 +349,15 @@ def _group(cls: type[SettingsT], value: Any, path: str, texts: Any) -> SettingsT
         raise ConfigError(f"give a value for {', '.join(_join(path, name) for name in lacking)}") from error
 
 
-def _chosen(group: str, value: Any, path: str, texts: Any) -> dict[str, Any]:
+def _chosen(rule: Chosen, value: Any, path: str, texts: Any) -> dict[str, Any]:
     from configs.groups import settings_of  # which imports what it finds
 
+    if isinstance(value, Mapping) and rule.default is not None:
+        value = {"name": rule.default, **value}
     if not isinstance(value, Mapping) or "name" not in value:
         raise ConfigError(f"{path} must be a group with a name and its settings, got {_shown(value, texts)}")
     rest = {key: one for key, one in value.items() if key != "name"}
-    made = fit(settings_of(group, value["name"]), rest, path, texts)
+    made = fit(settings_of(rule.group, value["name"]), rest, path, texts)
     return {"name": value["name"], **plain(made)}
 
 

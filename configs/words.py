@@ -70,10 +70,10 @@ def quote(value: str, everything: bool = False) -> str:
     return value if re.match(r"\s*(range|interval)\(", value) else ELEMENT.sub(quoted, value)
 
 
-def quote_sweep(word: str) -> str:
-    """A word of a sweep: Hydra writes anew what it read for each job, and would lose what was typed.
+def quote_word(word: str) -> str:
+    """A word of a command with its numbers in quotes, so that they stay as they were typed, in the jobs of sweeps too.
 
-    The numbers of settings that are numbers are read again by `configs.settings.fit`.
+    For settings that are numbers they are read again by `configs.settings.fit`.
     """
     key, equals, value = word.partition("=")
     return f"{key}={quote(value)}" if equals and not word.startswith(("-", "hydra.")) else word

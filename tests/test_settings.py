@@ -32,7 +32,7 @@ DATA = ["run=none", "data=none"]
         ("train", [RUN, "env.agents=[64]"], "env.agents must be a whole number, got [64]"),
         ("train", [RUN, "env.splits.val.episodes_per_scene=1000000000"], "env.splits.val.episodes_per_scene must be"),
         ("train", [RUN, "algo.temperature=-1"], "algo.temperature must be 0 or more, got -1"),
-        ("train", [RUN, "policy.hidden=[]"], "policy.hidden must be not empty"),
+        ("train", [RUN, "policy.hidden=[]"], "policy.hidden must be a list of one or more"),
         ("train", [RUN, "policy.hidden=[64,0]"], "policy.hidden[1] must be between 1"),
         ("train", [RUN, "algo.beta_floor=[0.7,0.1]"], "algo.beta_floor must be two shares, the lower first"),
         ("train", [RUN, "algo.beta_floor=[0.7]"], "algo.beta_floor must be a list of 2 numbers"),

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -40,7 +40,7 @@ from adapt.training.files import replacing, sweep, to_json, try_lock, write_atom
 from adapt.training.finite import NotFinite, check_finite
 from adapt.training.state import Damaged, part, reading
 from configs.commands import command_settings
-from configs.compose import check
+from configs.compose import check, words_of_job
 from configs.files import visible
 from configs.settings import ConfigError
 
@@ -147,8 +147,7 @@ class Run:
     def _begin(self, cfg: DictConfig, resume: bool) -> bool:
         path, config = self.path, self.path / "config.yaml"
         text = OmegaConf.to_yaml(_without_run_keys(cfg), resolve=True)
-        # A start that failed before its first line of metrics leaves nothing worth keeping.
-        begun = bool(list_checkpoints(path)) or any(f.stat().st_size for f in path.glob("metrics.jsonl"))
+        begun = _has_begun(path)
         if resume and begun:
             _check_same(path, load_config(path), cfg)
         if begun and not resume:
@@ -378,17 +377,58 @@ def _without_run_keys(cfg: DictConfig) -> DictConfig:
     return OmegaConf.create(OmegaConf.to_container(OmegaConf.create(kept), resolve=True))  # type: ignore[return-value]
 
 
+def _has_begun(path: Path) -> bool:
+    """Whether a folder holds a run; a start that failed before its first line of metrics leaves nothing to keep."""
+    return bool(list_checkpoints(path)) or any(f.stat().st_size for f in path.glob("metrics.jsonl"))
+
+
+def resumed(cfg: DictConfig) -> DictConfig:
+    """The config that a command goes on with: with ``resume=true`` that of the run folder, whatever defaults are now.
+
+    Raises:
+        ValueError: A word of the command line says otherwise than that config.
+    """
+    words = words_of_job()
+    if not cfg.resume or words is None:
+        return cfg
+    text = distributed.from_first(_stored(cfg, words) if distributed.is_first() else "")
+    return OmegaConf.create(text) if text else cfg
+
+
+def _stored(cfg: DictConfig, words: Sequence[str]) -> str:
+    """The config of a run that has begun, as YAML; empty if there is none."""
+    path = Path(cfg.run)
+    if not (path / "config.yaml").is_file() or not _has_begun(path):
+        return ""
+    old = load_config(path)
+    keys = [word.partition("=")[0].lstrip("+~") for word in words]
+    if "experiment" in keys:
+        _check_same(path, old, cfg)
+    for key in keys:
+        choice = isinstance(OmegaConf.select(cfg, key), DictConfig) and "name" in OmegaConf.select(cfg, key)
+        wanted = f"{key}.name" if choice else key
+        before, now = OmegaConf.select(old, wanted), OmegaConf.select(cfg, wanted)
+        if key not in ("run", "resume") and before != now:
+            raise ValueError(_other(path, wanted, before, now))
+    old.run, old.resume = cfg.run, True
+    return OmegaConf.to_yaml(old, resolve=True)
+
+
+def _other(path: Path, key: str, before: Any, now: Any, more: str = "") -> str:
+    return (
+        f"{path} was started with {key}={before}, now it is {now}{more}; "
+        "resume with the same settings or start a new run"
+    )
+
+
 def _check_same(path: Path, old: DictConfig, new: DictConfig) -> None:
     """Refuse to resume under another configuration, naming the keys that differ."""
     before, now = _flatten(_without_run_keys(old)), _flatten(_without_run_keys(new))
     differs = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
     if differs:
         first = differs[0]
-        raise ValueError(
-            f"{path} was started with {first}={before.get(first)}, now it is {now.get(first)}"
-            + (f" ({len(differs)} keys differ)" if len(differs) > 1 else "")
-            + "; resume with the same settings or start a new run"
-        )
+        more = f" ({len(differs)} keys differ)" if len(differs) > 1 else ""
+        raise ValueError(_other(path, first, before.get(first), now.get(first), more))
 
 
 def _flatten(cfg: Any, prefix: str = "") -> dict[str, Any]:
