@@ -145,6 +145,7 @@ class _Job:
         self.name, self.settings, self.main = name, settings, main
         self.failed: list[tuple[str, str]] = []
         self.expected = True
+        self.jobs = 0
 
     def run(self, words: Sequence[str]) -> None:
         """Let Hydra compose and call `task`, once or for each job of a sweep."""
@@ -161,7 +162,7 @@ class _Job:
                 self._restore()
         if self.failed:
             lines = "".join(f"  {job}: {said}\n" for job, said in self.failed)
-            sys.stderr.write(f"error: {len(self.failed)} of the sweep's jobs failed:\n{lines}")
+            sys.stderr.write(f"error: {len(self.failed)} of the sweep's {self.jobs} jobs failed:\n{lines}")
             raise SystemExit(2 if self.expected else 1)
 
     def _restore(self) -> None:
@@ -180,8 +181,8 @@ class _Job:
             with _errors_on_one_line():
                 self._start(cfg, overrides)
             return
-        number = HydraConfig.get().job.num
-        sys.stderr.write(f"job {number}: {' '.join(overrides)}\n")
+        self.jobs += 1
+        sys.stderr.write(f"job {self.jobs}: {' '.join(overrides)}\n")
         try:
             self._start(cfg, overrides)
         except (Exception, SystemExit) as error:
