@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
 import re
 import sys
+import textwrap
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -127,15 +129,26 @@ def cli(name: str, settings: type[Settings]) -> Callable[[Callable[[DictConfig],
             with _errors_on_one_line():
                 words = sys.argv[1:]
                 if {"-h", "--help"} & set(words):
-                    overrides = [word for word in words if "=" in word and not word.startswith("-")]
-                    with explained(name, overrides):
-                        show_help(composed(name, overrides), settings, sys.modules[main.__module__])
+                    _show_help(name, settings, sys.modules[main.__module__].__doc__ or "", words)
                     return
                 _Job(name, settings, main).run(words)
 
         return command
 
     return decorate
+
+
+def _show_help(name: str, settings: type[Settings], about: str, words: Sequence[str]) -> None:
+    """Print the help of a command with what these words choose."""
+    overrides = [word for word in words if "=" in word and not word.startswith("-")]
+    for flag, folder in itertools.pairwise(words):
+        if flag in ("-cd", "--config-dir"):
+            overrides.append(f"hydra.searchpath=[file://{Path(folder).resolve()}]")
+    with explained(name, overrides), _hydra():
+        cfg = hydra.compose(name, overrides, return_hydra_config=True)
+        loader = GlobalHydra.instance().config_loader()
+        chosen = [group for group in cfg.hydra.runtime.choices if not group.startswith(("hydra/", "tuned"))]
+        show_help(cfg, settings, about, {str(group): loader.get_group_options(group) for group in chosen})
 
 
 class _Job:
@@ -161,7 +174,9 @@ class _Job:
             finally:
                 self._restore()
         if self.failed:
-            lines = "".join(f"  {job}: {said}\n" for job, said in self.failed)
+            lines = "".join(
+                f"  {job}: {textwrap.shorten(said, 200, placeholder=' ...')}\n" for job, said in self.failed
+            )
             sys.stderr.write(f"error: {len(self.failed)} of the sweep's {self.jobs} jobs failed:\n{lines}")
             raise SystemExit(2 if self.expected else 1)
 
@@ -258,9 +273,10 @@ def _one_line(name: str, error: Exception, overrides: Sequence[str]) -> str:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         known = list(error.options or [])
         return f"{group}={choice}: there is no such choice{nearest(choice, known) or _choose(known)}"
-    absent = re.match(r"Could not override '(\w+)'\. No match in the defaults list", first)
+    absent = re.match(r"(?:In '(.+)/(.+)': )?Could not override '(\w+)'\. No match in the defaults list", first)
     if absent is not None:
-        return f"{_module(name)} has no group {absent[1]!r} to choose from"
+        what = f"{absent[1]}={absent[2]} is for another command: " if absent[1] else ""
+        return f"{what}{_module(name)} has no group {absent[3]!r} to choose from"
     unknown = re.search(r"Could not override '([^'@]+)'\.\s*$", first)
     if unknown is not None:
         return f"{_module(name)} has no key {unknown[1]!r}{_near_key(unknown[1], name, overrides)}"

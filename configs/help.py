@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import shutil
 import textwrap
-from types import ModuleType
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, get_args, get_origin
 
 from omegaconf import DictConfig, OmegaConf
@@ -16,33 +16,42 @@ from configs.settings import REQUIRED, Chosen, Settings, describe, explanations,
 LEFT = 34  # columns of keys
 
 
-def show_help(cfg: DictConfig, settings: type[Settings], module: ModuleType) -> None:
-    """Print what the command does, its settings with their values under the words given, and how to change them."""
+def show_help(cfg: DictConfig, settings: type[Settings], about: str, choices: Mapping[str, Sequence[str]]) -> None:
+    """Print what a command does, its settings, and how they are changed.
+
+    Args:
+        cfg: The config that the words given come to.
+        settings: The command's settings.
+        about: What it does.
+        choices: The options of the groups that it chooses from.
+    """
     width = min(shutil.get_terminal_size((110, 0)).columns, 120)
-    text = inspect.cleandoc(module.__doc__ or "")
     how = "Settings, changed by key=value (-m key=a,b: one run for each; --cfg job: the same as YAML):"
-    lines = [text, "", how, ""]
-    values = OmegaConf.to_container(cfg, resolve=False)
-    for row in rows(settings, values):
+    lines = [inspect.cleandoc(about).replace("``", "`"), "", how, ""]
+    if "experiment" in choices:
+        lines += _formatted("experiment", f"Published settings. {_choices(choices['experiment'], '', True)}", width)
+    for row in rows(settings, OmegaConf.to_container(cfg, resolve=False), choices):
         lines += _formatted(*row, width)
     print("\n".join(lines))  # noqa: T201 (the command's output)
 
 
-def rows(settings: type[Settings], values: Any, prefix: str = "") -> list[tuple[str, str]]:
+def rows(
+    settings: type[Settings], values: Any, choices: Mapping[str, Sequence[str]] | None = None, prefix: str = ""
+) -> list[tuple[str, str]]:
     """Key with value, and what it is, of every setting; groups are followed into their settings."""
     found: list[tuple[str, str]] = []
     said = explanations(settings)
     for name, kind in kinds(settings).items():
-        key, value, about = f"{prefix}{name}", (values or {}).get(name, REQUIRED), said.get(name, "")
+        key, value, about = f"{prefix}{name}", (values or {}).get(name, REQUIRED), said.get(name, "").replace("``", "")
         group = _group(kind)
-        if group is not None:
+        if group is not None or key in (choices or {}):
             choice = value.get("name", "") if isinstance(value, dict) else ""
-            names = options(group)
+            names = (choices or {}).get(key) or options(group or "")
             found.append((f"{key}={choice}" if choice else key, f"{about} {_choices(names, key, bool(choice))}"))
-            if choice in names:
-                found += rows(settings_of(group, choice), value, f"{key}.")
+            if group is not None and choice in options(group):
+                found += rows(settings_of(group, choice), value, None, f"{key}.")
         elif isinstance(kind, type) and issubclass(kind, Settings):
-            found += rows(kind, value, f"{key}.")
+            found += rows(kind, value, None, f"{key}.")
         else:
             default = f"{key}={_value(value)}" if value != REQUIRED else key
             found.append((default, f"{about} [{describe(kind)}{'' if value != REQUIRED else '; required'}]".strip()))
@@ -55,9 +64,9 @@ def _group(kind: Any) -> str | None:
     return None
 
 
-def _choices(options: list[str], key: str, chosen: bool) -> str:
-    more = "" if chosen else f"; {key}=... shows its settings"
-    return f"[{', '.join(options)}{more}]"
+def _choices(names: Sequence[str], key: str, chosen: bool) -> str:
+    more = "" if chosen else f"; {key}=... --help shows its settings"
+    return f"[{', '.join(names)}{more}]"
 
 
 def _value(value: Any) -> str:
@@ -65,6 +74,8 @@ def _value(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_value(one)}' for key, one in value.items())}}}"
     return f"[{','.join(map(_value, value))}]" if isinstance(value, list) else str(value)
 
 

@@ -392,7 +392,7 @@ def resumed(cfg: DictConfig) -> DictConfig:
     if not cfg.resume or words is None:
         return cfg
     text = distributed.from_first(_stored(cfg, words) if distributed.is_first() else "")
-    return OmegaConf.create(text) if text else cfg
+    return DictConfig(OmegaConf.create(text)) if text else cfg
 
 
 def _stored(cfg: DictConfig, words: Sequence[str]) -> str:
