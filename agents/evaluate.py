@@ -21,7 +21,7 @@ from agents.policies.policy import Policy
 from agents.report import terminal_table, write_report
 from agents.reports.video import write_video
 from agents.settings import EvaluateSettings, TrainSettings
-from agents.setup import Places, Vision, can_mirror, make_places, make_policy, make_vision, plain
+from agents.setup import Places, Vision, can_mirror, make_places, make_policy, make_vision, without_randomisation
 from configs.compose import check, cli
 from configs.files import visible
 from envs.pointnav.scene_episodes import SceneEpisodes
@@ -141,7 +141,7 @@ def main(cfg: DictConfig) -> None:
     started = time.monotonic()
     trained, policy, vision = load_policy(run_path, cfg.untrained)
     blind = _load_blind(cfg)
-    OmegaConf.update(trained, "env", plain(trained.env), force_add=True)
+    OmegaConf.update(trained, "env", without_randomisation(trained.env), force_add=True)
     trained = _merged(trained, {"env": {key: value for key, value in cfg.env.items() if key != "split"}})
     temperature = trained.evaluation.temperature if cfg.temperature is None else cfg.temperature
     if cfg.mirror and not can_mirror(trained):

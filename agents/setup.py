@@ -64,11 +64,10 @@ def scene_source(env: DictConfig) -> SceneSource:
     return scene_sources.get(env.name)(settings)
 
 
-def plain(env: DictConfig) -> DictConfig:
-    """The same environment as it looks without domain randomisation: what agents are judged in."""
-    if env.name != "apartments":
-        return env
-    return OmegaConf.create({**OmegaConf.to_container(env), "appearance": "plain"})  # type: ignore[dict-item]
+def without_randomisation(env: DictConfig) -> DictConfig:
+    """The same environment without what is changed at random for training alone: what agents are evaluated in."""
+    settings: dict[str, Any] = OmegaConf.to_container(env)  # type: ignore[assignment]
+    return OmegaConf.create(scene_sources.get(env.name).without_randomisation(settings))
 
 
 def make_places(env: DictConfig, split: str, seed: int, part: tuple[int, int] = (0, 1)) -> Places:

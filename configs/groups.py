@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from dataclasses import dataclass
 from typing import Any
 
 from configs.settings import Settings
@@ -15,10 +16,16 @@ from configs.settings import Settings
 GROUPS = {
     "adapt": "adapt.core.method:methods",
     "algo": "agents.learners.learner:learners",
+    "base": "adapt.core.base:bases",
     "benchmark": "adapt.benchmarks.benchmark:benchmarks",
     "policy": "agents.policies.policy:policies",
     "env": "envs.sources.source:scene_sources",
 }
+
+
+@dataclass(frozen=True)
+class NoSettings(Settings):
+    """An option that has nothing to set."""
 
 
 def registry(group: str) -> Any:
@@ -33,11 +40,13 @@ def options(group: str) -> list[str]:
 
 
 def settings_of(group: str, name: Any) -> type[Settings]:
-    """The settings of an option: the registered part itself, or its `Config`.
+    """The settings of an option: the registered part itself, or its `Config`; a base has none but its name.
 
     Raises:
         ValueError: There is no such option; the nearest is suggested.
     """
     part = registry(group).get(str(name))
-    config: type[Settings] = part if inspect.isclass(part) and issubclass(part, Settings) else part.Config
+    if inspect.isclass(part) and issubclass(part, Settings):
+        return part
+    config: type[Settings] = getattr(part, "Config", NoSettings)
     return config

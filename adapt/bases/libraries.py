@@ -11,16 +11,19 @@ from adapt.encoders import build_encoder
 @bases.register("timm")
 def timm_base(model: str) -> Base:
     """The timm model of that name with its pretrained weights and its own normalisation."""
-    return _imagenet_base(f"timm/{model}", pretrained=True)
+    return _imagenet_base("timm", model, pretrained=True)
 
 
 @bases.register("torchvision")
 def torchvision_base(model: str) -> Base:
     """The torchvision model of that name with its default weights."""
-    return _imagenet_base(f"torchvision/{model}", weights="DEFAULT")
+    return _imagenet_base("torchvision", model, weights="DEFAULT")
 
 
-def _imagenet_base(name: str, **weights: Any) -> Base:
+def _imagenet_base(library: str, model: str, **weights: Any) -> Base:
+    if not model:
+        raise ValueError(f"base {library} needs a model of that library: base.name={library}/<model>")
+    name = f"{library}/{model}"
     encoder = build_encoder(name, **weights)
     normalisation = IMAGENET
     if config := getattr(encoder, "pretrained_cfg", None):

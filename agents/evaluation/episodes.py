@@ -15,7 +15,7 @@ from adapt.training.finite import check_finite
 from agents.policies.actor import sample_actions, tempered
 from agents.policies.observations import GOAL, Observations
 from agents.policies.policy import Policy
-from agents.setup import Places, Vision, can_mirror, make_env, make_places, plain
+from agents.setup import Places, Vision, can_mirror, make_env, make_places, without_randomisation
 from envs.pointnav.scene_episodes import SceneEpisodes
 from envs.pointnav.simulator import Simulator
 from envs.pointnav.vec_env import swapped_actions
@@ -119,7 +119,7 @@ class Validation:
         self.cfg = cfg
         self.places: list[SceneEpisodes] = []
         if cfg.validation.episodes:
-            places = make_places(plain(cfg.env), cfg.validation.split, cfg.seed)
+            places = make_places(without_randomisation(cfg.env), cfg.validation.split, cfg.seed)
             share = max(1, cfg.validation.episodes // len(places))
             self.places = [p.only(p.episodes[:share]) for p in places[: cfg.validation.episodes]][
                 distributed.rank() :: distributed.ranks()

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 from configs.settings import OneOf, Range, Settings
 from envs.apartments import generator
@@ -58,11 +58,16 @@ class Apartments(EmbeddedSource):
 
     Config = ApartmentsConfig
 
+    @classmethod
+    def without_randomisation(cls, env: Mapping[str, Any]) -> dict[str, Any]:
+        """The same apartments as they are without other materials, light and cameras."""
+        return {**env, "appearance": "plain"}
+
     def scenes(self, split: str, seed: int, part: tuple[int, int] = (0, 1)) -> Sequence[Place]:
         """See `SceneSource.scenes`; only this part's apartments are built, where there are enough of them."""
         wanted = self.split(split)
         count, episodes = wanted["scenes"], wanted["episodes_per_scene"]
-        appearance = self.env["appearance"]
+        appearance = self.env.get("appearance", "plain")
         places = apartments(split, count, episodes, seed, self.body, part, appearance)
         return places if count >= part[1] else shard(places, part)
 

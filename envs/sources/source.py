@@ -89,6 +89,11 @@ class SceneSource(ABC):
         return splits[name]
 
     @classmethod
+    def without_randomisation(cls, env: Mapping[str, Any]) -> dict[str, Any]:
+        """The same settings without what is changed at random for training alone: what agents are evaluated in."""
+        return dict(env)
+
+    @classmethod
     def installed(cls, env: Mapping[str, Any] | None) -> Iterator[Finding]:
         """What this kind of scenes needs installed beyond Sidestep itself.
 

@@ -1,0 +1,1 @@
+"""YAML for ``hydra.searchpath=[pkg://sidestep_example.configs]``."""
