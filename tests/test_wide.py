@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load
 
-from agents.setup import plain as plain_env
+from agents.setup import without_randomisation
 from configs.compose import compose
 from envs.apartments.appearance import LIGHTS, SURFACES, camera_offset
 from envs.apartments.generator import generate
@@ -189,4 +189,4 @@ def test_agents_in_wide_apartments_have_the_same_episodes_and_their_own_cameras(
 
 def test_what_is_judged_looks_plain_unless_told() -> None:
     env = compose("train", ["env.appearance=wide", "run=x"]).env
-    assert env.appearance == "wide" and plain_env(env).appearance == "plain"
+    assert env.appearance == "wide" and without_randomisation(env).appearance == "plain"
