@@ -13,7 +13,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 PIP_INSTALL = pip install --quiet --disable-pip-version-check
 resume = $(if $(wildcard $(1)/config.yaml),resume=true)
 
-.PHONY: demo smoke test test-all test-shared test-wheel test-habitat lint bench docs lock clean
+.PHONY: demo smoke test test-all test-shared test-fuzz test-wheel test-habitat lint bench docs lock clean
 
 $(VENV)/installed: pyproject.toml $(LOCK)
 	$(PYTHON) -m venv $(VENV)
@@ -54,6 +54,10 @@ test-all: $(VENV)/installed
 # Besides what the tests make themselves: real data and released weights in ../shared or SIDESTEP_SHARED=<folder>.
 test-shared: $(VENV)/installed
 	$(PYTEST) -m "shared and not habitat"
+
+# 10,000 mutated inputs of every kind, read as commands read them; FUZZ_INPUTS=500 FUZZ_SEED=7 for others.
+test-fuzz: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 0 -m fuzz -s tests/test_fuzz.py
 
 # The wheel in an environment of its own: its files are all there, and every documented command prints its help.
 test-wheel: $(VENV)/installed

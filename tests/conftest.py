@@ -14,7 +14,7 @@ import torch
 
 SHARED = Path(os.environ.get("SIDESTEP_SHARED") or Path(__file__).resolve().parents[2] / "shared")
 RUNS_ON = ("torch", "numpy", "gymnasium", "stable-baselines3")
-SELECTED_BY_MARK = ("slow", "gpu", "habitat", "shared")
+SELECTED_BY_MARK = ("slow", "gpu", "habitat", "shared", "fuzz")
 left_out = pytest.StashKey[dict[str, int]]()
 
 
@@ -38,17 +38,21 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of real data run only where -m names them; where there is no GPU, tests of one are skipped."""
+    """Tests of real data and the fuzz run only where -m names them; without a GPU, tests of one are skipped."""
     for item in items:
         if "shared" in getattr(item, "fixturenames", ()):
             item.add_marker("shared")
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device (marker gpu)"))
-    if "shared" in config.option.markexpr:
-        return
-    if real := [item for item in items if item.get_closest_marker("shared")]:
-        items[:] = [item for item in items if not item.get_closest_marker("shared")]
-        config.hook.pytest_deselected(items=real)
+    left = [item for item in items if any(map(item.get_closest_marker, only_where_named(config)))]
+    if left:
+        items[:] = [item for item in items if item not in left]
+        config.hook.pytest_deselected(items=left)
+
+
+def only_where_named(config: pytest.Config) -> list[str]:
+    """Marks of tests that take real data or an hour, and that -m does not name."""
+    return [name for name in ("shared", "fuzz") if name not in config.option.markexpr]
 
 
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import pickle
 import struct
 from typing import Any
@@ -238,17 +239,17 @@ def changed_array(rng: Rng, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]
 
 
 class Canary:
-    """Creates a file when it is unpickled."""
+    """Makes a folder when it is unpickled."""
 
     def __init__(self, file: str) -> None:
         self.file = file
 
     def __reduce__(self) -> Any:
-        return open, (self.file, "w")
+        return os.mkdir, (self.file,)
 
 
 def hostile_pickles(file: str) -> list[bytes]:
-    """Pickles that create a file when they run: bare, as files of PyTorch old and new, as arrays of NumPy."""
+    """Pickles that make a folder when they run: bare, as files of PyTorch old and new, as arrays of NumPy."""
     canary = Canary(file)
     found = [pickle.dumps({"a": canary}, protocol) for protocol in (0, 2, 4)]
     for content in (canary, {"state_dict": {"a": canary}}, {"policy": canary, "base_sha256": "", "step": 1}):
