@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import lzma
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,16 @@ class TestProtocols:
         outcome = run_protocol("single", session)
         assert len(outcome.learners) == 2
         assert outcome.results.final()[TASKS[1]] == trained_alone(session, tasks[1])
+
+    def test_another_seed_gives_other_numbers(self, base: Base, tasks: list[TaskData]) -> None:
+        def scores(seed: int) -> dict[str, float]:
+            session = Session(base, replace(plan("features"), seed=seed), tasks[:1])
+            return run_protocol("single", session).results.final()[TASKS[0]]
+
+        assert scores(0) == scores(0)
+        assert len({scores(seed)["loss"] for seed in (0, 1, 2)}) == 3
+        # Generators of the CPU take the lowest 32 bits of a seed.
+        assert len({replace(plan("features"), seed=s).task_seed("a") % 2**32 for s in (0, 1, 2, 2**31 - 1)}) == 4
 
     def test_joint_training_learns_all_tasks_at_once(self, base: Base, tasks: list[TaskData]) -> None:
         outcome = run_protocol("joint", Session(base, plan("fine_tune", "12 passes", shared=True), tasks[:2]))

@@ -66,7 +66,7 @@ class Plan:
 
     def task_seed(self, task: str) -> int:
         """A seed of a task's own."""
-        return (self.seed << 32) + zlib.crc32(task.encode())
+        return zlib.crc32(task.encode(), self.seed)
 
 
 class Learner:
