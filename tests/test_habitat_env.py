@@ -16,7 +16,7 @@ import pytest
 from habitat_rooms import write_room, write_split
 
 from configs.settings import defaults
-from envs.habitat.settings import HabitatSettings
+from envs.habitat.settings import HabitatConfig
 from envs.habitat.vec_env import HabitatVecEnv, Settings, make_places, rules
 from envs.navgrid.grid import NavGrid
 from envs.pointnav.env import Place, Task
@@ -43,7 +43,7 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(rooms: Path, split: str = "val", task: dict[str, Any] | None = None, **changes: Any) -> Settings:
-    env = defaults(HabitatSettings)
+    env = defaults(HabitatConfig)
     env.update({"simulator": "sidestep", "episodes": str(rooms), "scenes_dir": str(rooms), **changes})
     env["camera"]["size"] = 16
     env["task"].update({"sensors": ["rgb", "depth", "map"], "max_steps": 60, **(task or {})})

@@ -30,9 +30,10 @@ from adapt.datasets.squad import make_windows, questions, read_answers, read_art
 from adapt.datasets.squad_score import evaluate
 from adapt.encoders import build_encoder
 from envs.navgrid.grid import NavGrid
-from envs.pointnav.scene_episodes import Body, Generation, scans
+from envs.pointnav.scene_episodes import Body
 from envs.rendering.renderer import Camera, EmbreeRenderer
 from envs.scans.loading import load_scene
+from envs.sources.scans import Generation, scans
 
 
 def test_packed_images_of_cifar10(shared: Path) -> None:
