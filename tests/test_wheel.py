@@ -33,7 +33,7 @@ for name in sys.argv[1:]:
 
 def documented_commands() -> list[str]:
     """Every `python -m ...` of README, docs and Makefile."""
-    files = [ROOT / "README.md", ROOT / "Makefile", *(ROOT / "docs").glob("*.md")]
+    files = [ROOT / "README.md", ROOT / "Makefile", *(ROOT / "docs").rglob("*.md")]
     return sorted({name for file in files for name in COMMAND.findall(file.read_text())})
 
 
