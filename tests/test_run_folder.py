@@ -151,7 +151,10 @@ def test_metrics_and_curves_rise_strictly_over_a_kill(tmp_path: Path) -> None:
     assert first._board is not None
     first._board.flush()  # what a kill at step 90 may leave at most
     first.close()
-    time.sleep(0.01)
+    # Names of event files hold the second and, in one process, a count; 10 comes before 9.
+    second_of_first = int(time.time())
+    while int(time.time()) == second_of_first:
+        time.sleep(0.01)
     second = opened(folder, True)
     assert second.restore("") is not None
     for step in range(60, 130, 10):
