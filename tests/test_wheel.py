@@ -91,6 +91,11 @@ def test_the_installed_wheel_finds_its_files(installed: Path) -> None:
     assert re.fullmatch("[0-9a-f]{64}", sha256)
 
 
+def test_the_installed_wheel_has_the_command_sidestep(installed: Path) -> None:
+    assert "evaluate" in run(installed, str(installed / "bin" / "sidestep"), "--help")
+    assert "memory.apartments" in run(installed, str(installed / "bin" / "sidestep"), "bench", "--help")
+
+
 @pytest.mark.slow
 def test_every_documented_command_of_the_installed_wheel_prints_its_help(installed: Path) -> None:
     names = documented_commands()
