@@ -28,7 +28,7 @@ from adapt.benchmarks.resolutions import Resolutions
 from adapt.core.budget import multiply_adds
 from adapt.datasets.images import LabelledImages
 from adapt.supervised.cascade import Probabilities, choose_thresholds, run_cascade
-from adapt.supervised.learner import Learner
+from adapt.supervised.learner import TaskTrainer
 from adapt.train import make_base, make_benchmark, make_plan
 from adapt.training.files import to_json, write_atomically
 from adapt.training.run import list_checkpoints, load_checkpoint, load_config
@@ -68,9 +68,9 @@ def stages_of_run(run: Path) -> tuple[list[str], list[float], list[Probabilities
         kept = part(state, "tasks")
     chosen = [(task, examples) for task, examples in every if task.name in kept]
     plan = make_plan(cfg, benchmark)
-    learners = [Learner(base, plan)] * len(chosen)
+    learners = [TaskTrainer(base, plan)] * len(chosen)
     if cfg.protocol == "single":
-        learners = [Learner(base, plan) for _ in chosen]
+        learners = [TaskTrainer(base, plan) for _ in chosen]
     costs: list[float] = []
     parts: tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]] = ([], [])
     labels: tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]] = ([], [])
@@ -87,7 +87,7 @@ def stages_of_run(run: Path) -> tuple[list[str], list[float], list[Probabilities
     return [task.name for task, _ in chosen], costs, list(parts), [each[0] for each in labels]
 
 
-def _probabilities(learner: Learner, task: TaskData, data: LabelledImages, batch: int) -> NDArray[np.float32]:
+def _probabilities(learner: TaskTrainer, task: TaskData, data: LabelledImages, batch: int) -> NDArray[np.float32]:
     outputs = [
         learner.outputs(task, images.to(learner.device), None).softmax(1).cpu() for images, _ in DataLoader(data, batch)
     ]

@@ -21,8 +21,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from adapt.benchmarks.benchmark import TaskData
 from adapt.methods.residual_adapter import ResidualAdapter, compress_jointly
-from adapt.supervised.learner import Learner, Plan
-from adapt.supervised.protocols import Outcome
+from adapt.supervised.learner import TaskTrainer, TrainingPlan
+from adapt.supervised.protocols import ProtocolResult
 from adapt.supervised.report import write_report
 from adapt.supervised.results import Results, Scores
 from adapt.train import choose_tasks, make_base, make_benchmark, make_plan, summary
@@ -53,7 +53,7 @@ def compressed_config(cfg: DictConfig) -> DictConfig:
     return merged
 
 
-def decompose(learner: Learner, tasks: Sequence[TaskData], rank: float, shared: bool) -> None:
+def decompose(learner: TaskTrainer, tasks: Sequence[TaskData], rank: float, shared: bool) -> None:
     """Replace the adapters of all tasks by factors.
 
     Raises:
@@ -67,7 +67,7 @@ def decompose(learner: Learner, tasks: Sequence[TaskData], rank: float, shared: 
         adapter.compress(rank)
 
 
-def load_trained(source: Path, config: DictConfig, plan: Plan, tasks: Sequence[TaskData]) -> Learner:
+def load_trained(source: Path, config: DictConfig, plan: TrainingPlan, tasks: Sequence[TaskData]) -> TaskTrainer:
     """All tasks of a finished run on one base, with their readouts, uncompressed.
 
     Raises:
@@ -80,12 +80,12 @@ def load_trained(source: Path, config: DictConfig, plan: Plan, tasks: Sequence[T
         raise FileNotFoundError(f"{source} has not finished; add resume=true to its command")
     base = make_base(config, plan.benchmark)
     state = load_checkpoint(list_checkpoints(source)[-1], base.sha256)
-    learner = Learner(base, replace(plan, settings={**plan.settings, "rank": 0.0, "shared": False}))
+    learner = TaskTrainer(base, replace(plan, settings={**plan.settings, "rank": 0.0, "shared": False}))
     learner.restore(tasks, state["tasks"])
     return learner
 
 
-def train_on(run: Run, learner: Learner, tasks: Sequence[TaskData]) -> tuple[Results, dict[str, Scores]]:
+def train_on(run: Run, learner: TaskTrainer, tasks: Sequence[TaskData]) -> tuple[Results, dict[str, Scores]]:
     """Train each decomposed task, or go on where a run was interrupted.
 
     Returns:
@@ -132,7 +132,7 @@ def compress(cfg: DictConfig) -> dict[str, Any]:
     try:
         results, untuned = train_on(run, learner, tasks)
         result = {
-            **summary(benchmark, plan, tasks, Outcome(results, [learner])),
+            **summary(benchmark, plan, tasks, ProtocolResult(results, [learner])),
             "protocol": config.protocol,
             "seconds": run.seconds,
             "before": {task.name: before[task.name] for task in tasks},

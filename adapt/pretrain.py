@@ -42,8 +42,8 @@ from adapt.pretraining.decoders import (
 )
 from adapt.pretraining.export import write_encoders
 from adapt.pretraining.scores import Tally, batches, label_statistics, network_input, wanted_domains
-from adapt.pretraining.targets import Plan
-from adapt.pretraining.tasks import SCALINGS, Labels, Task, find_task
+from adapt.pretraining.targets import TaskTraining
+from adapt.pretraining.tasks import SCALINGS, Labels, TaskonomyTask, find_task
 from adapt.training import distributed
 from adapt.training.device import choose_device
 from adapt.training.finite import check_finite, clip_finite
@@ -182,7 +182,7 @@ class Pretraining(nn.Module):
 
     def __init__(self, tasks: Sequence[str], views: TaskonomyViews, settings: PretrainSettings) -> None:
         super().__init__()
-        self.tasks: dict[str, Task] = {name: find_task(name) for name in tasks}
+        self.tasks: dict[str, TaskonomyTask] = {name: find_task(name) for name in tasks}
         self.size = settings.label_size or views.size
         if views.size % self.size:
             raise ValueError(f"label_size must divide the images' {views.size} pixels, got {self.size}")
@@ -396,7 +396,7 @@ def pretrain(
     return training
 
 
-def pretrain_rendered(names: Sequence[str], val: Sequence[str], out: Path, settings: joint.Settings) -> None:
+def pretrain_rendered(names: Sequence[str], val: Sequence[str], out: Path, settings: joint.JointConfig) -> None:
     """Train one encoder per task on views that are rendered meanwhile, or go on with a run.
 
     Args:
@@ -411,10 +411,10 @@ def pretrain_rendered(names: Sequence[str], val: Sequence[str], out: Path, setti
     """
     domains = wanted_domains(names)
     views = TaskonomyViews(val, domains, settings.size) if val else None
-    run = joint.Run(list(names), settings, domains)
+    run = joint.JointRun(list(names), settings, domains)
     run.resume(out)
 
-    def keep(now: joint.Run) -> None:
+    def keep(now: joint.JointRun) -> None:
         write_encoders(now, out, None, val)
 
     run.train(out, keep)
@@ -422,17 +422,17 @@ def pretrain_rendered(names: Sequence[str], val: Sequence[str], out: Path, setti
         print(f"{name}: {', '.join(f'{key} {value:.4f}' for key, value in scores.items())}")  # noqa: T201
 
 
-def rendered_settings(cfg: DictConfig) -> joint.Settings:
+def rendered_settings(cfg: DictConfig) -> joint.JointConfig:
     """The settings of ``data=render``."""
     render = cfg.render
     shared = {name: cfg[name] for name in ("encoder", "decoder", "steps", "batch", "lr", "seed")}
     own = {name: render[name] for name in render if name not in ("mix", "plans")}
-    general = Plan(cfg.label_size or 8, cfg.decoder_width, cfg.scaling)
+    general = TaskTraining(cfg.label_size or 8, cfg.decoder_width, cfg.scaling)
     plans = {}
     for task in as_list(cfg.task):
         changes = render.plans.get(task, {}).items()
         plans[task] = replace(general, **{str(name): value for name, value in changes if value is not None})
-    return joint.Settings(
+    return joint.JointConfig(
         **shared, **own, mix=tuple(render.mix), plans=plans, size=cfg.size or 64, device=choose_device(cfg.device)
     )
 

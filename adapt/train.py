@@ -21,9 +21,9 @@ from adapt.benchmarks.benchmark import Benchmark, TaskData, build_benchmark
 from adapt.core.base import Base, load_base, save_base
 from adapt.core.budget import stored_bits
 from adapt.supervised.features import FeatureStore
-from adapt.supervised.learner import Plan
+from adapt.supervised.learner import TrainingPlan
 from adapt.supervised.optimisation import OptimiserConfig, StageConfig, TrainingConfig, subset
-from adapt.supervised.protocols import Outcome, Session, run_protocol
+from adapt.supervised.protocols import ProtocolResult, Session, run_protocol
 from adapt.supervised.report import write_report
 from adapt.supervised.results import mean, shared_means
 from adapt.supervised.settings import SupervisedSettings
@@ -42,14 +42,14 @@ def make_benchmark(cfg: DictConfig) -> Benchmark:
     return build_benchmark(settings.pop("name"), **settings)
 
 
-def make_plan(cfg: DictConfig, benchmark: Benchmark) -> Plan:
+def make_plan(cfg: DictConfig, benchmark: Benchmark) -> TrainingPlan:
     """How the configuration trains each task.
 
     Raises:
         ValueError: a value is out of range, or unknown.
     """
     settings = _plain(cfg.adapt)
-    return Plan(
+    return TrainingPlan(
         benchmark=benchmark,
         method=settings.pop("name"),
         settings=settings,
@@ -61,7 +61,7 @@ def make_plan(cfg: DictConfig, benchmark: Benchmark) -> Plan:
     )
 
 
-def make_stage(cfg: DictConfig, plan: Plan) -> Plan:
+def make_stage(cfg: DictConfig, plan: TrainingPlan) -> TrainingPlan:
     """How all tasks first train one network together, for `protocol=two_stage`.
 
     Raises:
@@ -99,7 +99,9 @@ def choose_tasks(tasks: Sequence[TaskData], names: Sequence[str]) -> list[TaskDa
     return [known[name] for name in names] or list(tasks)
 
 
-def summary(benchmark: Benchmark, plan: Plan, tasks: Sequence[TaskData], outcome: Outcome) -> dict[str, Any]:
+def summary(
+    benchmark: Benchmark, plan: TrainingPlan, tasks: Sequence[TaskData], outcome: ProtocolResult
+) -> dict[str, Any]:
     """What `result.json` says."""
     results = outcome.results
     final, rigidity = results.final(), results.rigidity()
@@ -136,7 +138,7 @@ def summary(benchmark: Benchmark, plan: Plan, tasks: Sequence[TaskData], outcome
     }
 
 
-def model_size(outcome: Outcome) -> float | None:
+def model_size(outcome: ProtocolResult) -> float | None:
     """Stored bits of all tasks and, where one of them needs it, of the base, over those of the base.
 
     None for a base without weights. Readouts do not count.
@@ -207,7 +209,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     return result
 
 
-def expected_images(plan: Plan, tasks: Sequence[TaskData]) -> int:
+def expected_images(plan: TrainingPlan, tasks: Sequence[TaskData]) -> int:
     """About how many training examples all tasks will see, for the progress bar.
 
     Raises:

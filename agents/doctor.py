@@ -62,10 +62,10 @@ def check_embree() -> Finding:
         return Finding(MISSING, f"Embree does not work: {error}", "pip install --force-reinstall embreex")
     if hit[0] != 0:
         return Finding(MISSING, "Embree missed a triangle in front of it", "pip install --force-reinstall embreex")
-    from envs.rendering.embree import Library, library
+    from envs.rendering.embree import EmbreeLibrary, library
 
     name, found = f"Embree (embreex {metadata.version('embreex')})", library()
-    if isinstance(found, Library):
+    if isinstance(found, EmbreeLibrary):
         return Finding(OK, f"{name} traces {found.lanes} rays at a time")
     return Finding(NOTE, f"{name} traces rays one by one, at a third of the speed: {found}", "pip install -U embreex")
 

@@ -16,12 +16,27 @@ from adapt.training.distributed import refuse_ranks
 from adapt.training.files import to_json, write_atomically
 from adapt.training.run import list_checkpoints, load_checkpoint, load_config, read_json, versions, write_text
 from adapt.training.state import part, reading
-from agents.evaluation.episodes import Act, expert_actor, judged_by_both_views, policy_actor, random_actor, run_episodes
+from agents.evaluation.episodes import (
+    Act,
+    averages_mirror_views,
+    expert_actor,
+    policy_actor,
+    random_actor,
+    run_episodes,
+)
 from agents.policies.policy import Policy
 from agents.report import terminal_table, write_report
 from agents.reports.video import write_video
 from agents.settings import EvaluateSettings, TrainSettings
-from agents.setup import Places, Vision, can_mirror, make_places, make_policy, make_vision, without_randomisation
+from agents.setup import (
+    Scenes,
+    VisualEncoder,
+    can_mirror,
+    make_policy,
+    make_scenes,
+    make_visual_encoder,
+    without_randomisation,
+)
 from configs.compose import check, cli
 from configs.files import visible
 from envs.pointnav.scene_episodes import SceneEpisodes
@@ -33,7 +48,7 @@ FILM_SIZE = 128
 AGENT, UNTRAINED = "agent", "untrained"
 
 
-def load_policy(path: Path, untrained: bool = False) -> tuple[DictConfig, Policy, Vision]:
+def load_policy(path: Path, untrained: bool = False) -> tuple[DictConfig, Policy, VisualEncoder]:
     """Config, policy and vision of a run, with the weights of its newest checkpoint.
 
     Raises:
@@ -44,7 +59,7 @@ def load_policy(path: Path, untrained: bool = False) -> tuple[DictConfig, Policy
     files = list_checkpoints(path)
     if not files and not untrained:
         raise FileNotFoundError(f"{path} has no checkpoint yet; train it first (python -m agents.train run={path} ...)")
-    vision = make_vision(cfg)
+    vision = make_visual_encoder(cfg)
     policy = make_policy(cfg, vision)
     if not untrained:
         state = load_checkpoint(files[-1], vision.base_sha256)
@@ -64,17 +79,17 @@ def _chosen(records: list[dict[str, Any]], count: int) -> list[int]:
     return [int(order[i]) for i in np.unique(np.linspace(0, len(order) - 1, count).round().astype(int))]
 
 
-def _episode(places: Places, record: dict[str, Any]) -> SceneEpisodes:
+def _episode(scenes: Scenes, record: dict[str, Any]) -> SceneEpisodes:
     """The place of a record, reduced to its one episode."""
-    place = next(p for p in places if p.name == record["scene_id"])
+    place = next(p for p in scenes if p.name == record["scene_id"])
     return place.only([e for e in place.episodes if e.episode_id == record["episode_id"]])
 
 
-def _write_top_downs(folder: Path, places: Places, records: list[dict[str, Any]]) -> None:
+def _write_top_downs(folder: Path, scenes: Scenes, records: list[dict[str, Any]]) -> None:
     """Walkable area, the agent's path and the expert's for a few episodes (`agents.report` draws them)."""
     for i, index in enumerate(_chosen(records, PICTURED)):
         record = records[index]
-        place = _episode(places, record)
+        place = _episode(scenes, record)
         plan = place.floor_plan(place.episodes[0])
         drawn = io.BytesIO()
         np.savez_compressed(
@@ -97,8 +112,8 @@ def _write_top_downs(folder: Path, places: Places, records: list[dict[str, Any]]
 def _film(
     cfg: DictConfig,
     folder: Path,
-    places: Places,
-    vision: Vision,
+    scenes: Scenes,
+    vision: VisualEncoder,
     actor: Callable[[], Act],
     records: list[dict[str, Any]],
     seed: int,
@@ -111,7 +126,7 @@ def _film(
         def look(nav: Simulator, frames: list[np.ndarray[Any, Any]] = frames) -> None:
             frames.append(nav.picture(FILM_SIZE)[0])
 
-        record = run_episodes(cfg, [_episode(places, records[index])], vision, actor(), seed, look)[0]
+        record = run_episodes(cfg, [_episode(scenes, records[index])], vision, actor(), seed, look)[0]
         outcome = "reached" if record["success"] else "missed"
         clips.append((np.stack(frames), f"{record['scene_id']}: goal {outcome} in {record['steps']} steps"))
     write_video(folder / "video.gif", clips, scale=2)
@@ -148,29 +163,29 @@ def main(cfg: DictConfig) -> None:
         raise ValueError(f"mirror=true: no agent with env={trained.env.name} was mirrored in training; leave it out")
     if cfg.mirror is not None:
         OmegaConf.update(trained, "evaluation.mirror", cfg.mirror, force_add=True)
-    places = make_places(trained.env, cfg.env.split, cfg.seed)
+    scenes = make_scenes(trained.env, cfg.env.split, cfg.seed)
     name = UNTRAINED if cfg.untrained else AGENT
-    rows = {name: run_episodes(trained, places, vision, policy_actor(policy, temperature), cfg.seed)}
-    sightless, unseen = _merged(trained, {"blind": True}), Vision(None, None)
+    rows = {name: run_episodes(trained, scenes, vision, policy_actor(policy, temperature), cfg.seed)}
+    sightless, unseen = _merged(trained, {"blind": True}), VisualEncoder(None, None)
     if blind is not None:
-        rows["blind"] = run_episodes(sightless, places, unseen, policy_actor(blind, temperature), cfg.seed)
+        rows["blind"] = run_episodes(sightless, scenes, unseen, policy_actor(blind, temperature), cfg.seed)
     if cfg.references and not cfg.untrained:
-        rows["random"] = run_episodes(sightless, places, unseen, random_actor, cfg.seed)
-        rows["expert"] = run_episodes(sightless, places, unseen, expert_actor, cfg.seed)
+        rows["random"] = run_episodes(sightless, scenes, unseen, random_actor, cfg.seed)
+        rows["expert"] = run_episodes(sightless, scenes, unseen, expert_actor, cfg.seed)
     looks = trained.env.get("appearance", "plain")
     folder = run_path / "eval" / (cfg.env.split if looks == "plain" else f"{cfg.env.split}-{looks}")
     folder.mkdir(parents=True, exist_ok=True)
     if not cfg.untrained:
         _clear(folder)
-        acting = {"temperature": temperature, "mirror": judged_by_both_views(trained)}
+        acting = {"temperature": temperature, "mirror": averages_mirror_views(trained)}
         write_text(folder / "versions.json", to_json({**versions(cfg.seed), **acting}, indent=1))
     for row, records in rows.items():
         _write_records(folder / f"{row}.jsonl", records)
     if not cfg.untrained:
-        _write_top_downs(folder, places, rows[AGENT])
+        _write_top_downs(folder, scenes, rows[AGENT])
         if cfg.video and not trained.blind:
-            _film(trained, folder, places, vision, lambda: policy_actor(policy, temperature), rows[AGENT], cfg.seed)
-    _write_numbers(run_path, cfg.env.split, rows, len(places), round(time.monotonic() - started, 1))
+            _film(trained, folder, scenes, vision, lambda: policy_actor(policy, temperature), rows[AGENT], cfg.seed)
+    _write_numbers(run_path, cfg.env.split, rows, len(scenes), round(time.monotonic() - started, 1))
     print(terminal_table(rows))  # noqa: T201 (the command's output)
     if not cfg.untrained:
         print(f"report: {write_report(run_path, cfg.env.split)}")  # noqa: T201

@@ -1,4 +1,4 @@
-"""From a composed config to its objects: places, frozen base, adapted features, environment, policy."""
+"""From a composed config to its objects: scenes, frozen base, adapted features, environment, policy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from agents.policies.observations import (
     stacked_space,
 )
 from agents.policies.policy import Policy, policies
-from envs.pointnav.env import Task
+from envs.pointnav.env import PointNavTask
 from envs.pointnav.scene_episodes import SceneEpisodes
 from envs.pointnav.simulator import SimulatorVecEnv, simulators
 from envs.pointnav.vec_env import observation_space
@@ -32,11 +32,11 @@ from envs.sources.source import SceneSource, scene_sources
 
 ADAPT_TASK = "pointnav"
 
-Places = Sequence[SceneEpisodes]
+Scenes = Sequence[SceneEpisodes]
 
 
 @dataclass
-class Vision:
+class VisualEncoder:
     """The frozen base and what one adaptation method makes of it; both None for a blind agent."""
 
     base: Base | None
@@ -70,12 +70,12 @@ def without_randomisation(env: DictConfig) -> DictConfig:
     return OmegaConf.create(scene_sources.get(env.name).without_randomisation(settings))
 
 
-def make_places(env: DictConfig, split: str, seed: int, part: tuple[int, int] = (0, 1)) -> Places:
+def make_scenes(env: DictConfig, split: str, seed: int, shard: tuple[int, int] = (0, 1)) -> Scenes:
     """Scenes with episodes of a split (``train``, ``val``, ``test``); see `envs.sources.source.SceneSource.scenes`."""
-    return scene_source(env).scenes(split, seed, part)
+    return scene_source(env).scenes(split, seed, shard)
 
 
-def make_rules(cfg: DictConfig) -> tuple[Task, Camera]:
+def make_rules(cfg: DictConfig) -> tuple[PointNavTask, Camera]:
     """The task's rules and the agents' camera; a blind agent gets nothing that comes from a camera."""
     sensors = tuple(s for s in cfg.env.task.sensors if not (cfg.blind and s in (RGB, DEPTH, EXPLORED)))
     return scene_source(cfg.env).rules(sensors)
@@ -86,10 +86,10 @@ def simulator_of(cfg: DictConfig) -> type[SimulatorVecEnv]:
     return simulators.get(scene_source(cfg.env).simulator(device_of(cfg)))
 
 
-def make_vision(cfg: DictConfig) -> Vision:
+def make_visual_encoder(cfg: DictConfig) -> VisualEncoder:
     """Load the base and wrap it with the configured method."""
     if cfg.blind or RGB not in cfg.env.task.sensors:
-        return Vision(None, None)
+        return VisualEncoder(None, None)
     torch.manual_seed(cfg.seed)
     base = load_base(cfg.base.name).to(device_of(cfg))
     if OmegaConf.select(cfg, "compile", default=False):
@@ -97,13 +97,13 @@ def make_vision(cfg: DictConfig) -> Vision:
     settings: dict[str, Any] = OmegaConf.to_container(cfg.adapt, resolve=True)  # type: ignore[assignment]
     name = settings.pop("name")
     adapted = wrap(base, name, task=ADAPT_TASK, image_size=make_rules(cfg)[1].size, **settings)
-    return Vision(base, adapted.to(device_of(cfg)))
+    return VisualEncoder(base, adapted.to(device_of(cfg)))
 
 
 def make_simulator(
-    cfg: DictConfig, places: Places, count: int, seed: int | None, mirror: bool = False
+    cfg: DictConfig, scenes: Scenes, count: int, seed: int | None, mirror: bool = False
 ) -> SimulatorVecEnv:
-    """`count` agents in `places` with observations as arrays; with seed None every episode comes once.
+    """`count` agents in `scenes` with observations as arrays; with seed None every episode comes once.
 
     `mirror` puts every second agent into the mirror image of its scene, if the simulator can.
     """
@@ -111,7 +111,7 @@ def make_simulator(
     kind = simulator_of(cfg)
     device = device_of(cfg) if kind.on_device else "cpu"
     kind = kind.with_arrays()
-    return kind.make(places, task, camera, count, seed, device, mirror and kind.can_mirror)
+    return kind.make(scenes, task, camera, count, seed, device, mirror and kind.can_mirror)
 
 
 def can_mirror(cfg: DictConfig) -> bool:
@@ -119,22 +119,22 @@ def can_mirror(cfg: DictConfig) -> bool:
     return simulator_of(cfg).with_arrays().can_mirror
 
 
-def make_stacked_env(cfg: DictConfig, places: Places, vision: Vision, count: int, seed: int | None) -> VecEnv:
+def make_stacked_env(cfg: DictConfig, scenes: Scenes, vision: VisualEncoder, count: int, seed: int | None) -> VecEnv:
     """`count` agents with the stacks of frames that the policy reads: with Warp all of it on the device, as tensors."""
     kind = simulator_of(cfg)
     if not kind.on_device:
-        return stack_frames(make_env(cfg, places, vision, count, seed)[0], stacked_frames(cfg))
+        return stack_frames(make_env(cfg, scenes, vision, count, seed)[0], stacked_frames(cfg))
     from agents.policies.device_observations import DeviceFrames
 
     task, camera = make_rules(cfg)
-    simulator = kind.make(places, task, camera, count, seed, device_of(cfg))
+    simulator = kind.make(scenes, task, camera, count, seed, device_of(cfg))
     return DeviceFrames(simulator, vision.base, vision.reads, stacked_frames(cfg))
 
 
 def make_env(
     cfg: DictConfig,
-    places: Places,
-    vision: Vision,
+    scenes: Scenes,
+    vision: VisualEncoder,
     count: int,
     seed: int | None,
     mirror: bool = False,
@@ -145,7 +145,7 @@ def make_env(
 
     `mirror` is `make_simulator`'s; with `both_views` the mirror images of all observations follow them.
     """
-    simulator = make_simulator(cfg, places, count, seed, mirror)
+    simulator = make_simulator(cfg, scenes, count, seed, mirror)
     return PolicyObservations(simulator, vision.base, vision.reads, both_views=both_views), simulator
 
 
@@ -154,7 +154,7 @@ def policy_class(cfg: DictConfig) -> type[Policy]:
     return policies.get(OmegaConf.select(cfg, "policy.name", default="stack"))
 
 
-def policy_arguments(cfg: DictConfig, vision: Vision) -> dict[str, Any]:
+def policy_arguments(cfg: DictConfig, vision: VisualEncoder) -> dict[str, Any]:
     """Keyword arguments of the policy beyond SB3's own."""
     settings: dict[str, Any] = OmegaConf.to_container(cfg.policy, resolve=True)  # type: ignore[assignment]
     return {"adapted": vision.adapted, **{key: value for key, value in settings.items() if key != "name"}}
@@ -165,13 +165,13 @@ def stacked_frames(cfg: DictConfig) -> int:
     return policy_class(cfg).stacked_frames(cfg.policy)
 
 
-def policy_space(cfg: DictConfig, vision: Vision) -> spaces.Dict:
+def policy_space(cfg: DictConfig, vision: VisualEncoder) -> spaces.Dict:
     """Space of the policy's observations in reinforcement learning."""
     single = frame_space(observation_space(*make_rules(cfg)), vision.base, vision.reads)
     return stacked_space(single, stacked_frames(cfg))
 
 
-def make_policy(cfg: DictConfig, vision: Vision) -> Policy:
+def make_policy(cfg: DictConfig, vision: VisualEncoder) -> Policy:
     """A policy with fresh weights, drawn with the config's seed; needs no scene."""
     task, _ = make_rules(cfg)
     space = policy_space(cfg, vision)

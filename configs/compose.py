@@ -31,9 +31,9 @@ from configs import commands, source
 from configs.groups import options
 from configs.help import show_help
 from configs.names import closest, nearest
+from configs.overrides import quote_override, typed
 from configs.processes import drop_torchrun_logs
 from configs.settings import ConfigError, Settings, fit, plain
-from configs.words import quote_word, typed
 
 __all__ = ["ConfigError", "check", "cli", "compose"]
 
@@ -108,7 +108,7 @@ def _changes(before: Any, after: Any, path: str = "") -> Iterator[tuple[str, Any
             yield full, value
 
 
-def words_of_job() -> list[str] | None:
+def job_overrides() -> list[str] | None:
     """The override words of the running command, or of the running job of its sweep; None outside of a command."""
     if not HydraConfig.initialized():
         return None
@@ -164,11 +164,11 @@ class _Job:
         """Let Hydra compose and call `task`, once or for each job of a sweep."""
         source.register()
         # Hydra shows, with --cfg, what it read.
-        typed_words = list(words) if {"-c", "--cfg"} & set(words) else [quote_word(word) for word in words]
+        typed_overrides = list(words) if {"-c", "--cfg"} & set(words) else [quote_override(word) for word in words]
         self.argv = sys.argv
         self.full_error = os.environ.get(FULL_ERROR)
         with _first_rank_reports(), explained(self.name, [word for word in words if "=" in word]):
-            sys.argv, os.environ[FULL_ERROR] = [sys.argv[0], *typed_words], "1"
+            sys.argv, os.environ[FULL_ERROR] = [sys.argv[0], *typed_overrides], "1"
             try:
                 hydra.main(version_base=None, config_path=str(FOLDER), config_name=self.name)(self.task)()
             finally:
@@ -191,7 +191,7 @@ class _Job:
     def task(self, cfg: DictConfig) -> None:
         """One job."""
         self._restore()
-        overrides = words_of_job() or []
+        overrides = job_overrides() or []
         if HydraConfig.get().mode == RunMode.RUN:
             with _errors_on_one_line():
                 self._start(cfg, overrides)

@@ -46,7 +46,7 @@ KINDS = ("plain", "looks", "shape", "wide")
 
 
 @dataclass(frozen=True)
-class Settings:
+class StreamConfig:
     """What to render.
 
     Attributes:
@@ -76,7 +76,7 @@ class Settings:
             raise ValueError(f"seed must lie between 0 and 199, got {self.seed}")
 
 
-def render_block(number: int, settings: Settings) -> tuple[str, dict[str, NDArray[Any]]]:
+def render_block(number: int, settings: StreamConfig) -> tuple[str, dict[str, NDArray[Any]]]:
     """Render the views of one apartment.
 
     Args:
@@ -164,14 +164,14 @@ def expose(rgb: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8
     return np.asarray((image.clip(0.0, 1.0) * np.float32(255.0) + np.float32(0.5)).astype(np.uint8))
 
 
-def blocks(first: int, settings: Settings, step: int = 1) -> Iterator[bytes]:
+def blocks(first: int, settings: StreamConfig, step: int = 1) -> Iterator[bytes]:
     """Encoded blocks from number `first` on, every `step`-th, without end."""
     for number in count(first, step):
         kind, arrays = render_block(number, settings)
         yield save(arrays, {"kind": kind, "number": str(number)})
 
 
-def write_blocks(out: BinaryIO, first: int, settings: Settings, step: int = 1) -> None:
+def write_blocks(out: BinaryIO, first: int, settings: StreamConfig, step: int = 1) -> None:
     """Write blocks, each behind its length, until the reader closes."""
     try:
         for data in blocks(first, settings, step):
@@ -214,7 +214,7 @@ class StreamCommand(configs.settings.Settings):
 def main(cfg: DictConfig) -> None:
     """Write what the configuration asks for to standard output."""
     domains = cfg.domains if isinstance(cfg.domains, str) else OmegaConf.to_container(cfg.domains)
-    settings = Settings(cfg.size, cfg.views_per_scene, tuple(cfg.mix), cfg.seed, chosen_domains(domains))  # type: ignore[arg-type]
+    settings = StreamConfig(cfg.size, cfg.views_per_scene, tuple(cfg.mix), cfg.seed, chosen_domains(domains))  # type: ignore[arg-type]
     write_blocks(sys.stdout.buffer, cfg.first, settings, cfg.step)
 
 

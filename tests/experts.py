@@ -1,4 +1,4 @@
-"""The shortest-path expert plays every episode of some places once."""
+"""The shortest-path expert plays every episode of some scenes once."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from envs.pointnav.env import Place, PointNav, Task
+from envs.pointnav.env import NavigableScene, PointNav, PointNavTask
 from envs.rendering.renderer import Camera
 
 
-def expert_records(places: Sequence[Place], agents: int) -> list[dict[str, Any]]:
+def expert_records(scenes: Sequence[NavigableScene], agents: int) -> list[dict[str, Any]]:
     """What the environment says of each episode at its end."""
-    nav = PointNav(places, Task(sensors=()), Camera(16), agents, seed=None)
+    nav = PointNav(scenes, PointNavTask(sensors=()), Camera(16), agents, seed=None)
     nav.reset(np.arange(agents))
     records = []
     while nav.agents.active.any():

@@ -21,7 +21,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from adapt.benchmarks.benchmark import Accuracy, TaskData, Tensors, build_benchmark
 from adapt.core.base import random_base
-from adapt.supervised.learner import Learner, Plan
+from adapt.supervised.learner import TaskTrainer, TrainingPlan
 from adapt.supervised.optimisation import OptimiserConfig, TrainingConfig
 from adapt.training import distributed
 from adapt.training.digests import tensors_sha256
@@ -30,7 +30,7 @@ from agents.learners.imitation import ImitationLearner
 from agents.learners.ppo import make_ppo
 from agents.policies.observations import GOAL, RGB, STEP
 from agents.policies.stack import NavigationPolicy
-from agents.setup import make_policy, make_vision
+from agents.setup import make_policy, make_visual_encoder
 from configs.compose import compose
 
 WINDOWS, STEPS, AGENTS = 4, 8, 4
@@ -66,7 +66,7 @@ class FixedFrames(FrameStore):
 def imitation() -> Outcome:
     """Two updates of scratch, whose images pass a trained encoder, with a batch of WINDOWS windows in all."""
     cfg = compose("train", [*SMALL, "adapt=scratch", "policy.frames=2", f"algo.learner.batch_size={WINDOWS * 4}"])
-    policy = make_policy(cfg, make_vision(cfg))
+    policy = make_policy(cfg, make_visual_encoder(cfg))
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter += 0.01 * distributed.rank()
@@ -90,7 +90,7 @@ def ppo() -> Outcome:
     ]
     words += [f"algo.rollout={STEPS}", f"algo.learner.batch_size={STEPS * AGENTS}", "algo.learner.n_epochs=1"]
     cfg = compose("train", [*SMALL, *words])
-    model = make_ppo(cfg, make_vision(cfg))
+    model = make_ppo(cfg, make_visual_encoder(cfg))
     policy = model.policy
     assert isinstance(policy, NavigationPolicy)
     distributed.copy_from_first(policy.own_state().values())
@@ -125,14 +125,14 @@ def supervised() -> Outcome:
     images = torch.randint(0, 256, (21, 3, 32, 32), generator=random, dtype=torch.uint8)
     data = Tensors(images, torch.randint(0, 3, (21,), generator=random))
     task = TaskData("colours", data, data, 3, nn.functional.cross_entropy, Accuracy, "accuracy")
-    plan = Plan(
+    plan = TrainingPlan(
         benchmark=build_benchmark("icifar"),
         method="side_tuning",
         settings={"width": 0.25},
         training=TrainingConfig("3 steps", batch=7),
         optimiser=OptimiserConfig(lr=1e-3, clip=1.0),
     )
-    learner = Learner(random_base("fcn4", seed=1), plan)
+    learner = TaskTrainer(random_base("fcn4", seed=1), plan)
     learner.add(task)
     losses = []
     learner.train([task], lambda step, values: losses.append(values["loss"]))

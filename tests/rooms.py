@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from envs.navgrid.grid import NavGrid
-from envs.pointnav.env import Place
+from envs.pointnav.env import NavigableScene
 from envs.pointnav.episodes import Episode
 from envs.scene import Scene
 
@@ -69,12 +69,12 @@ def episode(start: tuple[float, float], goal: tuple[float, float], heading: floa
     )
 
 
-def place(made: Scene, episodes: list[Episode]) -> Place:
+def place(made: Scene, episodes: list[Episode]) -> NavigableScene:
     """A scene with its grid and episodes."""
-    return Place(made, NavGrid.build(made), tuple(episodes))
+    return NavigableScene(made, NavGrid.build(made), tuple(episodes))
 
 
-def simple_place(count: int = 4) -> Place:
+def simple_place(count: int = 4) -> NavigableScene:
     """A 4 x 4 m room with a wall half across it and a few episodes around that wall."""
     made = scene(4.0, 4.0, [wall(0.0, 2.0, 2.5, 2.0)])
     rng = np.random.default_rng(1)

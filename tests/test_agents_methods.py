@@ -21,7 +21,7 @@ from agents.learners.imitation import ImitationLearner
 from agents.policies.actor import tempered
 from agents.policies.observations import GOAL, stack_frames
 from agents.policies.stack import NavigationPolicy
-from agents.setup import Vision, make_env, make_policy, make_vision, policy_arguments
+from agents.setup import VisualEncoder, make_env, make_policy, make_visual_encoder, policy_arguments
 from configs.compose import compose
 
 AGENTS = 4
@@ -53,11 +53,11 @@ def config(base: Path, method: str, *words: str) -> DictConfig:
     return compose("train", [*SMALL, f"base.name={base}", f"adapt={method}", *own, *words])
 
 
-class Sitting:
+class Session:
     """A policy and its learner, made anew as a resumed run does."""
 
     def __init__(self, cfg: DictConfig) -> None:
-        self.vision = make_vision(cfg)
+        self.vision = make_visual_encoder(cfg)
         self.policy = make_policy(cfg, self.vision)
         self.learner = ImitationLearner(self.policy, 10, batch_size=8, window=2)
 
@@ -79,16 +79,16 @@ class Sitting:
         return tempered(self.policy.actor().logits(observations, np.zeros(len(observations[GOAL]), np.int64)), 1.0)
 
 
-def frames(cfg: DictConfig, sitting: Sitting, folder: Path) -> tuple[FrameStore, dict[str, np.ndarray[Any, Any]]]:
+def frames(cfg: DictConfig, session: Session, folder: Path) -> tuple[FrameStore, dict[str, np.ndarray[Any, Any]]]:
     """Frames that the policy met, and what it sees now."""
-    env, simulator = make_env(cfg, [simple_place(3)], sitting.vision, AGENTS, 0)
-    collector = Collector(env, simulator, sitting.policy, (0.2, 0.5), 1.0, seed=0)
+    env, simulator = make_env(cfg, [simple_place(3)], session.vision, AGENTS, 0)
+    collector = Collector(env, simulator, session.policy, (0.2, 0.5), 1.0, seed=0)
     store = FrameStore.create(folder, AGENTS, 64, frame_layout(collector.observations))
     collector.collect(store, 10, progress=1.0)
     return store, collector.observations
 
 
-def base_state(vision: Vision) -> dict[str, torch.Tensor]:
+def base_state(vision: VisualEncoder) -> dict[str, torch.Tensor]:
     assert vision.base is not None
     return {name: tensor.clone() for name, tensor in vision.base.state_dict().items()}
 
@@ -96,7 +96,7 @@ def base_state(vision: Vision) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("method", list_methods())
 def test_imitation_learns_and_resumes_bitwise(residual: Path, method: str, tmp_path: Path) -> None:
     cfg = config(residual, method)
-    one = Sitting(cfg)
+    one = Session(cfg)
     adapted = one.vision.adapted
     assert adapted is not None
     store, seen = frames(cfg, one, tmp_path / "frames")
@@ -111,7 +111,7 @@ def test_imitation_learns_and_resumes_bitwise(residual: Path, method: str, tmp_p
     moved = {name for name, tensor in now.items() if not torch.equal(tensor, before[name])}
     assert any(".adapted.methods." in n and "samples_seen" not in n for n in moved) == bool(adapted.trainable())
     assert all(torch.equal(tensor, frozen[name]) for name, tensor in base_state(one.vision).items())
-    two = Sitting(cfg)
+    two = Session(cfg)
     two.policy.load_own_state(state["policy"])
     two.learner.restore(state["learner"])
     assert two.learn(store, 2) == rest
@@ -120,7 +120,7 @@ def test_imitation_learns_and_resumes_bitwise(residual: Path, method: str, tmp_p
 
 
 def ppo_learns(cfg: DictConfig) -> None:
-    vision = make_vision(cfg)
+    vision = make_visual_encoder(cfg)
     adapted = vision.adapted
     assert adapted is not None
     env, _ = make_env(cfg, [simple_place(3)], vision, AGENTS, 0)
@@ -163,4 +163,4 @@ def test_ppo_trains_every_task(residual: Path, method: str) -> None:
 @pytest.mark.parametrize("method", ["adashare", "spottune"])
 def test_a_base_without_residual_blocks_is_refused_with_the_reason(method: str) -> None:
     with pytest.raises(Incompatible, match="residual blocks"):
-        make_vision(compose("train", [*SMALL, "base=random", f"adapt={method}"]))
+        make_visual_encoder(compose("train", [*SMALL, "base=random", f"adapt={method}"]))

@@ -9,14 +9,14 @@ from omegaconf import DictConfig, OmegaConf
 from rooms import simple_place
 
 from adapt.core.base import Base
-from agents.evaluation.episodes import judged_by_both_views, policy_actor, run_episodes
+from agents.evaluation.episodes import averages_mirror_views, policy_actor, run_episodes
 from agents.learners.collector import Collector, frame_layout, stored
 from agents.learners.frames import ACTION, FrameStore
 from agents.learners.imitation import ImitationLearner
 from agents.policies.actor import sample_actions, tempered
 from agents.policies.extractor import goal_channels
 from agents.policies.observations import FEATURES, GOAL, MAP, RGB, STEP, VALID, stack_frames
-from agents.setup import make_env, make_policy, make_vision
+from agents.setup import make_env, make_policy, make_visual_encoder
 from configs.compose import compose
 from envs.pointnav.env import LEFT, RIGHT
 from envs.pointnav.vec_env import swapped_actions
@@ -37,7 +37,7 @@ def config(*overrides: str) -> DictConfig:
 
 def collected(cfg: DictConfig, folder: Path, steps: int = 60):
     """A policy, its environment, and frames that the half-trained policy met."""
-    vision = make_vision(cfg)
+    vision = make_visual_encoder(cfg)
     env, simulator = make_env(cfg, [simple_place(6)], vision, 4, 0)
     policy = make_policy(cfg, vision)
     collector = Collector(env, simulator, policy, (0.2, 0.5), 1.0, seed=0)
@@ -64,7 +64,7 @@ def test_the_frozen_base_sees_each_frame_once(tmp_path: Path) -> None:
 
 def test_window_logits_equal_those_of_stacked_observations(tmp_path: Path) -> None:
     cfg = config()
-    vision = make_vision(cfg)
+    vision = make_visual_encoder(cfg)
     frames, simulator = make_env(cfg, [simple_place(6)], vision, 4, 0)
     env = stack_frames(frames, 4)
     policy = make_policy(cfg, vision)
@@ -107,7 +107,7 @@ def test_window_logits_equal_those_of_stacked_observations(tmp_path: Path) -> No
 )
 def test_observations_hold_what_the_method_reads_and_no_more(method: str, keys: set[str]) -> None:
     cfg = config(f"adapt={method}")
-    vision = make_vision(cfg)
+    vision = make_visual_encoder(cfg)
     env, _ = make_env(cfg, [simple_place(2)], vision, 2, 0)
     assert set(env.reset()) == keys | {GOAL, VALID, "map"}  # type: ignore[arg-type]
     policy = make_policy(cfg, vision)
@@ -117,7 +117,7 @@ def test_observations_hold_what_the_method_reads_and_no_more(method: str, keys: 
 
 def test_blind_policy_has_no_picture_and_no_renderer() -> None:
     cfg = config("blind=true")
-    vision = make_vision(cfg)
+    vision = make_visual_encoder(cfg)
     env, simulator = make_env(cfg, [simple_place(2)], vision, 2, 0)
     assert set(env.reset()) == {GOAL, VALID, "map"}  # type: ignore[arg-type]
     assert simulator.nav.renderer is None
@@ -132,13 +132,13 @@ def test_policy_state_leaves_the_base_out_and_comes_back(tmp_path: Path) -> None
     frozen = {id(p) for p in vision.base.parameters()}
     assert not any(id(v) in frozen for v in policy.own_state().values())
     assert len(state) == len({id(v) for v in policy.own_state().values()})
-    other = make_policy(config("seed=1"), make_vision(cfg))
+    other = make_policy(config("seed=1"), make_visual_encoder(cfg))
     observations = env.reset()
     assert not np.array_equal(act(other, observations), act(policy, observations))
     other.load_own_state(state)
     assert np.array_equal(act(other, observations), act(policy, observations))
     with pytest.raises(ValueError, match=r"^policy\.\S+ is a float32 tensor"):
-        make_policy(config("policy.hidden=[16]"), make_vision(cfg)).load_own_state(state)
+        make_policy(config("policy.hidden=[16]"), make_visual_encoder(cfg)).load_own_state(state)
 
 
 def test_training_changes_the_policy_and_not_the_base(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_sampling_follows_the_probabilities() -> None:
 @pytest.mark.parametrize(("method", "variant"), [("side_tuning", "habitat"), ("features", "side_tuning")])
 def test_judged_by_both_views_a_policy_does_the_opposite_in_the_mirror(method: str, variant: str) -> None:
     cfg = config(f"adapt={method}", f"env.task.variant={variant}")
-    vision = make_vision(cfg)
+    vision = make_visual_encoder(cfg)
     env, simulator = make_env(cfg, [simple_place(6)], vision, 4, 0, both_views=True)
     policy = make_policy(cfg, vision)
     turns = torch.tensor([action in (LEFT, RIGHT) for action in simulator.nav.task.actions])
@@ -198,12 +198,12 @@ def test_judged_by_both_views_a_policy_does_the_opposite_in_the_mirror(method: s
 
 
 def test_an_agent_is_judged_by_both_views_if_it_was_mirrored() -> None:
-    assert judged_by_both_views(config())
-    assert not judged_by_both_views(config("algo.mirror=false"))
-    assert not judged_by_both_views(config("algo=ppo"))
-    assert judged_by_both_views(config("algo=ppo", "evaluation.mirror=true"))
-    assert not judged_by_both_views(config("env=habitat"))
-    vision = make_vision(config())
+    assert averages_mirror_views(config())
+    assert not averages_mirror_views(config("algo.mirror=false"))
+    assert not averages_mirror_views(config("algo=ppo"))
+    assert averages_mirror_views(config("algo=ppo", "evaluation.mirror=true"))
+    assert not averages_mirror_views(config("env=habitat"))
+    vision = make_visual_encoder(config())
     policy = make_policy(config(), vision)
     torch.nn.init.normal_(policy.action_net.weight)
     both, one = (
@@ -211,7 +211,7 @@ def test_an_agent_is_judged_by_both_views_if_it_was_mirrored() -> None:
         for words in ([], ["evaluation.mirror=false"])
     )
     assert [r["path"] for r in both] != [r["path"] for r in one]
-    assert not judged_by_both_views(OmegaConf.create({"env": {"name": "apartments"}, "evaluation": {}}))  # older
+    assert not averages_mirror_views(OmegaConf.create({"env": {"name": "apartments"}, "evaluation": {}}))  # older
 
 
 def test_unknown_words_suggest_the_nearest() -> None:

@@ -13,7 +13,7 @@ from rooms import scene, simple_place, wall
 from agents.bench import __main__ as command
 from agents.bench import simulator as bench
 from agents.bench.ppo import STAGES, ours, plain, race, settings
-from agents.bench.table import Row, number, write_results
+from agents.bench.table import Measurement, number, write_results
 from configs.compose import ConfigError
 from envs.navgrid.grid import NavGrid
 from envs.rendering.renderer import Camera, EmbreeRenderer
@@ -73,8 +73,12 @@ def test_plain_ppo_recomputes_the_base_in_every_epoch_and_ours_does_not() -> Non
 def test_results_keep_the_sections_that_were_not_measured(tmp_path: Path) -> None:
     about = {"date": "2026-01-01", "commit": "abc", "command": "bench", "machine": "m", "device": "cpu"}
     file = tmp_path / "bench.json"
-    write_results(file, [Row("task", "step", 3.0, "us"), Row("base", "old", 1.0, "s")], {"task": about, "base": about})
-    write_results(file, [Row("base", "new", 1234.5, "s", "a reference", 2.0, "<= 3")], {"base": about})
+    write_results(
+        file,
+        [Measurement("task", "step", 3.0, "us"), Measurement("base", "old", 1.0, "s")],
+        {"task": about, "base": about},
+    )
+    write_results(file, [Measurement("base", "new", 1234.5, "s", "a reference", 2.0, "<= 3")], {"base": about})
     document = json.loads(file.read_text())
     assert [row["what"] for row in document["rows"]] == ["step", "new"]
     page = (tmp_path / "bench.md").read_text()

@@ -20,7 +20,7 @@ from adapt.benchmarks.benchmark import TaskData, Tensors, build_benchmark
 from adapt.compare import main as compare_main
 from adapt.core.base import random_base
 from adapt.datasets.cifar import read_cifar100
-from adapt.supervised.learner import Learner, Plan, knows_earlier
+from adapt.supervised.learner import TaskTrainer, TrainingPlan, knows_earlier
 from adapt.supervised.optimisation import OptimiserConfig, TrainingConfig
 from adapt.supervised.protocols import Session, run_protocol, trained_alone
 from adapt.supervised.report import Finished, curves, ranks
@@ -46,9 +46,9 @@ def base() -> Base:
     return random_base("fcn4")
 
 
-def plan(method: str, length: str = "3 steps", **settings: Any) -> Plan:
+def plan(method: str, length: str = "3 steps", **settings: Any) -> TrainingPlan:
     training = TrainingConfig(length, batch=50, test_batch=50)
-    return Plan(build_benchmark("icifar"), method, settings, training, OptimiserConfig(lr=1e-2, clip=1.0))
+    return TrainingPlan(build_benchmark("icifar"), method, settings, training, OptimiserConfig(lr=1e-2, clip=1.0))
 
 
 def small(task: TaskData, count: int) -> Tensors:
@@ -200,21 +200,21 @@ class TestProtocols:
     def test_a_method_that_starts_anew_gets_a_new_optimiser(
         self, tasks: list[TaskData], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        learner = Learner(random_base("resnet26", width=0.125), plan("adashare", "4 steps", search_samples=100))
+        learner = TaskTrainer(random_base("resnet26", width=0.125), plan("adashare", "4 steps", search_samples=100))
         made: list[int] = []
-        original = Learner._optimiser
+        original = TaskTrainer._optimiser
 
-        def counted(self: Learner, tasks: list[TaskData]) -> torch.optim.Optimizer:
+        def counted(self: TaskTrainer, tasks: list[TaskData]) -> torch.optim.Optimizer:
             made.append(self.images)
             return original(self, tasks)
 
-        monkeypatch.setattr(Learner, "_optimiser", counted)
+        monkeypatch.setattr(TaskTrainer, "_optimiser", counted)
         learner.add(tasks[0])
         learner.train([tasks[0]])
         assert made == [0, 100]
 
     def test_dense_sides_take_part_but_stay(self, base: Base, tasks: list[TaskData]) -> None:
-        learner = Learner(base, plan("side_tuning", side="fcn4", width=0.5, dense=True))
+        learner = TaskTrainer(base, plan("side_tuning", side="fcn4", width=0.5, dense=True))
         learner.add(tasks[0])
         learner.add(tasks[1])
         first, second = (learner.adapted.method(name) for name in TASKS[:2])
@@ -292,16 +292,16 @@ class TestCommand:
         whole = train(compose("supervised", words(cifar, tmp_path / "whole", method, "rigidity=true")))
         killed = words(cifar, tmp_path / "killed", method, "rigidity=true")
         trained: list[str] = []
-        original = Learner.train
+        original = TaskTrainer.train
 
-        def dies(self: Learner, tasks: list[TaskData], *more: Any, **named: Any) -> None:
+        def dies(self: TaskTrainer, tasks: list[TaskData], *more: Any, **named: Any) -> None:
             if len(trained) == 2:
                 trained.clear()
                 raise KeyboardInterrupt
             trained.append(tasks[0].name)
             original(self, tasks, *more, **named)
 
-        monkeypatch.setattr(Learner, "train", dies)
+        monkeypatch.setattr(TaskTrainer, "train", dies)
         with pytest.raises(KeyboardInterrupt):
             train(compose("supervised", killed))
         with pytest.raises(ValueError, match="already holds a run"):
@@ -309,7 +309,7 @@ class TestCommand:
         if method == "adapt=ewc":  # again, in the extra runs of rigidity
             with pytest.raises(KeyboardInterrupt):
                 train(compose("supervised", [*killed, "resume=true"]))
-        monkeypatch.setattr(Learner, "train", original)
+        monkeypatch.setattr(TaskTrainer, "train", original)
         resumed = train(compose("supervised", [*killed, "resume=true"]))
         for result in (whole, resumed):
             result.pop("seconds")

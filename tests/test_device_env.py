@@ -13,11 +13,11 @@ from stable_baselines3.common.buffers import DictRolloutBuffer
 from agents.learners import ppo
 from agents.learners.memory import check_memory, ppo_bytes
 from agents.learners.rollout import DeviceRolloutBuffer, Timeouts, rollout_bytes
-from agents.setup import make_stacked_env, make_vision
+from agents.setup import make_stacked_env, make_visual_encoder
 from configs.compose import compose
 from envs.apartments.generator import generate
 from envs.navgrid.grid import NavGrid
-from envs.pointnav.env import Place, Task
+from envs.pointnav.env import NavigableScene, PointNavTask
 from envs.pointnav.episodes import generate_episodes
 from envs.pointnav.vec_env import PointNavVecEnv
 from envs.rendering.renderer import Camera
@@ -27,11 +27,11 @@ CAMERA = Camera(size=16)
 
 
 @pytest.fixture(scope="module")
-def apartment() -> Place:
+def apartment() -> NavigableScene:
     """A furnished apartment with doors, walls to slide along and goals behind corners."""
     made = generate(3)
     grid = NavGrid.build(made, radius=0.18)
-    return Place(made, grid, tuple(generate_episodes(made.name, grid, 12, seed=0, goals=4)))
+    return NavigableScene(made, grid, tuple(generate_episodes(made.name, grid, 12, seed=0, goals=4)))
 
 
 def device_env(*arguments, **options):
@@ -79,9 +79,9 @@ def assert_same_infos(host: list[dict], device: list[dict]) -> int:
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("variant", "sliding"), [("habitat", True), ("side_tuning", True), ("habitat", False)])
-def test_same_trajectories_as_on_the_host(apartment: Place, device: str, variant: str, sliding: bool) -> None:
+def test_same_trajectories_as_on_the_host(apartment: NavigableScene, device: str, variant: str, sliding: bool) -> None:
     places = [apartment, simple_place(5)]
-    task = Task(variant=variant, sliding=sliding, sensors=("rgb", "depth", "map"), max_steps=60, map_size=40)
+    task = PointNavTask(variant=variant, sliding=sliding, sensors=("rgb", "depth", "map"), max_steps=60, map_size=40)
     agents = 8
     host = PointNavVecEnv(places, task, CAMERA, agents, seed=7)
     other = device_env(places, task, CAMERA, agents, seed=7, device=device)
@@ -110,7 +110,7 @@ def test_same_trajectories_as_on_the_host(apartment: Place, device: str, variant
 
 def test_each_episode_once_and_then_idle() -> None:
     made = [simple_place(5)]
-    task = Task(sensors=(), max_steps=3)
+    task = PointNavTask(sensors=(), max_steps=3)
     env = device_env(made, task, CAMERA, 3, seed=None, device="cpu")
     env.reset()
     records = []
@@ -127,7 +127,7 @@ def test_goals_take_turns_in_few_slots(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(world, "CACHED_FIELDS", 2)
     monkeypatch.setattr(world, "_FIRST_VERTICES", 1)  # also grows
-    made, task = [simple_place(6), simple_place(4)], Task(sensors=(), max_steps=9)
+    made, task = [simple_place(6), simple_place(4)], PointNavTask(sensors=(), max_steps=9)
     host, few = PointNavVecEnv(made, task, CAMERA, 2, seed=1), device_env(made, task, CAMERA, 2, seed=1, device="cpu")
     host.reset()
     few.reset()
@@ -161,7 +161,7 @@ def test_stacks_on_the_device_are_those_of_the_host(frames: int) -> None:
     envs = []
     for backend in ("embree", "warp"):
         cfg = config(f"env.backend={backend}", f"policy.frames={frames}")
-        vision = make_vision(cfg)
+        vision = make_visual_encoder(cfg)
         envs.append(make_stacked_env(cfg, made, vision, 3, 5))
     host, device = envs
     assert host.observation_space == device.observation_space
@@ -238,10 +238,10 @@ def test_device_buffer_gives_stock_batches_and_returns() -> None:
 
 def learned(monkeypatch: pytest.MonkeyPatch, *words: str, stock: bool = False) -> dict[str, torch.Tensor]:
     cfg = config(*words)
-    monkeypatch.setattr(ppo, "make_places", lambda *_: [simple_place(5), simple_place(3)])
+    monkeypatch.setattr(ppo, "make_scenes", lambda *_: [simple_place(5), simple_place(3)])
     if stock:
         monkeypatch.setattr(ppo, "DeviceRolloutBuffer", DictRolloutBuffer)
-    model = ppo.make_ppo(cfg, make_vision(cfg))
+    model = ppo.make_ppo(cfg, make_visual_encoder(cfg))
     model.set_logger(ppo.Logger(None, []))
     model.learn(4 * 16 * 2, None if stock else Timeouts())
     monkeypatch.undo()
@@ -262,7 +262,7 @@ def test_ppo_on_the_device_learns_as_on_the_host(monkeypatch: pytest.MonkeyPatch
 
 def test_memory_is_planned_and_refused_in_one_line() -> None:
     cfg = config("algo.rollout=1000")
-    parts = ppo_bytes(cfg, make_vision(cfg), [simple_place()], 4)
+    parts = ppo_bytes(cfg, make_visual_encoder(cfg), [simple_place()], 4)
     assert parts["rollout"] > 4000 * (3 * 32 * 32 + 3 * 40 * 40)
     line = check_memory(parts, "cpu")
     assert "\n" not in line

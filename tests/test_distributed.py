@@ -24,7 +24,7 @@ from adapt.training.run import list_checkpoints
 from agents.learners.feature_cache import cached_features
 from agents.learners.frames import FrameStore
 from agents.policies.observations import frozen_features
-from agents.setup import make_places
+from agents.setup import make_scenes
 from configs.compose import compose
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -108,8 +108,8 @@ def test_ranks_own_disjoint_scenes_or_episodes(room: Path) -> None:
     scans = compose("train", ["run=none", "env=scans", f"env.scene={room}"]).env
     OmegaConf.update(scans, "splits.train.episodes_per_scene", 9)
     for env in (apartments, scans):
-        whole = {(p.scene.name, e.episode_id) for p in make_places(env, "train", 0) for e in p.episodes}
-        owned = [make_places(env, "train", 0, (i, 2)) for i in range(2)]
+        whole = {(p.scene.name, e.episode_id) for p in make_scenes(env, "train", 0) for e in p.episodes}
+        owned = [make_scenes(env, "train", 0, (i, 2)) for i in range(2)]
         keys = [[(p.scene.name, e.episode_id) for p in places for e in p.episodes] for places in owned]
         assert sorted(key for part in keys for key in part) == sorted(whole)
         assert all(keys)

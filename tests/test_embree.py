@@ -23,9 +23,9 @@ CAMERAS = [
 ]
 
 
-def found() -> embree.Library:
+def found() -> embree.EmbreeLibrary:
     library = embree.library()
-    assert isinstance(library, embree.Library), library
+    assert isinstance(library, embree.EmbreeLibrary), library
     return library
 
 

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from envs.pointnav.env import PointNav, Task
+from envs.pointnav.env import PointNav, PointNavTask
 from envs.pointnav.explored_map import ExploredMaps
-from envs.pointnav.scene_episodes import Body, SceneEpisodes
+from envs.pointnav.scene_episodes import AgentConfig, SceneEpisodes
 from envs.pointnav.vec_env import PointNavVecEnv
 from envs.rendering.renderer import Camera
 from envs.sources.apartments import apartments
@@ -20,7 +20,7 @@ ONE = np.array([0])
 
 @pytest.fixture(scope="module")
 def places() -> list[SceneEpisodes]:
-    return apartments("train", 2, 2, 0, Body(0.18, 1.5, 0.2, 45.0))
+    return apartments("train", 2, 2, 0, AgentConfig(0.18, 1.5, 0.2, 45.0))
 
 
 def wall(camera: Camera, distance: float) -> np.ndarray:
@@ -64,7 +64,7 @@ def test_the_map_turns_and_moves_with_the_agent() -> None:
 
 def test_the_map_agrees_with_the_walkable_grid(places: list[SceneEpisodes]) -> None:
     camera = Camera(size=64)
-    nav = PointNav(places, Task(sensors=("explored",)), camera, 4, 0)
+    nav = PointNav(places, PointNavTask(sensors=("explored",)), camera, 4, 0)
     agents = np.arange(4)
     nav.reset(agents)
     for _ in range(30):
@@ -73,7 +73,7 @@ def test_the_map_agrees_with_the_walkable_grid(places: list[SceneEpisodes]) -> N
     seen = nav.observe()["explored"]
     agree = total = walls = 0
     for n in agents:
-        grid, heading, position = nav.places[nav.agents.place[n]].grid, nav.agents.heading[n], nav.agents.position[n]
+        grid, heading, position = nav.scenes[nav.agents.place[n]].grid, nav.agents.heading[n], nav.agents.position[n]
         rows, columns = np.nonzero((seen[n] == 255).any(0))
         ahead, right = (20 - rows - 0.5) * CELL, (columns + 0.5 - 20) * CELL
         cos, sin = math.cos(heading), math.sin(heading)
@@ -89,13 +89,13 @@ def test_the_map_agrees_with_the_walkable_grid(places: list[SceneEpisodes]) -> N
 
 
 def test_observing_twice_changes_nothing(places: list[SceneEpisodes]) -> None:
-    nav = PointNav(places, Task(sensors=("rgb", "explored")), Camera(size=32), 2, 0)
+    nav = PointNav(places, PointNavTask(sensors=("rgb", "explored")), Camera(size=32), 2, 0)
     nav.reset(np.arange(2))
     np.testing.assert_array_equal(nav.observe()["explored"], nav.observe()["explored"])
 
 
 def test_a_mirrored_agent_reads_the_mirrored_map(places: list[SceneEpisodes]) -> None:
-    task = Task(sensors=("explored",))
+    task = PointNavTask(sensors=("explored",))
     plain, mirrored = (PointNavVecEnv(places, task, Camera(size=32), 2, 0, mirror=m) for m in (False, True))
     a, b = plain.reset()["explored"], mirrored.reset()["explored"]
     np.testing.assert_array_equal(a[0], b[0])

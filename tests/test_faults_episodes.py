@@ -21,17 +21,17 @@ from agents.doctor import check_env
 from agents.evaluate import _chosen, _episode, _write_top_downs
 from configs.compose import compose
 from envs.navgrid.grid import NavGrid
-from envs.pointnav.env import Place, PointNav, Task
+from envs.pointnav.env import NavigableScene, PointNav, PointNavTask
 from envs.pointnav.episode_files import GENERATED
 from envs.pointnav.episodes import distinct, read_episodes, read_gzip, scene_name
-from envs.pointnav.scene_episodes import Body
+from envs.pointnav.scene_episodes import AgentConfig
 from envs.rendering.renderer import Camera
 from envs.scans.source import ScanSettings
 from envs.sources import findings
 from envs.sources.findings import MISSING, NOTE, OK
 from envs.sources.scans import Generation, scans
 
-BODY = Body(radius=0.1)
+BODY = AgentConfig(radius=0.1)
 FEW = Generation(goals=2, max_distance=8.0)
 
 
@@ -162,11 +162,11 @@ def test_the_doctor_names_the_nearest_of_a_misspelt_scene(tmp_path, per_scene, m
 # -- which they are ---------------------------------------------------------------------------------------------------
 
 
-def pictures(folder: Path, places: list[Place]) -> dict[str, Any]:
+def pictures(folder: Path, places: list[NavigableScene]) -> dict[str, Any]:
     """What an evaluation draws of every episode, by episode id."""
     records = []
     for place in places:
-        nav = PointNav([place], Task(sensors=(), max_steps=3), Camera(16), 1, seed=None)
+        nav = PointNav([place], PointNavTask(sensors=(), max_steps=3), Camera(16), 1, seed=None)
         nav.reset(np.arange(1))
         while nav.agents.active.any():
             _, dones, found = nav.step(np.array([1]))
@@ -230,7 +230,7 @@ def test_the_floor_plan_of_an_upstairs_episode_shows_its_storey(tmp_path):
     below, above = np.array([[2.0, 0.0, 2.0], [13.0, 3.0, 3.0]])
     assert grid.island([below])[0] == grid.island([above])[0] >= 0
     (episode,) = read_episodes(put(tmp_path / "e.json.gz", raw(start=above, goal=(15.0, 3.0, 1.0))))
-    place = Place(dataclasses.replace(scene(parts), name="a"), grid, (episode,))
+    place = NavigableScene(dataclasses.replace(scene(parts), name="a"), grid, (episode,))
     plan = place.floor_plan(episode)
 
     def drawn(point: Any) -> bool:

@@ -18,7 +18,7 @@ from envs.navgrid.extent import check_extent
 from envs.navgrid.grid import NavGrid
 from envs.navgrid.navmesh import read_navmesh
 from envs.pointnav.episodes import read_episodes
-from envs.pointnav.scene_episodes import Body
+from envs.pointnav.scene_episodes import AgentConfig
 from envs.scans.loading import load_scene
 from envs.scans.materials import Texture, parse_texture
 from envs.scans.scene_datasets import SceneDataset
@@ -328,10 +328,10 @@ def test_a_scan_far_from_the_origin_is_moved_before_it_is_rounded(tmp_path, capl
     assert grid.island_areas[0] == pytest.approx(expected.island_areas[0], rel=0.02) and plain.origin == (0, 0, 0)
     # Episodes are written in the file's own coordinates, and read back.
     few = Generation(goals=2, max_distance=8.0)
-    (first,) = scans(str(path), str(tmp_path / "e"), "val", 6, 0, Body(0.1), generation=few)
+    (first,) = scans(str(path), str(tmp_path / "e"), "val", 6, 0, AgentConfig(0.1), generation=few)
     kept = read_episodes(tmp_path / "e" / "val" / "val.json.gz")
     assert all(454320 < e.start_position[0] < 454332 and 5412344 < e.goal_position[2] < 5412356 for e in kept)
-    (again,) = scans(str(path), str(tmp_path / "e"), "val", 6, 0, Body(0.1), generation=few)
+    (again,) = scans(str(path), str(tmp_path / "e"), "val", 6, 0, AgentConfig(0.1), generation=few)
     starts = [np.array([e.start_position for e in place.episodes]) for place in (first, again)]
     np.testing.assert_allclose(*starts, atol=1e-6)
     assert np.abs(starts[0]).max() < 10

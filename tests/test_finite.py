@@ -24,7 +24,7 @@ from adapt.pretraining.data import TaskonomyViews
 from adapt.pretraining.decoders import TaskDecoder
 from adapt.pretraining.distillation import match
 from adapt.readouts import ReadoutSettings, fit_readout
-from adapt.supervised.learner import Learner, Plan
+from adapt.supervised.learner import TaskTrainer, TrainingPlan
 from adapt.supervised.optimisation import OptimiserConfig, TrainingConfig
 from adapt.training.files import to_json
 from adapt.training.finite import NotFinite, blame, check_finite, clip_finite
@@ -34,7 +34,7 @@ from agents.learners.bc import BehaviourCloning
 from agents.learners.ppo import PPOLearner, make_ppo
 from agents.learners.recorded import record
 from agents.policies.observations import GOAL
-from agents.setup import Places, make_vision
+from agents.setup import Scenes, make_visual_encoder
 from configs.compose import compose
 from envs.pointnav.vec_env import PointNavVecEnv
 
@@ -46,11 +46,11 @@ SMALL = [*ROOM, "base=random", "policy.hidden=[16]", "policy.frames=2", "adapt.w
 def one_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Agents live in a room that takes no time to build."""
 
-    def places(*_: object, **__: object) -> Places:
+    def places(*_: object, **__: object) -> Scenes:
         return [simple_place(6)]
 
     for module in ("agents.learners.recorded", "agents.learners.ppo"):
-        monkeypatch.setattr(f"{module}.make_places", places)
+        monkeypatch.setattr(f"{module}.make_scenes", places)
 
 
 # -- the guard itself -----------------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ def test_ppo_names_observations_that_are_not_numbers(
 def test_ppo_stops_before_a_step_with_a_gradient_that_is_not_finite(one_room: None, tmp_path: Path) -> None:
     cfg, run = acting(tmp_path)
     run.close()
-    model = make_ppo(cfg, make_vision(cfg))
+    model = make_ppo(cfg, make_visual_encoder(cfg))
     before = [p.detach().clone() for p in model.policy.parameters()]
     for parameter in model.policy.parameters():
         parameter.grad = torch.full_like(parameter, torch.nan) if parameter.requires_grad else None
@@ -212,19 +212,19 @@ def test_ppo_stops_before_a_step_with_a_gradient_that_is_not_finite(one_room: No
     assert all(torch.equal(a, b) for a, b in zip(model.policy.parameters(), before, strict=True))
 
 
-def supervised(loss: Callable[[Tensor, Tensor], Tensor], **optimiser: float) -> tuple[Learner, TaskData]:
+def supervised(loss: Callable[[Tensor, Tensor], Tensor], **optimiser: float) -> tuple[TaskTrainer, TaskData]:
     random = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (24, 3, 32, 32), generator=random, dtype=torch.uint8)
     data = Tensors(images, torch.randint(0, 3, (24,), generator=random))
     task = TaskData("colours", data, data, 3, loss, Accuracy, "accuracy")
-    plan = Plan(
+    plan = TrainingPlan(
         benchmark=build_benchmark("icifar"),
         method="side_tuning",
         settings={"width": 0.25},
         training=TrainingConfig("6 steps", batch=8),
         optimiser=OptimiserConfig(**optimiser),
     )
-    learner = Learner(random_base("fcn4", seed=1), plan)
+    learner = TaskTrainer(random_base("fcn4", seed=1), plan)
     learner.add(task)
     return learner, task
 

@@ -17,9 +17,9 @@ from habitat_rooms import write_room, write_split
 
 from configs.settings import defaults
 from envs.habitat.settings import HabitatConfig
-from envs.habitat.vec_env import HabitatVecEnv, Settings, make_places, rules
+from envs.habitat.vec_env import HabitatSplit, HabitatVecEnv, make_scenes, rules
 from envs.navgrid.grid import NavGrid
-from envs.pointnav.env import Place, Task
+from envs.pointnav.env import NavigableScene, PointNavTask
 from envs.pointnav.vec_env import PointNavVecEnv
 from envs.rendering.renderer import Camera
 from envs.scans.loading import load_scene
@@ -42,15 +42,15 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def settings(rooms: Path, split: str = "val", task: dict[str, Any] | None = None, **changes: Any) -> Settings:
+def settings(rooms: Path, split: str = "val", task: dict[str, Any] | None = None, **changes: Any) -> HabitatSplit:
     env = defaults(HabitatConfig)
     env.update({"simulator": "sidestep", "episodes": str(rooms), "scenes_dir": str(rooms), **changes})
     env["camera"]["size"] = 16
     env["task"].update({"sensors": ["rgb", "depth", "map"], "max_steps": 60, **(task or {})})
-    return Settings.of(env, split)
+    return HabitatSplit.of(env, split)
 
 
-def ours(rooms: Path, made: Settings) -> list[Place]:
+def ours(rooms: Path, made: HabitatSplit) -> list[NavigableScene]:
     """The same places in the embedded environment."""
     from envs.pointnav.episodes import read_episodes
 
@@ -58,7 +58,7 @@ def ours(rooms: Path, made: Settings) -> list[Place]:
     found = []
     for name in ("long.ply", "short.ply"):
         scene = load_scene(rooms / name)
-        found.append(Place(scene, NavGrid.build(scene), tuple(e for e in episodes if e.scene_id == name)))
+        found.append(NavigableScene(scene, NavGrid.build(scene), tuple(e for e in episodes if e.scene_id == name)))
     return found
 
 
@@ -74,9 +74,11 @@ def play(env: Any, actions: np.ndarray) -> Iterator[tuple[Any, ...]]:
 def test_equals_the_embedded_environment(rooms: Path, variant: str) -> None:
     made = settings(rooms, task={"variant": variant})
     task, camera = rules(made)
-    assert task == Task(variant=variant, sensors=("rgb", "depth", "map"), max_steps=60, map_size=40, map_extent=14.0)
+    assert task == PointNavTask(
+        variant=variant, sensors=("rgb", "depth", "map"), max_steps=60, map_size=40, map_extent=14.0
+    )
     assert camera == Camera(size=16)
-    theirs = HabitatVecEnv(make_places(made), task, camera, 1, None)
+    theirs = HabitatVecEnv(make_scenes(made), task, camera, 1, None)
     mine = PointNavVecEnv(ours(rooms, made), task, camera, 1, None)
     rng = np.random.default_rng(0)
     # Mostly forward and turns, now and then STOP where there is one.
@@ -122,7 +124,7 @@ def test_equals_the_embedded_environment(rooms: Path, variant: str) -> None:
 
 def test_every_episode_once_and_the_expert_solves_it(rooms: Path) -> None:
     made = settings(rooms, task={"sensors": ["rgb"], "max_steps": 100})
-    places = make_places(made)
+    places = make_scenes(made)
     assert [p.name for p in places] == ["long", "short"]
     task, camera = rules(made)
     env = HabitatVecEnv(places, task, camera, 2, None)
@@ -153,7 +155,7 @@ def test_every_episode_once_and_the_expert_solves_it(rooms: Path) -> None:
 
 def test_training_episodes_go_round_for_ever_with_a_seed(rooms: Path) -> None:
     made = settings(rooms, "train", {"sensors": [], "max_steps": 2}, episodes_per_scene=None)
-    places = make_places(made)
+    places = make_scenes(made)
     task, camera = rules(made)
 
     def identities(seed: int) -> list[Any]:
@@ -192,7 +194,7 @@ def test_settings_reach_habitat_lab(rooms: Path) -> None:
         with pytest.raises(ValueError, match=said):
             rules(settings(rooms, **changes))
     with pytest.raises(FileNotFoundError, match="is not there"):
-        make_places(settings(rooms, episodes=str(rooms / "nowhere")))
+        make_scenes(settings(rooms, episodes=str(rooms / "nowhere")))
     with pytest.raises(ValueError, match="choose from habitat_sim, sidestep"):
         settings(rooms, simulator="unity")
 
@@ -214,7 +216,7 @@ def test_scenes_of_a_scene_dataset(rooms: Path, tmp_path: Path) -> None:
     write_episodes(data / "val/val.json.gz", episodes)
     task = {"sensors": ["rgb"], "max_steps": 100}
     made = settings(rooms, "val", task, episodes=str(data), scenes_dir=str(instance.parent), dataset=str(config))
-    (place,) = make_places(made)
+    (place,) = make_scenes(made)
     assert place.name == "flat_0"
     assert len(place.episodes) == 3
     # More agents than episodes: the second one idles.
@@ -234,7 +236,7 @@ def test_scenes_of_a_scene_dataset(rooms: Path, tmp_path: Path) -> None:
 
 def test_a_simulator_that_cannot_start_is_one_error(rooms: Path, tmp_path: Path) -> None:
     made = settings(rooms)
-    places = make_places(made)
+    places = make_scenes(made)
     episodes = list(places[0].episodes)
     for episode in episodes:
         episode.scene_id = str(tmp_path / "gone.glb")
@@ -245,7 +247,7 @@ def test_a_simulator_that_cannot_start_is_one_error(rooms: Path, tmp_path: Path)
 
 def test_an_episode_that_does_not_fit_is_one_error(rooms: Path, capfd: pytest.CaptureFixture[str]) -> None:
     made = settings(rooms)
-    place = make_places(made)[0]
+    place = make_scenes(made)[0]
     episode = place.episodes[0]
     x, y, z = episode.start_position
     episode.start_position = [x, y + 50.0, z]

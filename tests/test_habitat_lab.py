@@ -17,7 +17,7 @@ from houses import write_house
 
 from envs.habitat import stand_ins as habitat_stand_ins
 from envs.navgrid.grid import NavGrid
-from envs.pointnav.env import FORWARD, LEFT, RIGHT, STOP, Place, PointNav, Task
+from envs.pointnav.env import FORWARD, LEFT, RIGHT, STOP, NavigableScene, PointNav, PointNavTask
 from envs.pointnav.episodes import Episode, read_episodes, write_episodes
 from envs.rendering.renderer import Camera
 from envs.scans.loading import load_scene
@@ -69,9 +69,9 @@ def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="module")
-def house_place(house: Path) -> Place:
+def house_place(house: Path) -> NavigableScene:
     scene = load_scene(house / "house.glb")
-    return Place(scene, NavGrid.build(scene), tuple(read_episodes(house / "train/train.json.gz")))
+    return NavigableScene(scene, NavGrid.build(scene), tuple(read_episodes(house / "train/train.json.gz")))
 
 
 def config(habitat: Any, folder: Path, *overrides: str) -> Any:
@@ -89,8 +89,8 @@ def in_order(habitat: Any, folder: Path, *overrides: str) -> Any:
 
 def ours(folder: Path, mesh: str, episodes: list[Episode], **task: Any) -> PointNav:
     scene = load_scene(folder / mesh)
-    place = Place(scene, NavGrid.build(scene), tuple(episodes))
-    return PointNav([place], Task(**{"sensors": (), **task}), Camera(size=16), 1, seed=None)
+    place = NavigableScene(scene, NavGrid.build(scene), tuple(episodes))
+    return PointNav([place], PointNavTask(**{"sensors": (), **task}), Camera(size=16), 1, seed=None)
 
 
 Chooser = Callable[[PointNav, int, np.random.Generator], int]
@@ -126,14 +126,16 @@ def on_floor(goal: Any) -> Any:
 
 @pytest.mark.parametrize("choose", CHOOSERS)
 def test_one_hundred_episodes_in_the_house_have_the_measures_of_habitat_lab(
-    habitat: Any, house: Path, house_place: Place, choose: Chooser
+    habitat: Any, house: Path, house_place: NavigableScene, choose: Chooser
 ) -> None:
     """Every fifth of the hundred episodes for each way to act; at every step and at the end, to 1e-6."""
     part = slice(CHOOSERS.index(choose), None, len(CHOOSERS))
     env = in_order(habitat, house, *BLIND)
     assert len(env.episodes) == len(house_place.episodes) == 100
     env.episodes = env.episodes[part]
-    nav = PointNav([house_place.only(house_place.episodes[part])], Task(sensors=()), Camera(size=16), 1, seed=None)
+    nav = PointNav(
+        [house_place.only(house_place.episodes[part])], PointNavTask(sensors=()), Camera(size=16), 1, seed=None
+    )
     rng = np.random.default_rng(0)
     records = []
     for episode in house_place.episodes[part]:
@@ -335,7 +337,7 @@ def test_what_is_not_there_is_refused_in_one_line(habitat: Any, room: Path) -> N
         habitat.Env(config(habitat, room, "habitat.simulator.type=Sim-v0"))
 
 
-def test_objects_of_the_house_are_told(habitat: Any, house: Path, house_place: Place) -> None:
+def test_objects_of_the_house_are_told(habitat: Any, house: Path, house_place: NavigableScene) -> None:
     sim = habitat.Env(config(habitat, house, *BLIND)).sim
     scene = sim.semantic_annotations()
     assert len(scene.objects) == 1 + house_place.scene.face_instance.max() + 1 >= 15

@@ -14,17 +14,17 @@ from adapt.pretraining import joint
 from adapt.pretraining.decoders import load_decoders
 from adapt.pretraining.export import write_encoders
 from adapt.pretraining.family import SHARED, Family
-from adapt.pretraining.joint import Run, Settings, check_resume
+from adapt.pretraining.joint import JointConfig, JointRun, check_resume
 from adapt.pretraining.rendered import RenderedBlocks, Ring
 from adapt.pretraining.scores import wanted_domains
-from adapt.pretraining.targets import Plan, class_weights, mirrored, targets_of, training_loss
+from adapt.pretraining.targets import TaskTraining, class_weights, mirrored, targets_of, training_loss
 from adapt.pretraining.tasks import find_task
 
 TASKS = ["normal", "segment_semantic", "denoising", "class_object"]
 PLANS = {
-    "segment_semantic": Plan(scaling="taskonomy", balance=0.5),
-    "denoising": Plan(label_size=16, every=2),
-    "class_object": Plan(balance=0.5),
+    "segment_semantic": TaskTraining(scaling="taskonomy", balance=0.5),
+    "denoising": TaskTraining(label_size=16, every=2),
+    "class_object": TaskTraining(balance=0.5),
 }
 
 
@@ -48,7 +48,7 @@ def family(tied: bool) -> Family:
     torch.manual_seed(0)
     tasks = {name: find_task(name) for name in ("normal", "autoencoding", "depth_zbuffer")}
     statistics = {n: (torch.zeros(1, t.channels, 1, 1), torch.ones(1, t.channels, 1, 1)) for n, t in tasks.items()}
-    plans = {name: Plan() for name in tasks}
+    plans = {name: TaskTraining() for name in tasks}
     return Family(tasks, plans, statistics, "fcn5", "light", 64, tied)
 
 
@@ -82,24 +82,24 @@ def test_only_fcn5_can_be_tied() -> None:
     tasks = {"normal": find_task("normal")}
     statistics = {"normal": (torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1))}
     with pytest.raises(ValueError, match="only fcn5 can share"):
-        Family(tasks, {"normal": Plan()}, statistics, "fcn8", "light", 64, True)
+        Family(tasks, {"normal": TaskTraining()}, statistics, "fcn8", "light", 64, True)
 
 
 def test_targets_and_losses_equal_those_of_the_tasks() -> None:
     batch = labels()
-    for name, plan in {"normal": Plan(8), "segment_semantic": Plan(8)}.items():
+    for name, plan in {"normal": TaskTraining(8), "segment_semantic": TaskTraining(8)}.items():
         task = find_task(name)
         output = torch.randn(6, task.classes(plan.scaling), 8, 8)
         loss = training_loss(task, output, *targets_of(task, batch, plan, None))
         torch.testing.assert_close(loss, task.loss(output, batch, plan.scaling))
     scores = torch.randn(6, 1000)
     task = find_task("class_object")
-    loss = training_loss(task, scores, *targets_of(task, batch, Plan(), None))
+    loss = training_loss(task, scores, *targets_of(task, batch, TaskTraining(), None))
     torch.testing.assert_close(loss, task.loss(scores, batch, "side_tuning"))
 
 
 def test_balanced_classes_weigh_the_same_together() -> None:
-    batch, task, plan = labels(), find_task("segment_semantic"), Plan(balance=1.0)
+    batch, task, plan = labels(), find_task("segment_semantic"), TaskTraining(balance=1.0)
     batch["segment_semantic"][:] = 1
     batch["segment_semantic"][:, :, :, :8] = 5
     weights = class_weights(task, batch, plan)
@@ -109,7 +109,7 @@ def test_balanced_classes_weigh_the_same_together() -> None:
 
 
 def test_mirrored_targets_are_those_of_the_mirrored_view() -> None:
-    batch, plan, task = labels(), Plan(8), find_task("normal")
+    batch, plan, task = labels(), TaskTraining(8), find_task("normal")
     turned = {name: label.flip(-1) if label.ndim == 4 else label for name, label in batch.items()}
     turned["normal"] = turned["normal"].clone()
     turned["normal"][:, 0] = 255 - turned["normal"][:, 0]
@@ -119,7 +119,7 @@ def test_mirrored_targets_are_those_of_the_mirrored_view() -> None:
 
 def test_the_ring_drops_the_oldest_block() -> None:
     names = ["normal", "class_object"]
-    ring = Ring({name: find_task(name) for name in names}, {name: Plan() for name in names}, {}, 2)
+    ring = Ring({name: find_task(name) for name in names}, {name: TaskTraining() for name in names}, {}, 2)
     for value in (1, 2, 3):
         batch = labels()
         batch["rgb"][:] = value
@@ -130,7 +130,7 @@ def test_the_ring_drops_the_oldest_block() -> None:
 
 
 def test_the_rate_rises_stays_and_falls() -> None:
-    settings = Settings(steps=1000, warm_up=100, decay=400)
+    settings = JointConfig(steps=1000, warm_up=100, decay=400)
     rates = [settings.rate(step) for step in range(1000)]
     assert rates[99] == 1.0 and rates[599] == 1.0 and rates[999] < 0.011
     assert all(isinstance(rate, float) for rate in rates)
@@ -149,13 +149,13 @@ def test_what_a_checkpoint_cannot_go_on_with_is_named() -> None:
 def test_settings_that_make_no_sense_are_refused() -> None:
     for words in ({"steps": 10}, {"batch": 1}, {"reuse": 0}, {"ring": 2}):
         with pytest.raises(ValueError):
-            Settings(**words)  # type: ignore[arg-type]
+            JointConfig(**words)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="unknown scaling"):
-        Plan(scaling="side_tunning")
+        TaskTraining(scaling="side_tunning")
 
 
-def small(steps: int) -> Settings:
-    return Settings(
+def small(steps: int) -> JointConfig:
+    return JointConfig(
         size=64,
         views_per_scene=8,
         steps=steps,
@@ -175,25 +175,25 @@ def small(steps: int) -> Settings:
 def test_a_stopped_run_goes_on_to_the_same_weights_and_is_written(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(joint, "STATISTICS_BLOCKS", 2)
     domains = wanted_domains(TASKS)
-    whole = Run(TASKS, small(5), domains)
+    whole = JointRun(TASKS, small(5), domains)
     saved: list[dict[str, torch.Tensor]] = []
     whole.train(tmp_path / "whole", lambda run: saved.append(copy.deepcopy(run.family.state_dict())))
     assert len(saved) == whole.averaged == 3
     for name, value in whole.result().state_dict().items():
         torch.testing.assert_close(value, torch.stack([state[name] for state in saved]).mean(0))
-    part = Run(TASKS, small(5), domains)
+    part = JointRun(TASKS, small(5), domains)
     assert not part.resume(tmp_path / "part")
 
     class Stopped(Exception):
         pass
 
-    def stop(run: Run) -> None:
+    def stop(run: JointRun) -> None:
         if run.step == 4:  # After the early layers were parted.
             raise Stopped
 
     with pytest.raises(Stopped):
         part.train(tmp_path / "part", stop)
-    part = Run(TASKS, small(5), domains)
+    part = JointRun(TASKS, small(5), domains)
     assert part.resume(tmp_path / "part") and part.step == 4
     part.train(tmp_path / "part", lambda run: None)
     for name, value in whole.family.state_dict().items():

@@ -18,7 +18,7 @@ import adapt
 from adapt import Base, list_methods
 from adapt.core.base import random_base
 from adapt.core.model import wrap
-from adapt.costs.omniglot import Task, read_omniglot, results, train
+from adapt.costs.omniglot import OmniglotTask, read_omniglot, results, train
 from adapt.costs.table import BACKBONES, as_markdown, describe, label, make_backbone, records
 from adapt.methods.__main__ import main
 from agents.bench import adaptation as bench
@@ -111,17 +111,17 @@ def test_fusion_tasks_share_one_pass_of_the_base() -> None:
 
 
 @pytest.fixture(scope="module")
-def letters(tmp_path_factory: pytest.TempPathFactory) -> Task:
+def letters(tmp_path_factory: pytest.TempPathFactory) -> OmniglotTask:
     return read_omniglot(miniatures.omniglot(tmp_path_factory.mktemp("letters") / "omniglot.npz"))
 
 
-def test_training_reads_omniglot_and_learns(letters: Task) -> None:
+def test_training_reads_omniglot_and_learns(letters: OmniglotTask) -> None:
     task = letters
     assert (len(task.labels), len(task.test_labels), task.classes) == (150, 50, 10)
     assert torch.equal(task.labels.bincount(), torch.full((10,), 15))
     adapted = wrap(make_backbone("fcn4"), "fine_tune", image_size=32)
     assert train(adapted, task, epochs=12) > 0.6
-    few = Task(task.images[:32], task.labels[:32], task.test_images, task.test_labels)
+    few = OmniglotTask(task.images[:32], task.labels[:32], task.test_images, task.test_labels)
     again = [train(wrap(make_backbone("fcn4"), "bn", image_size=32), few, epochs=1) for _ in range(2)]
     assert again[0] == again[1]
 
@@ -137,7 +137,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Base:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", list_methods())
-def test_every_method_trains_above_chance(letters: Task, reader: Base, method: str) -> None:
+def test_every_method_trains_above_chance(letters: OmniglotTask, reader: Base, method: str) -> None:
     (row,) = results(reader, letters, [method])
     assert row["accuracy"] > 3 * row["chance"]
 

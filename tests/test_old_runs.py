@@ -42,6 +42,7 @@ def test_an_old_agent_goes_on_and_is_evaluated(
     command(monkeypatch, "agents.train", f"run={run}", "resume=true")
     assert steps(run) == [2, 4, 6, 8]
     assert (run / "config.yaml").read_text() == config
+    assert len((run / "sessions.jsonl").read_text().splitlines()) == 2 and not (run / "sittings.jsonl").exists()
     assert torch.load(list_checkpoints(run)[-1], weights_only=True)["step"] == 8
     command(monkeypatch, "agents.evaluate", f"run={run}", "env.splits.val.episodes_per_scene=1", "references=false")
     assert len((run / "eval/val/agent.jsonl").read_text().splitlines()) == 1

@@ -12,12 +12,12 @@ from houses import write_house
 from shapes import furnished, room, scene
 
 from envs.pointnav.episodes import generate_episodes, read_episodes, write_episodes
-from envs.pointnav.scene_episodes import Body
+from envs.pointnav.scene_episodes import AgentConfig
 from envs.scans.source import ScanSettings, locate_scene
 from envs.sources.apartments import apartments
 from envs.sources.scans import Generation, scans
 
-BODY = Body(radius=0.1)
+BODY = AgentConfig(radius=0.1)
 FEW = Generation(goals=4, max_distance=8.0)
 
 
@@ -155,9 +155,9 @@ def test_a_distance_range_that_is_none_is_refused(gibson):
 def test_the_expert_solves_generated_episodes_on_nearly_shortest_paths(where, tmp_path):
     if where == "house":
         file = write_house(tmp_path / "house.glb")
-        places = scans(str(file), None, "val", 150, 0, Body(), generation=Generation(goals=15))
+        places = scans(str(file), None, "val", 150, 0, AgentConfig(), generation=Generation(goals=15))
     else:
-        places = apartments("val", 3, 50, 0, Body())
+        places = apartments("val", 3, 50, 0, AgentConfig())
     records = expert_records(places, 50)
     assert len(records) == 150
     assert np.mean([r["success"] for r in records]) >= 0.99

@@ -11,7 +11,7 @@ from gymnasium.utils.env_checker import check_env as gymnasium_check
 from rooms import episode, place, scene, simple_place, wall
 from stable_baselines3.common.env_checker import check_env as sb3_check
 
-from envs.pointnav.env import FORWARD, LEFT, RIGHT, STOP, EpisodeQueue, PointNav, Task
+from envs.pointnav.env import FORWARD, LEFT, RIGHT, STOP, EpisodeQueue, PointNav, PointNavTask
 from envs.pointnav.vec_env import PointNavEnv, PointNavVecEnv
 from envs.pointnav.visited_map import EMPTY, MARKED
 from envs.rendering.renderer import Camera
@@ -22,7 +22,7 @@ CAMERA = Camera(size=16)
 
 def one(start=(2.0, 3.0), goal=(2.0, 1.0), heading=0.0, **task) -> PointNav:
     """A single agent in an empty 4 x 4 m room."""
-    nav = PointNav([place(scene(4, 4), [episode(start, goal, heading)])], Task(**task), CAMERA, 1, seed=0)
+    nav = PointNav([place(scene(4, 4), [episode(start, goal, heading)])], PointNavTask(**task), CAMERA, 1, seed=0)
     nav.reset(np.array([0]))
     return nav
 
@@ -105,10 +105,10 @@ def test_depth_is_told_as_habitat_lab_tells_it() -> None:
         assert depth.shape == (16, 16, 1) and depth.dtype == np.float32
         assert depth[7, 7, 0] == pytest.approx(wall_ahead, abs=1e-4)
         assert depth[0, 7, 0] == pytest.approx(sky, abs=1e-6)
-        space = PointNavEnv(nav.places, nav.task, CAMERA).observation_space["depth"]
+        space = PointNavEnv(nav.scenes, nav.task, CAMERA).observation_space["depth"]
         assert (space.low.min(), space.high.max()) == ((0.0, 1.0) if normalize else (low, high))
     with pytest.raises(ValueError, match="min_depth must be less than max_depth"):
-        Task(min_depth=10.0)
+        PointNavTask(min_depth=10.0)
 
 
 def test_side_tuning_variant_stops_by_itself_and_pays_ten() -> None:
@@ -126,7 +126,7 @@ def test_side_tuning_variant_stops_by_itself_and_pays_ten() -> None:
 def test_expert_solves_every_episode_around_the_wall() -> None:
     made = simple_place(6)
     for variant in ("habitat", "side_tuning"):
-        nav = PointNav([made], Task(variant=variant, sensors=()), CAMERA, 6, seed=None)
+        nav = PointNav([made], PointNavTask(variant=variant, sensors=()), CAMERA, 6, seed=None)
         nav.reset(np.arange(6))
         records = {}
         while nav.agents.active.any():
@@ -185,7 +185,7 @@ def test_same_seed_same_rollout_bit_for_bit() -> None:
     actions = np.random.default_rng(0).integers(1, 4, (40, 4))
 
     def rollout():
-        env = PointNavVecEnv(made, Task(sensors=("rgb", "depth", "map"), max_steps=15), CAMERA, 4, seed=7)
+        env = PointNavVecEnv(made, PointNavTask(sensors=("rgb", "depth", "map"), max_steps=15), CAMERA, 4, seed=7)
         seen = [env.reset()]
         for row in actions:
             observations, rewards, _, _ = env.step(row)
@@ -199,7 +199,7 @@ def test_same_seed_same_rollout_bit_for_bit() -> None:
 
 def test_vec_env_gives_the_true_last_frame_and_flags_the_time_limit() -> None:
     made = simple_place(4)
-    env = PointNavVecEnv([made], Task(sensors=("rgb",), max_steps=2), CAMERA, 1, seed=0)
+    env = PointNavVecEnv([made], PointNavTask(sensors=("rgb",), max_steps=2), CAMERA, 1, seed=0)
     env.reset()
     env.step(np.array([LEFT]))
     single = PointNav([made], env.nav.task, CAMERA, 1, seed=0)
@@ -227,7 +227,7 @@ def test_a_mirrored_agent_lives_as_another_does_in_the_mirrored_scene(variant: s
     room = scene(4.0, 4.0, [wall(0.0, 2.0, 2.5, 2.0)])
     here = place(room, [episode((1.3, 1.0), (1.1, 3.2), 0.4)])
     there = place(reflected(room, 4.0), [episode((2.7, 1.0), (2.9, 3.2), -0.4)])
-    task = Task(variant=variant, sensors=("rgb", "depth", "map"), map_size=41, max_steps=80)
+    task = PointNavTask(variant=variant, sensors=("rgb", "depth", "map"), map_size=41, max_steps=80)
     mirrored = PointNavVecEnv([here], task, CAMERA, 2, seed=0, mirror=True)
     plain = PointNavVecEnv([there], task, CAMERA, 1, seed=0)
     a, b = mirrored.reset(), plain.reset()
@@ -250,7 +250,7 @@ def test_a_mirrored_agent_lives_as_another_does_in_the_mirrored_scene(variant: s
 
 @pytest.mark.parametrize("variant", ["habitat", "side_tuning"])
 def test_official_environment_checks(variant: str) -> None:
-    task = Task(variant=variant, sensors=("rgb", "depth", "map"), max_steps=20)
+    task = PointNavTask(variant=variant, sensors=("rgb", "depth", "map"), max_steps=20)
     env = PointNavEnv([simple_place(4)], task, Camera(size=40), render_mode="rgb_array")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -267,9 +267,9 @@ def test_bad_task_and_bad_actions_are_refused_in_one_line() -> None:
     with pytest.raises(
         ValueError, match="variant must be one of habitat, side_tuning, got 'habit'; did you mean 'habitat'"
     ):
-        Task(variant="habit")
+        PointNavTask(variant="habit")
     with pytest.raises(ValueError, match=r"sensors\[0\] must be one of rgb, depth, map"):
-        Task(sensors=("sonar",))
+        PointNavTask(sensors=("sonar",))
     with pytest.raises(ValueError, match=r"actions must be 1 integers in \[0, 4\)"):
         one().step(np.array([4]))
     with pytest.raises(ValueError, match="no episodes"):
@@ -278,6 +278,6 @@ def test_bad_task_and_bad_actions_are_refused_in_one_line() -> None:
 
 def test_unreachable_goal_is_named() -> None:
     split = place(scene(4, 4, [wall(0, 2, 4, 2)]), [episode((2, 1), (2, 3))])
-    nav = PointNav([split], Task(sensors=()), CAMERA, 1, seed=0)
+    nav = PointNav([split], PointNavTask(sensors=()), CAMERA, 1, seed=0)
     with pytest.raises(ValueError, match="episode 0 of scene room: the goal cannot be reached"):
         nav.reset(np.array([0]))

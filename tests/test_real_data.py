@@ -30,7 +30,7 @@ from adapt.datasets.squad import make_windows, questions, read_answers, read_art
 from adapt.datasets.squad_score import evaluate
 from adapt.encoders import build_encoder
 from envs.navgrid.grid import NavGrid
-from envs.pointnav.scene_episodes import Body
+from envs.pointnav.scene_episodes import AgentConfig
 from envs.rendering.renderer import Camera, EmbreeRenderer
 from envs.scans.loading import load_scene
 from envs.sources.scans import Generation, scans
@@ -162,7 +162,7 @@ def test_real_house_agrees_with_the_map_a_robot_made_of_it(shared: Path) -> None
 
 def test_the_expert_solves_generated_episodes_in_the_real_house(shared: Path) -> None:
     file = shared / "data" / "aws_small_house.glb"
-    records = expert_records(scans(str(file), None, "val", 150, 0, Body(), generation=Generation(goals=15)), 50)
+    records = expert_records(scans(str(file), None, "val", 150, 0, AgentConfig(), generation=Generation(goals=15)), 50)
     assert len(records) == 150
     assert np.mean([r["success"] for r in records]) >= 0.99
     assert np.mean([r["spl"] for r in records]) >= 0.95

@@ -25,7 +25,7 @@ from adapt.training.run import Run, list_checkpoints, load_checkpoint, load_conf
 from adapt.training.state import Damaged, check_like, load_optimizer, reading
 from agents.learners.frames import FrameStore
 from agents.learners.imitation import ImitationLearner
-from agents.setup import make_policy, make_vision
+from agents.setup import make_policy, make_visual_encoder
 from configs.compose import compose
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -196,11 +196,11 @@ def test_values_for_the_same_step_are_one_line(tmp_path: Path) -> None:
     assert "undefined" not in lines[1]
 
 
-def test_sittings_have_a_line_each(tmp_path: Path) -> None:
+def test_sessions_have_a_line_each(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     opened(folder).close()
     opened(folder, True).close()
-    lines = [json.loads(line) for line in (folder / "sittings.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / "sessions.jsonl").read_text().splitlines()]
     assert len(lines) == 2
     assert lines[0]["packages"] == lines[1]["packages"]
 
@@ -211,7 +211,7 @@ def test_sittings_have_a_line_each(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[ImitationLearner, dict[str, Any]]:
     cfg = config(tmp_path_factory.mktemp("trained"))
-    policy = make_policy(cfg, make_vision(cfg))
+    policy = make_policy(cfg, make_visual_encoder(cfg))
     learner = ImitationLearner(policy, 10, batch_size=4, window=4)
     for parameter in learner.parameters:
         parameter.grad = torch.ones_like(parameter)

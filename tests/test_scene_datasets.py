@@ -11,7 +11,7 @@ from gltf_files import TRIANGLE, Gltf
 from navmesh_files import save, strips, tile
 from shapes import floor, room, scene
 
-from envs.pointnav.scene_episodes import Body
+from envs.pointnav.scene_episodes import AgentConfig
 from envs.scans.loading import load_assets, load_scene
 from envs.scans.scene_datasets import SceneDataset, compose_file, placement
 from envs.scans.source import ScanSettings, load_scan
@@ -300,5 +300,5 @@ def test_episodes_may_name_their_dataset(tmp_path):
     }
     file = tmp_path / "val.json.gz"
     file.write_bytes(gzip.compress(json.dumps({"episodes": [episode]}).encode()))
-    (place,) = scans(None, str(file), "val", 1, 0, Body(), ScanSettings(scenes_dir=str(root)))
+    (place,) = scans(None, str(file), "val", 1, 0, AgentConfig(), ScanSettings(scenes_dir=str(root)))
     np.testing.assert_allclose(np.ptp(place.scene.vertices, axis=0), [6.2, 2.5, 4.2], atol=1e-5)

@@ -19,12 +19,12 @@ from envs.apartments.appearance import LIGHTS, SURFACES, camera_offset
 from envs.apartments.generator import generate
 from envs.apartments.shape_changes import Changes
 from envs.apartments.wide_textures import COUNTS, RECIPES, wide_bank
-from envs.pointnav.env import PointNav, Task
-from envs.pointnav.scene_episodes import Body
+from envs.pointnav.env import PointNav, PointNavTask
+from envs.pointnav.scene_episodes import AgentConfig
 from envs.rendering.camera_offsets import CameraOffset
 from envs.rendering.renderer import Camera
 from envs.sources.apartments import apartments
-from envs.stream import FIRST_SEED, KINDS, Settings, blocks, expose, render_block, write_blocks
+from envs.stream import FIRST_SEED, KINDS, StreamConfig, blocks, expose, render_block, write_blocks
 
 ROOT = Path(__file__).resolve().parents[1]
 SEEDS = (0, 1042)
@@ -108,7 +108,7 @@ def test_no_apartment_of_a_split_is_in_the_stream() -> None:
     assert FIRST_SEED > 1200
 
 
-SMALL = Settings(size=32, views_per_scene=8, domains=("rgb", "depth_zbuffer", "class_object"))
+SMALL = StreamConfig(size=32, views_per_scene=8, domains=("rgb", "depth_zbuffer", "class_object"))
 
 
 def test_a_block_depends_on_its_number_alone() -> None:
@@ -120,7 +120,7 @@ def test_a_block_depends_on_its_number_alone() -> None:
 
 
 def test_all_kinds_occur_as_often_as_asked() -> None:
-    only = {kind: Settings(32, 8, tuple(float(kind == k) for k in KINDS), 1, ("rgb",)) for kind in KINDS}
+    only = {kind: StreamConfig(32, 8, tuple(float(kind == k) for k in KINDS), 1, ("rgb",)) for kind in KINDS}
     pictures = {kind: render_block(0, settings) for kind, settings in only.items()}
     assert all(found == kind for kind, (found, _) in pictures.items())
     assert len({block["rgb"].tobytes() for _, block in pictures.values()}) == len(KINDS)
@@ -149,7 +149,7 @@ def test_a_reader_that_closes_ends_the_stream() -> None:
 )
 def test_settings_that_make_no_sense_are_refused(words: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Settings(**words)  # type: ignore[arg-type]
+        StreamConfig(**words)  # type: ignore[arg-type]
 
 
 def test_the_command_says_what_is_wrong_in_one_line() -> None:
@@ -159,10 +159,10 @@ def test_the_command_says_what_is_wrong_in_one_line() -> None:
 
 
 def test_agents_in_wide_apartments_have_the_same_episodes_and_their_own_cameras() -> None:
-    plain, wide = (apartments("val", 1, 4, 0, Body(), appearance=name) for name in ("plain", "wide"))
+    plain, wide = (apartments("val", 1, 4, 0, AgentConfig(), appearance=name) for name in ("plain", "wide"))
     for one, other in zip(plain, wide, strict=True):
         assert one.episodes == other.episodes and one.camera is None and other.camera is not None
-    rules, camera = Task(sensors=("rgb",)), Camera(16)
+    rules, camera = PointNavTask(sensors=("rgb",)), Camera(16)
     seen = {}
     for name, places in (("plain", plain), ("wide", wide)):
         nav = PointNav(places, rules, camera, 4, seed=0)

@@ -11,7 +11,7 @@ from torch import Tensor
 Result = TypeVar("Result")
 
 
-class Kept(Generic[Result]):
+class CachedUntilChanged(Generic[Result]):
     """Holds one result, with copies of its inputs.
 
     Inputs are compared by value: version counters do not show what was changed through `Tensor.data`.

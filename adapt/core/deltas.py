@@ -27,7 +27,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from adapt.core.base import Base
-from adapt.core.cache import Kept
+from adapt.core.cache import CachedUntilChanged
 from adapt.core.method import Incompatible, Method, MethodConfig
 
 Layer: TypeAlias = _ConvNd | nn.Linear
@@ -132,7 +132,9 @@ def require_network(base: Base, method: str) -> nn.Module:
 
 # By base and layer, the delta that was evaluated last with what it gave: so at most one copy of a base's weights is
 # kept, however many tasks there are.
-_KEPT: WeakKeyDictionary[Base, dict[str, tuple[Delta, Kept[tuple[Tensor, Tensor | None]]]]] = WeakKeyDictionary()
+_KEPT: WeakKeyDictionary[Base, dict[str, tuple[Delta, CachedUntilChanged[tuple[Tensor, Tensor | None]]]]] = (
+    WeakKeyDictionary()
+)
 
 
 # A dot would split the name of a submodule.
@@ -244,7 +246,7 @@ class DeltaMethod(Method):
             return delta(weight), delta.bias(bias)
         layers = _KEPT.setdefault(self.base, {})
         if name not in layers or layers[name][0] is not delta:
-            layers[name] = delta, Kept()
+            layers[name] = delta, CachedUntilChanged()
         return layers[name][1].get(delta.depends_on(), weight, lambda: (delta(weight), delta.bias(bias)))
 
     def forward(self, image: Tensor | None, features: Tensor | None, layers: Mapping[str, Tensor] | None) -> Tensor:

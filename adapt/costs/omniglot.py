@@ -26,7 +26,7 @@ RATES = {"piggyback": 1e-4}
 SETTINGS: dict[str, dict[str, Any]] = {"adashare": {"search_samples": 480}, "packnet": {"retrain_epochs": 2}}
 
 
-class Task(NamedTuple):
+class OmniglotTask(NamedTuple):
     """A classification: uint8 images (N,3,32,32) and labels (N,), for training and for testing."""
 
     images: Tensor
@@ -40,7 +40,7 @@ class Task(NamedTuple):
         return int(self.labels.max()) + 1
 
 
-def read_omniglot(path: str | Path) -> Task:
+def read_omniglot(path: str | Path) -> OmniglotTask:
     """The first 10 characters of a packed Omniglot file; 15 drawers train, the other 5 test.
 
     Args:
@@ -66,7 +66,7 @@ def read_omniglot(path: str | Path) -> Task:
     images = (255 * pooled).byte().expand(-1, 3, -1, -1).contiguous()
     targets = torch.from_numpy(labels[chosen].astype(np.int64))
     train = torch.from_numpy(drawers[chosen] <= DRAWERS)
-    return Task(images[train], targets[train], images[~train], targets[~train])
+    return OmniglotTask(images[train], targets[train], images[~train], targets[~train])
 
 
 def vectors(features: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ def vectors(features: Tensor) -> Tensor:
     return features.flatten(2).mean(2) if features.ndim > 2 else features
 
 
-def batches(task: Task, epochs: int, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(task: OmniglotTask, epochs: int, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Shuffled training batches."""
     generator = torch.Generator().manual_seed(seed)
     for _ in range(epochs):
@@ -82,7 +82,7 @@ def batches(task: Task, epochs: int, size: int, seed: int) -> Iterator[tuple[Ten
             yield task.images[chosen], task.labels[chosen]
 
 
-def accuracy(adapted: Adapted, head: nn.Module, task: Task) -> float:
+def accuracy(adapted: Adapted, head: nn.Module, task: OmniglotTask) -> float:
     """Share of test images that are classified right."""
     adapted.eval()
     with torch.no_grad():
@@ -90,7 +90,7 @@ def accuracy(adapted: Adapted, head: nn.Module, task: Task) -> float:
     return float((scores.argmax(1) == task.test_labels).float().mean())
 
 
-def train(adapted: Adapted, task: Task, epochs: int = 10, batch: int = 16, seed: int = 0) -> float:
+def train(adapted: Adapted, task: OmniglotTask, epochs: int = 10, batch: int = 16, seed: int = 0) -> float:
     """Train the active task and a linear head on the mean of its features with Adam; gives the test accuracy."""
     torch.manual_seed(seed)
     head = nn.Sequential(nn.LayerNorm(adapted.output_shape[0]), nn.Linear(adapted.output_shape[0], task.classes))
@@ -118,7 +118,7 @@ def train(adapted: Adapted, task: Task, epochs: int = 10, batch: int = 16, seed:
     return accuracy(adapted, head, task)
 
 
-def results(base: Base, task: Task, methods: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+def results(base: Base, task: OmniglotTask, methods: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
     """Train each method (by default all) with its default settings, or those of `SETTINGS`; one row each.
 
     Returns:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from adapt.core.base import Base
-from adapt.core.cache import Kept
+from adapt.core.cache import CachedUntilChanged
 from adapt.core.deltas import Delta, DeltaConfig, DeltaMethod, Layer
 from adapt.core.method import Incompatible, Loss, Method, methods
 from adapt.modules.binary import pack_levels, unpack_levels
@@ -92,7 +92,7 @@ class Owned(Delta):
             self.register_buffer("first_owner", owner, persistent=False)
         if not (self.owner == self.identity).any():
             self.owner[self.owner == FREE] = self.identity
-        self._earlier = Kept[Tensor]()
+        self._earlier = CachedUntilChanged[Tensor]()
         self._hold(weight)
 
     @property

@@ -66,7 +66,7 @@ class Replacement(Delta):
 
 
 @methods.register("patch")
-class Patch(JointDeltaMethod):
+class ModelPatch(JointDeltaMethod):
     """The base with the task's own patch, by default scales and biases."""
 
     Config = PatchConfig

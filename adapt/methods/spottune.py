@@ -65,7 +65,7 @@ class _Routed(nn.Module):
         return (1 - share) * self.frozen(x) + share * tuned
 
 
-class Policy(nn.Module):
+class RoutingNetwork(nn.Module):
     """A ResNet with one block per stage: images (B,3,H,W) to logits (B,blocks,2); index 1 is the tuned copy.
 
     Departs: images larger than 72 pixels, the size that the paper uses, are reduced to it by averaging.
@@ -106,7 +106,7 @@ class SpotTune(OwnWeights):
         self._frozen = self._freeze()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            self.policy = Policy(len(names), config.width)
+            self.policy = RoutingNetwork(len(names), config.width)
 
     def _freeze(self) -> set[str]:
         """Freeze the untuned blocks but their normalisation; names in this module's state dict."""

@@ -11,12 +11,12 @@ from pathlib import Path
 from adapt.core.base import Base, BaseSpec, save_base
 from adapt.pretraining.data import TaskonomyViews
 from adapt.pretraining.decoders import Decoders, decoders_path, save_decoders
-from adapt.pretraining.joint import Run
+from adapt.pretraining.joint import JointRun
 from adapt.pretraining.scores import evaluate_base
 
 
 def write_encoders(
-    run: Run, out: Path, views: TaskonomyViews | None, val: Sequence[str]
+    run: JointRun, out: Path, views: TaskonomyViews | None, val: Sequence[str]
 ) -> dict[str, dict[str, float]]:
     """Write all encoders of a run with their decoders, and with validation views how good they are.
 

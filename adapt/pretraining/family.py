@@ -13,8 +13,8 @@ from adapt.core.base import Base
 from adapt.encoders import build_encoder
 from adapt.encoders.fcn import FCN5
 from adapt.pretraining.decoders import TaskDecoder, build_decoder
-from adapt.pretraining.targets import Plan
-from adapt.pretraining.tasks import Task
+from adapt.pretraining.targets import TaskTraining
+from adapt.pretraining.tasks import TaskonomyTask
 
 SHARED = ("conv1", "conv2", "conv3")  # Layers of FCN5 that are one for all tasks while these are tied.
 
@@ -37,8 +37,8 @@ class Family(nn.Module):
 
     def __init__(
         self,
-        tasks: Mapping[str, Task],
-        plans: Mapping[str, Plan],
+        tasks: Mapping[str, TaskonomyTask],
+        plans: Mapping[str, TaskTraining],
         statistics: Mapping[str, tuple[Tensor, Tensor]],
         encoder: str,
         decoder: str,

@@ -21,8 +21,8 @@ from adapt.core.base import Normalisation
 from adapt.pretraining.family import Family
 from adapt.pretraining.rendered import RenderedBlocks, Ring
 from adapt.pretraining.scores import network_input, statistics_of
-from adapt.pretraining.targets import Plan, class_weights, targets_of, training_loss
-from adapt.pretraining.tasks import Labels, Task, find_task
+from adapt.pretraining.targets import TaskTraining, class_weights, targets_of, training_loss
+from adapt.pretraining.tasks import Labels, TaskonomyTask, find_task
 from adapt.training.files import write_atomically
 from adapt.training.finite import Data, check_finite, clip_finite
 from adapt.training.state import check_like, load_optimizer, part, reading
@@ -34,7 +34,7 @@ FIRST_BLOCKS = 8  # Blocks rendered before the first step.
 
 
 @dataclass(frozen=True)
-class Settings:
+class JointConfig:
     """How to train on rendered views.
 
     Attributes:
@@ -57,7 +57,7 @@ class Settings:
             writes the last weights.
         workers: Processes that render.
         device: ``cpu`` or ``cuda``; only on the CPU is a run repeated bit for bit.
-        plans: How each task is trained; as `Plan` says by default.
+        plans: How each task is trained; as `TaskTraining` says by default.
     """
 
     encoder: str = "fcn5"
@@ -78,7 +78,7 @@ class Settings:
     average_from: int = 0
     workers: int = 1
     device: str = "cpu"
-    plans: dict[str, Plan] = field(default_factory=dict)
+    plans: dict[str, TaskTraining] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -111,14 +111,14 @@ class Settings:
         ]
 
 
-class Run:
+class JointRun:
     """A training run of several encoders, with everything that a checkpoint holds."""
 
-    def __init__(self, names: list[str], settings: Settings, domains: list[str]) -> None:
+    def __init__(self, names: list[str], settings: JointConfig, domains: list[str]) -> None:
         """Build networks; constant predictions come from plain apartments of their own."""
         self.settings, self.domains = settings, domains
-        self.tasks: dict[str, Task] = {name: find_task(name) for name in names}
-        self.plans = {name: settings.plans.get(name, Plan()) for name in names}
+        self.tasks: dict[str, TaskonomyTask] = {name: find_task(name) for name in names}
+        self.plans = {name: settings.plans.get(name, TaskTraining()) for name in names}
         self.normalisation = Normalisation()
         labels = plain_labels(settings, domains)
         statistics = {
@@ -183,7 +183,7 @@ class Run:
 
     # -- steps --------------------------------------------------------------------------------------------------
 
-    def train(self, folder: Path, save: Callable[[Run], None]) -> None:
+    def train(self, folder: Path, save: Callable[[JointRun], None]) -> None:
         """Train to the end, with checkpoints in `folder`; `save` is called after each."""
         settings = self.settings
         first = max(0, settings.blocks_at(self.step) - settings.ring)
@@ -330,7 +330,7 @@ def check_resume(before: Mapping[str, Any], now: Mapping[str, Any], tasks: list[
         raise ValueError(f"the checkpoint in out= was made with other {', '.join(wrong)}; choose another out=")
 
 
-def plain_labels(settings: Settings, domains: list[str]) -> dict[str, Tensor]:
+def plain_labels(settings: JointConfig, domains: list[str]) -> dict[str, Tensor]:
     """Labels of some hundred views of plain apartments that are not trained on."""
     plain = replace(settings, mix=(1.0, 0.0, 0.0, 0.0), seed=STATISTICS_SEED)
     with RenderedBlocks(0, plain.words(domains), settings.workers) as source:
@@ -338,7 +338,7 @@ def plain_labels(settings: Settings, domains: list[str]) -> dict[str, Tensor]:
     return {name: torch.cat([block[name] for block in found]) for name in found[0]}
 
 
-def _plain(settings: Settings) -> dict[str, Any]:
+def _plain(settings: JointConfig) -> dict[str, Any]:
     """Settings as plain lists and numbers, as a checkpoint holds them."""
     values = asdict(settings)
     values["mix"] = list(values["mix"])

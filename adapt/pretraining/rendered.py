@@ -17,8 +17,8 @@ from safetensors.numpy import load
 from torch import Tensor
 
 from adapt.pretraining.data import as_batch
-from adapt.pretraining.targets import Plan, mirrored, targets_of
-from adapt.pretraining.tasks import Task
+from adapt.pretraining.targets import TaskTraining, mirrored, targets_of
+from adapt.pretraining.tasks import TaskonomyTask
 
 
 class RenderedBlocks:
@@ -80,7 +80,11 @@ class Ring:
     """
 
     def __init__(
-        self, tasks: Mapping[str, Task], plans: Mapping[str, Plan], weights: Mapping[str, Tensor], capacity: int
+        self,
+        tasks: Mapping[str, TaskonomyTask],
+        plans: Mapping[str, TaskTraining],
+        weights: Mapping[str, Tensor],
+        capacity: int,
     ) -> None:
         self.tasks, self.plans, self.weights = tasks, plans, weights
         self._blocks: deque[dict[str, tuple[Tensor, ...]]] = deque(maxlen=capacity)

@@ -11,7 +11,7 @@ from torch import Tensor
 from adapt.core.base import Base, Normalisation
 from adapt.pretraining.data import TaskonomyViews
 from adapt.pretraining.decoders import Decoders
-from adapt.pretraining.tasks import SEMANTIC_WEIGHTS, Labels, Task, add_noise, find_task
+from adapt.pretraining.tasks import SEMANTIC_WEIGHTS, Labels, TaskonomyTask, add_noise, find_task
 
 BATCH = 64  # Views judged at once.
 CONSTANT_SAMPLE = 512  # Views of which constant predictions are made.
@@ -34,7 +34,7 @@ def network_input(
 
 
 def label_statistics(
-    task: Task, views: TaskonomyViews, scaling: str, size: int, seed: int = 0
+    task: TaskonomyTask, views: TaskonomyViews, scaling: str, size: int, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
     """The best prediction that ignores the image, and how far labels spread about it.
 
@@ -54,7 +54,7 @@ def label_statistics(
     return statistics_of(task, views.batch(rng.permutation(len(views))[:CONSTANT_SAMPLE]), scaling, size)
 
 
-def statistics_of(task: Task, labels: Labels, scaling: str, size: int) -> tuple[Tensor, Tensor]:
+def statistics_of(task: TaskonomyTask, labels: Labels, scaling: str, size: int) -> tuple[Tensor, Tensor]:
     """`label_statistics` of a batch of stored labels."""
     if task.kind == "classification":
         best = task.target(labels, scaling).mean(0, keepdim=True).clamp(min=1e-9).log()
@@ -87,7 +87,7 @@ class Tally:
         scaling: Out of `adapt.pretraining.tasks.SCALINGS`.
     """
 
-    def __init__(self, task: Task, constant: Tensor, scaling: str) -> None:
+    def __init__(self, task: TaskonomyTask, constant: Tensor, scaling: str) -> None:
         self.task, self.constant, self.scaling = task, constant.cpu(), scaling
         self._views = 0
         self._losses = np.zeros(2)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from adapt.pretraining.decoders import WIDTH
-from adapt.pretraining.tasks import SCALINGS, Labels, Task
+from adapt.pretraining.tasks import SCALINGS, Labels, TaskonomyTask
 from adapt.training.files import nearest
 
 # Classes rarer than this share of the labels count as if they were this frequent.
@@ -17,7 +17,7 @@ RAREST = 2e-4
 
 
 @dataclass(frozen=True)
-class Plan:
+class TaskTraining:
     """How one task is trained.
 
     Attributes:
@@ -45,7 +45,7 @@ class Plan:
             raise ValueError("label_size and every must be at least 1")
 
 
-def class_weights(task: Task, labels: Labels, plan: Plan) -> Tensor:
+def class_weights(task: TaskonomyTask, labels: Labels, plan: TaskTraining) -> Tensor:
     """(classes,) float weights of a task's classes in the loss, with mean 1 over the given labels.
 
     Args:
@@ -63,7 +63,9 @@ def class_weights(task: Task, labels: Labels, plan: Plan) -> Tensor:
     return weight / (weight * counts / counts.sum()).sum()
 
 
-def targets_of(task: Task, labels: Labels, plan: Plan, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+def targets_of(
+    task: TaskonomyTask, labels: Labels, plan: TaskTraining, weights: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Targets and how much they count.
 
     Args:
@@ -87,7 +89,7 @@ def targets_of(task: Task, labels: Labels, plan: Plan, weights: Tensor | None) -
     return task.image_target(labels, plan.scaling, plan.label_size)
 
 
-def training_loss(task: Task, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+def training_loss(task: TaskonomyTask, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Weighted mean loss, a scalar, for outputs (B,C,s,s) or (B,classes) and what `targets_of` gives."""
     if task.kind == "segmentation":
         error = functional.cross_entropy(output, target.clamp(min=0), reduction="none")

@@ -68,7 +68,7 @@ def _blurred(label: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Task:
+class TaskonomyTask:
     """A Taskonomy task.
 
     Attributes:
@@ -150,25 +150,25 @@ class Task:
         return (self.domain,) if self.kind in ("segmentation", "classification") else (self.domain, "mask_valid")
 
 
-TASKS: dict[str, Task] = {
-    "curvature": Task("principal_curvature", 2, "l2", _first_channels(2), _whitened),
-    "segment_semantic": Task("segment_semantic", 18, "segmentation"),
-    "reshading": Task("reshading", 1, "l1", _first_channels(1)),
-    "keypoints3d": Task("keypoints3d", 1),
-    "keypoints2d": Task("keypoints2d", 1, taskonomy=_clipped(KEYPOINTS2D_RANGE)),
-    "edge_texture": Task("edge_texture", 1, taskonomy=_clipped(EDGE_TEXTURE_RANGE)),
-    "edge_occlusion": Task("edge_occlusion", 1, taskonomy=_blurred),
-    "depth_zbuffer": Task("depth_zbuffer", 1, taskonomy=_log_depth),
-    "depth_euclidean": Task("depth_euclidean", 1, taskonomy=_log_depth),
-    "normal": Task("normal", 3, "l1", _first_channels(3)),
-    "class_object": Task("class_object", 1000, "classification"),
-    "class_scene": Task("class_scene", 63, "classification"),
-    "autoencoding": Task("rgb", 3, "l1", _first_channels(3)),
-    "denoising": Task("rgb", 3, "l1", _first_channels(3), noisy=True),
+TASKS: dict[str, TaskonomyTask] = {
+    "curvature": TaskonomyTask("principal_curvature", 2, "l2", _first_channels(2), _whitened),
+    "segment_semantic": TaskonomyTask("segment_semantic", 18, "segmentation"),
+    "reshading": TaskonomyTask("reshading", 1, "l1", _first_channels(1)),
+    "keypoints3d": TaskonomyTask("keypoints3d", 1),
+    "keypoints2d": TaskonomyTask("keypoints2d", 1, taskonomy=_clipped(KEYPOINTS2D_RANGE)),
+    "edge_texture": TaskonomyTask("edge_texture", 1, taskonomy=_clipped(EDGE_TEXTURE_RANGE)),
+    "edge_occlusion": TaskonomyTask("edge_occlusion", 1, taskonomy=_blurred),
+    "depth_zbuffer": TaskonomyTask("depth_zbuffer", 1, taskonomy=_log_depth),
+    "depth_euclidean": TaskonomyTask("depth_euclidean", 1, taskonomy=_log_depth),
+    "normal": TaskonomyTask("normal", 3, "l1", _first_channels(3)),
+    "class_object": TaskonomyTask("class_object", 1000, "classification"),
+    "class_scene": TaskonomyTask("class_scene", 63, "classification"),
+    "autoencoding": TaskonomyTask("rgb", 3, "l1", _first_channels(3)),
+    "denoising": TaskonomyTask("rgb", 3, "l1", _first_channels(3), noisy=True),
 }
 
 
-def find_task(name: str) -> Task:
+def find_task(name: str) -> TaskonomyTask:
     """The task of a name.
 
     Raises:

@@ -17,7 +17,7 @@ Probabilities = Sequence[NDArray[np.floating]]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CascadeResult:
     """What a cascade does to some examples.
 
     Attributes:
@@ -72,7 +72,7 @@ def _threshold(
 
 def run_cascade(
     stages: Probabilities, labels: NDArray[np.int64], costs: Sequence[float], thresholds: Sequence[float]
-) -> Outcome:
+) -> CascadeResult:
     """Classify examples: each goes from stage to stage until one is as sure as its threshold.
 
     Args:
@@ -94,4 +94,4 @@ def run_cascade(
         right += int((stage.argmax(1) == labels)[answered].sum())
         shares.append(float(answered.mean()))
         left &= ~answered
-    return Outcome(right / len(labels), cost / len(labels), tuple(shares))
+    return CascadeResult(right / len(labels), cost / len(labels), tuple(shares))

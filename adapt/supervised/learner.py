@@ -41,7 +41,7 @@ Log = Callable[[int, Mapping[str, float]], None]
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """What is the same for all tasks of a run.
 
     Attributes:
@@ -69,7 +69,7 @@ class Plan:
         return zlib.crc32(task.encode(), self.seed)
 
 
-class Learner:
+class TaskTrainer:
     """Tasks added one after the other to one frozen base.
 
     Attributes:
@@ -78,7 +78,7 @@ class Learner:
         images: training examples seen so far, all tasks together.
     """
 
-    def __init__(self, base: Base, plan: Plan, store: FeatureStore | None = None) -> None:
+    def __init__(self, base: Base, plan: TrainingPlan, store: FeatureStore | None = None) -> None:
         self.plan = plan
         self.store = store
         self.adapted = Adapted(base, plan.benchmark.image_size)
@@ -416,7 +416,7 @@ def load_side(method: Method, path: Path) -> None:
         raise ValueError(f"{path} does not hold the weights of side network {method.config.side!r}: {error}") from error
 
 
-def knows_earlier(base: Base, plan: Plan) -> bool:
+def knows_earlier(base: Base, plan: TrainingPlan) -> bool:
     """Whether a method looks at the tasks before it; if not, a task trains the same wherever it stands in the order."""
     kind = get_method(plan.method)
     config = kind.Config.from_settings(plan.settings)

@@ -17,7 +17,7 @@ from adapt.benchmarks.benchmark import TaskData
 from adapt.core.base import Base
 from adapt.core.method import get_method
 from adapt.supervised.features import FeatureStore
-from adapt.supervised.learner import Learner, Log, Plan, knows_earlier
+from adapt.supervised.learner import Log, TaskTrainer, TrainingPlan, knows_earlier
 from adapt.supervised.results import Results, Scores
 from adapt.training.files import nearest
 from adapt.training.state import Damaged, part
@@ -55,20 +55,20 @@ class Session:
     """
 
     base: Base
-    plan: Plan
+    plan: TrainingPlan
     tasks: Sequence[TaskData]
     store: FeatureStore | None = None
     log: Log | None = None
     save: Save = lambda state: None
     state: Mapping[str, Any] = field(default_factory=dict)
     note: Note = _silent
-    stage: Plan | None = None
+    stage: TrainingPlan | None = None
     test: str = "all"
     rigidity: bool = False
 
-    def learner(self) -> Learner:
+    def learner(self) -> TaskTrainer:
         """A learner without tasks."""
-        return Learner(self.base, self.plan, self.store)
+        return TaskTrainer(self.base, self.plan, self.store)
 
     def results(self) -> Results:
         """Results so far.
@@ -95,7 +95,7 @@ class Session:
 
 
 @dataclass
-class Outcome:
+class ProtocolResult:
     """What a protocol gives.
 
     Attributes:
@@ -106,7 +106,7 @@ class Outcome:
     """
 
     results: Results
-    learners: list[Learner]
+    learners: list[TaskTrainer]
     base: Base | None = None
     earlier: int = 0
 
@@ -124,13 +124,13 @@ class Outcome:
         return total
 
 
-def _state(results: Results, learners: Sequence[Learner]) -> dict[str, Any]:
+def _state(results: Results, learners: Sequence[TaskTrainer]) -> dict[str, Any]:
     tasks = {name: kept for learner in learners for name, kept in learner.state().items()}
     images = sum(learner.images for learner in learners)
     return {"results": {"rows": results.rows, "first": results.first}, "tasks": tasks, "images": images}
 
 
-def single(session: Session) -> Outcome:
+def single(session: Session) -> ProtocolResult:
     """Transfer: every task alone on the base, tested on itself."""
     results, kept = session.results(), session.restored()
     learners = []
@@ -145,10 +145,10 @@ def single(session: Session) -> Outcome:
         learner.train([task], _offset(session.log, sum(other.images for other in learners)))
         results.rows.append({task.name: learner.test(task)})
         session.save(_state(results, learners))
-    return Outcome(results, learners)
+    return ProtocolResult(results, learners)
 
 
-def sequential(session: Session) -> Outcome:
+def sequential(session: Session) -> ProtocolResult:
     """Incremental: one task after the other on one base; R[i][j] is task j's result after task i."""
     results, learner = session.results(), session.learner()
     done = len(results.rows)
@@ -163,10 +163,10 @@ def sequential(session: Session) -> Outcome:
         session.save(_state(results, [learner]))
     if session.rigidity:
         _train_first(session, results, learner)
-    return Outcome(results, [learner])
+    return ProtocolResult(results, [learner])
 
 
-def _train_first(session: Session, results: Results, learner: Learner) -> None:
+def _train_first(session: Session, results: Results, learner: TaskTrainer) -> None:
     """Give each task but the first its result when it is trained before all others.
 
     A method that never looks at earlier tasks trains exactly as in the sequence, so that needs no run.
@@ -191,7 +191,7 @@ def trained_alone(session: Session, task: TaskData) -> Scores:
     return learner.test(task)
 
 
-def joint(session: Session) -> Outcome:
+def joint(session: Session) -> ProtocolResult:
     """Simultaneous: all tasks at once, a batch of each in every step.
 
     Raises:
@@ -201,17 +201,17 @@ def joint(session: Session) -> Outcome:
     results, learner = session.results(), session.learner()
     if results.rows:
         learner.restore(session.tasks, session.restored())
-        return Outcome(results, [learner])
+        return ProtocolResult(results, [learner])
     session.note("all tasks")
     for task in session.tasks:
         learner.add(task)
     learner.train(session.tasks, session.log)
     results.rows.append({task.name: learner.test(task) for task in session.tasks})
     session.save(_state(results, [learner]))
-    return Outcome(results, [learner])
+    return ProtocolResult(results, [learner])
 
 
-def _check_joint(plan: Plan) -> None:
+def _check_joint(plan: TrainingPlan) -> None:
     """Refuse a method whose settings would train unrelated networks."""
     for setting, value in get_method(plan.method).joint_settings.items():
         if plan.settings.get(setting) != value:
@@ -221,7 +221,7 @@ def _check_joint(plan: Plan) -> None:
             )
 
 
-def two_stage(session: Session) -> Outcome:
+def two_stage(session: Session) -> ProtocolResult:
     """All tasks train one network together; then, as in `single`, each is learned on that network, frozen.
 
     The memory-efficient joint variant of TAPS (Wallingford et al., 2022): its second stage has readouts, lengths and a
@@ -233,7 +233,7 @@ def two_stage(session: Session) -> Outcome:
     assert session.stage is not None
     if not session.base.spec.encoder:
         raise ValueError("protocol=two_stage stores the network of its first stage, and this base names no encoder")
-    first, kept = Learner(session.base, session.stage, session.store), session.state.get("stage", {})
+    first, kept = TaskTrainer(session.base, session.stage, session.store), session.state.get("stage", {})
     first.restore(session.tasks, kept)
     if not kept:
         session.note("all tasks in one network")
@@ -249,14 +249,14 @@ def two_stage(session: Session) -> Outcome:
         session.save({**state, "stage": kept, "images": first.images + state["images"]})
 
     outcome = single(replace(session, base=trunk, save=save, log=_offset(session.log, first.images)))
-    return Outcome(outcome.results, outcome.learners, trunk, first.images)
+    return ProtocolResult(outcome.results, outcome.learners, trunk, first.images)
 
 
 def _offset(log: Log | None, images: int) -> Log | None:
     return None if log is None else lambda step, values: log(images + step, values)
 
 
-PROTOCOLS: dict[str, Callable[[Session], Outcome]] = {
+PROTOCOLS: dict[str, Callable[[Session], ProtocolResult]] = {
     "single": single,
     "sequential": sequential,
     "joint": joint,
@@ -264,7 +264,7 @@ PROTOCOLS: dict[str, Callable[[Session], Outcome]] = {
 }
 
 
-def run_protocol(name: str, session: Session) -> Outcome:
+def run_protocol(name: str, session: Session) -> ProtocolResult:
     """Run a protocol by its name.
 
     Raises:

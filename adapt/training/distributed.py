@@ -42,7 +42,7 @@ TIMEOUT = timedelta(minutes=10)
 GRACE = 2.0
 # Errors that a user can act on; others are the program's and keep their traceback.
 EXPECTED = (ValueError, OSError, LookupError, ImportError, MemoryError, torch.OutOfMemoryError)
-SEEDS_APART = 100_003  # between the seeds of ranks, so that those of resumed sittings stay apart too
+SEEDS_APART = 100_003  # between the seeds of ranks, so that those of resumed sessions stay apart too
 RESUME = "what was saved is kept: go on with resume=true, on any number of ranks"
 _meeting: list[Store] = []  # where the ranks leave word for each other: torchrun's store, which outlives them
 
@@ -55,7 +55,7 @@ class _RankLost(ConnectionError):
     """A collective failed because another rank is gone."""
 
 
-class _Told(BaseException):
+class Terminated(BaseException):
     """SIGTERM arrived: torchrun ends the ranks that are left when one has ended."""
 
 
@@ -144,7 +144,7 @@ def _join(device: str) -> None:
     def told(*_: Any) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         _stop()
-        raise _Told
+        raise Terminated
 
     signal.signal(signal.SIGTERM, told)
     end_with_torchrun()
@@ -160,7 +160,7 @@ def _explain(error: BaseException, store: Store) -> None:
     """Raise one clear error on one rank and a silent exit on the others; return to let `error` be raised as it is."""
     me, count = rank(), ranks()
     name = f"rank {me} of {count} (on {platform.node()})"
-    lost = isinstance(error, _RankLost | _Told)
+    lost = isinstance(error, _RankLost | Terminated)
     _stop()
     try:
         if not lost:
@@ -179,7 +179,7 @@ def _explain(error: BaseException, store: Store) -> None:
     if gone:
         which = f"rank {gone[0]}" if len(gone) == 1 else f"ranks {', '.join(gone)}"
         raise RankFailed(f"{which} of {count} ended without a word (killed, or out of memory?); {RESUME}") from error
-    if isinstance(error, _Told):
+    if isinstance(error, Terminated):
         raise RankFailed(f"all {count} ranks were told to stop (SIGTERM); {RESUME}") from error
     raise RankFailed(f"{name}: the ranks lost each other ({error}); {RESUME}") from error
 

@@ -40,7 +40,7 @@ from adapt.training.files import replacing, sweep, to_json, try_lock, write_atom
 from adapt.training.finite import NotFinite, check_finite
 from adapt.training.state import Damaged, part, reading
 from configs.commands import command_settings
-from configs.compose import check, words_of_job
+from configs.compose import check, job_overrides
 from configs.files import visible
 from configs.settings import ConfigError
 
@@ -55,6 +55,8 @@ PACKAGES = (
     "hydra-core",
 )
 KEPT_CHECKPOINTS = 2
+SESSIONS = "sessions.jsonl"
+OLD_SESSIONS = "sittings.jsonl"  # what older versions called it
 
 
 def write_text(path: Path, text: str) -> None:
@@ -108,7 +110,7 @@ def versions(seed: int) -> dict[str, Any]:
 
 class Run:
     """A run folder open for writing: ``config.yaml``, ``versions.json``, ``metrics.jsonl``, TensorBoard events in
-    ``tb/``, checkpoints and ``result.json``; ``sittings.jsonl`` has a line for the start and for every resumption, and
+    ``tb/``, checkpoints and ``result.json``; ``sessions.jsonl`` has a line for the start and for every resumption, and
     is locked while the run is open.
 
     Of several ranks all make one and call the same methods; the first alone reads and writes.
@@ -137,11 +139,13 @@ class Run:
         if resume and not (path / "config.yaml").is_file():
             raise FileNotFoundError(f"{path} holds no run to resume; leave out resume=true to start one")
         path.mkdir(parents=True, exist_ok=True)
-        self._sittings = _locked(path / "sittings.jsonl", path)
+        with contextlib.suppress(FileNotFoundError):
+            (path / OLD_SESSIONS).rename(path / SESSIONS)
+        self._sessions = _locked(path / SESSIONS, path)
         try:
             return self._begin(cfg, resume)
         except BaseException:
-            self._sittings.close()
+            self._sessions.close()
             raise
 
     def _begin(self, cfg: DictConfig, resume: bool) -> bool:
@@ -161,13 +165,13 @@ class Run:
         made = versions(int(cfg.seed))
         if not begun or not (path / "versions.json").exists():
             write_text(path / "versions.json", to_json(made, indent=1))
-        self._sittings.write(f"{to_json(made)}\n".encode())
+        self._sessions.write(f"{to_json(made)}\n".encode())
         self._metrics = (path / "metrics.jsonl").open("ab", buffering=0)
         return begun
 
     @property
     def seconds(self) -> float:
-        """Seconds spent on this run, earlier sittings included."""
+        """Seconds spent on this run, earlier sessions included."""
         return self._before + time.monotonic() - self._started
 
     def log(self, step: int, values: dict[str, float]) -> None:
@@ -187,7 +191,7 @@ class Run:
         self._metrics.write(_as_line(line))
         self._last = line
         if self._board is None:
-            # What an earlier sitting logged after its checkpoint is hidden from there on.
+            # What an earlier session logged after its checkpoint is hidden from there on.
             purge = self._step + 1 if self._restored is not None else None
             self._board = SummaryWriter(str(self.path / "tb"), purge_step=purge)
         for key, value in values.items():
@@ -266,7 +270,7 @@ class Run:
         self._metrics.close()
         if self._board is not None:
             self._board.close()
-        self._sittings.close()
+        self._sessions.close()
 
 
 def _locked(file: Path, folder: Path) -> IO[bytes]:
@@ -372,7 +376,7 @@ def completed(cfg: DictConfig, path: Path) -> DictConfig:
 
 
 def _without_run_keys(cfg: DictConfig) -> DictConfig:
-    """The config without the keys that may differ between the sittings of one run."""
+    """The config without the keys that may differ between the sessions of one run."""
     kept = {str(k): v for k, v in cfg.items() if k not in ("run", "resume")}
     return OmegaConf.create(OmegaConf.to_container(OmegaConf.create(kept), resolve=True))  # type: ignore[return-value]
 
@@ -388,7 +392,7 @@ def resumed(cfg: DictConfig) -> DictConfig:
     Raises:
         ValueError: A word of the command line says otherwise than that config.
     """
-    words = words_of_job()
+    words = job_overrides()
     if not cfg.resume or words is None:
         return cfg
     text = distributed.from_first(_stored(cfg, words) if distributed.is_first() else "")

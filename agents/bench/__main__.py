@@ -27,17 +27,17 @@ from agents.bench import simulator as bench
 from agents.bench.adaptation import measure as measure_methods
 from agents.bench.ppo import CONTESTANTS, RANKED, STAGES, race_in_processes, settings
 from agents.bench.settings import BenchSettings
-from agents.bench.table import Row, number, write_results
+from agents.bench.table import Measurement, number, write_results
 from agents.learners.collector import frame_layout, stored
 from agents.learners.frames import ACTION, FrameStore
 from agents.learners.imitation import ImitationLearner
 from agents.policies.observations import RGB, STEP, frozen_features
 from agents.policies.policy import SequencePolicy
-from agents.setup import make_env, make_policy, make_vision
+from agents.setup import make_env, make_policy, make_visual_encoder
 from configs.compose import ConfigError, cli, compose
 from envs.apartments.generator import generate
 from envs.navgrid.grid import NavGrid
-from envs.pointnav.scene_episodes import Body, Place
+from envs.pointnav.scene_episodes import AgentConfig, NavigableScene
 from envs.scans.loading import load_scene
 from envs.scene import Scene
 from envs.sources.apartments import apartments
@@ -51,7 +51,7 @@ assert image.shape == (1, 64, 64, 3)
 """
 
 
-def import_rows(cfg: DictConfig) -> list[Row]:
+def import_rows(cfg: DictConfig) -> list[Measurement]:
     """Imports in fresh processes, and what a process takes from its start to its first frame; once to warm up."""
     programs = {f"import {name}": f"import {name}" for name in ("agents", "adapt", "envs")}
     programs["import agents.train"] = "import agents.train"
@@ -67,10 +67,10 @@ def import_rows(cfg: DictConfig) -> list[Row]:
 
     works = {name: partial(run, program) for name, program in programs.items()}
     seconds = bench.medians(works, cfg.rounds, spent_by_children)
-    return [Row("imports", name, value, "s", target=limits[name]) for name, value in seconds.items()]
+    return [Measurement("imports", name, value, "s", target=limits[name]) for name, value in seconds.items()]
 
 
-def render_rows(cfg: DictConfig) -> list[Row]:
+def render_rows(cfg: DictConfig) -> list[Measurement]:
     """RGB+depth frames/s by size, triangles and agents, beside the bare rays."""
     apartment = generate(bench.SCENE)
     meshes: dict[str, tuple[Scene, NavGrid]] = {"apartment": (apartment, NavGrid.build(apartment))}
@@ -85,36 +85,36 @@ def render_rows(cfg: DictConfig) -> list[Row]:
             rate, ratio = bench.renderer(scene, grid, size, agents, 3 * cfg.rounds)
             what = f"{name}, {len(scene.faces):,} triangles, {size}x{size}, {agents} agents"
             target = "ratio <= 1.40" if agents > 1 else ""
-            rows.append(Row("render", what, rate, "frames/s", "time of the bare rays", ratio, target))
+            rows.append(Measurement("render", what, rate, "frames/s", "time of the bare rays", ratio, target))
     return rows
 
 
-def core_rows(cfg: DictConfig) -> list[Row]:
+def core_rows(cfg: DictConfig) -> list[Measurement]:
     """RGB+depth frames/s of all cores together."""
     cores = os.cpu_count() or 1
     on_clock, of_processor = zip(*(bench.on_all_cores(cfg.scene, 128, cores) for _ in range(3)), strict=True)
     what = f"{Path(cfg.scene).name if cfg.scene else 'apartment'}, 128x128, {cores} processes"
     return [
-        Row("cores", what, statistics.median(of_processor), "frames/s", target=">= 500"),
-        Row("cores", f"{what}, on the clock", statistics.median(on_clock), "frames/s"),
+        Measurement("cores", what, statistics.median(of_processor), "frames/s", target=">= 500"),
+        Measurement("cores", f"{what}, on the clock", statistics.median(on_clock), "frames/s"),
     ]
 
 
-def memory_rows(cfg: DictConfig) -> list[Row]:
+def memory_rows(cfg: DictConfig) -> list[Measurement]:
     """What more scenes take."""
     taken = bench.memory(cfg.memory.apartments)
     thousand = (1000 * taken["apartment"] + taken["textures"]) / 2**30
     each = f"an apartment: scene, tree, grid, paths to its goals (mean of {cfg.memory.apartments})"
     return [
-        Row("memory", each, taken["apartment"] / 2**20, "MiB"),
-        Row("memory", "  of it Embree's tree", taken["tree"] / 2**20, "MiB"),
-        Row("memory", "textures, shared by all apartments", taken["textures"] / 2**20, "MiB"),
-        Row("memory", "1,000 apartments", thousand, "GiB", target="<= 4"),
-        Row("memory", "100,000 triangles: scene, tree, rows of faces", taken["triangles_100k"] / 2**20, "MiB"),
+        Measurement("memory", each, taken["apartment"] / 2**20, "MiB"),
+        Measurement("memory", "  of it Embree's tree", taken["tree"] / 2**20, "MiB"),
+        Measurement("memory", "textures, shared by all apartments", taken["textures"] / 2**20, "MiB"),
+        Measurement("memory", "1,000 apartments", thousand, "GiB", target="<= 4"),
+        Measurement("memory", "100,000 triangles: scene, tree, rows of faces", taken["triangles_100k"] / 2**20, "MiB"),
     ]
 
 
-def task_rows(cfg: DictConfig) -> list[Row]:
+def task_rows(cfg: DictConfig) -> list[Measurement]:
     """A step of the task beside rendering at 64x64."""
     taken = bench.task(_places())
     names = {
@@ -124,13 +124,14 @@ def task_rows(cfg: DictConfig) -> list[Row]:
     }
     reference, render = "time of rendering RGB+depth", taken["render_us"]
     return [
-        Row("task", what, taken[key], "us per agent", reference, taken[key] / render) for key, what in names.items()
+        Measurement("task", what, taken[key], "us per agent", reference, taken[key] / render)
+        for key, what in names.items()
     ]
 
 
-def base_rows(cfg: DictConfig) -> list[Row]:
+def base_rows(cfg: DictConfig) -> list[Measurement]:
     """The frozen base as it is run here, beside plain float32."""
-    vision = make_vision(compose("train", ["run=none"]))
+    vision = make_visual_encoder(compose("train", ["run=none"]))
     base = vision.base
     assert base is not None
     rgb = np.random.default_rng(0).integers(0, 256, (bench.AGENTS, 64, 64, 3), np.uint8).transpose(0, 3, 1, 2)
@@ -142,10 +143,10 @@ def base_rows(cfg: DictConfig) -> list[Row]:
     seconds = bench.medians(works, 3 * cfg.rounds)
     rate = bench.AGENTS / seconds["ours"]
     ratio = seconds["plain"] / seconds["ours"]
-    return [Row("base", "FCN5 at 64x64, bfloat16, channels last", rate, "frames/s", "speed in float32", ratio)]
+    return [Measurement("base", "FCN5 at 64x64, bfloat16, channels last", rate, "frames/s", "speed in float32", ratio)]
 
 
-def ppo_rows(cfg: DictConfig) -> list[Row]:
+def ppo_rows(cfg: DictConfig) -> list[Measurement]:
     """PPO steps/s with frozen FCN5 base and side-tuning at 64x64, by stage, beside plain SB3.
 
     On one thread with the configured passes over a rollout and with SB3's own ten; then on
@@ -159,7 +160,7 @@ def ppo_rows(cfg: DictConfig) -> list[Row]:
     return rows
 
 
-def _race(cfg: DictConfig, names: list[str], threads: int, epochs: int | None, how: str) -> list[Row]:
+def _race(cfg: DictConfig, names: list[str], threads: int, epochs: int | None, how: str) -> list[Measurement]:
     words = [] if epochs is None else [f"algo.learner.n_epochs={epochs}"]
     chosen = settings(cfg.ppo.agents, cfg.ppo.steps, *words)
     spent = race_in_processes(names, chosen, cfg.ppo.scenes, cfg.ppo.rounds, threads)
@@ -169,18 +170,18 @@ def _race(cfg: DictConfig, names: list[str], threads: int, epochs: int | None, h
     for name, stages in medians.items():
         total = stages["total"]
         target = "ratio >= 3.00" if name in ("ours", RANKED) else ""
-        rows.append(Row("ppo", name + how, 1 / total, "steps/s", compared, reference["total"] / total, target))
+        rows.append(Measurement("ppo", name + how, 1 / total, "steps/s", compared, reference["total"] / total, target))
         for stage, taken in stages.items():
             if stage in STAGES and not how:
                 ratio = reference[stage] / taken
-                rows.append(Row("ppo", f"{name}: {stage}", 1e6 * taken, "us per step", compared, ratio))
+                rows.append(Measurement("ppo", f"{name}: {stage}", 1e6 * taken, "us per step", compared, ratio))
     return rows
 
 
-def imitation_rows(cfg: DictConfig) -> list[Row]:
+def imitation_rows(cfg: DictConfig) -> list[Measurement]:
     """Samples/s of behaviour cloning and DAgger, beside steps of the side network alone on as many images."""
     made = compose("train", ["run=none"])
-    vision = make_vision(made)
+    vision = make_visual_encoder(made)
     env, simulator = make_env(made, _places(), vision, bench.AGENTS, 0)
     policy = make_policy(made, vision)
     observations: dict[str, np.ndarray[Any, Any]] = env.reset()  # type: ignore[assignment]
@@ -206,10 +207,12 @@ def imitation_rows(cfg: DictConfig) -> list[Row]:
         seconds = bench.medians({"update": lambda: learner.update(store), "side": side_alone}, 4 * cfg.rounds)
     what = f"BC and DAgger, updates of {batch} labels in windows of {window}"
     ratio = seconds["update"] / seconds["side"]
-    return [Row("imitation", what, batch / seconds["update"], "samples/s", "time of the side network alone", ratio)]
+    return [
+        Measurement("imitation", what, batch / seconds["update"], "samples/s", "time of the side network alone", ratio)
+    ]
 
 
-def adapt_rows(cfg: DictConfig) -> list[Row]:
+def adapt_rows(cfg: DictConfig) -> list[Measurement]:
     """Adapted networks: inference merged and unmerged, several tasks at once, a side-tuning step on kept features."""
     made = measure_methods()
     rows = []
@@ -217,25 +220,31 @@ def adapt_rows(cfg: DictConfig) -> list[Row]:
         if key.endswith(("_merged", "_unmerged")):
             name, _, kind = key.rpartition("_")
             target = "<= 1.25" if kind == "unmerged" else "1.00"
-            rows.append(Row("adapt", f"{name}, {kind}: a pass", value, "x", "time of the plain base", value, target))
+            rows.append(
+                Measurement("adapt", f"{name}, {kind}: a pass", value, "x", "time of the plain base", value, target)
+            )
     fusion = made["adapt/fusion"]
     passes = f"{fusion['tasks']:.0f} fusion tasks at once: passes of sides, one of the base"
-    rows.append(Row("adapt", passes, fusion["side_passes"], "passes", "passes of the base", fusion["base_passes"]))
+    rows.append(
+        Measurement("adapt", passes, fusion["side_passes"], "passes", "passes of the base", fusion["base_passes"])
+    )
     step = made["adapt/training"]["step_over_side_alone"]
     rows.append(
-        Row("adapt", "side_tuning, a step on kept features", step, "x", "time of the side alone", step, "<= 1.10")
+        Measurement(
+            "adapt", "side_tuning, a step on kept features", step, "x", "time of the side alone", step, "<= 1.10"
+        )
     )
     return rows
 
 
-def gpu_rows(cfg: DictConfig) -> list[Row]:
+def gpu_rows(cfg: DictConfig) -> list[Measurement]:
     """The Warp backend; see `agents.bench.gpu`."""
     from agents.bench.gpu import gpu_rows as measured
 
     return measured(cfg.gpu)
 
 
-SECTIONS: dict[str, Callable[[DictConfig], list[Row]]] = {
+SECTIONS: dict[str, Callable[[DictConfig], list[Measurement]]] = {
     "imports": import_rows,
     "render": render_rows,
     "cores": core_rows,
@@ -249,8 +258,8 @@ SECTIONS: dict[str, Callable[[DictConfig], list[Row]]] = {
 }
 
 
-def _places() -> list[Place]:
-    return apartments("val", 16, 8, 0, Body())
+def _places() -> list[NavigableScene]:
+    return apartments("val", 16, 8, 0, AgentConfig())
 
 
 def chosen_sections(asked: Any) -> list[str]:

@@ -13,13 +13,13 @@ from omegaconf import DictConfig
 
 from agents.bench.ppo import ours, race, settings
 from agents.bench.simulator import medians
-from agents.bench.table import Row
-from agents.setup import make_places
-from envs.pointnav.scene_episodes import Place
+from agents.bench.table import Measurement
+from agents.setup import make_scenes
+from envs.pointnav.scene_episodes import NavigableScene
 from envs.rendering.renderer import Camera
 
 
-def gpu_rows(cfg: DictConfig) -> list[Row]:
+def gpu_rows(cfg: DictConfig) -> list[Measurement]:
     """Frames/s beside the bare rays, and PPO steps/s of a 64-pixel FCN5 base and a 256-pixel Taskonomy base.
 
     Args:
@@ -28,20 +28,20 @@ def gpu_rows(cfg: DictConfig) -> list[Row]:
     """
     device = _device(cfg.device)
     words = [f"device={device}", f"env.splits.train.scenes={cfg.apartments}", "env.backend=warp"]
-    places = cast("list[Place]", make_places(settings(cfg.agents, cfg.steps, *words).env, "train", 0))
+    scenes = cast("list[NavigableScene]", make_scenes(settings(cfg.agents, cfg.steps, *words).env, "train", 0))
     name = torch.cuda.get_device_name() if device.startswith("cuda") else "Warp's CPU device"
     rows = []
     for size in cfg.frame_sizes:
-        rows += _frames(places, cfg.agents, size, device, name, cfg.rounds)
+        rows += _frames(scenes, cfg.agents, size, device, name, cfg.rounds)
     for run in cfg.runs:
         chosen = [*words, f"base.name={run.base}", f"env.camera.size={run.size}", "adapt=features"]
         chosen.append(f"algo.learner.batch_size={cfg.batch}")
-        learner = ours(settings(cfg.agents, cfg.steps, *chosen), places)
+        learner = ours(settings(cfg.agents, cfg.steps, *chosen), scenes)
         race({"ours": learner}, cfg.rounds, time.perf_counter)
         what = f"{name}: PPO, {cfg.agents} agents, {run.base} at {run.size}, features"
-        rows.append(Row("gpu", what, 1 / learner.median("total"), "steps/s", target=run.target))
+        rows.append(Measurement("gpu", what, 1 / learner.median("total"), "steps/s", target=run.target))
         rows += [
-            Row("gpu", f"  {stage}", 1e6 * learner.median(stage), "us per step")
+            Measurement("gpu", f"  {stage}", 1e6 * learner.median(stage), "us per step")
             for stage in learner.seconds
             if stage != "total"
         ]
@@ -55,13 +55,15 @@ def _device(asked: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _frames(places: list[Place], agents: int, size: int, device: str, name: str, rounds: int) -> list[Row]:
+def _frames(
+    scenes: list[NavigableScene], agents: int, size: int, device: str, name: str, rounds: int
+) -> list[Measurement]:
     from envs.warp.renderer import WarpRenderer
 
-    renderer, camera = WarpRenderer([place.scene for place in places], device), Camera(size=size)
+    renderer, camera = WarpRenderer([place.scene for place in scenes], device), Camera(size=size)
     rng = np.random.default_rng(0)
-    index = np.arange(agents) % len(places)
-    position = np.concatenate([places[k].grid.sample(rng, 1, island=0) for k in index])
+    index = np.arange(agents) % len(scenes)
+    position = np.concatenate([scenes[k].grid.sample(rng, 1, island=0) for k in index])
     heading = rng.uniform(-np.pi, np.pi, agents)
     which, where, turn = (torch.as_tensor(a, device=device) for a in (index, position, heading))
     depth = torch.empty(agents * size**2, device=device)
@@ -72,10 +74,14 @@ def _frames(places: list[Place], agents: int, size: int, device: str, name: str,
         "rays": _finished(partial(renderer.trace, view, depth), repeats, device),
     }
     seconds = medians(works, rounds, time.perf_counter)
-    what = f"{name}: RGB+depth at {size}, {agents} agents, {len(places)} apartments"
+    what = f"{name}: RGB+depth at {size}, {agents} agents, {len(scenes)} apartments"
     target = {64: ">= 150,000", 128: ">= 40,000"}.get(size, "") if device.startswith("cuda") else ""
     ratio = seconds["frames"] / seconds["rays"]
-    return [Row("gpu", what, repeats * agents / seconds["frames"], "frames/s", "time of the bare rays", ratio, target)]
+    return [
+        Measurement(
+            "gpu", what, repeats * agents / seconds["frames"], "frames/s", "time of the bare rays", ratio, target
+        )
+    ]
 
 
 def _finished(work: Callable[[], Any], repeats: int, device: str) -> Callable[[], None]:

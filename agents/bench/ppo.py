@@ -24,9 +24,9 @@ from agents.learners.ppo import make_ppo
 from agents.learners.rollout import DeviceRolloutBuffer, Timeouts
 from agents.policies.observations import PolicyObservations, stack_frames
 from agents.policies.stack import NavigationPolicy
-from agents.setup import Vision, device_of, make_rules, make_stacked_env, make_vision, policy_arguments
+from agents.setup import VisualEncoder, device_of, make_rules, make_stacked_env, make_visual_encoder, policy_arguments
 from configs.compose import compose
-from envs.pointnav.scene_episodes import Body, Place
+from envs.pointnav.scene_episodes import AgentConfig, NavigableScene
 from envs.pointnav.vec_env import PointNavVecEnv
 from envs.sources.apartments import apartments
 
@@ -62,31 +62,31 @@ def settings(agents: int, steps: int, *words: str) -> DictConfig:
     )
 
 
-def ours(cfg: DictConfig, places: Sequence[Place]) -> Contestant:
+def ours(cfg: DictConfig, scenes: Sequence[NavigableScene]) -> Contestant:
     """This project's: features computed once per frame and kept, bfloat16, rollout on the device."""
     keep_freed_memory()
-    vision = make_vision(cfg)
-    env = make_stacked_env(cfg, places, vision, cfg.env.agents, cfg.seed)
+    vision = make_visual_encoder(cfg)
+    env = make_stacked_env(cfg, scenes, vision, cfg.env.agents, cfg.seed)
     return Contestant(_model(cfg, vision, env, DeviceRolloutBuffer), True)
 
 
-def plain(cfg: DictConfig, places: Sequence[Place], bfloat16: bool = False) -> Contestant:
+def plain(cfg: DictConfig, scenes: Sequence[NavigableScene], bfloat16: bool = False) -> Contestant:
     """Plain SB3: the rollout keeps RGB, and base and side run on it in every epoch; the simulator is the same."""
-    vision = make_vision(cfg)
+    vision = make_visual_encoder(cfg)
     task, camera = make_rules(cfg)
-    simulator = PointNavVecEnv(places, task, camera, cfg.env.agents, cfg.seed)
+    simulator = PointNavVecEnv(scenes, task, camera, cfg.env.agents, cfg.seed)
     env = stack_frames(PolicyObservations(simulator, vision.base, frozenset({"image"})), cfg.policy.frames)
     return Contestant(_model(cfg, vision, env, DictRolloutBuffer, bfloat16=bfloat16), False)
 
 
-CONTESTANTS: dict[str, Callable[[DictConfig, Sequence[Place]], Contestant]] = {
+CONTESTANTS: dict[str, Callable[[DictConfig, Sequence[NavigableScene]], Contestant]] = {
     "ours": ours,
     "plain SB3": plain,
     "plain SB3 in bfloat16": partial(plain, bfloat16=True),
 }
 
 
-def _model(cfg: DictConfig, vision: Vision, env: Any, buffer: type[DictRolloutBuffer], **policy: Any) -> PPO:
+def _model(cfg: DictConfig, vision: VisualEncoder, env: Any, buffer: type[DictRolloutBuffer], **policy: Any) -> PPO:
     keywords: dict[str, Any] = OmegaConf.to_container(cfg.algo.learner, resolve=True)  # type: ignore[assignment]
     model = PPO(
         NavigationPolicy,
@@ -164,10 +164,10 @@ def _serve(name: str, text: str, scenes: int, threads: int, place: tuple[int, in
         torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=ranks)
         cfg.env.splits.train.scenes = scenes
         keep_freed_memory()
-        one = Contestant(make_ppo(cfg, make_vision(cfg)), True)
+        one = Contestant(make_ppo(cfg, make_visual_encoder(cfg)), True)
         one.model.set_logger(Logger(None, []))
     else:
-        one = CONTESTANTS[name](cfg, apartments("val", scenes, 8, 0, Body(**cfg.env.body)))
+        one = CONTESTANTS[name](cfg, apartments("val", scenes, 8, 0, AgentConfig(**cfg.env.body)))
     with contextlib.suppress(EOFError):
         while pipe.recv():
             pipe.send(_round(one, time.process_time if threads == 1 else time.perf_counter))

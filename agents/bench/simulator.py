@@ -19,17 +19,17 @@ from numpy.typing import NDArray
 
 from envs.apartments.generator import generate
 from envs.navgrid.grid import NavGrid
-from envs.pointnav.env import PointNav, Task
-from envs.pointnav.scene_episodes import Body, Place
+from envs.pointnav.env import PointNav, PointNavTask
+from envs.pointnav.scene_episodes import AgentConfig, NavigableScene
 from envs.rendering import embree
 from envs.rendering import shading as _shading
-from envs.rendering.packets import Poses, View
+from envs.rendering.packets import CameraRows, Poses
 from envs.rendering.packing import traced_triangles
 from envs.rendering.renderer import Camera, EmbreeRenderer
 from envs.rendering.single_rays import build_tree, list_rays
 from envs.scans.loading import load_scene
 from envs.scene import Scene
-from envs.sources.apartments import apartments as places
+from envs.sources.apartments import apartments as scenes
 
 AGENTS = 64
 SCENE = 1  # the apartment that stands for all
@@ -93,11 +93,11 @@ def _rays_row_by_row(
     count = len(position)
     poses = Poses(np.zeros(count, np.int64), position, heading, np.zeros(count))
     half_width = math.tan(math.radians(camera.hfov) / 2)
-    view = View(camera.size, camera.columns, half_width, camera.height, camera.near, camera.far)
+    view = CameraRows(camera.size, camera.columns, half_width, camera.height, camera.near, camera.far)
     made = []
     for n in range(count):
-        origins, directions, places = list_rays(n, poses, view)
-        order = np.argsort(places)
+        origins, directions, scenes = list_rays(n, poses, view)
+        order = np.argsort(scenes)
         made.append(np.stack([origins[order], directions[order]]))
     return np.concatenate(made, axis=1)
 
@@ -182,7 +182,7 @@ def memory(apartments: int) -> dict[str, float]:
     Arrays are counted; what Embree's trees take is the growth of the process over many of them. Textures, which all
     apartments share, come once; they are given apart.
     """
-    made = places("val", apartments, 40, 0, Body())
+    made = scenes("val", apartments, 40, 0, AgentConfig())
     drawer = EmbreeRenderer([place.scene for place in made])
     arrays = np.mean([_scene_bytes(p.scene) + _row_bytes(p.scene) + _grid_bytes(p) for p in made])
     trees = np.mean([_tree_bytes(place.scene, 8) for place in made])
@@ -205,7 +205,7 @@ def _scene_bytes(scene: Scene) -> int:
     return sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
 
 
-def _grid_bytes(place: Place) -> int:
+def _grid_bytes(place: NavigableScene) -> int:
     """The grid and the paths to every goal of its episodes."""
     goals = {e.goal_position for e in place.episodes}
     ways = sum(place.grid.field(np.array(goal)).nbytes for goal in goals)
@@ -214,22 +214,22 @@ def _grid_bytes(place: Place) -> int:
 
 def _tree_bytes(scene: Scene, times: int) -> float:
     library, triangles = embree.library(), traced_triangles(scene)
-    assert isinstance(library, embree.Library), library
-    kept = [embree.Tree(library, triangles)]
+    assert isinstance(library, embree.EmbreeLibrary), library
+    kept = [embree.Bvh(library, triangles)]
     before = resident_bytes()
-    kept += [embree.Tree(library, triangles) for _ in range(times)]
+    kept += [embree.Bvh(library, triangles) for _ in range(times)]
     return (resident_bytes() - before) / times
 
 
-def task(made: list[Place]) -> dict[str, float]:
+def task(made: list[NavigableScene]) -> dict[str, float]:
     """Cost of one step of the task (physics, distances, map, expert) beside rendering, microseconds per agent."""
     camera = Camera(size=64)
-    seeing = PointNav(made, Task(sensors=("rgb", "depth")), camera, AGENTS, seed=0)
+    seeing = PointNav(made, PointNavTask(sensors=("rgb", "depth")), camera, AGENTS, seed=0)
     seeing.reset(np.arange(AGENTS))
     render = 1e6 / rate(seeing.observe, AGENTS)
 
     def stepping(sensors: tuple[str, ...], expert: bool) -> float:
-        nav = PointNav(made, Task(sensors=sensors, map_size=40), camera, AGENTS, seed=0)
+        nav = PointNav(made, PointNavTask(sensors=sensors, map_size=40), camera, AGENTS, seed=0)
         nav.reset(np.arange(AGENTS))
 
         def step() -> None:

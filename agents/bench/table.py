@@ -15,7 +15,7 @@ from adapt.training.run import write_text
 
 
 @dataclass(frozen=True)
-class Row:
+class Measurement:
     """One number.
 
     Attributes:
@@ -46,7 +46,7 @@ def number(value: float | None) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def write_results(path: Path, rows: Sequence[Row], about: Mapping[str, Mapping[str, Any]]) -> None:
+def write_results(path: Path, rows: Sequence[Measurement], about: Mapping[str, Mapping[str, Any]]) -> None:
     """Put the sections that were measured into the document at `path` and keep its others; write the page beside it.
 
     Args:

@@ -15,12 +15,12 @@ from adapt.training.finite import check_finite
 from agents.policies.actor import sample_actions, tempered
 from agents.policies.observations import GOAL, Observations
 from agents.policies.policy import Policy
-from agents.setup import Places, Vision, can_mirror, make_env, make_places, without_randomisation
+from agents.setup import Scenes, VisualEncoder, can_mirror, make_env, make_scenes, without_randomisation
 from envs.pointnav.scene_episodes import SceneEpisodes
 from envs.pointnav.simulator import Simulator
 from envs.pointnav.vec_env import swapped_actions
 
-JUDGED = ("success", "spl")  # while training
+VALIDATION_METRICS = ("success", "spl")  # while training
 # (single frames, perhaps with their mirror images, simulator, one uniform number per agent) -> (N,) action indices
 Act = Callable[[Observations, Simulator, NDArray[np.float64]], NDArray[np.int64]]
 
@@ -45,7 +45,7 @@ def policy_actor(policy: Policy, temperature: float) -> Act:
     return act
 
 
-def judged_by_both_views(cfg: DictConfig) -> bool:
+def averages_mirror_views(cfg: DictConfig) -> bool:
     """Whether decisions are averaged with those in the mirror image: not where no agent can have been mirrored."""
     return bool(OmegaConf.select(cfg, "evaluation.mirror", default=False)) and can_mirror(cfg)
 
@@ -68,28 +68,28 @@ def _noise(nav: Simulator, agent: int, seed: int) -> np.random.Generator:
 
 def run_episodes(
     cfg: DictConfig,
-    places: Places,
-    vision: Vision,
+    scenes: Scenes,
+    vision: VisualEncoder,
     act: Act,
     seed: int,
     watch: Callable[[Simulator], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Let `act` run every episode of `places` once.
+    """Let `act` run every episode of `scenes` once.
 
     Args:
         cfg: A training config (task, camera, frame stack).
-        places: Where, and which episodes.
-        vision: What the policy looks through; `Vision(None, None)` renders nothing.
+        scenes: Where, and which episodes.
+        vision: What the policy looks through; `VisualEncoder(None, None)` renders nothing.
         act: How to act.
         seed: Of the sampling noise; every episode draws its own, so results do not depend on how many run at once.
         watch: Called before every step.
 
     Returns:
-        One record per episode (`PointNav.step`), in the order of `places`.
+        One record per episode (`PointNav.step`), in the order of `scenes`.
     """
-    total = sum(len(place.episodes) for place in places)
+    total = sum(len(place.episodes) for place in scenes)
     env, simulator = make_env(
-        cfg, places, vision, min(cfg.env.agents, total), None, both_views=judged_by_both_views(cfg)
+        cfg, scenes, vision, min(cfg.env.agents, total), None, both_views=averages_mirror_views(cfg)
     )
     nav = simulator.nav
     observations: Observations = env.reset()  # type: ignore[assignment]
@@ -104,7 +104,7 @@ def run_episodes(
             records.append(infos[n]["nav"])
             noise[n] = _noise(nav, int(n), seed)
     env.close()
-    order = {(p.name, e.episode_id): i for i, (p, e) in enumerate((p, e) for p in places for e in p.episodes)}
+    order = {(p.name, e.episode_id): i for i, (p, e) in enumerate((p, e) for p in scenes for e in p.episodes)}
     return sorted(records, key=lambda r: order[(r["scene_id"], r["episode_id"])])
 
 
@@ -117,22 +117,24 @@ class Validation:
     def __init__(self, cfg: DictConfig) -> None:
         """Build the validation scenes, if the config asks for any."""
         self.cfg = cfg
-        self.places: list[SceneEpisodes] = []
+        self.scenes: list[SceneEpisodes] = []
         if cfg.validation.episodes:
-            places = make_places(without_randomisation(cfg.env), cfg.validation.split, cfg.seed)
-            share = max(1, cfg.validation.episodes // len(places))
-            self.places = [p.only(p.episodes[:share]) for p in places[: cfg.validation.episodes]][
+            scenes = make_scenes(without_randomisation(cfg.env), cfg.validation.split, cfg.seed)
+            share = max(1, cfg.validation.episodes // len(scenes))
+            self.scenes = [p.only(p.episodes[:share]) for p in scenes[: cfg.validation.episodes]][
                 distributed.rank() :: distributed.ranks()
             ]
 
-    def __call__(self, policy: Policy, vision: Vision) -> dict[str, float]:
+    def __call__(self, policy: Policy, vision: VisualEncoder) -> dict[str, float]:
         """Success and SPL of the policy now; empty if no validation was asked for."""
         if not self.cfg.validation.episodes:
             return {}
         records = []
         check_finite(policy.own_state(), "the policy that was to be validated")
-        if self.places:
+        if self.scenes:
             act = policy_actor(policy, self.cfg.evaluation.temperature)
-            records = run_episodes(self.cfg, self.places, vision, act, self.cfg.seed)
-        every = [r for part in distributed.gathered([{k: r[k] for k in JUDGED} for r in records]) for r in part]
-        return {f"val/{key}": float(np.mean([r[key] for r in every])) for key in JUDGED}
+            records = run_episodes(self.cfg, self.scenes, vision, act, self.cfg.seed)
+        every = [
+            r for part in distributed.gathered([{k: r[k] for k in VALIDATION_METRICS} for r in records]) for r in part
+        ]
+        return {f"val/{key}": float(np.mean([r[key] for r in every])) for key in VALIDATION_METRICS}

@@ -47,15 +47,15 @@ class Collector:
         beta_floor: tuple[float, float],
         temperature: float,
         seed: int,
-        part: tuple[int, int] = (0, 1),
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
-        """Reset the environment and get ready to collect; `part` (index, parts): these are every parts-th agents."""
+        """Reset the environment and get ready to collect; `shard` (index, shards): these are every shards-th agents."""
         self.env, self.simulator, self.actor = env, simulator, policy.actor()
         count = env.num_envs
         self.temperature = temperature or 1.0
-        self.rng = np.random.default_rng([seed, 2, part[0]])
-        number = np.arange(count) * part[1] + part[0]
-        self.floor = np.linspace(*beta_floor, count * part[1])[number]
+        self.rng = np.random.default_rng([seed, 2, shard[0]])
+        number = np.arange(count) * shard[1] + shard[0]
+        self.floor = np.linspace(*beta_floor, count * shard[1])[number]
         self.greedy = (number % 8 == 7) | (temperature == 0)
         self.stop = simulator.nav.task.actions.index(STOP) if STOP in simulator.nav.task.actions else -1
         self.observations: Observations = env.reset()  # type: ignore[assignment]

@@ -22,7 +22,7 @@ from agents.learners.imitation import ImitationLearner, train_by_imitation
 from agents.learners.learner import learners
 from agents.learners.settings import DaggerConfig
 from agents.policies.policy import Policy, SequencePolicy
-from agents.setup import Vision, make_env, make_places, make_policy, make_vision
+from agents.setup import VisualEncoder, make_env, make_policy, make_scenes, make_visual_encoder
 from configs.processes import SPAWN, end_with_parent
 
 
@@ -79,24 +79,28 @@ class _Link:
         return now
 
 
-def _make_collector(cfg: DictConfig, policy: Policy, vision: Vision, seed: int, part: tuple[int, int]) -> Collector:
-    """This part's agents in this part's scenes."""
-    places = make_places(cfg.env, cfg.env.split, cfg.seed, part)
-    apart = seed + distributed.SEEDS_APART * part[0]
-    env, simulator = make_env(cfg, places, vision, cfg.env.agents // part[1], apart, cfg.algo.mirror)
-    return Collector(env, simulator, policy, tuple(cfg.algo.beta_floor), cfg.algo.temperature, seed, part)
+def _make_collector(
+    cfg: DictConfig, policy: Policy, vision: VisualEncoder, seed: int, shard: tuple[int, int]
+) -> Collector:
+    """This shard's agents in this shard's scenes."""
+    scenes = make_scenes(cfg.env, cfg.env.split, cfg.seed, shard)
+    apart = seed + distributed.SEEDS_APART * shard[0]
+    env, simulator = make_env(cfg, scenes, vision, cfg.env.agents // shard[1], apart, cfg.algo.mirror)
+    return Collector(env, simulator, policy, tuple(cfg.algo.beta_floor), cfg.algo.temperature, seed, shard)
 
 
-def _collect_in_child(cfg: DictConfig, folder: str, link: _Link, seed: int, part: tuple[int, int], parent: int) -> None:
+def _collect_in_child(
+    cfg: DictConfig, folder: str, link: _Link, seed: int, shard: tuple[int, int], parent: int
+) -> None:
     """Body of the collecting process: until told to stop, or until its parent is gone."""
     end_with_parent(parent)
     try:
         torch.set_num_threads(1)
-        vision = make_vision(cfg)
+        vision = make_visual_encoder(cfg)
         policy = make_policy(cfg, vision)
         held = link.fetch(policy, -1)
-        collector = _make_collector(cfg, policy, vision, seed, part)
-        store = _open_store(cfg.algo.buffer_frames // part[1], Path(folder), collector)
+        collector = _make_collector(cfg, policy, vision, seed, shard)
+        store = _open_store(cfg.algo.buffer_frames // shard[1], Path(folder), collector)
         while not link.stop.value and os.getppid() == parent:
             held = link.fetch(policy, held)
             collector.collect(store, 8, link.progress.value)
@@ -110,7 +114,7 @@ def _collect_in_child(cfg: DictConfig, folder: str, link: _Link, seed: int, part
 
 
 def _open_store(frames: int, folder: Path, collector: Collector) -> FrameStore:
-    """The run's frames: those of an earlier sitting, or new files that appear under their name once complete."""
+    """The run's frames: those of an earlier session, or new files that appear under their name once complete."""
     if folder.exists():
         return FrameStore.open(folder, "r+")
     scratch = folder.with_name(f".{folder.name}")
@@ -135,18 +139,20 @@ def drop_frames(folder: Path, but: str = "") -> None:
 class DaggerData:
     """Frames that keep coming while the learner learns; `parallel` false collects in turns, deterministically."""
 
-    def __init__(self, cfg: DictConfig, folder: Path, policy: SequencePolicy, vision: Vision, start: int) -> None:
+    def __init__(
+        self, cfg: DictConfig, folder: Path, policy: SequencePolicy, vision: VisualEncoder, start: int
+    ) -> None:
         """Start collecting into `folder` for a policy that has made `start` updates."""
-        part = (distributed.rank(), distributed.ranks())
+        shard = (distributed.rank(), distributed.ranks())
         distributed.share(cfg.env.agents, "env.agents")
-        if part[0] == 0:  # those of a sitting with another number of ranks: their agents were parted otherwise
-            drop_frames(folder, f"_of_{part[1]}")
-        folder = folder / f"{part[0]}_of_{part[1]}"
+        if shard[0] == 0:  # frames written with another number of ranks: their shards do not match
+            drop_frames(folder, f"_of_{shard[1]}")
+        folder = folder / f"{shard[0]}_of_{shard[1]}"
         self.cfg, self.policy = cfg, policy
         self.total = cfg.algo.updates
         window = cfg.algo.learner.window + policy.context
         seed = cfg.seed + start  # a resumed run goes on with other episodes than it began with
-        warm_frames = cfg.algo.warmup_frames // part[1]
+        warm_frames = cfg.algo.warmup_frames // shard[1]
         self.collector: Collector | None = None
         self.process: Any = None
         if cfg.algo.parallel:
@@ -155,7 +161,7 @@ class DaggerData:
             self.link.publish(policy)
             self.process = SPAWN.Process(
                 target=_collect_in_child,
-                args=(cfg, str(folder), self.link, seed, part, os.getpid()),
+                args=(cfg, str(folder), self.link, seed, shard, os.getpid()),
                 # A daemon may not start simulators in processes of their own; this one ends when its parent is gone.
                 daemon=False,
                 name="collector",
@@ -170,8 +176,8 @@ class DaggerData:
                 self.close()
                 raise
         else:
-            self.collector = _make_collector(cfg, policy, vision, seed, part)
-            self.store = _open_store(cfg.algo.buffer_frames // part[1], folder, self.collector)
+            self.collector = _make_collector(cfg, policy, vision, seed, shard)
+            self.store = _open_store(cfg.algo.buffer_frames // shard[1], folder, self.collector)
             steps = max(window, warm_frames // self.store.lanes)
             self.collector.collect(self.store, steps, start / self.total)
 

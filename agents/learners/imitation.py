@@ -20,7 +20,7 @@ from adapt.training.state import Damaged, check_like, load_optimizer, part
 from agents.evaluation.episodes import Validation
 from agents.learners.frames import ACTION, FrameStore
 from agents.policies.policy import SequencePolicy, trainable
-from agents.setup import Vision, make_policy, make_vision
+from agents.setup import VisualEncoder, make_policy, make_visual_encoder
 
 
 class ImitationLearner:
@@ -162,7 +162,7 @@ class FrameSource(Protocol):
 
 
 def train_by_imitation(
-    cfg: DictConfig, run: Run, frames: Callable[[SequencePolicy, Vision, int], FrameSource]
+    cfg: DictConfig, run: Run, frames: Callable[[SequencePolicy, VisualEncoder, int], FrameSource]
 ) -> dict[str, Any]:
     """Train a policy on labelled frames.
 
@@ -177,7 +177,7 @@ def train_by_imitation(
     Raises:
         ValueError: The policy cannot learn from windows of frames.
     """
-    vision = make_vision(cfg)
+    vision = make_visual_encoder(cfg)
     policy = make_policy(cfg, vision)
     if not isinstance(policy, SequencePolicy):
         raise ValueError(f"algo={cfg.algo.name} cannot train policy={cfg.policy.name}: it has no window_logits")
@@ -203,7 +203,7 @@ def _updates(
     run: Run,
     learner: ImitationLearner,
     frames: FrameSource,
-    vision: Vision,
+    vision: VisualEncoder,
     validation: Validation,
 ) -> None:
     """The loop over updates: learn, collect, log, validate, save."""

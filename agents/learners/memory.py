@@ -11,14 +11,14 @@ from gymnasium import spaces
 from omegaconf import DictConfig
 
 from agents.learners.rollout import rollout_bytes
-from agents.setup import Vision, device_of, make_rules, policy_space, simulator_of
+from agents.setup import VisualEncoder, device_of, make_rules, policy_space, simulator_of
 from envs.pointnav.vec_env import observation_space
 
 # Activations of a mini-batch: multiples of its observations as float32, forward and backward (measured: 20 to 40).
 ACTIVATIONS = 40
 
 
-def ppo_bytes(cfg: DictConfig, vision: Vision, places: Sequence[object], agents: int) -> dict[str, int]:
+def ppo_bytes(cfg: DictConfig, vision: VisualEncoder, scenes: Sequence[object], agents: int) -> dict[str, int]:
     """Bytes of each part of a PPO training with `agents` agents on this rank, by the part's name."""
     task, camera = make_rules(cfg)
     source = observation_space(task, camera)
@@ -27,7 +27,7 @@ def ppo_bytes(cfg: DictConfig, vision: Vision, places: Sequence[object], agents:
     frame = sum(_numbers(s) for s in space.spaces.values())
     parts["mini-batch"] = 4 * frame * min(cfg.algo.learner.batch_size, cfg.algo.rollout * agents) * ACTIVATIONS
     parts["frames"] = 8 * agents * sum(_numbers(s) for s in source.spaces.values())
-    parts.update(simulator_of(cfg).planned_bytes(places, task, agents))
+    parts.update(simulator_of(cfg).planned_bytes(scenes, task, agents))
     return parts
 
 
@@ -49,9 +49,9 @@ def check_memory(parts: Mapping[str, int], device: str) -> str:
     return line
 
 
-def plan_memory(cfg: DictConfig, vision: Vision, places: Sequence[object], agents: int) -> str:
+def plan_memory(cfg: DictConfig, vision: VisualEncoder, scenes: Sequence[object], agents: int) -> str:
     """The line of `check_memory` for a training on this machine."""
-    return check_memory(ppo_bytes(cfg, vision, places, agents), device_of(cfg))
+    return check_memory(ppo_bytes(cfg, vision, scenes, agents), device_of(cfg))
 
 
 def keep_freed_memory() -> None:

@@ -33,7 +33,14 @@ from agents.learners.memory import plan_memory
 from agents.learners.rollout import DeviceRolloutBuffer, Timeouts
 from agents.learners.settings import PPOConfig
 from agents.policies.policy import Policy
-from agents.setup import Vision, make_places, make_stacked_env, make_vision, policy_arguments, policy_class
+from agents.setup import (
+    VisualEncoder,
+    make_scenes,
+    make_stacked_env,
+    make_visual_encoder,
+    policy_arguments,
+    policy_class,
+)
 
 REPORTED = ("success", "spl", "distance_to_goal", "nav_reward", "steps")
 
@@ -64,7 +71,7 @@ class AdvantagesOverRanks(DeviceRolloutBuffer):
 class _Watch(BaseCallback):
     """After every rollout: success of recent episodes, progress bar, checkpoint; schedules after every step."""
 
-    def __init__(self, run: Run, cfg: DictConfig, bar: Any, task: Any, vision: Vision) -> None:
+    def __init__(self, run: Run, cfg: DictConfig, bar: Any, task: Any, vision: VisualEncoder) -> None:
         super().__init__()
         self.run, self.cfg, self.bar, self.task, self.vision = run, cfg, bar, task, vision
         self.validation = Validation(cfg)
@@ -119,12 +126,12 @@ def save(run: Run, model: BaseAlgorithm, base_sha256: str) -> None:
     run.save(steps, base_sha256, state)
 
 
-def make_ppo(cfg: DictConfig, vision: Vision, done: int = 0) -> PPO:
+def make_ppo(cfg: DictConfig, vision: VisualEncoder, done: int = 0) -> PPO:
     """This rank's SB3 PPO with its agents, for a training that has made `done` steps on all ranks together."""
     ranks, agents = distributed.ranks(), distributed.share(cfg.env.agents, "env.agents")
     seed = cfg.seed + done + distributed.SEEDS_APART * distributed.rank()
-    places = make_places(cfg.env, cfg.env.split, cfg.seed, (distributed.rank(), ranks))
-    planned = plan_memory(cfg, vision, places, agents)
+    scenes = make_scenes(cfg.env, cfg.env.split, cfg.seed, (distributed.rank(), ranks))
+    planned = plan_memory(cfg, vision, scenes, agents)
     if distributed.rank() == 0:
         Console().print(planned, highlight=False, soft_wrap=True)
     settings: dict[str, Any] = OmegaConf.to_container(cfg.algo.learner, resolve=True)  # type: ignore[assignment]
@@ -140,7 +147,7 @@ def make_ppo(cfg: DictConfig, vision: Vision, done: int = 0) -> PPO:
         settings.update(normalize_advantage=False, rollout_buffer_class=AdvantagesOverRanks)
     model = PPO(
         cast("type[ActorCriticPolicy]", policy_class(cfg)),
-        make_stacked_env(cfg, places, vision, agents, seed),
+        make_stacked_env(cfg, scenes, vision, agents, seed),
         n_steps=cfg.algo.rollout,
         # The last rollout may go beyond the steps asked for: `left` is then below 0.
         learning_rate=(lambda left: rate * max(left, 0.0)) if cfg.algo.anneal else rate,
@@ -194,7 +201,7 @@ class PPOLearner:
 
     def train(self, cfg: DictConfig, run: Run) -> dict[str, Any]:
         """Train for ``cfg.algo.steps`` environment steps, to the end of the rollout that reaches them."""
-        vision = make_vision(cfg)
+        vision = make_visual_encoder(cfg)
         state = run.restore(vision.base_sha256)
         done = int(state["step"]) if state is not None else 0
         model = make_ppo(cfg, vision, done)
@@ -205,7 +212,7 @@ class PPOLearner:
 def train_on_policy(
     cfg: DictConfig,
     run: Run,
-    vision: Vision,
+    vision: VisualEncoder,
     model: OnPolicyAlgorithm,
     state: dict[str, Any] | None,
     callbacks: Sequence[BaseCallback] = (),

@@ -18,7 +18,7 @@ from adapt.training.run import progress_bar, versions, write_text
 from agents.learners.feature_cache import cached_features
 from agents.learners.frames import ACTION, FrameStore
 from agents.policies.observations import DEPTH, FEATURES, GOAL, MAPS, RGB, STEP, Observations
-from agents.setup import make_places, make_rules, make_simulator
+from agents.setup import make_rules, make_scenes, make_simulator
 
 SEEN, LOCK = "seen.json", "lock"
 
@@ -38,8 +38,8 @@ def record(cfg: DictConfig, folder: Path) -> dict[str, Any]:
 
     `folder` appears only when all frames are there. The STOP frames are kept: with four actions, stopping is learned.
     """
-    places = make_places(cfg.env, cfg.env.split, cfg.seed)
-    env = make_simulator(cfg, places, cfg.env.agents, cfg.seed)
+    scenes = make_scenes(cfg.env, cfg.env.split, cfg.seed)
+    env = make_simulator(cfg, scenes, cfg.env.agents, cfg.seed)
     observations: Observations = env.reset()  # type: ignore[assignment]
     length = max(1, cfg.frames // env.num_envs)
     layout = {key: (value.shape[1:], str(value.dtype)) for key, value in _frame(observations).items()}

@@ -18,7 +18,7 @@ MEASURES = ("success", "spl", "soft_spl", "distance_to_goal")
 
 
 @dataclass(frozen=True)
-class Row:
+class RunRow:
     """One run of a comparison."""
 
     run: str
@@ -34,7 +34,7 @@ class Row:
     versions: str
 
 
-def compare(runs: Sequence[Path], split: str = "val") -> tuple[list[Row], bool]:
+def compare(runs: Sequence[Path], split: str = "val") -> tuple[list[RunRow], bool]:
     """Rows of a comparison, and whether all runs were judged on the very same episodes.
 
     Raises:
@@ -48,7 +48,7 @@ def compare(runs: Sequence[Path], split: str = "val") -> tuple[list[Row], bool]:
     return [_row(report) for report in reports], len(judged) == 1
 
 
-def _row(report: EvaluationReport) -> Row:
+def _row(report: EvaluationReport) -> RunRow:
     made = report.trained
     absent = [key for key in ("command", "seed", "git_commit") if made.get(key) in (None, "", "unknown")]
     if absent:
@@ -59,7 +59,7 @@ def _row(report: EvaluationReport) -> Row:
     records = report.rows["agent"]
     found = summarise(records, MEASURES)
     seconds = report.numbers.get("train_seconds")
-    return Row(
+    return RunRow(
         run=str(report.path),
         choices=report.choices,
         cells=[cell(m, found[m]) for m in MEASURES],
@@ -74,12 +74,12 @@ def _row(report: EvaluationReport) -> Row:
     )
 
 
-def _groups(rows: Sequence[Row]) -> list[str]:
+def _groups(rows: Sequence[RunRow]) -> list[str]:
     """Config groups that some run names, in the order of the first."""
     return list(dict.fromkeys(group for row in rows for group in row.choices))
 
 
-def _lines(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+def _lines(rows: Sequence[RunRow]) -> tuple[list[str], list[list[str]]]:
     """Head and body of the table as text."""
     groups = _groups(rows)
     head = [
@@ -105,14 +105,14 @@ def _lines(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     return head, body
 
 
-def _note(rows: Sequence[Row], same: bool, split: str) -> str:
+def _note(rows: Sequence[RunRow], same: bool, split: str) -> str:
     """What a reader must know to read the table."""
     note = f"Split {split}. Means with 95% confidence intervals; scenes are resampled, then episodes."
     note += " All runs were judged on the same episodes." if same else " The runs were judged on different episodes."
     return note + (" A + marks code changed since the commit." if any(r.commit.endswith("+") for r in rows) else "")
 
 
-def markdown(rows: Sequence[Row], same: bool, split: str) -> str:
+def markdown(rows: Sequence[RunRow], same: bool, split: str) -> str:
     """The comparison as Markdown: table, what it says, and the command of each row."""
     head, body = _lines(rows)
     table = [head, ["---"] * len(head), *body]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.apartments.floorplan import Plan
+from envs.apartments.floorplan import FloorPlan
 from envs.apartments.lighting import bake
 from envs.apartments.mesh_builder import Light, Triangles
 from envs.apartments.textures import texture_bank
@@ -87,7 +87,7 @@ def dress(rng: np.random.Generator, parts: Triangles, bank: int) -> tuple[Triang
 
 
 def light(
-    rng: np.random.Generator, parts: Triangles, lights: list[Light], plan: Plan, ceiling: float
+    rng: np.random.Generator, parts: Triangles, lights: list[Light], plan: FloorPlan, ceiling: float
 ) -> NDArray[np.uint8]:
     """Colours of all face corners under a light drawn out of `LIGHTS`: lamps, stronger or coloured ones, none, a sun.
 

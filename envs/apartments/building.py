@@ -8,10 +8,10 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.apartments.floorplan import OUTSIDE, Doorway, Plan, door_cells
+from envs.apartments.floorplan import OUTSIDE, Doorway, FloorPlan, door_cells
 from envs.apartments.furniture.piece import Look, Material, Piece, hue, material
 from envs.apartments.furniture.shapes import Shape, ball, box, sheet
-from envs.apartments.mesh_builder import Light, Mesh
+from envs.apartments.mesh_builder import Light, MeshBuilder
 
 Floats = NDArray[np.float64]
 
@@ -105,7 +105,7 @@ def draw_style(rng: np.random.Generator, kind: str) -> RoomStyle:
     )
 
 
-def find_walls(plan: Plan) -> list[Wall]:
+def find_walls(plan: FloorPlan) -> list[Wall]:
     """Return every wall surface of a plan, jambs of doorways included."""
     region = plan.cells.copy()
     for door in plan.doorways:
@@ -127,7 +127,7 @@ def find_walls(plan: Plan) -> list[Wall]:
     return walls
 
 
-def cut_windows(rng: np.random.Generator, plan: Plan, walls: list[Wall], kinds: list[str], ceiling: float) -> None:
+def cut_windows(rng: np.random.Generator, plan: FloorPlan, walls: list[Wall], kinds: list[str], ceiling: float) -> None:
     """Give outer walls windows; corridors and store rooms have few."""
     for wall in walls:
         length = (wall.stop - wall.start) * plan.cell
@@ -186,7 +186,12 @@ def _reversed(wall: Wall) -> bool:
 
 
 def build_walls(
-    rng: np.random.Generator, mesh: Mesh, plan: Plan, walls: list[Wall], styles: list[RoomStyle], ceiling: float
+    rng: np.random.Generator,
+    mesh: MeshBuilder,
+    plan: FloorPlan,
+    walls: list[Wall],
+    styles: list[RoomStyle],
+    ceiling: float,
 ) -> None:
     """Add wall surfaces, baseboards and windows."""
     shell = [mesh.new_instance() for _ in styles]
@@ -219,7 +224,7 @@ def build_walls(
 
 
 def _build_window(
-    rng: np.random.Generator, mesh: Mesh, plan: Plan, wall: Wall, window: Window, style: RoomStyle
+    rng: np.random.Generator, mesh: MeshBuilder, plan: FloorPlan, wall: Wall, window: Window, style: RoomStyle
 ) -> None:
     """Add the reveal, frame, bars and bright view of a window, and its daylight."""
     width, height = window.stop - window.start, window.head - window.sill
@@ -244,7 +249,7 @@ def _build_window(
     mesh.lights.append(Light(wall.room, centre, np.array([1.0, 1.08, 1.2]) * 1.7 * width * height, facing))
 
 
-def build_floors(mesh: Mesh, plan: Plan, styles: list[RoomStyle], ceiling: float) -> None:
+def build_floors(mesh: MeshBuilder, plan: FloorPlan, styles: list[RoomStyle], ceiling: float) -> None:
     """Add floors and ceilings; those of a doorway belong to the room on its lower side."""
     for room, style in enumerate(styles):
         below = plan.cells == room
@@ -276,7 +281,7 @@ def _level(mask: NDArray[np.bool_], cell: float, height: float, upward: bool) ->
     return Shape(vertices, faces, np.broadcast_to(normal, (*faces.shape, 3)), points[:, ::-1][faces])
 
 
-def build_lintels(mesh: Mesh, plan: Plan, styles: list[RoomStyle], ceiling: float) -> None:
+def build_lintels(mesh: MeshBuilder, plan: FloorPlan, styles: list[RoomStyle], ceiling: float) -> None:
     """Add the wall above doorways, and a casing around them."""
     for door in plan.doorways:
         if not door.lintel:
@@ -298,7 +303,7 @@ def build_lintels(mesh: Mesh, plan: Plan, styles: list[RoomStyle], ceiling: floa
         mesh.add(soffit, styles[door.rooms[0]].wall, "wall", instance, door.rooms[0])
 
 
-def _build_casing(mesh: Mesh, plan: Plan, wall: Wall, style: RoomStyle) -> None:
+def _build_casing(mesh: MeshBuilder, plan: FloorPlan, wall: Wall, style: RoomStyle) -> None:
     """Add a casing around a doorway, on the side that `wall` faces."""
     width = (wall.stop - wall.start) * plan.cell
     piece = Piece(width, 0.02, LINTEL)
@@ -321,7 +326,7 @@ def door_leaf(rng: np.random.Generator, width: float, style: RoomStyle) -> Piece
     return piece
 
 
-def leaf_pose(plan: Plan, door: Doorway, side: int, far: bool, opened: float) -> tuple[float, float, float]:
+def leaf_pose(plan: FloorPlan, door: Doorway, side: int, far: bool, opened: float) -> tuple[float, float, float]:
     """Return x, z and rotation of a leaf hung at one end of a doorway, opened by `opened` radians into a room."""
     hinge = (door.stop if far else door.start) * plan.cell
     face = (door.across + side) * plan.cell

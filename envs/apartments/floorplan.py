@@ -47,7 +47,7 @@ class Doorway:
 
 
 @dataclass(frozen=True)
-class Plan:
+class FloorPlan:
     """A floor plan.
 
     Attributes:
@@ -84,7 +84,7 @@ def door_cells(door: Doorway) -> tuple[slice, slice]:
     return (across, along) if door.axis == 0 else (along, across)
 
 
-def draw_plan(rng: np.random.Generator) -> Plan:
+def draw_plan(rng: np.random.Generator) -> FloorPlan:
     """Draw floor plans until one has 3 to 8 rooms, 50 to 150 m2, and all rooms connected."""
     while True:
         plan = _try_plan(rng)
@@ -92,7 +92,7 @@ def draw_plan(rng: np.random.Generator) -> Plan:
             return plan
 
 
-def _try_plan(rng: np.random.Generator) -> Plan | None:
+def _try_plan(rng: np.random.Generator) -> FloorPlan | None:
     """Draw one plan; None if it breaks a limit."""
     cell = rng.uniform(0.1, 0.14)
     rooms = int(rng.integers(4, 10))
@@ -114,7 +114,7 @@ def _try_plan(rng: np.random.Generator) -> Plan | None:
     doorways = _open_doors(rng, cells, cell, count, corridors)
     if doorways is None:
         return None
-    plan = Plan(cells, cell, corridors, doorways, count)
+    plan = FloorPlan(cells, cell, corridors, doorways, count)
     return plan if connected(plan.walkable(), cell, cells) else None
 
 
@@ -339,7 +339,7 @@ def _place_door(rng: np.random.Generator, border: _Border, cell: float, margin: 
     return Doorway(border.rooms, border.axis, border.across, start, start + width, not arch or rng.random() < 0.5)
 
 
-def outline_of(plan: Plan, room: int) -> NDArray[np.float32]:
+def outline_of(plan: FloorPlan, room: int) -> NDArray[np.float32]:
     """Return the (K, 2) outline of a room's floor in metres, columns x and z."""
     mask = np.pad(plan.cells == room, 1)
     # Boundary edges with the room on their right as x grows right and z grows down: lattice point to lattice point.

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from envs.apartments.building import RoomStyle, Wall, door_leaf, leaf_pose
-from envs.apartments.floorplan import Plan, connected, door_cells
+from envs.apartments.floorplan import FloorPlan, connected, door_cells
 from envs.apartments.furnishing_rules import PROGRAMS, Item, dining_set
 from envs.apartments.furniture.decor import column, pendant, rug
 from envs.apartments.furniture.kitchen import counter
 from envs.apartments.furniture.piece import Piece
 from envs.apartments.furniture.seating import curtain
-from envs.apartments.mesh_builder import Mesh
+from envs.apartments.mesh_builder import MeshBuilder
 
 DOOR_ZONE = 0.85
 TALL = 0.9
@@ -38,8 +38,8 @@ class Site:
         hung: By index into `walls[room]`: bool per cell along the wall, True where something tall or hung is.
     """
 
-    plan: Plan
-    mesh: Mesh
+    plan: FloorPlan
+    mesh: MeshBuilder
     styles: list[RoomStyle]
     walls: list[list[Wall]]
     ceiling: float

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from envs.apartments.appearance import BANKS, appearance_rng, check_appearance, dress, light
 from envs.apartments.building import build_floors, build_lintels, build_walls, cut_windows, draw_style, find_walls
-from envs.apartments.floorplan import Plan, draw_plan, outline_of
+from envs.apartments.floorplan import FloorPlan, draw_plan, outline_of
 from envs.apartments.furnishing import Site, furnish
 from envs.apartments.furnishing_rules import PROGRAMS
 from envs.apartments.furniture.piece import CLASS_INDEX, CLASS_NAMES
 from envs.apartments.lighting import bake
-from envs.apartments.mesh_builder import Mesh
+from envs.apartments.mesh_builder import MeshBuilder
 from envs.apartments.shape_changes import Changes, add_clutter, shear
 from envs.apartments.textures import texture_bank
 from envs.scene import Room, Scene
@@ -74,7 +74,7 @@ def generate(seed: int, appearance: str = "plain", changes: Changes | None = Non
     styles = [draw_style(rng, kind) for kind in kinds]
     walls = find_walls(plan)
     cut_windows(rng, plan, walls, kinds, ceiling)
-    mesh = Mesh()
+    mesh = MeshBuilder()
     build_floors(mesh, plan, styles, ceiling)
     build_walls(rng, mesh, plan, walls, styles, ceiling)
     build_lintels(mesh, plan, styles, ceiling)
@@ -89,7 +89,7 @@ def generate(seed: int, appearance: str = "plain", changes: Changes | None = Non
     return scene if changes is None else shear(scene, changes)
 
 
-def _assign_kinds(rng: np.random.Generator, plan: Plan) -> list[str]:
+def _assign_kinds(rng: np.random.Generator, plan: FloorPlan) -> list[str]:
     """Return the kind of each room by size: small ones are wet or for storage, the largest is to live in."""
     areas = plan.areas()
     kinds = ["corridor"] * plan.count
@@ -109,7 +109,7 @@ def _assign_kinds(rng: np.random.Generator, plan: Plan) -> list[str]:
 
 
 def _to_scene(
-    seed: int, mesh: Mesh, plan: Plan, kinds: list[str], ceiling: float, appearance: str, bank: int | None
+    seed: int, mesh: MeshBuilder, plan: FloorPlan, kinds: list[str], ceiling: float, appearance: str, bank: int | None
 ) -> Scene:
     """Light the mesh and pack it."""
     parts, textures = mesh.triangles(), texture_bank().images

@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from envs.apartments.floorplan import Plan
+from envs.apartments.floorplan import FloorPlan
 from envs.apartments.mesh_builder import Light, Triangles
 
 Floats = NDArray[np.float64]
 
 
-def bake(triangles: Triangles, lights: list[Light], plan: Plan, ceiling: float) -> NDArray[np.uint8]:
+def bake(triangles: Triangles, lights: list[Light], plan: FloorPlan, ceiling: float) -> NDArray[np.uint8]:
     """Return the colour of every face corner: tint times Lambert irradiance, as sRGB.
 
     A lamp lights all surfaces of its own room that face it, and nothing else; there are no cast shadows.
@@ -36,7 +36,7 @@ def bake(triangles: Triangles, lights: list[Light], plan: Plan, ceiling: float) 
     return (np.clip(triangles.tint[:, None] * shade, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
 
 
-def _ambient(lights: list[Light], plan: Plan) -> Floats:
+def _ambient(lights: list[Light], plan: FloorPlan) -> Floats:
     """Return (rooms, 3) light that arrives from everywhere: some of all lamp light, spread over the floor area."""
     total = np.full((plan.count, 3), 0.6)
     for lamp in lights:
@@ -57,7 +57,7 @@ def _direct(lamp: Light, corners: Floats, normals: Floats) -> Floats:
     return received[..., None] * lamp.color
 
 
-def _openness(corners: Floats, normals: Floats, plan: Plan, ceiling: float) -> Floats:
+def _openness(corners: Floats, normals: Floats, plan: FloorPlan, ceiling: float) -> Floats:
     """Return (F, 3) factors on ambient light, lower where walls, floor or ceiling are near."""
     distance = ndimage.distance_transform_edt(plan.walkable()) * plan.cell
     ahead = corners + 0.12 * normals

@@ -62,7 +62,7 @@ class Triangles:
 
 
 @dataclass
-class Mesh:
+class MeshBuilder:
     """Grows triangle by triangle; `triangles` returns the whole.
 
     Attributes:

@@ -17,7 +17,7 @@ RENDERED = {"COLOR": "rgb", "DEPTH": "depth", "SEMANTIC": "instance"}
 
 
 @dataclass(frozen=True)
-class View:
+class MountedCamera:
     """A camera on the agent.
 
     Attributes:
@@ -33,7 +33,7 @@ class View:
     yaw: float
 
 
-def view_of(config: Any) -> View:
+def view_of(config: Any) -> MountedCamera:
     """The camera that a Habitat-Lab sensor config asks for.
 
     Raises:
@@ -51,11 +51,11 @@ def view_of(config: Any) -> View:
         raise ValueError(f"the embedded simulator does not roll cameras; {kind} asks for orientation[2]={roll}")
     x, y, z = (float(v) for v in config.position)
     camera = Camera(int(config.height), float(config.hfov), y, int(config.width), math.degrees(pitch))
-    return View(camera, -z, x, yaw)
+    return MountedCamera(camera, -z, x, yaw)
 
 
 def observe(
-    renderer: Renderer, views: Mapping[str, tuple[View, str]], position: NDArray[np.float64], heading: float
+    renderer: Renderer, views: Mapping[str, tuple[MountedCamera, str]], position: NDArray[np.float64], heading: float
 ) -> dict[str, NDArray[Any]]:
     """What an agent sees.
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from envs.habitat import egl
 from envs.habitat import stand_ins as habitat_stand_ins
-from envs.pointnav.env import Task
+from envs.pointnav.env import PointNavTask
 from envs.rendering.renderer import Camera
 
 SIMULATORS = ("habitat_sim", "sidestep")
@@ -24,7 +24,7 @@ CAMERAS = {"HabitatSimRGBSensor": "rgb", "HabitatSimDepthSensor": "depth"}
 
 
 @dataclass(frozen=True)
-class Settings:
+class HabitatSplit:
     """The settings of `envs.habitat.settings.HabitatSettings` for one split.
 
     Attributes:
@@ -40,7 +40,7 @@ class Settings:
         gpu: Device that habitat-sim renders on, -1 for software; None: CUDA device 0 where EGL has it.
         camera: ``size``, ``hfov``, ``height``; what is None is as the config says.
         body: ``radius``, ``height``, ``climb``, ``max_slope``; likewise.
-        task: The fields of `Task`; likewise.
+        task: The fields of `PointNavTask`; likewise.
     """
 
     simulator: str
@@ -69,7 +69,7 @@ class Settings:
                 )
 
     @classmethod
-    def of(cls, env: Mapping[str, Any], split: str) -> Settings:
+    def of(cls, env: Mapping[str, Any], split: str) -> HabitatSplit:
         """The settings of a composed ``env`` group for one of its splits.
 
         Raises:
@@ -93,7 +93,7 @@ class Settings:
             **groups,
         )
 
-    def with_sensors(self, sensors: tuple[str, ...]) -> Settings:
+    def with_sensors(self, sensors: tuple[str, ...]) -> HabitatSplit:
         """The same with other sensors: fewer, for a blind agent."""
         return replace(self, task=tuple({**dict(self.task), "sensors": sensors}.items()))
 
@@ -107,7 +107,7 @@ def _plain(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def place_name(scene: str) -> str:
+def scene_name_of(scene: str) -> str:
     """Name of a scene, from an episode's scene id or from a dataset's name of its file per scene."""
     name = Path(scene).name
     for ending in (".glb", ".gltf", ".obj", ".ply", ".json", ".basis", ".scene_instance"):
@@ -143,7 +143,7 @@ def import_habitat(simulator: str) -> ModuleType:
     return habitat
 
 
-def compose(settings: Settings) -> Any:
+def compose(settings: HabitatSplit) -> Any:
     """Habitat-Lab's config (``DictConfig``) for the settings.
 
     Raises:
@@ -161,7 +161,7 @@ def compose(settings: Settings) -> Any:
     return config
 
 
-def _composed(habitat: ModuleType, settings: Settings) -> Any:
+def _composed(habitat: ModuleType, settings: HabitatSplit) -> Any:
     """Habitat-Lab's config as it is, composed by Hydra, which may be busy with the config of a command of ours."""
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
@@ -178,7 +178,7 @@ def _composed(habitat: ModuleType, settings: Settings) -> Any:
         GlobalHydra.instance().hydra = busy
 
 
-def _set_dataset(dataset: Any, settings: Settings) -> None:
+def _set_dataset(dataset: Any, settings: HabitatSplit) -> None:
     dataset.split = settings.split
     if settings.scenes_dir is not None:
         dataset.scenes_dir = settings.scenes_dir
@@ -187,7 +187,7 @@ def _set_dataset(dataset: Any, settings: Settings) -> None:
         dataset.data_path = settings.episodes if single else f"{settings.episodes}/{{split}}/{{split}}.json.gz"
 
 
-def _set_simulator(simulator: Any, settings: Settings) -> None:
+def _set_simulator(simulator: Any, settings: HabitatSplit) -> None:
     from habitat.config.default import get_agent_config
 
     if settings.simulator == "sidestep":
@@ -239,7 +239,7 @@ def _whole(value: float, key: str) -> int:
     return int(value)
 
 
-def _set_task(config: Any, settings: Settings) -> None:
+def _set_task(config: Any, settings: HabitatSplit) -> None:
     """Steps, limits, and the measures and sensors that a record needs."""
     from habitat.config import default_structured_configs as defaults
 
@@ -275,7 +275,7 @@ def _set_task(config: Any, settings: Settings) -> None:
 
 
 @lru_cache(8)
-def rules(settings: Settings) -> tuple[Task, Camera]:
+def rules(settings: HabitatSplit) -> tuple[PointNavTask, Camera]:
     """The task and the camera that the config comes to; the simulator's own sensors may be none (a blind agent).
 
     Raises:
@@ -286,7 +286,7 @@ def rules(settings: Settings) -> tuple[Task, Camera]:
 
     cameras = get_agent_config(config.simulator).sim_sensors.values()
     ours = dict(settings.task)
-    task = Task(
+    task = PointNavTask(
         variant=ours["variant"],
         forward=float(config.simulator.forward_step_size),
         turn=float(config.simulator.turn_angle),

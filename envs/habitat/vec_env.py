@@ -21,18 +21,18 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from configs.files import is_hidden
-from envs.habitat.config import Settings, compose, place_name, rules
+from envs.habitat.config import HabitatSplit, compose, rules, scene_name_of
 from envs.habitat.worker import HabitatAgent, Identity, Share, State, load_episodes
-from envs.pointnav.env import Task
+from envs.pointnav.env import PointNavTask
 from envs.pointnav.episodes import distinct
 from envs.pointnav.simulator import SimulatorVecEnv, simulators
 from envs.rendering.renderer import Camera
 
-__all__ = ["HabitatNav", "HabitatPlace", "HabitatVecEnv", "Settings", "dataset_paths", "make_places", "rules"]
+__all__ = ["HabitatNav", "HabitatScene", "HabitatSplit", "HabitatVecEnv", "dataset_paths", "make_scenes", "rules"]
 
 
 @dataclass(frozen=True)
-class HabitatPlace:
+class HabitatScene:
     """A scene of a Habitat dataset and its episodes, which are read when they are asked for.
 
     Attributes:
@@ -41,14 +41,14 @@ class HabitatPlace:
         chosen: The episodes, if not all of them.
     """
 
-    settings: Settings
+    settings: HabitatSplit
     content: str
     chosen: tuple[Any, ...] | None = None
 
     @property
     def name(self) -> str:
         """The scene's name."""
-        return place_name(self.content)
+        return scene_name_of(self.content)
 
     @cached_property
     def episodes(self) -> tuple[Any, ...]:
@@ -62,12 +62,12 @@ class HabitatPlace:
             episode.episode_id = name
         return tuple(found)
 
-    def only(self, episodes: Iterable[Any]) -> HabitatPlace:
+    def only(self, episodes: Iterable[Any]) -> HabitatScene:
         """The same scene with some of its episodes."""
         return replace(self, chosen=tuple(episodes))
 
     def floor_plan(self, episode: Any) -> dict[str, NDArray[Any]]:
-        """What a drawing of an episode needs; see `envs.pointnav.env.Place.floor_plan`."""
+        """What a drawing of an episode needs; see `SceneEpisodes.floor_plan`."""
         task, camera = rules(self.settings)
         env = HabitatVecEnv([self.only([episode])], replace(task, sensors=()), camera, 1, None)
         try:
@@ -77,7 +77,7 @@ class HabitatPlace:
             env.close()
 
 
-def make_places(settings: Settings) -> list[HabitatPlace]:
+def make_scenes(settings: HabitatSplit) -> list[HabitatScene]:
     """The scenes of a split, in the dataset's order.
 
     Raises:
@@ -99,10 +99,10 @@ def make_places(settings: Settings) -> list[HabitatPlace]:
     names = list(listed)[: settings.scenes]
     if not names:
         raise ValueError(f"{file} has no scenes")
-    return [HabitatPlace(settings, name) for name in names]
+    return [HabitatScene(settings, name) for name in names]
 
 
-def dataset_paths(settings: Settings) -> tuple[Path, Path]:
+def dataset_paths(settings: HabitatSplit) -> tuple[Path, Path]:
     """The episode file of the split, and the folder that its scenes are relative to.
 
     Raises:
@@ -115,7 +115,7 @@ def dataset_paths(settings: Settings) -> tuple[Path, Path]:
 
 
 @dataclass
-class _Agents:
+class _HabitatAgents:
     """State of all agents as far as learners read it; row n belongs to agent n."""
 
     steps: NDArray[np.int64]
@@ -126,11 +126,11 @@ class _Agents:
 class HabitatNav:
     """What learners ask of the task besides observations: what of `envs.pointnav.env.PointNav` Habitat can answer."""
 
-    def __init__(self, venv: HabitatVecEnv, task: Task) -> None:
+    def __init__(self, venv: HabitatVecEnv, task: PointNavTask) -> None:
         """Speak for the agents of `venv`."""
         self._venv, self.task = venv, task
         count = venv.num_envs
-        self.agents = _Agents(np.zeros(count, np.int64), np.full(count, np.inf), np.zeros(count, np.bool_))
+        self.agents = _HabitatAgents(np.zeros(count, np.int64), np.full(count, np.inf), np.zeros(count, np.bool_))
         self._identity = [Identity("", "")] * count
 
     def update(self, agent: int, state: State) -> None:
@@ -164,8 +164,8 @@ class HabitatVecEnv(SubprocVecEnv, SimulatorVecEnv):
 
     def __init__(
         self,
-        places: Sequence[HabitatPlace],
-        task: Task,
+        places: Sequence[HabitatScene],
+        task: PointNavTask,
         camera: Camera,
         count: int,
         seed: int | None = 0,
@@ -250,14 +250,14 @@ def _ended() -> ChildProcessError:
     )
 
 
-def _shares_once(places: Sequence[HabitatPlace], count: int) -> list[Share]:
+def _shares_once(places: Sequence[HabitatScene], count: int) -> list[Share]:
     """All episodes in order, in runs of equal length, so that a worker sees few scenes."""
     episodes = [episode for place in places for episode in place.episodes]
     bounds = [-(-len(episodes) * n // count) for n in range(count + 1)]
     return [Share(episodes=pickle.dumps(episodes[a:b])) for a, b in pairwise(bounds)]
 
 
-def _shares_shuffled(places: Sequence[HabitatPlace], count: int, seed: int) -> list[Share]:
+def _shares_shuffled(places: Sequence[HabitatScene], count: int, seed: int) -> list[Share]:
     """Every worker its own scenes, or all of them where there are fewer scenes than workers."""
     shares = []
     for n in range(count):

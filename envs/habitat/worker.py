@@ -13,9 +13,9 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from envs.habitat.config import Settings, compose, import_habitat, place_name
+from envs.habitat.config import HabitatSplit, compose, import_habitat, scene_name_of
 from envs.pointnav import measures
-from envs.pointnav.env import FORWARD, LEFT, RIGHT, STOP, Task
+from envs.pointnav.env import FORWARD, LEFT, RIGHT, STOP, PointNavTask
 from envs.pointnav.record import episode_record
 from envs.pointnav.vec_env import GOAL, observation_space
 from envs.pointnav.visited_map import draw_visited_maps
@@ -60,7 +60,7 @@ class Share:
     seed: int | None = None
 
 
-def load_episodes(settings: Settings, config: Any, scenes: tuple[str, ...], most: int | None) -> Any:
+def load_episodes(settings: HabitatSplit, config: Any, scenes: tuple[str, ...], most: int | None) -> Any:
     """Habitat-Lab's dataset object with the episodes of some scenes.
 
     Raises:
@@ -108,7 +108,7 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012 (Gymnasium's own convention)
     render_mode = "rgb_array"
 
-    def __init__(self, settings: Settings, task: Task, camera: Camera, share: Share) -> None:
+    def __init__(self, settings: HabitatSplit, task: PointNavTask, camera: Camera, share: Share) -> None:
         """Note what to do; `start` does it."""
         self.settings, self.task, self.share = settings, task, share
         self.observation_space: spaces.Dict = observation_space(task, camera)  # type: ignore[assignment]
@@ -171,7 +171,7 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
             return self._nothing(), {"state": self._state()}
         episode = self._env.current_episode
         self._active, self._steps, self._return = True, 0, 0.0
-        self._identity = Identity(place_name(episode.scene_id), str(episode.episode_id))
+        self._identity = Identity(scene_name_of(episode.scene_id), str(episode.episode_id))
         self._start_distance = self._distance = float(self._env.get_metrics()["distance_to_goal"])
         self._trail = np.zeros((1, self.task.max_steps + 1, 2), np.float32)
         self._note_position()
@@ -226,7 +226,7 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
         return self.task.actions.index(action) if action in self.task.actions else 0
 
     def floor_plan(self) -> dict[str, NDArray[Any]]:
-        """Walkable floor at the agent's height and the shortest path; see `envs.pointnav.env.Place.floor_plan`."""
+        """Walkable floor at the agent's height and the shortest path; see `SceneEpisodes.floor_plan`."""
         sim, goal = self._env.sim, self._env.current_episode.goals[0].position
         here = np.asarray(sim.get_agent_state().position, np.float64)
         corners = np.asarray(sim.get_straight_shortest_path_points(here, goal), np.float64).reshape(-1, 3)

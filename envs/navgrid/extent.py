@@ -22,7 +22,7 @@ BORDER = 6
 _log = logging.getLogger(__name__)
 
 
-def check_extent(triangles: NDArray[np.float64], cell: float, name: str) -> None:
+def check_grid_size(triangles: NDArray[np.float64], cell: float, name: str) -> None:
     """Refuse triangles over which a grid would be too large, or that would be cut into too many pieces.
 
     Args:
@@ -48,7 +48,7 @@ def check_extent(triangles: NDArray[np.float64], cell: float, name: str) -> None
         _log.warning("scene %s is %s; in %s? %s", name, metres(size), unit[0], scaled_by(unit[1]))
 
 
-def check_place(corners: NDArray[np.float64], name: str) -> None:
+def check_extent(corners: NDArray[np.float64], name: str) -> None:
     """Refuse what is larger than any place, before it is stored in single precision.
 
     Args:

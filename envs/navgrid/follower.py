@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs.navgrid.geodesics import NO_VERTEX, Tree, norm
+from envs.navgrid.geodesics import NO_VERTEX, PathTree, norm
 from envs.navgrid.ground import LEVEL_TOLERANCE, Ground, Stencil, move, node_position, sees, stencil
 from envs.navgrid.heightfield import DoubleArray, IntArray, kernel
 
@@ -26,7 +26,7 @@ KEEP_TURNING = 0.5 * np.pi
 
 
 @kernel
-def _by_node(g: Ground, t: Tree, s: Stencil, x: float, y: float, z: float) -> tuple[float, int, int]:
+def _by_node(g: Ground, t: PathTree, s: Stencil, x: float, y: float, z: float) -> tuple[float, int, int]:
     """Way by the best of the nodes around (x, y, z): length, its vertex, node; (inf, -1, -1) if unreachable."""
     a, b, c, d, _, _ = s
     best, found, bend = np.inf, -1, -1
@@ -42,7 +42,7 @@ def _by_node(g: Ground, t: Tree, s: Stencil, x: float, y: float, z: float) -> tu
 
 
 @kernel
-def toward(g: Ground, t: Tree, x: float, y: float, z: float) -> tuple[float, int, int]:
+def toward(g: Ground, t: PathTree, x: float, y: float, z: float) -> tuple[float, int, int]:
     """Way to the goal from (x, y, z): metres, next vertex, node to pass before it (-1: none).
 
     The best vertex of the four surrounding nodes that is in sight, else the way by the best of these nodes;
@@ -65,7 +65,7 @@ def toward(g: Ground, t: Tree, x: float, y: float, z: float) -> tuple[float, int
 
 
 @kernel
-def distance_all(g: Ground, t: Tree, position: DoubleArray) -> DoubleArray:
+def distance_all(g: Ground, t: PathTree, position: DoubleArray) -> DoubleArray:
     """Geodesic distance (N,) of each position (N, 3) in metres, inf where there is no way."""
     out = np.empty(len(position))
     for i in range(len(position)):
@@ -74,7 +74,7 @@ def distance_all(g: Ground, t: Tree, position: DoubleArray) -> DoubleArray:
 
 
 @kernel
-def _ahead(t: Tree, v: int, x: float, y: float, z: float, reach: float) -> tuple[float, float, float]:
+def _ahead(t: PathTree, v: int, x: float, y: float, z: float, reach: float) -> tuple[float, float, float]:
     """The point `reach` metres from (x, y, z) along the path by vertex v, or the goal."""
     while True:
         qx, qy, qz = t.position[v]
@@ -89,7 +89,7 @@ def _ahead(t: Tree, v: int, x: float, y: float, z: float, reach: float) -> tuple
 
 
 @kernel
-def _aim(g: Ground, t: Tree, x: float, y: float, z: float, reach: float) -> tuple[float, float]:
+def _aim(g: Ground, t: PathTree, x: float, y: float, z: float, reach: float) -> tuple[float, float]:
     """Where to walk to (x, z): `reach` metres along the shortest path if in sight, else to its first corner."""
     _, v, bend = toward(g, t, x, y, z)
     if bend >= 0:
@@ -106,14 +106,16 @@ def _aim(g: Ground, t: Tree, x: float, y: float, z: float, reach: float) -> tupl
 
 
 @kernel
-def _after_forward(g: Ground, t: Tree, x: float, y: float, z: float, heading: float, forward: float) -> float:
+def _after_forward(g: Ground, t: PathTree, x: float, y: float, z: float, heading: float, forward: float) -> float:
     """Distance to the goal after one step forward."""
     nx, ny, nz, _ = move(g, x, y, z, -np.sin(heading) * forward, -np.cos(heading) * forward, np.bool_(True))
     return toward(g, t, nx, ny, nz)[0]
 
 
 @kernel
-def _best_turns(g: Ground, t: Tree, x: float, y: float, z: float, heading: float, turn: float, forward: float) -> int:
+def _best_turns(
+    g: Ground, t: PathTree, x: float, y: float, z: float, heading: float, turn: float, forward: float
+) -> int:
     """Turns (positive left) to the heading, of those in reach, whose step forward ends nearest to the goal."""
     best, turns = np.inf, 0
     for k in range(2 * int(np.round(np.pi / turn))):
@@ -127,7 +129,7 @@ def _best_turns(g: Ground, t: Tree, x: float, y: float, z: float, heading: float
 @kernel
 def act(
     g: Ground,
-    t: Tree,
+    t: PathTree,
     x: float,
     y: float,
     z: float,
@@ -168,7 +170,7 @@ def act(
 @kernel
 def act_all(
     g: Ground,
-    t: Tree,
+    t: PathTree,
     position: DoubleArray,
     heading: DoubleArray,
     turning: IntArray,

@@ -34,14 +34,14 @@ NO_VERTEX = 65535
 # States of a node: proposed, known to see its vertex, final.
 OPEN, CHECKED, ACCEPTED = 0, 1, 2
 # How far a sight line may cut into the margin around an obstacle to be bent round it there, in radii.
-GRAZE = 0.8
+MARGIN_CUT_FRACTION = 0.8
 # A detour shorter than this many cells is not worth a look for a better corner.
-WORTH = 0.03
+MIN_DETOUR_CELLS = 0.03
 # Cells from a node to its neighbours: the four of `Ground.near`, then the diagonals.
 OFFSETS = np.array([[-1, 0], [1, 0], [0, -1], [0, 1], [-1, -1], [1, -1], [-1, 1], [1, 1]], np.float64)
 
 
-class Tree(NamedTuple):
+class PathTree(NamedTuple):
     """Shortest paths from everywhere to one goal.
 
     Attributes:
@@ -74,7 +74,7 @@ class Front(NamedTuple):
 
 
 class Vertices(NamedTuple):
-    """The vertices found so far and room for more; see `Tree`."""
+    """The vertices found so far and room for more; see `PathTree`."""
 
     position: DoubleArray
     cost: DoubleArray
@@ -199,7 +199,7 @@ def _corner(
     for k in range(int((1.0 - share) / stride) + 1):
         qx, qz = x + (share + k * stride) * dx, z + (share + k * stride) * dz
         room = clear_at(g, stencil(g, qx, y, qz, 2.0 * g.climb)) - g.radius
-        if room < -GRAZE * g.radius:
+        if room < -MARGIN_CUT_FRACTION * g.radius:
             return False, x, y, z
         if room > deepest + 0.25 * g.cell:
             break
@@ -314,7 +314,7 @@ def _reroute(
     x, y, z = node_position(g, i)
     hidden, hoped = front.vertex[i], front.value[i]
     best, v, count = _by_neighbour(g, front, vertices, count, around, x, y, z, hidden)
-    if best > hoped + WORTH * g.cell:
+    if best > hoped + MIN_DETOUR_CELLS * g.cell:
         other, w, count = _by_corner(g, front, vertices, count, x, y, z, hidden, share, floor_y)
         if other < best:
             best, v = other, w
@@ -350,7 +350,7 @@ def _propose(
 
 @kernel
 def march(g: Ground, goal: DoubleArray) -> tuple[LongArray, DoubleArray, DoubleArray, LongArray]:
-    """Find the paths to a navigable goal (3,) from all over its island: the arrays of a `Tree`."""
+    """Find the paths to a navigable goal (3,) from all over its island: the arrays of a `PathTree`."""
     nodes = len(g.column)
     front = Front(
         np.full(nodes, np.inf),

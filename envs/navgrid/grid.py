@@ -15,7 +15,7 @@ from envs.navgrid import geodesics as _marching
 from envs.navgrid import ground as _ground
 from envs.navgrid import heightfield as _heightfield
 from envs.navgrid import polygon_grid as _polyfloor
-from envs.navgrid.extent import check_extent
+from envs.navgrid.extent import check_grid_size
 from envs.navgrid.navmesh import NavMesh
 from envs.scene import Scene
 
@@ -35,7 +35,7 @@ class GeodesicField:
     """
 
     goal: NDArray[np.float64]
-    tree: _marching.Tree
+    tree: _marching.PathTree
 
     @property
     def nbytes(self) -> int:
@@ -110,7 +110,7 @@ class NavGrid:
         """
         if not len(triangles):
             raise ValueError(f"scene {name} has no solid triangles")
-        check_extent(triangles, cell, name)
+        check_grid_size(triangles, cell, name)
         triangles = triangles.copy()
         normal = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
         length = np.linalg.norm(normal, axis=1)
@@ -224,7 +224,7 @@ class NavGrid:
         if np.isnan(point).any():
             raise ValueError(f"goal {np.asarray(goal).tolist()} is more than {self.SNAP_REACH} m from any floor")
         vertex, position, cost, after = _marching.march(self.ground, point)
-        return GeodesicField(point, _marching.Tree(vertex.astype(np.uint16), position, cost, after))
+        return GeodesicField(point, _marching.PathTree(vertex.astype(np.uint16), position, cost, after))
 
     def distance(self, field: GeodesicField, position: ArrayLike) -> NDArray[np.float64]:
         """Geodesic distance (N,) float64 in metres from positions (N, 3), inf where the goal cannot be reached."""

@@ -20,7 +20,7 @@ from envs.pointnav import measures
 from envs.pointnav.episodes import Episode
 from envs.pointnav.explored_map import ExploredMaps
 from envs.pointnav.record import episode_record
-from envs.pointnav.scene_episodes import Place
+from envs.pointnav.scene_episodes import NavigableScene
 from envs.pointnav.visited_map import draw_visited_maps
 from envs.rendering.camera_offsets import render_with_offsets
 from envs.rendering.renderer import Camera, Renderer, make_renderer
@@ -32,7 +32,7 @@ CACHED_FIELDS = 2048
 
 
 @dataclass(frozen=True)
-class Task(Settings):
+class PointNavTask(Settings):
     """The rules of PointNav.
 
     Attributes:
@@ -85,11 +85,11 @@ class Task(Settings):
 
 
 class EpisodeQueue:
-    """Hands out the episodes of some places, either endlessly in shuffled rounds or each exactly once in order."""
+    """Hands out the episodes of some scenes, either endlessly in shuffled rounds or each exactly once in order."""
 
-    def __init__(self, places: Sequence[Place], seed: int | None) -> None:
+    def __init__(self, scenes: Sequence[NavigableScene], seed: int | None) -> None:
         """Shuffle with `seed`, endlessly; or, with seed None, go through all once in order."""
-        self._keys = [(p, e) for p, place in enumerate(places) for e in range(len(place.episodes))]
+        self._keys = [(p, e) for p, place in enumerate(scenes) for e in range(len(place.episodes))]
         if not self._keys:
             raise ValueError("there are no episodes in these scenes; generate some or check the episode file")
         self._rng = None if seed is None else np.random.default_rng(seed)
@@ -167,23 +167,23 @@ class PointNav:
 
     def __init__(
         self,
-        places: Sequence[Place],
-        task: Task,
+        scenes: Sequence[NavigableScene],
+        task: PointNavTask,
         camera: Camera,
         count: int,
         seed: int | None,
         device: str = "cpu",
     ) -> None:
         """Prepare `count` agents; `seed` None walks each episode once, in order (see `EpisodeQueue`)."""
-        self.places = list(places)
+        self.scenes = list(scenes)
         self.task = task
         self.camera = camera
         self.count = count
-        self.queue = EpisodeQueue(self.places, seed)
+        self.queue = EpisodeQueue(self.scenes, seed)
         self.agents = _Agents.empty(count, task.max_steps)
         self._explored: ExploredMaps | None = None
         if "explored" in task.sensors:
-            if any(place.camera is not None for place in self.places):
+            if any(place.camera is not None for place in self.scenes):
                 raise ValueError(
                     "the explored map needs the same camera everywhere; leave explored out of env.task.sensors, or set "
                     "env.appearance=plain"
@@ -192,8 +192,8 @@ class PointNav:
         self._explored_at = np.full(count, -1, np.int64)
         measured = {*task.sensors, *(["depth"] if self._explored else [])}
         self._pixels = tuple(s for s in ("rgb", "depth") if s in measured)
-        self.renderer: Renderer | None = make_renderer([p.scene for p in self.places], device) if self._pixels else None
-        self._fields = GoalFields(self.places)
+        self.renderer: Renderer | None = make_renderer([p.scene for p in self.scenes], device) if self._pixels else None
+        self._fields = GoalFields(self.scenes)
         self._actions = np.array(task.actions)
 
     # -- episodes -----------------------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ class PointNav:
                 continue
             a.place[n], a.episode[n] = key
             episode = self.episode(n)
-            a.position[n] = self.places[key[0]].grid.snap(np.array([episode.start_position]))[0]
+            a.position[n] = self.scenes[key[0]].grid.snap(np.array([episode.start_position]))[0]
             a.heading[n] = episode.start_heading
             a.goal[n] = episode.goal_position
             a.field[n] = self._fields.get(key[0], episode)
@@ -216,7 +216,7 @@ class PointNav:
             a.start_distance[n] = a.distance[n] = self._distance(n)
             if not math.isfinite(a.distance[n]):
                 raise ValueError(
-                    f"episode {episode.episode_id} of scene {self.places[key[0]].scene.name}: the goal cannot be "
+                    f"episode {episode.episode_id} of scene {self.scenes[key[0]].scene.name}: the goal cannot be "
                     "reached from the start; check the episode file against the scene"
                 )
             a.steps[n] = a.collisions[n] = 0
@@ -229,14 +229,14 @@ class PointNav:
 
     def episode(self, agent: int) -> Episode:
         """The episode an agent is in."""
-        return self.places[self.agents.place[agent]].episodes[self.agents.episode[agent]]
+        return self.scenes[self.agents.place[agent]].episodes[self.agents.episode[agent]]
 
     def _distance(self, agent: int) -> float:
         """Geodesic distance in metres from an agent to its goal."""
         a = self.agents
         made = a.field[agent]
         assert made is not None
-        return geodesic_distance(self.places[a.place[agent]].grid, made, a.position[agent])
+        return geodesic_distance(self.scenes[a.place[agent]].grid, made, a.position[agent])
 
     # -- stepping -----------------------------------------------------------------------------------------------
 
@@ -244,7 +244,7 @@ class PointNav:
         """Let every active agent act once; episodes are not restarted here.
 
         Args:
-            actions: (N,) indices into `Task.actions`.
+            actions: (N,) indices into `PointNavTask.actions`.
 
         Returns:
             rewards (N,) float32, dones (N,) bool and, per agent, the episode's record once it is over, else {}.
@@ -277,7 +277,7 @@ class PointNav:
         a.turning[:] = (chosen == LEFT).astype(np.int32) - (chosen == RIGHT)
         a.heading = wrap_angle(a.heading + np.where(a.active, (chosen == LEFT) * turn - (chosen == RIGHT) * turn, 0.0))
         for n in np.flatnonzero(a.active & (chosen == FORWARD)):
-            grid = self.places[a.place[n]].grid
+            grid = self.scenes[a.place[n]].grid
             now, collided = grid.step(a.position[n : n + 1], a.heading[n : n + 1], task.forward, sliding=task.sliding)
             a.path_length[n] += float(np.linalg.norm(now[0] - a.position[n]))
             a.collisions[n] += int(collided[0])
@@ -295,7 +295,7 @@ class PointNav:
         start, left = float(a.start_distance[n]), float(a.distance[n])
         return episode_record(
             episode.episode_id,
-            self.places[a.place[n]].name,
+            self.scenes[a.place[n]].name,
             episode.start_position,
             episode.goal_position,
             success=float(success),
@@ -363,22 +363,22 @@ class PointNav:
         """What agents see, with the camera of their place."""
         a = self.agents
         assert self.renderer is not None
-        offsets = [place.camera for place in self.places]
+        offsets = [place.camera for place in self.scenes]
         where = a.place[rows], a.position[rows], a.heading[rows]
         return render_with_offsets(self.renderer, *where, camera, sensors, offsets)
 
     def expert(self) -> NDArray[np.int64]:
         """(N,) the shortest-path expert's action index for every agent, in the task's own action space."""
         a = self.agents
-        grids = [self.places[place].grid for place in a.place]
+        grids = [self.scenes[place].grid for place in a.place]
         return expert_actions(self.task, grids, a.field, a.position, a.heading, a.turning, a.active)
 
 
 class GoalFields:
     """Geodesic fields of episodes' goals; the least recently used make room for new ones."""
 
-    def __init__(self, places: Sequence[Place]) -> None:
-        self._places = places
+    def __init__(self, scenes: Sequence[NavigableScene]) -> None:
+        self._places = scenes
         self._fields: OrderedDict[tuple[int, tuple[float, ...]], GeodesicField] = OrderedDict()
 
     def get(self, place: int, episode: Episode) -> GeodesicField:
@@ -394,7 +394,7 @@ class GoalFields:
 
 
 def expert_actions(
-    task: Task,
+    task: PointNavTask,
     grids: Sequence[NavGrid],
     fields: Sequence[GeodesicField | None],
     position: NDArray[np.float64],

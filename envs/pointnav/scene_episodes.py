@@ -20,7 +20,7 @@ S = TypeVar("S", bound="SceneEpisodes")
 
 
 @dataclass(frozen=True)
-class Body(Settings):
+class AgentConfig(Settings):
     """The agent's cylinder.
 
     Attributes:
@@ -60,7 +60,7 @@ class SceneEpisodes(Protocol):
 
 
 @dataclass(frozen=True)
-class Place:
+class NavigableScene:
     """A scene, its walkable grid, the episodes that start and end in it, and its camera where it has one of its own."""
 
     scene: Scene
@@ -73,7 +73,7 @@ class Place:
         """The scene's name."""
         return self.scene.name
 
-    def only(self, episodes: Iterable[Episode]) -> Place:
+    def only(self, episodes: Iterable[Episode]) -> NavigableScene:
         """The same scene with some of its episodes."""
         return replace(self, episodes=tuple(episodes))
 
@@ -86,16 +86,16 @@ class Place:
         return {"navigable": navigable, "origin": origin, "cell": np.asarray(cell), "expert_path": path}
 
 
-def shard(scenes: Sequence[S], part: tuple[int, int]) -> list[S]:
-    """One process's share, for `part` = (index, parts): every `parts`-th scene, or where there are fewer scenes than
-    parts, every `parts`-th episode of each.
+def shard_of(scenes: Sequence[S], shard: tuple[int, int]) -> list[S]:
+    """One process's share, for `shard` = (index, shards): every `shards`-th scene, or where there are fewer scenes than
+    shards, every `shards`-th episode of each.
     """
-    if len(scenes) >= part[1]:
-        return list(every_nth(scenes, part))
-    return [scene.only(every_nth(scene.episodes, part)) for scene in scenes]
+    if len(scenes) >= shard[1]:
+        return list(every_nth(scenes, shard))
+    return [scene.only(every_nth(scene.episodes, shard)) for scene in scenes]
 
 
-def every_nth(items: Sequence[T], part: tuple[int, int]) -> Sequence[T]:
-    """Every `parts`-th item from `index` on, for `part` = (index, parts); all where there are too few to go round."""
-    index, parts = part
-    return items[index::parts] if len(items) >= parts else items
+def every_nth(items: Sequence[T], shard: tuple[int, int]) -> Sequence[T]:
+    """Every `shards`-th item from `index` on, for `shard` = (index, shards); all where there are fewer than that."""
+    index, shards = shard
+    return items[index::shards] if len(items) >= shards else items

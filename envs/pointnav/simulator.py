@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
 from configs.registry import Registry
-from envs.pointnav.env import Task
+from envs.pointnav.env import PointNavTask
 from envs.rendering.renderer import Camera
 
 
@@ -55,7 +55,7 @@ class Simulator(Protocol):
         agents: Where the agents are in their episodes.
     """
 
-    task: Task
+    task: PointNavTask
 
     @property
     def agents(self) -> AgentStates:
@@ -93,8 +93,8 @@ class SimulatorVecEnv(VecEnv):
     @classmethod
     def make(
         cls,
-        places: Sequence[Any],
-        task: Task,
+        scenes: Sequence[Any],
+        task: PointNavTask,
         camera: Camera,
         count: int,
         seed: int | None = 0,
@@ -104,7 +104,7 @@ class SimulatorVecEnv(VecEnv):
         """Make `count` agents; a simulator's constructor takes the same arguments, or it overrides this.
 
         Args:
-            places: Scenes with episodes, of a kind that this simulator runs.
+            scenes: Scenes with episodes, of a kind that this simulator runs.
             task: The rules.
             camera: Of the agents.
             count: How many agents.
@@ -112,7 +112,7 @@ class SimulatorVecEnv(VecEnv):
             device: Where to render.
             mirror: Put every second agent into the mirror image of its scene.
         """
-        return cls(places, task, camera, count, seed, device, mirror)  # type: ignore[call-arg, arg-type]
+        return cls(scenes, task, camera, count, seed, device, mirror)  # type: ignore[call-arg, arg-type]
 
     @property
     def active(self) -> NDArray[np.bool_]:
@@ -129,7 +129,7 @@ class SimulatorVecEnv(VecEnv):
         return cls
 
     @classmethod
-    def planned_bytes(cls, places: Sequence[Any], task: Task, agents: int) -> Mapping[str, int]:
+    def planned_bytes(cls, scenes: Sequence[Any], task: PointNavTask, agents: int) -> Mapping[str, int]:
         """About what it will take on the device, by part, before it is made."""
         return {}
 

@@ -10,15 +10,15 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from envs.pointnav.env import LEFT, RIGHT, PointNav, Task
-from envs.pointnav.scene_episodes import Place
+from envs.pointnav.env import LEFT, RIGHT, PointNav, PointNavTask
+from envs.pointnav.scene_episodes import NavigableScene
 from envs.pointnav.simulator import SimulatorVecEnv, simulators
 from envs.rendering.renderer import Camera
 
 GOAL = "pointgoal_with_gps_compass"
 
 
-def observation_space(task: Task, camera: Camera) -> spaces.Dict:
+def observation_space(task: PointNavTask, camera: Camera) -> spaces.Dict:
     """Gymnasium space of one agent's observation (names and ranges: `PointNav`)."""
     limits = np.array([np.inf, np.pi], np.float32)
     low = np.array([0.0, -np.pi], np.float32)
@@ -46,7 +46,7 @@ def reflect(observations: dict[str, NDArray[Any]], which: NDArray[np.bool_]) -> 
     return observations
 
 
-def swapped_actions(task: Task) -> NDArray[np.int64]:
+def swapped_actions(task: PointNavTask) -> NDArray[np.int64]:
     """(A,) for each of the task's actions the index of the one that does the same in a mirror image."""
     opposite = {LEFT: RIGHT, RIGHT: LEFT}
     return np.array([task.actions.index(opposite.get(action, action)) for action in task.actions])
@@ -54,7 +54,7 @@ def swapped_actions(task: Task) -> NDArray[np.int64]:
 
 @simulators.register("embree")
 class PointNavVecEnv(SimulatorVecEnv):
-    """N agents in the scenes of `places`, stepped as one batch in this process.
+    """N agents in `scenes`, stepped as one batch in this process.
 
     With `mirror` every second agent lives in the mirror image of its scene: left and right are swapped in what it sees,
     in what it is told and in what its actions do. A mirrored apartment is another apartment, so there are twice as many
@@ -65,8 +65,8 @@ class PointNavVecEnv(SimulatorVecEnv):
 
     def __init__(
         self,
-        places: Sequence[Place],
-        task: Task,
+        scenes: Sequence[NavigableScene],
+        task: PointNavTask,
         camera: Camera,
         count: int,
         seed: int | None = 0,
@@ -76,15 +76,21 @@ class PointNavVecEnv(SimulatorVecEnv):
         """Make `count` agents. Seed None: every episode once, in order; agents without one left idle (`active`)."""
         self.mirrored = (np.arange(count) % 2 == 1) & mirror
         self._swapped = swapped_actions(task)
-        self.nav: PointNav = self._make_nav(places, task, camera, count, seed, device)
+        self.nav: PointNav = self._make_nav(scenes, task, camera, count, seed, device)
         self.render_mode = "rgb_array"
         super().__init__(count, observation_space(task, camera), spaces.Discrete(len(task.actions)))
         self._pending: NDArray[np.int64] = np.zeros(count, np.int64)
 
     def _make_nav(
-        self, places: Sequence[Place], task: Task, camera: Camera, count: int, seed: int | None, device: str
+        self,
+        scenes: Sequence[NavigableScene],
+        task: PointNavTask,
+        camera: Camera,
+        count: int,
+        seed: int | None,
+        device: str,
     ) -> PointNav:
-        return PointNav(places, task, camera, count, seed, device)
+        return PointNav(scenes, task, camera, count, seed, device)
 
     def reset(self) -> dict[str, NDArray[Any]]:
         """Start a new episode for every agent."""
@@ -162,20 +168,20 @@ class PointNavEnv(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
 
     Action space: ``Discrete(4)`` (0 stop, 1 forward, 2 left, 3 right), or ``Discrete(3)`` (0 forward, 1 left, 2 right)
     in the ``side_tuning`` variant. Observation space: `observation_space`. Reward: `envs.pointnav.measures.nav_reward`.
-    An episode terminates on STOP and is truncated after `Task.max_steps`.
+    An episode terminates on STOP and is truncated after `PointNavTask.max_steps`.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's own convention)
 
     def __init__(
         self,
-        places: Sequence[Place],
-        task: Task | None = None,
+        scenes: Sequence[NavigableScene],
+        task: PointNavTask | None = None,
         camera: Camera | None = None,
         render_mode: str | None = None,
     ) -> None:
-        """Make an environment over the episodes of `places`, shuffled by the seed given to `reset`."""
-        self.places, self.task, self.camera = list(places), task or Task(), camera or Camera()
+        """Make an environment over the episodes of `scenes`, shuffled by the seed given to `reset`."""
+        self.scenes, self.task, self.camera = list(scenes), task or PointNavTask(), camera or Camera()
         self.render_mode = render_mode
         self.observation_space: spaces.Dict = observation_space(self.task, self.camera)  # type: ignore[assignment]
         self.action_space = spaces.Discrete(len(self.task.actions))
@@ -188,7 +194,7 @@ class PointNavEnv(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
         super().reset(seed=seed)
         if self._nav is None or seed is not None:
             order = int(self.np_random.integers(2**31))
-            self._nav = PointNav(self.places, self.task, self.camera, 1, order)
+            self._nav = PointNav(self.scenes, self.task, self.camera, 1, order)
         self._nav.reset(np.array([0]))
         return self._observation(self._nav), {}
 

@@ -69,7 +69,7 @@ class _Arguments(ctypes.Structure):
 
 
 @dataclass(frozen=True)
-class Library:
+class EmbreeLibrary:
     """The loaded library.
 
     Attributes:
@@ -106,7 +106,7 @@ def library_files() -> Iterator[Path]:
 
 
 @cache
-def library() -> Library | str:
+def library() -> EmbreeLibrary | str:
     """The library, loaded once, or why there is none."""
     missing = "embreex brings no library of Embree 4 that could be found"
     for path in library_files():
@@ -117,7 +117,7 @@ def library() -> Library | str:
     return missing
 
 
-def _open(path: Path) -> Library:
+def _open(path: Path) -> EmbreeLibrary:
     c = ctypes.CDLL(str(path))
     for name, (result, arguments) in _FUNCTIONS.items():
         function = getattr(c, name)
@@ -130,24 +130,24 @@ def _open(path: Path) -> Library:
     version = f"{number // 10000}.{number // 100 % 100}.{number % 100}"
     if number // 10000 != _MAJOR:
         raise ValueError(f"it is Embree {version}, not {_MAJOR}")
-    made = Library(c, device, version, 0)
+    made = EmbreeLibrary(c, device, version, 0)
     if not made.natives:
         raise ValueError("it was built without packets of rays")
     return replace(made, lanes=made.natives[0])
 
 
-# The last argument of what `Library.intersect` points to.
+# The last argument of what `EmbreeLibrary.intersect` points to.
 ARGUMENTS = _Arguments(_COHERENT, _ALL_FEATURES)
 
 
-class Tree:
+class Bvh:
     """A scene's bounding volume hierarchy.
 
     Attributes:
         handle: RTCScene.
     """
 
-    def __init__(self, made: Library, triangles: NDArray[np.float32]) -> None:
+    def __init__(self, made: EmbreeLibrary, triangles: NDArray[np.float32]) -> None:
         """Build the tree of (F, 3, 3) triangles; Python's lock is free meanwhile.
 
         Raises:
@@ -179,9 +179,9 @@ def _intersect(context: Any, function: Any, valid: Any, scene: Any, packet: Any,
 
     Args:
         context: Given by Numba.
-        function: `Library.intersect`.
+        function: `EmbreeLibrary.intersect`.
         valid: Of `lanes` int32, -1 for a ray to trace and 0 for one to leave alone, aligned to `ALIGNMENT`.
-        scene: `Tree.handle`.
+        scene: `Bvh.handle`.
         packet: Of (`PACKET_ROWS`, lanes) words, aligned to `ALIGNMENT`.
         arguments: Of `ARGUMENTS`.
     """

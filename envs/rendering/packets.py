@@ -22,8 +22,8 @@ from envs.rendering.embree import (
     ORIGIN,
     PACKET_ROWS,
     PRIMITIVE,
-    Library,
-    Tree,
+    Bvh,
+    EmbreeLibrary,
     U,
     V,
     intersect,
@@ -59,7 +59,7 @@ MOST_UNSEEN = 64
 FARTHEST = np.float32(1e37)
 
 
-class View(NamedTuple):
+class CameraRows(NamedTuple):
     """A camera, as the loops read it.
 
     Attributes:
@@ -83,7 +83,7 @@ class Poses(NamedTuple):
     """N agents.
 
     Attributes:
-        scene: (N,) rows of `Trees`.
+        scene: (N,) rows of `BvhArrays`.
         position: (N, 3) floor positions, metres.
         heading: (N,) radians, positive to the left.
         pitch: (N,) radians, positive upwards.
@@ -95,7 +95,7 @@ class Poses(NamedTuple):
     pitch: NDArray[np.float64]
 
 
-class Trees(NamedTuple):
+class BvhArrays(NamedTuple):
     """What is traced in.
 
     Attributes:
@@ -116,13 +116,13 @@ class Trees(NamedTuple):
 class PacketTracer:
     """Traces packets of rays through the scenes' trees, and shades what they meet."""
 
-    def __init__(self, library: Library, scenes: Sequence[Scene], surfaces: Surfaces, threads: int) -> None:
+    def __init__(self, library: EmbreeLibrary, scenes: Sequence[Scene], surfaces: Surfaces, threads: int) -> None:
         """Build the trees of the scenes, whose faces lie one after the other in `surfaces`, `threads` at a time."""
-        self._made = map_threads(threads, lambda scene: Tree(library, traced_triangles(scene)), scenes)
+        self._made = map_threads(threads, lambda scene: Bvh(library, traced_triangles(scene)), scenes)
         self._surfaces = surfaces
         self._tile = TILES[library.lanes]
         # Addresses in the library stay valid as long as it is loaded.
-        self._trees = Trees(
+        self._trees = BvhArrays(
             np.array([tree.handle for tree in self._made], np.int64),
             np.cumsum([0, *(len(scene.faces) for scene in scenes)])[:-1],
             np.array([passable(scene) for scene in scenes]),
@@ -130,7 +130,7 @@ class PacketTracer:
             ctypes.addressof(ARGUMENTS),
         )
 
-    def render(self, agents: NDArray[np.int64], poses: Poses, view: View, images: Images) -> None:
+    def render(self, agents: NDArray[np.int64], poses: Poses, view: CameraRows, images: Images) -> None:
         """Write the images of `agents`, which are rows of `poses` and `images`."""
         render_agents(agents, poses, view, self._tile, self._trees, self._surfaces, images)
 
@@ -146,9 +146,9 @@ def passable(scene: Scene) -> int:
 def render_agents(
     agents: NDArray[np.int64],
     poses: Poses,
-    view: View,
+    view: CameraRows,
     tile: Tile,
-    trees: Trees,
+    trees: BvhArrays,
     surfaces: Surfaces,
     images: Images,
 ) -> None:
@@ -202,13 +202,13 @@ def aligned(words: int) -> NDArray[np.float32]:
 
 
 @njit(cache=True, nogil=True)
-def _cut(view: View, tile: Tile) -> tuple[int, int]:
+def _cut(view: CameraRows, tile: Tile) -> tuple[int, int]:
     """How many tiles an image is high and wide."""
     return (view.rows + len(tile[0]) - 1) // len(tile[0]), (view.columns + len(tile[1]) - 1) // len(tile[1])
 
 
 @njit(cache=True, nogil=True)
-def lay_out(view: View, tile: Tile) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+def lay_out(view: CameraRows, tile: Tile) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """Where a packet's pixels lie in the image, and how far to the right its rays point, by number of the tile.
 
     Returns:
@@ -229,7 +229,7 @@ def lay_out(view: View, tile: Tile) -> tuple[NDArray[np.int32], NDArray[np.float
 
 @njit(cache=True, nogil=True)
 def start_rows(
-    n: int, i: int, poses: Poses, view: View, tile: Tile, lines: NDArray[np.float64], packet: NDArray[np.float32]
+    n: int, i: int, poses: Poses, view: CameraRows, tile: Tile, lines: NDArray[np.float64], packet: NDArray[np.float32]
 ) -> None:
     """Prepare the rays of the pixels from row `i` on.
 
@@ -254,7 +254,7 @@ def start_rows(
 
 @njit(cache=True, nogil=True)
 def make_rays(
-    n: int, t: int, poses: Poses, view: View, tile: Tile, lines: NDArray[np.float64], packet: NDArray[np.float32]
+    n: int, t: int, poses: Poses, view: CameraRows, tile: Tile, lines: NDArray[np.float64], packet: NDArray[np.float32]
 ) -> None:
     """Write the rays of the `t`-th tile of the rows that `start_rows` began."""
     lanes = len(tile[0]) * len(tile[1])
@@ -331,7 +331,7 @@ def _meets_backs(tile: Tile, packet: NDArray[np.float32]) -> bool:
 def _pass_unseen(
     scene: int,
     tile: Tile,
-    trees: Trees,
+    trees: BvhArrays,
     surfaces: Surfaces,
     packet: NDArray[np.float32],
     ints: NDArray[np.int32],

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from configs.settings import Pixels, Range, Settings
 from envs.rendering import embree
 from envs.rendering import shading as _shading
-from envs.rendering.packets import PacketTracer, Poses, View
+from envs.rendering.packets import CameraRows, PacketTracer, Poses
 from envs.rendering.packing import pack_faces, pack_textures
 from envs.rendering.threads import map_threads
 from envs.scene import Scene
@@ -87,7 +87,7 @@ class Renderer(Protocol):
 class Tracer(Protocol):
     """What finds and shades the hits of rays."""
 
-    def render(self, agents: NDArray[np.int64], poses: Poses, view: View, images: _shading.Images) -> None:
+    def render(self, agents: NDArray[np.int64], poses: Poses, view: CameraRows, images: _shading.Images) -> None:
         """Write the images of `agents`, which are rows of `poses` and `images`."""
         ...
 
@@ -124,7 +124,7 @@ class EmbreeRenderer:
             faces[first[k] : first[k + 1]] = pack_faces(scene, rows[k])
         self._surfaces = _shading.Surfaces(faces, faces.view(np.int32), texels, textures.astype(np.int32))
         library = embree.library() if packets else ""
-        if isinstance(library, embree.Library):
+        if isinstance(library, embree.EmbreeLibrary):
             self._tracer: Tracer = PacketTracer(library, self._scenes, self._surfaces, threads)
         else:
             # Compiling or loading its loops takes a while, and they are rarely needed.
@@ -178,7 +178,7 @@ class EmbreeRenderer:
         half_width = math.tan(math.radians(camera.hfov) / 2)
         # Integers would be compiled for once more.
         limits = float(camera.height), float(camera.near), float(camera.far)
-        view = View(camera.size, camera.columns, half_width, *limits)
+        view = CameraRows(camera.size, camera.columns, half_width, *limits)
         poses = Poses(scene_index, position, heading, tilt + math.radians(camera.pitch))
         # What agents of one scene look up is still in the cache for the next.
         agents = np.argsort(scene_index, kind="stable")

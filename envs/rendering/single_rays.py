@@ -17,8 +17,8 @@ from envs.rendering.packets import (
     SKIP,
     SKIP_SHARE,
     TILES,
+    CameraRows,
     Poses,
-    View,
     aligned,
     lay_out,
     make_rays,
@@ -67,7 +67,7 @@ class SingleRayTracer:
         self._passable = [passable(scene) for scene in scenes]
         self._surfaces = surfaces
 
-    def render(self, agents: NDArray[np.int64], poses: Poses, view: View, images: Images) -> None:
+    def render(self, agents: NDArray[np.int64], poses: Poses, view: CameraRows, images: Images) -> None:
         """Write the images of `agents`, which are rows of `poses` and `images`."""
         for n in agents:
             scene = poses.scene[n]
@@ -104,7 +104,9 @@ def _pass_unseen(
 
 
 @njit(cache=True, nogil=True)
-def list_rays(n: int, poses: Poses, view: View) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
+def list_rays(
+    n: int, poses: Poses, view: CameraRows
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
     """Origins (R, 3), directions (R, 3) and places in the image (R,) of the rays of an agent."""
     tile = TILE
     lanes, pixels = len(tile[0]) * len(tile[1]), view.rows * view.columns

@@ -47,7 +47,7 @@ GLB_JSON, GLB_BINARY = 0x4E4F534A, 0x004E4942
 
 
 @dataclass(frozen=True)
-class Material:
+class GltfMaterial:
     """How a primitive looks without light.
 
     Attributes:
@@ -87,7 +87,7 @@ class Primitive:
     faces: NDArray[np.int64]
     uv: NDArray[np.float64] | None
     color: NDArray[np.float64] | None
-    material: Material
+    material: GltfMaterial
 
 
 class Gltf:
@@ -278,7 +278,7 @@ class Gltf:
             yield Primitive(node, placed, wound, uv, color, material)
 
     def _attributes(
-        self, part: Mapping[str, Any], material: Material
+        self, part: Mapping[str, Any], material: GltfMaterial
     ) -> tuple[dict[str, NDArray[Any]], NDArray[Any] | None]:
         """The attributes that matter, by name, and the indices."""
         wanted = {"POSITION", "COLOR_0", f"TEXCOORD_{material.coordinates}"}
@@ -306,10 +306,10 @@ class Gltf:
                 found[name] = normalised(values) if scaled else values
         return found, np.asarray(mesh.faces)
 
-    def material(self, index: int | None) -> Material:
+    def material(self, index: int | None) -> GltfMaterial:
         """The material number `index`, glTF's default for None."""
         if index is None:
-            return Material()
+            return GltfMaterial()
         raw = self.header["materials"][index]
         base = raw.get("pbrMetallicRoughness", {})
         reference, factor = base.get("baseColorTexture"), base.get("baseColorFactor")
@@ -321,7 +321,7 @@ class Gltf:
         image, wrap = (None, (REPEAT, REPEAT)) if reference is None else self._texture(reference["index"])
         change = {} if reference is None else reference.get("extensions", {}).get("KHR_texture_transform", {})
         coordinates = change.get("texCoord", reference.get("texCoord", 0) if reference else 0)
-        return Material(
+        return GltfMaterial(
             image,
             wrap,
             (red, green, blue, alpha),

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.navgrid.extent import LARGEST, check_place
+from envs.navgrid.extent import LARGEST, check_extent
 from envs.scans.axes import IDENTITY, UP_CHOICES, Stage, bare_stage
-from envs.scans.mesh import Mesh
+from envs.scans.mesh import FileMesh
 from envs.scans.mesh_files import SUFFIXES, MeshReader
 from envs.scene import REPEAT, Scene, Wrap
 
@@ -115,7 +115,7 @@ def load_assets(name: str, assets: Sequence[Asset], *, max_texture: int = 1024, 
     return assemble(name, placed, culling=culling)
 
 
-def assemble(name: str, placed: Sequence[tuple[Mesh, NDArray[np.float64]]], *, culling: bool = True) -> Scene:
+def assemble(name: str, placed: Sequence[tuple[FileMesh, NDArray[np.float64]]], *, culling: bool = True) -> Scene:
     """Join meshes to a scene; one that lies further than `FAR` from the origin is moved there, by whole metres.
 
     Args:
@@ -144,7 +144,7 @@ def assemble(name: str, placed: Sequence[tuple[Mesh, NDArray[np.float64]]], *, c
         points += len(mesh.vertices)
         objects += int(mesh.instance.max()) + 1
     corners, joined = np.concatenate(vertices), np.concatenate(faces)
-    check_place(corners[joined], name)
+    check_extent(corners[joined], name)
     origin = _far_origin(corners[joined])
     if origin.any():
         at = ", ".join(f"{v:.0f}" for v in origin)

@@ -38,7 +38,7 @@ class Texture:
 
 
 @dataclass(frozen=True)
-class Material:
+class ObjMaterial:
     """A material: its base colour (r, g, b) in [0, 1], white where none is given, and its texture."""
 
     color: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -46,7 +46,7 @@ class Material:
 
 
 @dataclass(frozen=True)
-class Library:
+class ObjMaterials:
     """The materials of an OBJ file.
 
     Attributes:
@@ -54,18 +54,18 @@ class Library:
         problems: What could not be found, one line each.
     """
 
-    materials: dict[str, Material]
+    materials: dict[str, ObjMaterial]
     problems: tuple[str, ...]
 
 
-def read_materials(path: Path) -> Library:
+def read_materials(path: Path) -> ObjMaterials:
     """Read all material files that an OBJ file names.
 
     Raises:
         OSError: A file cannot be read.
     """
     text = decoded(path.read_bytes())
-    materials: dict[str, Material] = {}
+    materials: dict[str, ObjMaterial] = {}
     problems = []
     named = list(dict.fromkeys(_LIBRARY.findall(text)))
     for line in named:
@@ -82,7 +82,7 @@ def read_materials(path: Path) -> Library:
     if unknown and not problems:
         where = f"its material file{'s' if len(named) > 1 else ''}" if named else "a material file, as it names none"
         problems.append(f"material {unknown[0]} is not in {where}{_more(unknown)}")
-    return Library(materials, tuple(problems))
+    return ObjMaterials(materials, tuple(problems))
 
 
 def decoded(data: bytes) -> str:
@@ -119,16 +119,16 @@ def parse_texture(words: str) -> Texture | None:
     return Texture(words[parts[at].start() :].strip(), (su, sv), (ou, ov), wrap)
 
 
-def _parse(text: str) -> Iterator[tuple[str, Material]]:
+def _parse(text: str) -> Iterator[tuple[str, ObjMaterial]]:
     """Yield the materials of one file."""
     name: str | None = None
-    made = Material()
+    made = ObjMaterial()
     for line in text.replace("\\\n", " ").splitlines():
         key, rest = [*line.split(None, 1), "", ""][:2]
         if key.lower() == "newmtl":
             if name is not None:
                 yield name, made
-            name, made = " ".join(rest.split()), Material()
+            name, made = " ".join(rest.split()), ObjMaterial()
         elif key.lower() == "kd":
             made = replace(made, color=_color(rest.split()) or made.color)
         elif key.lower() == "map_kd":

@@ -20,7 +20,7 @@ _log = logging.getLogger("envs.scans.loading")
 
 
 @dataclass(eq=False)
-class Mesh:
+class FileMesh:
     """The triangles of one file, in the file's own coordinates.
 
     Attributes:
@@ -49,8 +49,8 @@ class Mesh:
 
 
 @dataclass
-class Parts:
-    """The parts of a file, collected into the arrays of a `Mesh`."""
+class MeshCollector:
+    """The parts of a file, collected into the arrays of a `FileMesh`."""
 
     path: Path
     max_texture: int
@@ -121,9 +121,9 @@ class Parts:
                 self.texture_of[key] = -1
         return self.texture_of[key]
 
-    def mesh(self) -> Mesh:
+    def mesh(self) -> FileMesh:
         """Return all parts as one mesh."""
-        return Mesh(
+        return FileMesh(
             vertices=np.concatenate(self.vertices),
             faces=np.concatenate(self.faces),
             uv=np.concatenate(self.uv),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from configs.files import mistaken
 from envs.scans.gltf import Gltf, Primitive
 from envs.scans.images import decode_image
-from envs.scans.mesh import Mesh, Parts
+from envs.scans.mesh import FileMesh, MeshCollector
 from envs.scans.obj_ply import read_obj, read_ply
 
 GLTF_SUFFIXES = (".glb", ".gltf")
@@ -33,9 +33,9 @@ class MeshReader:
         if max_texture < 1:
             raise ValueError(f"max_texture must be at least 1 pixel, got {max_texture}")
         self.max_texture = max_texture
-        self._read: dict[Path, Mesh] = {}
+        self._read: dict[Path, FileMesh] = {}
 
-    def read(self, path: Path) -> Mesh:
+    def read(self, path: Path) -> FileMesh:
         """Read a file, and warn of textures that cannot be read.
 
         Raises:
@@ -44,7 +44,7 @@ class MeshReader:
         # Not resolved: a link to a file of another name keeps its ending, and what lies beside it.
         path = path.absolute()
         if path not in self._read:
-            parts = Parts(path, self.max_texture)
+            parts = MeshCollector(path, self.max_texture)
             try:
                 _READERS[path.suffix.lower()](path, parts)
             except Exception as error:
@@ -58,7 +58,7 @@ class MeshReader:
         return self._read[path]
 
 
-def _read_gltf(path: Path, parts: Parts) -> None:
+def _read_gltf(path: Path, parts: MeshCollector) -> None:
     file = Gltf(path)
     images: dict[tuple[int, bool], NDArray[np.uint8] | ValueError] = {}
     for part in file.primitives():

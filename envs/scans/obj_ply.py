@@ -16,21 +16,23 @@ from trimesh.visual.texture import TextureVisuals
 
 from envs.scans.assets import read_asset
 from envs.scans.images import decode_image
-from envs.scans.materials import Library, Material, read_materials
-from envs.scans.mesh import Parts
+from envs.scans.materials import ObjMaterial, ObjMaterials, read_materials
+from envs.scans.mesh import MeshCollector
 from envs.scene import REPEAT, Wrap
 
 _log = logging.getLogger("envs.scans.loading")
 
 
-def read_obj(path: Path, parts: Parts) -> None:
+def read_obj(path: Path, parts: MeshCollector) -> None:
     """Read an OBJ file with the materials that it names."""
     library = read_materials(path)
     for problem in library.problems:
         _log.warning("%s: %s; faces that need it get their base colour", path, problem)
     file = trimesh.load_scene(str(path), file_type="obj", resolver=_Names(library), process=False)
     for part, mesh, vertices in _meshes(file):
-        material = library.materials.get(str(getattr(getattr(mesh.visual, "material", None), "name", "")), Material())
+        material = library.materials.get(
+            str(getattr(getattr(mesh.visual, "material", None), "name", "")), ObjMaterial()
+        )
         texture, uv = -1, getattr(mesh.visual, "uv", None)
         if material.texture is not None and uv is not None:
             map_kd = material.texture
@@ -43,7 +45,7 @@ def read_obj(path: Path, parts: Parts) -> None:
 class _Names(trimesh.resolvers.Resolver):
     """Gives trimesh the names of an OBJ file's materials, so that it says which faces have which, and nothing else."""
 
-    def __init__(self, library: Library) -> None:
+    def __init__(self, library: ObjMaterials) -> None:
         self.library = library
 
     def get(self, name: str) -> bytes:
@@ -70,7 +72,7 @@ class _PlyHeader:
     elements: int
 
 
-def read_ply(path: Path, parts: Parts) -> None:
+def read_ply(path: Path, parts: MeshCollector) -> None:
     """Read a PLY file with vertex or face colours, materials (``material_index``), or textures (``texnumber``)."""
     header = _ply_header(path)
     if header.elements > path.stat().st_size:
@@ -124,7 +126,7 @@ def _meshes(file: trimesh.Scene) -> list[tuple[str, trimesh.Trimesh, NDArray[np.
     return found
 
 
-def _texture(parts: Parts, name: str, wrap: tuple[Wrap, Wrap]) -> int:
+def _texture(parts: MeshCollector, name: str, wrap: tuple[Wrap, Wrap]) -> int:
     """Number of a texture file, -1 if it cannot be read, of which a warning tells."""
 
     def pixels() -> NDArray[np.uint8]:

@@ -13,7 +13,7 @@ from envs.apartments import generator
 from envs.apartments.appearance import APPEARANCES, camera_offset, check_appearance
 from envs.navgrid.grid import NavGrid
 from envs.pointnav.episodes import generate_episodes
-from envs.pointnav.scene_episodes import Body, Place, every_nth, shard
+from envs.pointnav.scene_episodes import AgentConfig, NavigableScene, every_nth, shard_of
 from envs.sources.source import EmbeddedConfig, EmbeddedSource, Episodes, episode_seed, scene_sources
 
 GOALS_PER_SCENE = 4
@@ -63,13 +63,13 @@ class Apartments(EmbeddedSource):
         """The same apartments as they are without other materials, light and cameras."""
         return {**env, "appearance": "plain"}
 
-    def scenes(self, split: str, seed: int, part: tuple[int, int] = (0, 1)) -> Sequence[Place]:
-        """See `SceneSource.scenes`; only this part's apartments are built, where there are enough of them."""
+    def scenes(self, split: str, seed: int, shard: tuple[int, int] = (0, 1)) -> Sequence[NavigableScene]:
+        """See `SceneSource.scenes`; only this shard's apartments are built, where there are enough of them."""
         wanted = self.split(split)
         count, episodes = wanted["scenes"], wanted["episodes_per_scene"]
         appearance = self.env.get("appearance", "plain")
-        places = apartments(split, count, episodes, seed, self.body, part, appearance)
-        return places if count >= part[1] else shard(places, part)
+        places = apartments(split, count, episodes, seed, self.body, shard, appearance)
+        return places if count >= shard[1] else shard_of(places, shard)
 
     def simulator(self, device: str) -> str:
         """See `SceneSource.simulator`; ``auto`` is Embree for wide apartments, whose cameras only it renders."""
@@ -82,13 +82,13 @@ def apartments(
     scenes: int,
     episodes_per_scene: int,
     seed: int,
-    body: Body,
-    part: tuple[int, int] = (0, 1),
+    body: AgentConfig,
+    shard: tuple[int, int] = (0, 1),
     appearance: str = "plain",
-) -> list[Place]:
+) -> list[NavigableScene]:
     """The first `scenes` procedural apartments of a split, each with generated episodes.
 
-    With `part` (index, parts) only those that `every_nth` would leave are built. With `appearance` ``wide`` materials,
+    With `shard` (index, shards) only the shard's are built. With `appearance` ``wide`` materials,
     textures, light and camera are drawn at random for every apartment; shape and episodes stay.
 
     Raises:
@@ -99,13 +99,13 @@ def apartments(
     if not 1 <= scenes <= len(seeds):
         raise ValueError(f"{split} holds {len(seeds)} apartments, {scenes} were asked for")
 
-    def make(number: int) -> Place:
+    def make(number: int) -> NavigableScene:
         scene = generator.generate(number, appearance)
         grid = NavGrid.build(scene, **asdict(body))
         own = episode_seed(seed, split, number)
         made = generate_episodes(scene.name, grid, episodes_per_scene, seed=own, goals=GOALS_PER_SCENE)
-        return Place(scene, grid, tuple(made), camera_offset(number) if appearance == "wide" else None)
+        return NavigableScene(scene, grid, tuple(made), camera_offset(number) if appearance == "wide" else None)
 
     # Half of the work is in kernels that leave the interpreter to other threads.
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        return list(pool.map(make, every_nth(seeds[:scenes], part)))
+        return list(pool.map(make, every_nth(seeds[:scenes], shard)))

@@ -8,11 +8,11 @@ from importlib import metadata
 from typing import Any
 
 from envs.habitat import egl, stand_ins
-from envs.habitat.config import Settings, rules
+from envs.habitat.config import HabitatSplit, rules
 from envs.habitat.settings import HabitatConfig
-from envs.habitat.vec_env import HabitatPlace, dataset_paths, make_places
-from envs.pointnav.env import Task
-from envs.pointnav.scene_episodes import shard
+from envs.habitat.vec_env import HabitatScene, dataset_paths, make_scenes
+from envs.pointnav.env import PointNavTask
+from envs.pointnav.scene_episodes import shard_of
 from envs.rendering.renderer import Camera
 from envs.sources.findings import DOCS, MISSING, NOTE, OK, Finding, check_split, installed
 from envs.sources.source import SceneSource, scene_sources
@@ -24,14 +24,14 @@ class Habitat(SceneSource):
 
     Config = HabitatConfig
 
-    def scenes(self, split: str, seed: int, part: tuple[int, int] = (0, 1)) -> Sequence[HabitatPlace]:
+    def scenes(self, split: str, seed: int, shard: tuple[int, int] = (0, 1)) -> Sequence[HabitatScene]:
         """See `SceneSource.scenes`; the episodes are the dataset's, whatever the seed."""
-        return shard(make_places(Settings.of(self.env, split)), part)
+        return shard_of(make_scenes(HabitatSplit.of(self.env, split)), shard)
 
-    def rules(self, sensors: tuple[str, ...]) -> tuple[Task, Camera]:
+    def rules(self, sensors: tuple[str, ...]) -> tuple[PointNavTask, Camera]:
         """See `SceneSource.rules`; Habitat-Lab must be installed."""
         # Which simulator will run does not matter here: a run may be evaluated on another than it was trained on.
-        settings = replace(Settings.of(self.env, self.env["split"]), simulator="sidestep")
+        settings = replace(HabitatSplit.of(self.env, self.env["split"]), simulator="sidestep")
         return rules(settings.with_sensors(sensors))
 
     def simulator(self, device: str) -> str:
@@ -46,7 +46,7 @@ class Habitat(SceneSource):
     def check(self, split: str) -> Iterator[Finding]:
         """The dataset's episodes and scenes."""
         if installed("habitat"):
-            yield from check_split(*dataset_paths(Settings.of(self.env, split)))
+            yield from check_split(*dataset_paths(HabitatSplit.of(self.env, split)))
 
 
 def check_habitat(needed: bool, simulator: str) -> list[Finding]:

@@ -21,7 +21,7 @@ from envs.pointnav.episodes import (
     read_episodes,
     with_distinct_ids,
 )
-from envs.pointnav.scene_episodes import Body, Place, shard
+from envs.pointnav.scene_episodes import AgentConfig, NavigableScene, shard_of
 from envs.scans.scene_datasets import Composition
 from envs.scans.source import ScanSettings, episode_settings, find_scan, load_scan
 from envs.sources.findings import DOCS, MISSING, NOTE, OK, Finding, check_file, check_split
@@ -94,12 +94,12 @@ def scans(
     split: str,
     count: int,
     seed: int,
-    body: Body,
+    body: AgentConfig,
     settings: ScanSettings | None = None,
     generation: Generation | None = None,
     scenes: str | Sequence[str] | None = None,
     unfit: str = "error",
-) -> list[Place]:
+) -> list[NavigableScene]:
     """Scans with the episodes of PointNav-v1 files.
 
     `episodes` is a folder laid out as Habitat's, ``<split>/<split>.json.gz`` with or without ``<split>/content/``, or
@@ -146,12 +146,12 @@ def scans(
     )
     kept = f" and written to {write_generated(episodes, split, scene, moved(made, loaded.origin))}" if episodes else ""
     _log.warning("%s: %d episodes of the split %s are generated%s", scene, len(made), split, kept)
-    return [Place(loaded, grid, tuple(made))]
+    return [NavigableScene(loaded, grid, tuple(made))]
 
 
 def _recorded(
-    scene: str | None, file: Path, body: Body, settings: ScanSettings, scenes: Sequence[str] | None, unfit: str
-) -> list[Place]:
+    scene: str | None, file: Path, body: AgentConfig, settings: ScanSettings, scenes: Sequence[str] | None, unfit: str
+) -> list[NavigableScene]:
     """The scenes of an episode file with their episodes."""
     if scene is not None:
         read = [(scene, for_scene(read_episodes(file, [scene] if _per_scene(file) else None), scene))]
@@ -176,7 +176,7 @@ def _recorded(
                 )
             kept = fitting
         check_episodes(grid, kept)
-        places.append(Place(loaded, grid, tuple(kept)))
+        places.append(NavigableScene(loaded, grid, tuple(kept)))
     # Records and reports know a place by its name.
     names = distinct([place.name for place in places])
     return [
@@ -211,7 +211,7 @@ class Scans(EmbeddedSource):
 
     Config = ScansConfig
 
-    def scenes(self, split: str, seed: int, part: tuple[int, int] = (0, 1)) -> Sequence[Place]:
+    def scenes(self, split: str, seed: int, shard: tuple[int, int] = (0, 1)) -> Sequence[NavigableScene]:
         """See `SceneSource.scenes`."""
         env, wanted = self.env, self.split(split)
         places = scans(
@@ -227,7 +227,7 @@ class Scans(EmbeddedSource):
             env.get("scenes"),
             env.get("unfit", "error"),
         )
-        return shard(places, part)
+        return shard_of(places, shard)
 
     def check(self, split: str) -> Iterator[Finding]:
         """The scene's and the episodes' files."""

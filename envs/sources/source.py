@@ -11,8 +11,8 @@ from typing import Annotated, Any, ClassVar
 from configs.names import nearest
 from configs.registry import Registry, modules_of
 from configs.settings import Range, Settings
-from envs.pointnav.env import Task
-from envs.pointnav.scene_episodes import Body, SceneEpisodes
+from envs.pointnav.env import PointNavTask
+from envs.pointnav.scene_episodes import AgentConfig, SceneEpisodes
 from envs.rendering.renderer import Camera, choose_backend
 from envs.sources.findings import Finding
 
@@ -36,8 +36,10 @@ class EmbeddedConfig(Settings):
     agents: Agents = 64
     backend: str = "auto"
     camera: Camera = field(default_factory=Camera)
-    body: Body = field(default_factory=lambda: Body(radius=0.18))
-    task: Task = field(default_factory=lambda: Task(sensors=("rgb", "map"), map_size=40, map_extent=14.0))
+    body: AgentConfig = field(default_factory=lambda: AgentConfig(radius=0.18))
+    task: PointNavTask = field(
+        default_factory=lambda: PointNavTask(sensors=("rgb", "map"), map_size=40, map_extent=14.0)
+    )
 
 
 class SceneSource(ABC):
@@ -54,14 +56,14 @@ class SceneSource(ABC):
         self.env = env
 
     @abstractmethod
-    def scenes(self, split: str, seed: int, part: tuple[int, int] = (0, 1)) -> Sequence[SceneEpisodes]:
+    def scenes(self, split: str, seed: int, shard: tuple[int, int] = (0, 1)) -> Sequence[SceneEpisodes]:
         """The scenes of a split with their episodes.
 
         Args:
             split: One of ``env.splits``.
             seed: Of generated episodes.
-            part: (index, parts): one process's share (`envs.pointnav.scene_episodes.shard`); no two have an episode in
-                common.
+            shard: (index, shards): the share of one process (`envs.pointnav.scene_episodes.shard_of`); no two have an
+                episode in common.
 
         Raises:
             ValueError: There is no such split, or it asks for something impossible.
@@ -69,7 +71,7 @@ class SceneSource(ABC):
         """
 
     @abstractmethod
-    def rules(self, sensors: tuple[str, ...]) -> tuple[Task, Camera]:
+    def rules(self, sensors: tuple[str, ...]) -> tuple[PointNavTask, Camera]:
         """The task's rules with these of its sensors, and the agents' camera; no scene is loaded."""
 
     @abstractmethod
@@ -111,13 +113,13 @@ class EmbeddedSource(SceneSource):
     """A source whose scenes the embedded simulators run: its settings have ``body``, ``task`` and ``camera``."""
 
     @property
-    def body(self) -> Body:
+    def body(self) -> AgentConfig:
         """The agent's cylinder."""
-        return Body(**self.env["body"])
+        return AgentConfig(**self.env["body"])
 
-    def rules(self, sensors: tuple[str, ...]) -> tuple[Task, Camera]:
+    def rules(self, sensors: tuple[str, ...]) -> tuple[PointNavTask, Camera]:
         """See `SceneSource.rules`."""
-        return Task(**{**self.env["task"], "sensors": sensors}), Camera(**self.env["camera"])
+        return PointNavTask(**{**self.env["task"], "sensors": sensors}), Camera(**self.env["camera"])
 
     def simulator(self, device: str) -> str:
         """What ``env.backend`` names; ``auto`` is Warp on a CUDA device if Warp is installed, else Embree."""

@@ -21,8 +21,8 @@ HALF = wp.constant(wp.float64(0.5))
 
 
 @wp.struct
-class Patch:
-    """The grid of one scene: where its nodes and columns begin in `Floor`, its frame and its limits."""
+class SceneGrid:
+    """The grid of one scene: where its nodes and columns begin in `DeviceFloor`, its frame and its limits."""
 
     first_node: wp.int32
     first_column: wp.int32
@@ -36,7 +36,7 @@ class Patch:
 
 
 @wp.struct
-class Floor:
+class DeviceFloor:
     """The nodes of all scenes one after the other; see `envs.navgrid.ground.Ground`.
 
     Each scene has one entry of `start` more than it has columns.
@@ -62,7 +62,7 @@ class Stencil:
 
 
 @wp.func
-def level(f: Floor, p: Patch, ix: int, iz: int, y: wp.float64, tolerance: wp.float64) -> int:
+def level(f: DeviceFloor, p: SceneGrid, ix: int, iz: int, y: wp.float64, tolerance: wp.float64) -> int:
     """Node of a column nearest in height to y within `tolerance`, or -1."""
     if ix < 0 or iz < 0 or ix >= p.nx or iz >= p.nz:
         return -1
@@ -78,7 +78,7 @@ def level(f: Floor, p: Patch, ix: int, iz: int, y: wp.float64, tolerance: wp.flo
 
 
 @wp.func
-def nearest_level(f: Floor, i: int, y: wp.float64, least: wp.float64, otherwise: wp.float64) -> wp.float64:
+def nearest_level(f: DeviceFloor, i: int, y: wp.float64, least: wp.float64, otherwise: wp.float64) -> wp.float64:
     """Height of node i if it is nearer to y than `least`."""
     if i >= 0:
         if wp.abs(real(f.height[i]) - y) < least:
@@ -87,7 +87,7 @@ def nearest_level(f: Floor, i: int, y: wp.float64, least: wp.float64, otherwise:
 
 
 @wp.func
-def kept(f: Floor, i: int, height: wp.float64, reach: wp.float64) -> int:
+def kept(f: DeviceFloor, i: int, height: wp.float64, reach: wp.float64) -> int:
     """Node i if it is within `reach` of a height."""
     if i >= 0:
         if wp.abs(real(f.height[i]) - height) <= reach:
@@ -96,7 +96,9 @@ def kept(f: Floor, i: int, height: wp.float64, reach: wp.float64) -> int:
 
 
 @wp.func
-def stencil(f: Floor, p: Patch, x: wp.float64, y: wp.float64, z: wp.float64, tolerance: wp.float64) -> Stencil:
+def stencil(
+    f: DeviceFloor, p: SceneGrid, x: wp.float64, y: wp.float64, z: wp.float64, tolerance: wp.float64
+) -> Stencil:
     """The four nodes around (x, z) at the floor level nearest to y."""
     u = (x - p.x0) / p.cell - HALF
     v = (z - p.z0) / p.cell - HALF
@@ -126,7 +128,7 @@ def stencil(f: Floor, p: Patch, x: wp.float64, y: wp.float64, z: wp.float64, tol
 
 
 @wp.func
-def clear_of(f: Floor, i: int) -> wp.float64:
+def clear_of(f: DeviceFloor, i: int) -> wp.float64:
     """Clearance of a node, 0 where it is missing."""
     if i >= 0:
         return real(f.clear[i])
@@ -134,7 +136,7 @@ def clear_of(f: Floor, i: int) -> wp.float64:
 
 
 @wp.func
-def clear_at(f: Floor, s: Stencil) -> wp.float64:
+def clear_at(f: DeviceFloor, s: Stencil) -> wp.float64:
     """Interpolated clearance of a stencil."""
     return (
         (ONE - s.fx) * (ONE - s.fz) * clear_of(f, s.a)
@@ -145,7 +147,7 @@ def clear_at(f: Floor, s: Stencil) -> wp.float64:
 
 
 @wp.func
-def height_at(f: Floor, s: Stencil, y: wp.float64) -> wp.float64:
+def height_at(f: DeviceFloor, s: Stencil, y: wp.float64) -> wp.float64:
     """Interpolated floor height of a stencil, y where it is empty."""
     total = real(0.0)
     weight = real(0.0)
@@ -172,7 +174,7 @@ def height_at(f: Floor, s: Stencil, y: wp.float64) -> wp.float64:
 
 
 @wp.func
-def island_of(f: Floor, i: int) -> int:
+def island_of(f: DeviceFloor, i: int) -> int:
     """Island of a node, -1 where it is missing."""
     if i >= 0:
         return f.island[i]
@@ -180,7 +182,7 @@ def island_of(f: Floor, i: int) -> int:
 
 
 @wp.func
-def island_at(f: Floor, p: Patch, s: Stencil) -> int:
+def island_at(f: DeviceFloor, p: SceneGrid, s: Stencil) -> int:
     """Island of the nearest island node of a stencil, -1 if the point is not navigable."""
     if clear_at(f, s) < p.radius:
         return -1
@@ -205,7 +207,7 @@ def island_at(f: Floor, p: Patch, s: Stencil) -> int:
 
 
 @wp.func
-def on_island(f: Floor, p: Patch, s: Stencil, island: int) -> bool:
+def on_island(f: DeviceFloor, p: SceneGrid, s: Stencil, island: int) -> bool:
     """Whether a stencil is navigable and beside a node of `island`, which is not -1."""
     if clear_at(f, s) < p.radius:
         return False
@@ -218,12 +220,12 @@ def on_island(f: Floor, p: Patch, s: Stencil, island: int) -> bool:
 
 
 @wp.func
-def node_x(f: Floor, p: Patch, i: int) -> wp.float64:
+def node_x(f: DeviceFloor, p: SceneGrid, i: int) -> wp.float64:
     """World x of a node."""
     return p.x0 + (real(f.column[i] % p.nx) + HALF) * p.cell
 
 
 @wp.func
-def node_z(f: Floor, p: Patch, i: int) -> wp.float64:
+def node_z(f: DeviceFloor, p: SceneGrid, i: int) -> wp.float64:
     """World z of a node."""
     return p.z0 + (real(f.column[i] / p.nx) + HALF) * p.cell

@@ -13,8 +13,8 @@ from envs.warp.floor import (
     LEVEL_TOLERANCE,
     ONE,
     ZERO,
-    Floor,
-    Patch,
+    DeviceFloor,
+    SceneGrid,
     Stencil,
     clear_at,
     clear_of,
@@ -37,8 +37,8 @@ PROJECTION = wp.constant(wp.float64(0.3))
 
 
 @wp.struct
-class Trees:
-    """Shortest paths to the goals in use, one slot each (`envs.navgrid.geodesics.Tree`), and the islands of the
+class PathTrees:
+    """Shortest paths to the goals in use, one slot each (`envs.navgrid.geodesics.PathTree`), and the islands of the
     goals.
     """
 
@@ -69,8 +69,8 @@ class Slid:
 
 @wp.func
 def sees(
-    f: Floor,
-    p: Patch,
+    f: DeviceFloor,
+    p: SceneGrid,
     x: wp.float64,
     y: wp.float64,
     z: wp.float64,
@@ -119,7 +119,7 @@ def sees(
 
 
 @wp.func
-def slide(f: Floor, p: Patch, x: wp.float64, y: wp.float64, z: wp.float64, island: int) -> Slid:
+def slide(f: DeviceFloor, p: SceneGrid, x: wp.float64, y: wp.float64, z: wp.float64, island: int) -> Slid:
     """Push (x, z) out of the margin of obstacles along the clearance gradient."""
     out = Slid()
     out.found = False
@@ -156,8 +156,8 @@ def slide(f: Floor, p: Patch, x: wp.float64, y: wp.float64, z: wp.float64, islan
 
 @wp.func
 def move(
-    f: Floor,
-    p: Patch,
+    f: DeviceFloor,
+    p: SceneGrid,
     start_x: wp.float64,
     start_y: wp.float64,
     start_z: wp.float64,
@@ -238,7 +238,7 @@ def corner(s: Stencil, k: int) -> int:
 
 
 @wp.func
-def next_vertex(p: Patch, t: Trees, slot: int, i: int) -> int:
+def next_vertex(p: SceneGrid, t: PathTrees, slot: int, i: int) -> int:
     """Next vertex of node i's path, -1 where there is none."""
     if i >= 0:
         if t.vertex[slot, i - p.first_node] != NO_VERTEX:
@@ -247,13 +247,15 @@ def next_vertex(p: Patch, t: Trees, slot: int, i: int) -> int:
 
 
 @wp.func
-def way_to_vertex(t: Trees, slot: int, v: int, x: wp.float64, y: wp.float64, z: wp.float64) -> wp.float64:
+def way_to_vertex(t: PathTrees, slot: int, v: int, x: wp.float64, y: wp.float64, z: wp.float64) -> wp.float64:
     """Metres to the goal from (x, y, z) straight to vertex v and on."""
     return t.cost[slot, v] + norm(t.position[slot, v, 0] - x, t.position[slot, v, 1] - y, t.position[slot, v, 2] - z)
 
 
 @wp.func
-def way(f: Floor, p: Patch, t: Trees, slot: int, x: wp.float64, y: wp.float64, z: wp.float64) -> wp.float64:
+def way(
+    f: DeviceFloor, p: SceneGrid, t: PathTrees, slot: int, x: wp.float64, y: wp.float64, z: wp.float64
+) -> wp.float64:
     """Metres to a slot's goal (`envs.navgrid.follower.toward`), `FAR` where it cannot be reached."""
     s = stencil(f, p, x, y, z, LEVEL_TOLERANCE)
     best = real(FAR)
@@ -286,7 +288,7 @@ def way(f: Floor, p: Patch, t: Trees, slot: int, x: wp.float64, y: wp.float64, z
 
 
 @wp.func
-def nearest_node(f: Floor, p: Patch, x: wp.float64, y: wp.float64, z: wp.float64, island: int) -> int:
+def nearest_node(f: DeviceFloor, p: SceneGrid, x: wp.float64, y: wp.float64, z: wp.float64, island: int) -> int:
     """Nearest node of `island` within `SNAP_REACH`, in rings around (x, z); -1 if none."""
     cx = int(wp.floor((x - p.x0) / p.cell))
     cz = int(wp.floor((z - p.z0) / p.cell))
@@ -316,7 +318,7 @@ def nearest_node(f: Floor, p: Patch, x: wp.float64, y: wp.float64, z: wp.float64
 
 
 @wp.func
-def snap(f: Floor, p: Patch, x: wp.float64, y: wp.float64, z: wp.float64, island: int) -> Moved:
+def snap(f: DeviceFloor, p: SceneGrid, x: wp.float64, y: wp.float64, z: wp.float64, island: int) -> Moved:
     """Nearest navigable point on `island`; held where none is within `SNAP_REACH`."""
     out = Moved()
     out.x = x
@@ -348,7 +350,9 @@ def snap(f: Floor, p: Patch, x: wp.float64, y: wp.float64, z: wp.float64, island
 
 
 @wp.func
-def geodesic(f: Floor, p: Patch, t: Trees, slot: int, x: wp.float64, y: wp.float64, z: wp.float64) -> wp.float64:
+def geodesic(
+    f: DeviceFloor, p: SceneGrid, t: PathTrees, slot: int, x: wp.float64, y: wp.float64, z: wp.float64
+) -> wp.float64:
     """Metres to a slot's goal from (x, y, z) or, just off its island, from there (`envs.navgrid.grid`)."""
     left = way(f, p, t, slot, x, y, z)
     if left < FAR:

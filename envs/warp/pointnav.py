@@ -15,10 +15,10 @@ from torch import Tensor
 
 from envs.navgrid.grid import GeodesicField, geodesic_distance
 from envs.pointnav import measures
-from envs.pointnav.env import LEFT, RIGHT, EpisodeQueue, GoalFields, Task, expert_actions
+from envs.pointnav.env import LEFT, RIGHT, EpisodeQueue, GoalFields, PointNavTask, expert_actions
 from envs.pointnav.episodes import Episode
 from envs.pointnav.record import episode_record
-from envs.pointnav.scene_episodes import Place
+from envs.pointnav.scene_episodes import NavigableScene
 from envs.pointnav.simulator import simulators
 from envs.pointnav.vec_env import PointNavVecEnv
 from envs.pointnav.visited_map import EMPTY
@@ -45,8 +45,8 @@ class DevicePointNav:
 
     def __init__(
         self,
-        places: Sequence[Place],
-        task: Task,
+        scenes: Sequence[NavigableScene],
+        task: PointNavTask,
         camera: Camera,
         count: int,
         seed: int | None,
@@ -58,20 +58,20 @@ class DevicePointNav:
         Raises:
             ValueError: A place has a camera of its own, or the task asks for the explored map.
         """
-        if any(place.camera is not None for place in places):
+        if any(place.camera is not None for place in scenes):
             raise ValueError(
                 "apartments of wide appearance have cameras of their own, which env.backend=warp does not have; "
                 "choose env.backend=embree or env.appearance=plain"
             )
         if "explored" in task.sensors:
             raise ValueError("env.backend=warp draws no explored map; use env.backend=embree or other env.task.sensors")
-        self.places, self.task, self.camera, self.count = list(places), task, camera, count
+        self.scenes, self.task, self.camera, self.count = list(scenes), task, camera, count
         self.device, self.paths = device_name(device), paths
-        self.queue = EpisodeQueue(self.places, seed)
-        self.grids = Grids(self.places, self.device)
-        self.goals = GoalSlots(self.places, self.grids.most_nodes, count, self.device)
+        self.queue = EpisodeQueue(self.scenes, seed)
+        self.grids = Grids(self.scenes, self.device)
+        self.goals = GoalSlots(self.scenes, self.grids.most_nodes, count, self.device)
         self._pixels = tuple(s for s in ("rgb", "depth") if s in task.sensors)
-        self.renderer = WarpRenderer([p.scene for p in self.places], self.device) if self._pixels else None
+        self.renderer = WarpRenderer([p.scene for p in self.scenes], self.device) if self._pixels else None
         self.state = self._empty()
         self._agents = kernels.Agents()
         for name, tensor in self.state.items():
@@ -85,12 +85,12 @@ class DevicePointNav:
         self._slot: NDArray[np.int32] = np.full(count, -1, np.int32)
         self._turning: NDArray[np.int32] = np.zeros(count, np.int32)
         self._actions = np.array(task.actions)
-        self._fields = GoalFields(self.places)
+        self._fields = GoalFields(self.scenes)
         self._starts = [
             place.grid.snap(np.array([e.start_position for e in place.episodes]).reshape(-1, 3))
-            for place in self.places
+            for place in self.scenes
         ]
-        self._reachable = [np.ones(len(place.episodes), np.bool_) for place in self.places]
+        self._reachable = [np.ones(len(place.episodes), np.bool_) for place in self.scenes]
 
     def _empty(self) -> dict[str, Tensor]:
         double, count = torch.float64, self.count
@@ -160,7 +160,7 @@ class DevicePointNav:
 
     def episode(self, agent: int) -> Episode:
         """The episode an agent is in."""
-        return self.places[self._place[agent]].episodes[self._episode[agent]]
+        return self.scenes[self._place[agent]].episodes[self._episode[agent]]
 
     def _goal_slot(self, place: int, number: int) -> int:
         """Slot with the way to an episode's goal.
@@ -168,7 +168,7 @@ class DevicePointNav:
         Raises:
             ValueError: The goal cannot be reached from the start.
         """
-        made = self.places[place]
+        made = self.scenes[place]
         episode = made.episodes[number]
         slot, field = self.goals.take((place, episode.goal_position), self._slot)
         if field is not None:
@@ -209,7 +209,7 @@ class DevicePointNav:
         start, walked, left = row["start_distance"], row["path_length"], row["distance"]
         return episode_record(
             episode.episode_id,
-            self.places[self._place[n]].name,
+            self.scenes[self._place[n]].name,
             episode.start_position,
             episode.goal_position,
             success=row["success"],
@@ -272,7 +272,7 @@ class DevicePointNav:
         fields: list[GeodesicField | None] = [None] * self.count
         for n in active:
             fields[n] = self._fields.get(int(self._place[n]), self.episode(int(n)))
-        grids = [self.places[place].grid for place in self._place]
+        grids = [self.scenes[place].grid for place in self._place]
         position, heading = (self.state[name].cpu().numpy() for name in ("position", "heading"))
         return expert_actions(self.task, grids, fields, position, heading, self._turning, self.active)
 
@@ -295,21 +295,27 @@ class DevicePointNavVecEnv(PointNavVecEnv):
         return PointNavVecEnv
 
     @classmethod
-    def planned_bytes(cls, places: Sequence[Place], task: Task, agents: int) -> dict[str, int]:
+    def planned_bytes(cls, scenes: Sequence[NavigableScene], task: PointNavTask, agents: int) -> dict[str, int]:
         """See `envs.warp.world.planned_bytes`."""
-        return planned_bytes(places, task, agents)
+        return planned_bytes(scenes, task, agents)
 
     def _make_nav(
-        self, places: Sequence[Place], task: Task, camera: Camera, count: int, seed: int | None, device: str
+        self,
+        scenes: Sequence[NavigableScene],
+        task: PointNavTask,
+        camera: Camera,
+        count: int,
+        seed: int | None,
+        device: str,
     ) -> Any:
-        return DevicePointNav(places, task, camera, count, seed, device)
+        return DevicePointNav(scenes, task, camera, count, seed, device)
 
     def get_images(self) -> Sequence[NDArray[np.uint8]]:
         """What each agent sees, (S, S, 3) uint8 on the host."""
         return [image.cpu().numpy() for image in super().get_images()]  # type: ignore[attr-defined]
 
 
-def _rules(task: Task) -> kernels.Rules:
+def _rules(task: PointNavTask) -> kernels.Rules:
     rules = kernels.Rules()
     rules.first_action = task.actions[0]
     rules.stops_itself = task.variant == "side_tuning"

@@ -61,7 +61,7 @@ class WarpRenderer:
         # Warp reads a tree's own points; they must outlive it.
         self._trees = [self._build(scene) for scene in self._scenes]
         floats = wp.array(faces, dtype=wp.float32, device=self.device)
-        self._resident = shading.Scenes()
+        self._resident = shading.DeviceScenes()
         self._resident.meshes = wp.array([tree.id for tree in self._trees], dtype=wp.uint64, device=self.device)
         first = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int32)
         self._resident.first_face = wp.array(first, dtype=wp.int32, device=self.device)
@@ -107,7 +107,7 @@ class WarpRenderer:
         check_sensors(sensors)
         count, size = len(scene_index), (camera.size, camera.columns)
         rays = count * size[0] * size[1]
-        images, target = {}, shading.Images()
+        images, target = {}, shading.DeviceImages()
         for name, (kind, pixel) in SENSORS.items():
             array = self._nothing[name]
             if name in sensors:
@@ -121,13 +121,13 @@ class WarpRenderer:
 
     def view(
         self, scene_index: Tensor, position: Tensor, heading: Tensor, camera: Camera, pitch: Tensor | None = None
-    ) -> shading.View:
+    ) -> shading.DeviceCameras:
         """The cameras as the kernels read them."""
         tilt = torch.zeros_like(heading) if pitch is None else pitch
         tilt = tilt + math.radians(camera.pitch)
         x, y, z = position.unbind(1)
         columns = [x, y + camera.height, z, heading.sin(), heading.cos(), tilt.sin(), tilt.cos()]
-        view = shading.View()
+        view = shading.DeviceCameras()
         view.scene = wp.from_torch(scene_index)
         view.camera = wp.from_torch(torch.stack(columns, 1).float())
         view.rows, view.columns = camera.size, camera.columns
@@ -135,7 +135,7 @@ class WarpRenderer:
         view.half_width = math.tan(math.radians(camera.hfov) / 2)
         return view
 
-    def trace(self, view: shading.View, depth: Tensor) -> None:
+    def trace(self, view: shading.DeviceCameras, depth: Tensor) -> None:
         """Cast the rays of `view` and write their bare parameters into (N * S * S,) float32 `depth`."""
         launch(shading.trace, len(depth), [self._resident, view, wp.from_torch(depth)], self.device)
 

@@ -32,7 +32,7 @@ FARTHEST = wp.constant(1.0e6)
 
 
 @wp.struct
-class Scenes:
+class DeviceScenes:
     """All scenes: a tree each, face rows one after the other, textures one after the other."""
 
     meshes: wp.array(dtype=wp.uint64)
@@ -44,7 +44,7 @@ class Scenes:
 
 
 @wp.struct
-class View:
+class DeviceCameras:
     """The cameras: one row of (x, y, z, sin and cos of the heading, sin and cos of the pitch) per agent."""
 
     scene: wp.array(dtype=wp.int64)
@@ -57,7 +57,7 @@ class View:
 
 
 @wp.struct
-class Images:
+class DeviceImages:
     """Outputs, one row per pixel; those of no rows are skipped."""
 
     rgb: wp.array2d(dtype=wp.uint8)
@@ -86,7 +86,7 @@ def color_of(packed: wp.uint32) -> wp.vec3:
 
 @wp.struct
 class Hit:
-    """The first face that a ray meets and sees, a row of `Scenes.face_floats`; -1 for none."""
+    """The first face that a ray meets and sees, a row of `DeviceScenes.face_floats`; -1 for none."""
 
     face: wp.int32
     depth: wp.float32
@@ -125,7 +125,7 @@ def texel_of(packed: wp.uint32) -> wp.vec4:
 
 
 @wp.func
-def sample_texture(scenes: Scenes, row: int, u: float, v: float) -> wp.vec4:
+def sample_texture(scenes: DeviceScenes, row: int, u: float, v: float) -> wp.vec4:
     """Bilinear texel with alpha in 0..255."""
     offset = scenes.textures[row, 0]
     width = scenes.textures[row, 1]
@@ -147,7 +147,7 @@ def sample_texture(scenes: Scenes, row: int, u: float, v: float) -> wp.vec4:
 
 
 @wp.func
-def texture_at(scenes: Scenes, face: int, first: float, second: float) -> wp.vec4:
+def texture_at(scenes: DeviceScenes, face: int, first: float, second: float) -> wp.vec4:
     """Texel with alpha in 0..255 at a point of a face that has a texture."""
     third = 1.0 - first - second
     u = (
@@ -164,7 +164,7 @@ def texture_at(scenes: Scenes, face: int, first: float, second: float) -> wp.vec
 
 
 @wp.func
-def normal_of(scenes: Scenes, face: int) -> wp.vec3:
+def normal_of(scenes: DeviceScenes, face: int) -> wp.vec3:
     """Unit normal on the side from which the corners run counter-clockwise."""
     return wp.vec3(
         scenes.face_floats[face, NORMAL], scenes.face_floats[face, NORMAL + 1], scenes.face_floats[face, NORMAL + 2]
@@ -172,7 +172,7 @@ def normal_of(scenes: Scenes, face: int) -> wp.vec3:
 
 
 @wp.func
-def unseen(scenes: Scenes, face: int, first: float, second: float, direction: wp.vec3) -> bool:
+def unseen(scenes: DeviceScenes, face: int, first: float, second: float, direction: wp.vec3) -> bool:
     """Whether a ray passes a hit: the back of a one-sided face, or a texel below its face's alpha cutoff."""
     flags = scenes.face_ints[face, FLAGS]
     if (flags & ONE_SIDED) != 0:
@@ -186,7 +186,7 @@ def unseen(scenes: Scenes, face: int, first: float, second: float, direction: wp
 
 
 @wp.func
-def shade(scenes: Scenes, face: int, first: float, second: float) -> wp.vec3:
+def shade(scenes: DeviceScenes, face: int, first: float, second: float) -> wp.vec3:
     """Interpolated corner colour times the bilinear texel, in 0..255."""
     a = color_of(wp.uint32(scenes.face_ints[face, COLOR]))
     b = color_of(wp.uint32(scenes.face_ints[face, COLOR + 1]))
@@ -199,7 +199,7 @@ def shade(scenes: Scenes, face: int, first: float, second: float) -> wp.vec3:
 
 
 @wp.func
-def pixel_of(k: int, view: View) -> wp.vec2i:
+def pixel_of(k: int, view: DeviceCameras) -> wp.vec2i:
     """Row and column of the k-th pixel in the order of tiles; row by row where tiles do not fit."""
     if view.columns % TILE_WIDTH != 0 or view.rows % TILE_HEIGHT != 0:
         return wp.vec2i(k / view.columns, k % view.columns)
@@ -213,7 +213,7 @@ def pixel_of(k: int, view: View) -> wp.vec2i:
 
 
 @wp.func
-def direction_of(view: View, n: int, at: wp.vec2i) -> wp.vec3:
+def direction_of(view: DeviceCameras, n: int, at: wp.vec2i) -> wp.vec3:
     """The ray of a pixel, of length 1 along the optical axis, so that a hit's parameter is a planar depth."""
     rows = float(view.rows)
     columns = float(view.columns)
@@ -228,7 +228,7 @@ def direction_of(view: View, n: int, at: wp.vec2i) -> wp.vec3:
 
 
 @wp.func
-def cast(scenes: Scenes, view: View, n: int, direction: wp.vec3) -> Hit:
+def cast(scenes: DeviceScenes, view: DeviceCameras, n: int, direction: wp.vec3) -> Hit:
     """The first face that a ray of agent n meets from the near plane on, seen or not."""
     scene = int(view.scene[n])
     origin = wp.vec3(view.camera[n, 0], view.camera[n, 1], view.camera[n, 2]) + view.near * direction
@@ -244,7 +244,7 @@ def cast(scenes: Scenes, view: View, n: int, direction: wp.vec3) -> Hit:
 
 
 @wp.func
-def look(scenes: Scenes, view: View, n: int, direction: wp.vec3) -> Hit:
+def look(scenes: DeviceScenes, view: DeviceCameras, n: int, direction: wp.vec3) -> Hit:
     """The first face that a ray of agent n sees; its depth is from the camera."""
     hit = cast(scenes, view, n, direction)
     if hit.face >= 0:
@@ -271,7 +271,7 @@ def look(scenes: Scenes, view: View, n: int, direction: wp.vec3) -> Hit:
 
 
 @wp.func
-def write_color(images: Images, ray: int, color: wp.vec3) -> int:
+def write_color(images: DeviceImages, ray: int, color: wp.vec3) -> int:
     """Round a colour to bytes."""
     for k in range(3):
         images.rgb[ray, k] = wp.uint8(int(color[k] + 0.5))
@@ -279,7 +279,7 @@ def write_color(images: Images, ray: int, color: wp.vec3) -> int:
 
 
 @wp.func
-def write_normal(images: Images, ray: int, normal: wp.vec3) -> int:
+def write_normal(images: DeviceImages, ray: int, normal: wp.vec3) -> int:
     """Store a normal."""
     for k in range(3):
         images.normal[ray, k] = normal[k]
@@ -287,7 +287,7 @@ def write_normal(images: Images, ray: int, normal: wp.vec3) -> int:
 
 
 @wp.func
-def write_labels(scenes: Scenes, images: Images, ray: int, face: int, first_face: int) -> int:
+def write_labels(scenes: DeviceScenes, images: DeviceImages, ray: int, face: int, first_face: int) -> int:
     """Store what was hit."""
     if images.semantic.shape[0] > 0:
         images.semantic[ray] = wp.where(face >= 0, scenes.face_ints[wp.max(face, 0), CLASS], -1)
@@ -299,7 +299,7 @@ def write_labels(scenes: Scenes, images: Images, ray: int, face: int, first_face
 
 
 @wp.kernel
-def trace_and_shade(scenes: Scenes, view: View, images: Images):
+def trace_and_shade(scenes: DeviceScenes, view: DeviceCameras, images: DeviceImages):
     """One thread per pixel of all agents."""
     tid = wp.tid()
     pixels = view.rows * view.columns
@@ -326,7 +326,7 @@ def trace_and_shade(scenes: Scenes, view: View, images: Images):
 
 
 @wp.kernel
-def trace(scenes: Scenes, view: View, depth: wp.array(dtype=wp.float32)):
+def trace(scenes: DeviceScenes, view: DeviceCameras, depth: wp.array(dtype=wp.float32)):
     """The rays of `trace_and_shade` without any shading: what it is measured against."""
     tid = wp.tid()
     pixels = view.rows * view.columns

@@ -2,8 +2,8 @@
 
 import warp as wp
 
-from envs.warp.floor import FAR, HALF, ONE, ZERO, Floor, Patch
-from envs.warp.ground import Trees, geodesic, move, norm
+from envs.warp.floor import FAR, HALF, ONE, ZERO, DeviceFloor, SceneGrid
+from envs.warp.ground import PathTrees, geodesic, move, norm
 from envs.warp.launching import KERNEL_OPTIONS
 
 wp.set_module_options(dict(KERNEL_OPTIONS))
@@ -33,7 +33,7 @@ REPORT = (
 
 @wp.struct
 class Rules:
-    """Numbers of `envs.pointnav.env.Task`; `first_action` is Habitat's number of the action with index 0."""
+    """Numbers of `envs.pointnav.env.PointNavTask`; `first_action` is Habitat's number of the action with index 0."""
 
     first_action: wp.int32
     stops_itself: wp.bool
@@ -48,7 +48,7 @@ class Rules:
 
 @wp.struct
 class Agents:
-    """State of all agents, row n belongs to agent n; `slot` is the row of its goal in `Trees`."""
+    """State of all agents, row n belongs to agent n; `slot` is the row of its goal in `PathTrees`."""
 
     place: wp.array(dtype=wp.int64)
     slot: wp.array(dtype=wp.int32)
@@ -77,7 +77,7 @@ def wrap_angle(angle: wp.float64) -> wp.float64:
 
 
 @wp.func
-def walk(f: Floor, p: Patch, a: Agents, rules: Rules, n: int) -> int:
+def walk(f: DeviceFloor, p: SceneGrid, a: Agents, rules: Rules, n: int) -> int:
     """A step forward of agent n: position, path length, collisions."""
     x = a.position[n, 0]
     y = a.position[n, 1]
@@ -95,7 +95,7 @@ def walk(f: Floor, p: Patch, a: Agents, rules: Rules, n: int) -> int:
 
 
 @wp.func
-def measure(f: Floor, p: Patch, t: Trees, a: Agents, n: int) -> int:
+def measure(f: DeviceFloor, p: SceneGrid, t: PathTrees, a: Agents, n: int) -> int:
     """Take agent n's distance anew if it moved enough since it was taken last (`envs.pointnav.measures.moved`)."""
     moved = bool(False)
     for i in range(3):
@@ -112,9 +112,9 @@ def measure(f: Floor, p: Patch, t: Trees, a: Agents, n: int) -> int:
 
 @wp.kernel
 def step_agents(
-    f: Floor,
-    patches: wp.array(dtype=Patch),
-    t: Trees,
+    f: DeviceFloor,
+    patches: wp.array(dtype=SceneGrid),
+    t: PathTrees,
     a: Agents,
     rules: Rules,
     actions: wp.array(dtype=wp.int64),
@@ -160,9 +160,9 @@ def step_agents(
 
 @wp.kernel
 def reset_agents(
-    f: Floor,
-    patches: wp.array(dtype=Patch),
-    t: Trees,
+    f: DeviceFloor,
+    patches: wp.array(dtype=SceneGrid),
+    t: PathTrees,
     a: Agents,
     which: wp.array(dtype=wp.int64),
     place: wp.array(dtype=wp.int64),

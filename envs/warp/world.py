@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from envs.navgrid.grid import GeodesicField
-from envs.pointnav.env import CACHED_FIELDS, Task
-from envs.pointnav.scene_episodes import Place
+from envs.pointnav.env import CACHED_FIELDS, PointNavTask
+from envs.pointnav.scene_episodes import NavigableScene
 from envs.warp import floor, ground
 from envs.warp.launching import finish_uploads
 
@@ -23,13 +23,13 @@ _FIRST_VERTICES = 512
 _FACE, _NODE, _COLUMN = 64 + 36 + 100, 16, 4
 
 
-def planned_bytes(places: Sequence[Place], task: Task, agents: int) -> dict[str, int]:
-    """About what `DevicePointNav` will take on the device for `places`, by part, before it is made."""
-    grounds = [place.grid.ground for place in places]
-    textures = {id(t): t.size // t.shape[2] for place in places for t in place.scene.textures}
+def planned_bytes(scenes: Sequence[NavigableScene], task: PointNavTask, agents: int) -> dict[str, int]:
+    """About what `DevicePointNav` will take on the device for `scenes`, by part, before it is made."""
+    grounds = [place.grid.ground for place in scenes]
+    textures = {id(t): t.size // t.shape[2] for place in scenes for t in place.scene.textures}
     seeing = {"rgb", "depth"} & set(task.sensors)
-    faces = sum(len(place.scene.faces) for place in places)
-    slots, nodes = _slots(places, agents), max(len(g.column) for g in grounds)
+    faces = sum(len(place.scene.faces) for place in scenes)
+    slots, nodes = _slots(scenes, agents), max(len(g.column) for g in grounds)
     return {
         "scenes": faces * _FACE + 4 * sum(textures.values()) if seeing else 0,
         "grids": sum(len(g.column) * _NODE + len(g.start) * _COLUMN for g in grounds),
@@ -38,25 +38,25 @@ def planned_bytes(places: Sequence[Place], task: Task, agents: int) -> dict[str,
     }
 
 
-def _slots(places: Sequence[Place], agents: int) -> int:
+def _slots(scenes: Sequence[NavigableScene], agents: int) -> int:
     """Goals whose paths are kept: all or, if they are many, `CACHED_FIELDS` or one per agent."""
-    goals = {(p, e.goal_position) for p, place in enumerate(places) for e in place.episodes}
+    goals = {(p, e.goal_position) for p, place in enumerate(scenes) for e in place.episodes}
     return min(len(goals), max(CACHED_FIELDS, agents))
 
 
 class Grids:
-    """The walkable grids of `places`, one after the other.
+    """The walkable grids of `scenes`, one after the other.
 
     Attributes:
         floor: All nodes.
-        patches: One `envs.warp.floor.Patch` per scene.
+        patches: One `envs.warp.floor.SceneGrid` per scene.
         nbytes: Device memory.
         most_nodes: Nodes of the largest grid.
     """
 
-    def __init__(self, places: Sequence[Place], device: str) -> None:
+    def __init__(self, scenes: Sequence[NavigableScene], device: str) -> None:
         """Copy the grids to the device."""
-        grounds = [place.grid.ground for place in places]
+        grounds = [place.grid.ground for place in scenes]
         nodes = np.array([len(g.column) for g in grounds])
         columns = np.array([len(g.start) for g in grounds])
         first_node, first_column = np.cumsum(nodes) - nodes, np.cumsum(columns) - columns
@@ -69,7 +69,7 @@ class Grids:
             "clear": [g.clear for g in grounds],
             "island": [g.island for g in grounds],
         }
-        self.floor = floor.Floor()
+        self.floor = floor.DeviceFloor()
         self.nbytes = 0
         for name, arrays in parts.items():
             kind = wp.float32 if name in ("height", "clear") else wp.int32
@@ -78,12 +78,12 @@ class Grids:
             setattr(self.floor, name, array)
         patches = []
         for g, node, column in zip(grounds, first_node, first_column, strict=True):
-            patch = floor.Patch()
+            patch = floor.SceneGrid()
             patch.first_node, patch.first_column = int(node), int(column)
             for name in ("nx", "nz", "x0", "z0", "cell", "radius", "climb"):
                 setattr(patch, name, getattr(g, name))
             patches.append(patch)
-        self.patches = wp.array(patches, dtype=floor.Patch, device=device)
+        self.patches = wp.array(patches, dtype=floor.SceneGrid, device=device)
         self.most_nodes = int(nodes.max())
         finish_uploads(device)
 
@@ -94,11 +94,11 @@ class GoalSlots:
     Where there are more goals than slots, the least recently used that no agent walks to make room.
     """
 
-    def __init__(self, places: Sequence[Place], most_nodes: int, agents: int, device: str) -> None:
-        """Make room for all goals of `places` or, if they are many, for `CACHED_FIELDS` or one per agent."""
-        self.places, self.device = list(places), device
+    def __init__(self, scenes: Sequence[NavigableScene], most_nodes: int, agents: int, device: str) -> None:
+        """Make room for all goals of `scenes` or, if they are many, for `CACHED_FIELDS` or one per agent."""
+        self.scenes, self.device = list(scenes), device
         self._slot: OrderedDict[Goal, int] = OrderedDict()
-        self.slots = _slots(self.places, agents)
+        self.slots = _slots(self.scenes, agents)
         self._vertex = torch.full((self.slots, most_nodes), -1, dtype=torch.int16, device=device)
         self._position = torch.zeros((self.slots, _FIRST_VERTICES, 3), dtype=torch.float64, device=device)
         self._cost = torch.zeros((self.slots, _FIRST_VERTICES), dtype=torch.float64, device=device)
@@ -110,8 +110,8 @@ class GoalSlots:
         """Device memory."""
         return sum(t.nbytes for t in (self._vertex, self._position, self._cost))
 
-    def _wrapped(self) -> ground.Trees:
-        trees = ground.Trees()
+    def _wrapped(self) -> ground.PathTrees:
+        trees = ground.PathTrees()
         trees.vertex = wp.from_torch(self._vertex, dtype=wp.uint16)
         trees.position = wp.from_torch(self._position)
         trees.cost = wp.from_torch(self._cost)
@@ -134,7 +134,7 @@ class GoalSlots:
             busy = set(in_use)
             oldest = next(key for key, used in self._slot.items() if used not in busy)
             slot = self._slot.pop(oldest)
-        grid = self.places[goal[0]].grid
+        grid = self.scenes[goal[0]].grid
         field = grid.field(np.asarray(goal[1]))
         self._store(slot, field)
         self._island[slot] = int(grid.island(field.goal[None])[0])

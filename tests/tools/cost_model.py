@@ -40,7 +40,7 @@ from agents.bench import simulator as bench
 from agents.learners.ppo import make_ppo
 from agents.learners.rollout import Timeouts
 from agents.policies.observations import frozen_features
-from agents.setup import Vision, make_places, make_simulator, make_vision
+from agents.setup import VisualEncoder, make_scenes, make_simulator, make_visual_encoder
 from configs.compose import cli, compose
 from configs.settings import OneOf, Range, Settings
 
@@ -150,7 +150,7 @@ def _config(cfg: DictConfig, plan: Plan) -> DictConfig:
     return compose("train", [*words, *cfg.overrides])
 
 
-def _timed(cfg: DictConfig, train: DictConfig, vision: Vision, plan: Plan) -> tuple[PPO, float, float]:
+def _timed(cfg: DictConfig, train: DictConfig, vision: VisualEncoder, plan: Plan) -> tuple[PPO, float, float]:
     """A PPO after some iterations, and the seconds that a rollout and an update took."""
     model = make_ppo(train, vision)
     model.set_logger(Logger(None, []))
@@ -166,7 +166,7 @@ def measure(cfg: DictConfig, plan: Plan) -> tuple[Constants, dict[str, float]]:
     for agents in (plan.agents // 4, plan.agents):
         one = replace(plan, agents=agents)
         train = _config(cfg, one)
-        vision = make_vision(train)
+        vision = make_visual_encoder(train)
         model, rollout, update = _timed(cfg, train, vision, one)
         acting[agents] = rollout / one.rollout
         learning[one.frames // one.minibatches] = update / (one.epochs * one.minibatches)
@@ -178,10 +178,10 @@ def measure(cfg: DictConfig, plan: Plan) -> tuple[Constants, dict[str, float]]:
     return Constants(step, frame, update, sample, 0.0, gradient), stages
 
 
-def _stages(train: DictConfig, vision: Vision, model: PPO, agents: int) -> dict[str, float]:
+def _stages(train: DictConfig, vision: VisualEncoder, model: PPO, agents: int) -> dict[str, float]:
     """Frames/s of the stages of acting with this many agents, each alone; scenes built/s; bytes per agent and scene."""
     start = time.perf_counter()
-    places = make_places(train.env, "train", train.seed)
+    places = make_scenes(train.env, "train", train.seed)
     building = (time.perf_counter() - start) / len(places)
     simulator = make_simulator(train, places, agents, 0)
     seen: dict[str, Any] = simulator.reset()
@@ -309,7 +309,7 @@ def main(cfg: DictConfig) -> None:
         mean = distributed.means(asdict(constants))
         between = replace(plan, agents=plan.agents // 2)
         train = _config(cfg, between)
-        model, rollout, update = _timed(cfg, train, make_vision(train), between)
+        model, rollout, update = _timed(cfg, train, make_visual_encoder(train), between)
         spent = exchange(model.policy, between.frames // plan.minibatches, CLOCKS[cfg.clock]) if ranks > 1 else 0.0
         made = Constants(mean["step"], mean["frame"], mean["update"], mean["sample"], spent, constants.gradient_bytes)
         # Together the ranks take as long as the slowest.

@@ -43,9 +43,9 @@ from adapt.training.run import Run  # noqa: E402
 from agents.evaluate import load_policy  # noqa: E402
 from agents.learners.frames import FrameStore  # noqa: E402
 from agents.reports.results import read_results  # noqa: E402
-from agents.setup import make_places, make_policy, make_rules, make_vision  # noqa: E402
+from agents.setup import make_policy, make_rules, make_scenes, make_visual_encoder  # noqa: E402
 from configs.compose import compose  # noqa: E402
-from envs.pointnav.scene_episodes import Body  # noqa: E402
+from envs.pointnav.scene_episodes import AgentConfig  # noqa: E402
 from envs.rendering.renderer import Camera, EmbreeRenderer  # noqa: E402
 from envs.scans.images import decode_image  # noqa: E402
 from envs.scans.source import ScanSettings, load_scan  # noqa: E402
@@ -311,7 +311,10 @@ def _read_episodes(folder: Path) -> object:
     list(check_split(folder / "val" / "val.json.gz", folder))
     settings = ScanSettings(scenes_dir=str(folder))
     few = Generation(goals=1)
-    return [scans(given, str(folder), "val", 2, 0, Body(0.1), settings, few) for given in (None, str(folder / "a.glb"))]
+    return [
+        scans(given, str(folder), "val", 2, 0, AgentConfig(0.1), settings, few)
+        for given in (None, str(folder / "a.glb"))
+    ]
 
 
 # -- configs and overrides --------------------------------------------------------------------------------------------
@@ -355,8 +358,8 @@ def _read_overrides(folder: Path) -> object:
         return cfg
     make_rules(cfg)
     if cfg.env.name == "apartments" and cfg.env.splits.train.scenes <= 2:
-        make_places(cfg.env, cfg.env.split, cfg.seed)
-    return make_policy(cfg, make_vision(cfg))
+        make_scenes(cfg.env, cfg.env.split, cfg.seed)
+    return make_policy(cfg, make_visual_encoder(cfg))
 
 
 # -- checkpoints, saved tasks, weights --------------------------------------------------------------------------------
@@ -367,7 +370,7 @@ def _run_folder() -> Path:
     """A run with one checkpoint."""
     folder = Path(__import__("tempfile").mkdtemp(prefix="fuzz_run_"))
     cfg = compose("train", [*TINY, f"run={folder}"])
-    vision = make_vision(cfg)
+    vision = make_visual_encoder(cfg)
     policy = make_policy(cfg, vision)
     run = Run(folder, cfg, False)
     optimizer = torch.optim.Adam(p for p in policy.parameters() if p.requires_grad)

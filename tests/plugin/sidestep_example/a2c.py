@@ -11,7 +11,7 @@ from stable_baselines3 import A2C
 from adapt.training.run import Run
 from agents.learners.ppo import train_on_policy
 from agents.learners.rollout import Timeouts
-from agents.setup import make_places, make_stacked_env, make_vision, policy_arguments, policy_class
+from agents.setup import make_scenes, make_stacked_env, make_visual_encoder, policy_arguments, policy_class
 from configs.settings import Range, Settings
 
 
@@ -37,12 +37,12 @@ class A2CLearner:
 
     def train(self, cfg: DictConfig, run: Run) -> dict[str, Any]:
         """Train for ``cfg.algo.steps`` environment steps."""
-        vision = make_vision(cfg)
+        vision = make_visual_encoder(cfg)
         state = run.restore(vision.base_sha256)
-        places = make_places(cfg.env, cfg.env.split, cfg.seed)
+        scenes = make_scenes(cfg.env, cfg.env.split, cfg.seed)
         model = A2C(
             policy_class(cfg),
-            make_stacked_env(cfg, places, vision, cfg.env.agents, cfg.seed),
+            make_stacked_env(cfg, scenes, vision, cfg.env.agents, cfg.seed),
             learning_rate=cfg.algo.learning_rate,
             n_steps=cfg.algo.rollout,
             policy_kwargs=policy_arguments(cfg, vision),

@@ -11,7 +11,7 @@ import numpy as np
 from configs.settings import Range, Settings
 from envs.navgrid.grid import NavGrid
 from envs.pointnav.episodes import generate_episodes
-from envs.pointnav.scene_episodes import Place, shard
+from envs.pointnav.scene_episodes import NavigableScene, shard_of
 from envs.scene import Scene
 from envs.sources.source import EmbeddedConfig, EmbeddedSource, episode_seed
 
@@ -53,17 +53,17 @@ class Hall(EmbeddedSource):
 
     Config = HallConfig
 
-    def scenes(self, split: str, seed: int, part: tuple[int, int] = (0, 1)) -> Sequence[Place]:
+    def scenes(self, split: str, seed: int, shard: tuple[int, int] = (0, 1)) -> Sequence[NavigableScene]:
         """See `envs.sources.source.SceneSource`."""
         wanted = self.split(split)
         places = [self._place(split, seed, number, wanted["episodes_per_scene"]) for number in range(wanted["scenes"])]
-        return shard(places, part)
+        return shard_of(places, shard)
 
-    def _place(self, split: str, seed: int, number: int, count: int) -> Place:
+    def _place(self, split: str, seed: int, number: int, count: int) -> NavigableScene:
         scene = hall(f"hall_{split}_{number}", self.env["width"], 6.0 + number)
         grid = NavGrid.build(scene, **asdict(self.body))
         episodes = generate_episodes(scene.name, grid, count, seed=episode_seed(seed, split, number), straight=None)
-        return Place(scene, grid, tuple(episodes))
+        return NavigableScene(scene, grid, tuple(episodes))
 
 
 def hall(name: str, width: float, length: float, height: float = 2.5) -> Scene:

@@ -70,7 +70,7 @@ def quote(value: str, everything: bool = False) -> str:
     return value if re.match(r"\s*(range|interval)\(", value) else ELEMENT.sub(quoted, value)
 
 
-def quote_word(word: str) -> str:
+def quote_override(word: str) -> str:
     """A word of a command with its numbers in quotes, so that they stay as they were typed, in the jobs of sweeps too.
 
     For settings that are numbers they are read again by `configs.settings.fit`.
