@@ -1,6 +1,7 @@
 """``python -m adapt.compare run=[runs/a,runs/b] out=runs/table``: runs of `adapt.train` side by side.
 
-Also takes a folder of run folders, such as the one of a sweep:
+Runs that differ in seeds alone become one row, with mean and standard deviation. Also takes a folder of run folders,
+such as the one of a sweep:
 
     python -m adapt.train -m benchmark=icifar adapt.merge=alpha,mlp2 'run=runs/merges/${adapt.merge}' ...
     python -m adapt.compare run=runs/merges out=runs/merges
@@ -13,7 +14,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
 
-from adapt.supervised.report import compare, find_runs
+from adapt.supervised.comparison import compare
+from adapt.supervised.finished import find_runs
 from configs.compose import cli
 from configs.settings import Names, Settings
 
@@ -39,8 +41,9 @@ def main(cfg: DictConfig) -> None:
     words = list(cfg.run) if isinstance(cfg.run, ListConfig) else [cfg.run]
     runs = find_runs([Path(str(word)) for word in words])
     page = compare(runs, Path(cfg.out), cfg.x)
-    table = [line for line in page.with_suffix(".md").read_text().splitlines() if line.startswith("|")]
-    print("\n".join(table))  # noqa: T201
+    lines = page.with_suffix(".md").read_text().splitlines()
+    start = next(place for place, line in enumerate(lines) if line.startswith("|"))
+    print("\n".join(lines[start : lines.index("", start)]))  # noqa: T201
     print(page)  # noqa: T201
 
 

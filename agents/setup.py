@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from stable_baselines3.common.vec_env import VecEnv
 
 from adapt import Adapted, Base, load_base, wrap
+from adapt.bases.libraries import with_maps
 from adapt.training.device import choose_device
 from agents.policies.observations import (
     DEPTH,
@@ -91,7 +92,7 @@ def make_visual_encoder(cfg: DictConfig) -> VisualEncoder:
     if cfg.blind or RGB not in cfg.env.task.sensors:
         return VisualEncoder(None, None)
     torch.manual_seed(cfg.seed)
-    base = load_base(cfg.base.name).to(device_of(cfg))
+    base = with_maps(load_base(cfg.base.name)).to(device_of(cfg))
     if OmegaConf.select(cfg, "compile", default=False):
         base.encoder.compile()
     settings: dict[str, Any] = OmegaConf.to_container(cfg.adapt, resolve=True)  # type: ignore[assignment]

@@ -50,6 +50,7 @@ def compose(name: str, overrides: Sequence[str]) -> DictConfig:
         ConfigError: An override that does not parse, a group choice or key that does not exist, a missing value, a
             value of another type or out of range.
     """
+    overrides = name_bases(overrides)
     with explained(name, overrides):
         cfg = composed(name, overrides)
     return check(cfg, commands.command_settings(name), overrides)
@@ -117,6 +118,19 @@ def job_overrides() -> list[str] | None:
     return [str(word) for word in words]
 
 
+def name_bases(overrides: Sequence[str]) -> list[str]:
+    """The overrides, with ``base=file:PATH``, ``base=timm/...`` and the like written as ``base.name=...``.
+
+    What has a colon or a slash, or is a file of weights, is no choice of the group but the name of a base.
+    """
+    return [
+        f"base.name={word[5:]}"
+        if word.startswith("base=") and (re.search(r"[:/]", word) or word.endswith(".safetensors"))
+        else word
+        for word in overrides
+    ]
+
+
 def cli(name: str, settings: type[Settings]) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Make a function of the composed config a command; its expected errors become one line and exit code 2."""
 
@@ -127,7 +141,7 @@ def cli(name: str, settings: type[Settings]) -> Callable[[Callable[[DictConfig],
         def command() -> None:
             drop_torchrun_logs()
             with _errors_on_one_line():
-                words = sys.argv[1:]
+                words = name_bases(sys.argv[1:])
                 if {"-h", "--help"} & set(words):
                     _show_help(name, settings, sys.modules[main.__module__].__doc__ or "", words)
                     return

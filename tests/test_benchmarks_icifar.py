@@ -20,10 +20,11 @@ from adapt.benchmarks.benchmark import TaskData, Tensors, build_benchmark
 from adapt.compare import main as compare_main
 from adapt.core.base import random_base
 from adapt.datasets.cifar import read_cifar100
+from adapt.supervised.comparison import curves
+from adapt.supervised.finished import Finished
 from adapt.supervised.learner import TaskTrainer, TrainingPlan, knows_earlier
 from adapt.supervised.optimisation import OptimiserConfig, TrainingConfig
 from adapt.supervised.protocols import Session, run_protocol, trained_alone
-from adapt.supervised.report import Finished, curves, ranks
 from adapt.train import main, train
 from configs.compose import compose
 
@@ -367,14 +368,9 @@ def finished(path: str, **result: Any) -> Finished:
     return Finished(Path(path), {**kinds, **result}, {}, {})
 
 
-def test_runs_in_folders_of_one_name_have_ranks_of_their_own() -> None:
-    runs = [finished(path, per_task={"real": {"accuracy": a}}) for path, a in (("a/side", 0.5), ("b/side", 0.7))]
-    assert ranks(runs) == {"a/side": 2.0, "b/side": 1.0}
-
-
 @pytest.mark.parametrize(("rigidity", "panels"), [(None, 1), (0.5, 2)])
 def test_rigidity_is_drawn_only_where_it_was_measured(rigidity: float | None, panels: int) -> None:
     per_task: dict[str, dict[str, float]] = {"a": {"rigidity": 0.0}, "b": {}}
     matrix = {"loss": [[1.0, None], [1.5, 2.0]]}
     run = finished("a", matrix=matrix, per_task=per_task, rigidity=rigidity, tasks=["a", "b"])
-    assert len(curves([run]).axes) == panels
+    assert len(curves({"a": [run]}).axes) == panels

@@ -14,8 +14,8 @@ from adapt.benchmarks.resolutions import Resolutions, ResolutionsConfig
 from adapt.cascade import cost_curve, draw, stages_of_run
 from adapt.core.base import random_base
 from adapt.core.deltas import norm_layers, weighted_layers
-from adapt.datasets.images import read_splits
 from adapt.datasets.layout import LayoutError
+from adapt.datasets.own import find_set
 from adapt.layers import changed_layers, run_changes
 from adapt.layers import draw as draw_layers
 from adapt.methods.piggyback import Piggyback
@@ -201,21 +201,21 @@ def test_small_data_of_one_s_own(tmp_path: Path) -> None:
     image_folders(tmp_path / "split", {"train": 3, "test": 2})
     image_folders(tmp_path, {"whole": 5})
     for folder in ("split", "whole"):
-        parts = read_splits(tmp_path / folder, share=0.4, seed=0)
+        parts = find_set(tmp_path / folder, share=0.4, seed=0)
         assert parts.classes == ("class0", "class1", "class2")
         assert np.bincount(parts.train.labels).tolist() == [3] * 3
         assert np.bincount(parts.test.labels).tolist() == [2] * 3
     images, labels = np.arange(6, dtype=np.uint8).repeat(12).reshape(6, 2, 2, 3), np.array([0, 1, 0, 1, 0, 1])
     np.savez(tmp_path / "a.npz", x=images, y=labels, is_test=[0, 0, 0, 0, 1, 1], names=["cat", "dog"])
-    parts = read_splits(tmp_path / "a.npz", share=0.5, seed=0)
+    parts = find_set(tmp_path / "a.npz", share=0.5, seed=0)
     assert parts.classes == ("cat", "dog") and parts.test.labels.tolist() == [0, 1]
     assert [int(image[0, 0, 0]) for image in parts.test.images] == [4, 5]  # type: ignore[index, call-overload]
     assert len(parts.train + parts.test) == 6
     np.savez(tmp_path / "b.npz", x=images)
-    with pytest.raises(ValueError, match="has no array y"):
-        read_splits(tmp_path / "b.npz", 0.5, 0)
-    with pytest.raises(FileNotFoundError, match="no folder or npz file"):
-        read_splits(tmp_path / "c", 0.5, 0)
+    with pytest.raises(ValueError, match="has the members x; it needs images"):
+        find_set(tmp_path / "b.npz", 0.5, 0)
+    with pytest.raises(FileNotFoundError, match="is absent"):
+        find_set(tmp_path / "c", 0.5, 0)
     (tmp_path / "split" / "test" / "class1").rename(tmp_path / "split" / "test" / "other")
-    with pytest.raises(ValueError, match="have different classes: class1, other"):
-        read_splits(tmp_path / "split", 0.5, 0)
+    with pytest.raises(ValueError, match="has the class 'other', which"):
+        find_set(tmp_path / "split", 0.5, 0)

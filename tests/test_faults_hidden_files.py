@@ -14,10 +14,11 @@ from PIL import Image
 from adapt.benchmarks.benchmark import build_benchmark
 from adapt.core.base import list_bases
 from adapt.datasets.cifar import read_cifar100
-from adapt.datasets.images import class_folders, image_folder, read_splits
+from adapt.datasets.images import class_folders, image_folder
+from adapt.datasets.own import find_set
 from adapt.datasets.taskonomy import list_buildings
 from adapt.pretraining.data import TaskonomyViews
-from adapt.supervised.report import find_runs
+from adapt.supervised.finished import find_runs
 from adapt.training.run import list_checkpoints
 from agents.doctor import check_data
 from agents.evaluate import _clear
@@ -52,7 +53,7 @@ def test_folders_left_behind_are_no_classes_and_files_no_images(tmp_path):
     assert class_folders(tmp_path) == ["cat", "dog"]
     found = image_folder(tmp_path, ["cat", "dog"])
     assert len(found) == 6 and found.labels.tolist() == [0, 0, 0, 1, 1, 1]
-    splits = read_splits(tmp_path, 0.34, 0)
+    splits = find_set(tmp_path, 0.34, 0)
     assert splits.classes == ("cat", "dog") and len(splits.train) + len(splits.test) == 6
 
 

@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 from adapt.benchmarks.benchmark import Published, get_benchmark, list_benchmarks
 from adapt.core.method import get_method, list_methods
 from adapt.datasets.decathlon import SETS, decathlon_score
+from adapt.supervised.finished import Finished, flat
 from adapt.supervised.protocols import PROTOCOLS
-from adapt.supervised.report import Finished, _flat
 from configs.compose import compose
 
 ROWS = [(name, row) for name in list_benchmarks() for row in get_benchmark(name).published]
@@ -23,7 +23,7 @@ ROWS = [(name, row) for name in list_benchmarks() for row in get_benchmark(name)
 def settings(benchmark: str, method: str, *words: str) -> dict[str, Any]:
     """The flat configuration of a run."""
     cfg = compose("supervised", [f"benchmark={benchmark}", f"adapt={method}", "data=d", "run=r", *words])
-    return dict(_flat(OmegaConf.to_container(cfg, resolve=True)))
+    return dict(flat(OmegaConf.to_container(cfg, resolve=True)))
 
 
 def run(benchmark: str, method: str, *words: str, encoder: str = "", pretraining: str = "imagenet") -> Finished:

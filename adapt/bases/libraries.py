@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from adapt.bases.package_index import bert_folder
 from adapt.core.base import IMAGENET, Base, BaseSpec, Normalisation, bases
 from adapt.encoders import build_encoder
 
@@ -20,6 +22,23 @@ def torchvision_base(model: str) -> Base:
     return _imagenet_base("torchvision", model, weights="DEFAULT")
 
 
+def with_maps(base: Base) -> Base:
+    """The same network without its last pooling, giving maps (B,C,h,w), where it is one of timm or torchvision.
+
+    Any other base, and one that gives maps already, is returned as it is.
+    """
+    name, settings = base.spec.encoder, dict(base.spec.kwargs)
+    if not name.startswith(("timm/", "torchvision/")) or settings.get("maps"):
+        return base
+    settings["maps"] = True
+    encoder = build_encoder(name, **settings)
+    state = base.encoder.state_dict()
+    encoder.load_state_dict({key: state[key] for key in encoder.state_dict()})
+    device = next((p.device for p in base.parameters()), None)
+    made = Base(encoder, replace(base.spec, kwargs=settings))
+    return made if device is None else made.to(device)
+
+
 def _imagenet_base(library: str, model: str, **weights: Any) -> Base:
     if not model:
         raise ValueError(f"base {library} needs a model of that library: base.name={library}/<model>")
@@ -33,6 +52,7 @@ def _imagenet_base(library: str, model: str, **weights: Any) -> Base:
 
 @bases.register("bert")
 def bert_base(name: str) -> Base:
-    """A BERT of transformers, by its name or folder."""
-    encoder: Any = build_encoder("bert", pretrained=name)  # The spec's encoder must be untrained: not this name.
+    """A BERT of transformers by its name or folder, or `minilm`, which is data of a package."""
+    # The spec's encoder must be untrained: not this name.
+    encoder: Any = build_encoder("bert", pretrained=bert_folder(name))
     return Base(encoder, BaseSpec("bert", encoder.settings(), task="masked words"))

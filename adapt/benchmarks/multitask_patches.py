@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, Published, TaskData, benchmarks, classification
-from adapt.datasets.images import LabelledImages, centre_cropped, random_resized_crop, read_splits
+from adapt.datasets.images import LabelledImages, centre_cropped, random_resized_crop
+from adapt.datasets.own import find_set
 from configs.files import visible
 
 
@@ -83,7 +84,7 @@ get it: https://image-net.org (ILSVRC 2012) as "imagenet", http://places2.csail.
             raise self.absent(data, f"has neither a folder {name} nor a file {name}*.npz")
         if len(found) > 1:
             raise self.absent(data, f"has more than one {name}*.npz ({', '.join(path.name for path in found)})")
-        splits = read_splits(found[0], self.config.test_share, self.config.seed)
+        splits = find_set(found[0], self.config.test_share, self.config.seed)
         if not len(splits.train) or not len(splits.test):
             raise self.absent(found[0], "has no images to train on or to test on")
         train = LabelledImages(splits.train, random_resized_crop(size))

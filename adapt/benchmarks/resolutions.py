@@ -21,9 +21,9 @@ from adapt.datasets.images import (
     Splits,
     centre_cropped,
     random_resized_crop,
-    read_splits,
     split,
 )
+from adapt.datasets.own import find_set
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ get it: https://image-net.org (ILSVRC 2012), one folder per class
         if not data.exists():
             raise self.absent(data)
         try:
-            whole = read_splits(data, self.config.test_share, self.config.seed)
+            whole = find_set(data, self.config.test_share, self.config.seed)
         except ValueError as error:
             raise self.absent(data, f"does not fit ({error})") from error
         if not len(whole.train) or not len(whole.test):

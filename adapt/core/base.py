@@ -301,6 +301,11 @@ bases: Registry[Callable[[str], Base]] = Registry(
     "sidestep.bases",
     {
         "bert": "adapt.bases.libraries",
+        "efficientnet_lite0": "adapt.bases.package_index",
+        "efficientnet_lite1": "adapt.bases.package_index",
+        "efficientnet_lite2": "adapt.bases.package_index",
+        "file": "adapt.bases.state_dicts",
+        "mobilenet_v2": "adapt.bases.package_index",
         "released": "adapt.bases.published",
         "taskonomy": "adapt.bases.published",
         "timm": "adapt.bases.libraries",
@@ -375,8 +380,9 @@ def load_base(name_or_path: str | Path) -> Base:
         name_or_path: an embedded file's name, such as `curvature`; a file of `save_base`; `<source>/<rest>`, where the
             source is registered in `bases`: `taskonomy/<task>` for a published encoder (`adapt.bases.published`),
             `timm/<model>` or `torchvision/<model>` with that library's ImageNet weights, `random/<encoder>` for an
-            untrained network, `bert/<name>` for a BERT of transformers, by its name or folder; `<encoder>:<file>` for
-            a released file.
+            untrained network, `bert/<name>` for a BERT of transformers, by its name or folder; `efficientnet_lite0`,
+            `mobilenet_v2` and others of `adapt.bases.package_index`; `file:<path>` for a plain state dict of a network
+            of torchvision or timm; `<encoder>:<file>` for a released file.
 
     Raises:
         FileNotFoundError: a path that does not exist.
@@ -384,7 +390,9 @@ def load_base(name_or_path: str | Path) -> Base:
     """
     name = str(name_or_path)
     encoder, colon, _ = name.partition(":")
-    if colon and encoder in encoders:
+    if colon and encoder == "file":
+        name = f"file/{name.removeprefix('file:')}"
+    elif colon and encoder in encoders:
         name = f"released/{name}"
     elif name.endswith(".safetensors") or isinstance(name_or_path, Path):
         if not Path(name).is_file():

@@ -42,6 +42,11 @@ class Entry:
     tensors: dict[str, Tensor]
 
 
+def as_task_name(name: str) -> str:
+    """The name with "_" for everything that a task's name cannot have."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name) or "_"
+
+
 def check_task_name(task: str) -> None:
     """Raise a ValueError unless the name can also name a file and a submodule."""
     if not isinstance(task, str) or not re.fullmatch(TASK_NAME, task):

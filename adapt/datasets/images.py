@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import InterpolationMode, v2
 
 from adapt.core.decoding import MOST_CLASSES, Array, opened, texts, whole_numbers
-from adapt.datasets.packed import parts_of, read_packed
 from configs.files import visible, visible_folders
 
 Transform = Callable[[Any], Any]
@@ -31,7 +31,7 @@ class Labelled:
     """Images and their classes, not read yet.
 
     Attributes:
-        images: files, or uint8 (N,H,W,3).
+        images: files; or uint8 (N,H,W,3); or an object array (N,) of the bytes of image files.
         labels: (N,) int64 classes.
     """
 
@@ -72,7 +72,7 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         image = self.source.images[index]
-        pixels = read_image(image) if isinstance(image, Path) else image
+        pixels = image if isinstance(image, np.ndarray) else read_image(image)
         return self.transform(_tensor(pixels)), int(self.source.labels[index])
 
     @property
@@ -81,8 +81,11 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
         digest = hashlib.sha256(f"{self.transform}".encode())
         digest.update(self.source.labels.tobytes())
         images = self.source.images
-        if isinstance(images, np.ndarray):
+        if isinstance(images, np.ndarray) and images.dtype != object:
             digest.update(np.ascontiguousarray(images).data)
+        elif isinstance(images, np.ndarray):
+            for data in images:
+                digest.update(hashlib.sha256(data).digest())
         else:
             for file in images:
                 digest.update(f"{file.parent.name}/{file.name} {file.stat().st_size}\n".encode())
@@ -93,15 +96,32 @@ def _tensor(pixels: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """An image file as uint8 RGB (H,W,3).
+def read_image(source: Path | bytes) -> NDArray[np.uint8]:
+    """An image file, or the bytes of one, as uint8 RGB (H,W,3).
 
     Raises:
         ValueError: it cannot be decoded.
         FileNotFoundError: it is not there.
     """
-    with opened(path) as image:
-        return np.asarray(image.convert("RGB"))
+    with opened(source, "an image") as image:
+        return np.asarray(_eight_bits(image).convert("RGB"))
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey images of 16 bits as such of 8, which Pillow's conversion would cut off."""
+    return image.point(lambda value: value / 256).convert("L") if image.mode.startswith("I;16") else image
+
+
+def image_size(image: Path | bytes | NDArray[np.uint8]) -> tuple[int, int]:
+    """Width and height of an image, of a file without decoding it.
+
+    Raises:
+        ValueError: it cannot be decoded.
+    """
+    if isinstance(image, np.ndarray):
+        return image.shape[1], image.shape[0]
+    with opened(image, "an image") as file:
+        return file.size
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -134,46 +154,6 @@ class Splits:
     train: Labelled
     test: Labelled
     classes: tuple[str, ...]
-
-
-def read_splits(path: Path, share: float, seed: int) -> Splits:
-    """A small dataset of one's own.
-
-    `<path>/train/<class>/*.jpg` and `<path>/test/` (or `val/`); or `<path>/<class>/*.jpg`, which is split here; or an
-    npz of `adapt.datasets.packed` with `y` and, unless it is to be split here, `is_test`.
-
-    Args:
-        path: the folder or file.
-        share: of each class's images that test, where they are split here.
-        seed: of that split.
-
-    Raises:
-        FileNotFoundError: it is neither.
-        ValueError: a file lacks members, or the two parts have different classes.
-    """
-    if path.is_file():
-        return _packed_splits(path, share, seed)
-    if not path.is_dir():
-        raise FileNotFoundError(f"no folder or npz file {path}")
-    if not (path / "train").is_dir():
-        classes = class_folders(path)
-        return split(image_folder(path, classes), tuple(classes), share, seed)
-    test = next((path / name for name in ("test", "val") if (path / name).is_dir()), path / "test")
-    classes = class_folders(path / "train")
-    if classes != class_folders(test):
-        odd = sorted(set(classes) ^ set(class_folders(test)))
-        raise ValueError(f"{path / 'train'} and {test} have different classes: {', '.join(odd[:3])}")
-    return Splits(image_folder(path / "train", classes), image_folder(test, classes), tuple(classes))
-
-
-def _packed_splits(path: Path, share: float, seed: int) -> Splits:
-    members = read_packed(path)
-    labels, classes = packed_labels(members, path)
-    source = Labelled(members["x"], labels)
-    if "is_test" not in members:
-        return split(source, classes, share, seed)
-    test = parts_of(members, path, len(source))
-    return Splits(source.take(np.flatnonzero(~test)), source.take(np.flatnonzero(test)), classes)
 
 
 def packed_labels(members: Mapping[str, Array], path: Path) -> tuple[Array, tuple[str, ...]]:
@@ -218,10 +198,10 @@ def random_crop(resize: int, crop: int) -> v2.Compose:
     return v2.Compose([shorter_side(resize), v2.RandomCrop(crop), v2.RandomHorizontalFlip()])
 
 
-def random_resized_crop(size: int, smallest: float = 0.08) -> v2.Compose:
+def random_resized_crop(size: int, smallest: float = 0.08, mirror: bool = True) -> v2.Compose:
     """A random part of at least `smallest` of the area, aspect 3/4 to 4/3, as a square; mirrored half of the time."""
     crop = v2.RandomResizedCrop(size, (smallest, 1.0), (3 / 4, 4 / 3), InterpolationMode.BILINEAR, antialias=True)
-    return v2.Compose([crop, v2.RandomHorizontalFlip()])
+    return v2.Compose([crop, v2.RandomHorizontalFlip()] if mirror else [crop])
 
 
 def mirrored(transform: v2.Transform) -> v2.Compose:

@@ -9,11 +9,12 @@ are arrays over the images, such as `y`.
 from __future__ import annotations
 
 import lzma
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from adapt.core.decoding import Array, member, opened, read_npz, whole_numbers
 
@@ -21,29 +22,38 @@ from adapt.core.decoding import Array, member, opened, read_npz, whole_numbers
 MOST_PIXELS = 2**33
 
 
-def read_packed(path: Path, size: int | None = None) -> dict[str, Array]:
-    """Read a packed file.
-
-    Args:
-        path: the file.
-        size: pixels per side to which JPEG images are resized (bilinear); as stored if None.
+def read_members(path: Path) -> dict[str, Array]:
+    """All arrays of an npz file; packed images are unpacked.
 
     Returns:
-        `x` uint8 (N,H,W,3), and the other members.
+        The members, among them images `x` if they were packed: uint8 (N,H,W,3), or, if JPEG images differ in size, an
+        object array (N,) of their bytes.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is no such file, an array of it has another type or size (the message names it), or JPEG images
-            differ in size and `size` is None.
+        ValueError: it is no such file, or an array of it has another type or size (the message names it).
     """
     members = read_npz(path)
     if {"payload", "shape"} <= members.keys():
         members["x"] = predicted_images(members.pop("payload"), members.pop("shape"), path)
     elif {"blob", "offset"} <= members.keys():
-        members["x"] = jpeg_images(members.pop("blob"), members.pop("offset"), size, path)
+        members["x"] = encoded_images(members.pop("blob"), members.pop("offset"), path)
+    return members
+
+
+def read_packed(path: Path) -> dict[str, Array]:
+    """As `read_members`, of a file that must hold images `x`, plain or packed.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is no such file, or holds no images.
+    """
+    members = read_members(path)
     if "x" not in members:
         raise ValueError(f"{path} holds no images (x, payload and shape, or blob and offset)")
     images = members["x"]
+    if images.dtype == object:
+        return members
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape[1:]:
         raise ValueError(f"{path}: x must be uint8 images (N,H,W,3), it is {images.dtype}{images.shape}")
     return members
@@ -80,24 +90,33 @@ def _unpacked(payload: Array, size: int, path: Path) -> bytes:
     return data
 
 
-def jpeg_images(blob: Array, offset: Array, size: int | None, path: Path) -> Array:
-    """Images uint8 (N,H,W,3) of a `_jpeg.npz`; raises ValueError where its arrays are of another kind."""
+def encoded_images(blob: Array, offset: Array, path: Path) -> Array:
+    """Images of a `_jpeg.npz`: uint8 (N,H,W,3), or an object array (N,) of their bytes if they differ in size.
+
+    Raises:
+        ValueError: its arrays are of another kind, or an image cannot be decoded.
+    """
     if blob.dtype != np.uint8 or blob.ndim != 1:
         raise ValueError(f"{path}: blob must be bytes, it is {blob.dtype}{blob.shape}")
     places = whole_numbers({"offset": offset}, "offset", path, max(1, offset.size), len(blob) + 1)
     if len(places) < 2 or (np.diff(places) < 0).any():
         raise ValueError(f"{path}: offset must be the rising borders of images in blob")
-    data, images = blob.tobytes(), []
-    for number, (start, end) in enumerate(pairwise(places)):
-        with opened(data[start:end], f"image {number} of {path}") as file:
-            image = file.convert("RGB")
-            images.append(np.asarray(image.resize((size, size), Image.Resampling.BILINEAR) if size else image))
-    if len({image.shape for image in images}) > 1:
-        raise ValueError(f"{path}: the packed images differ in size; give a size to which they are resized")
-    return np.stack(images)
+    data = blob.tobytes()
+    files, images = [data[start:end] for start, end in pairwise(places)], []
+    for number, content in enumerate(files):
+        with opened(content, f"image {number} of {path}") as file:
+            images.append(np.asarray(file.convert("RGB")))
+    return np.stack(images) if len({image.shape for image in images}) == 1 else object_array(files)
 
 
-def parts_of(members: dict[str, Array], path: Path, count: int) -> Array:
+def object_array(items: Sequence[Any]) -> Array:
+    """The items as an array (N,), which NumPy's indexing takes apart."""
+    array = np.empty(len(items), object)
+    array[:] = items
+    return array
+
+
+def parts_of(members: Mapping[str, Array], path: Path, count: int) -> Array:
     """Which images test: the member `is_test` as bool (count,).
 
     Raises:

@@ -23,13 +23,13 @@ LIBRARY_SETTINGS: Mapping[str, frozenset[str]] = {
     "timm": frozenset(
         "act_layer attn_drop_rate base_width block_args cardinality channels class_token cube_layers depth depths "
         "dim dims drop_path_rate drop_rate dynamic_img_pad dynamic_img_size embed_dim embed_dims fc_norm "
-        "final_norm global_pool growth_rate img_size in_chans init_values kernel_sizes layers layer_scale "
+        "final_norm global_pool growth_rate img_size in_chans init_values kernel_sizes layers layer_scale maps "
         "ls_init_value mlp_ratio mlp_ratios no_embed_class norm_layer num_features num_heads output_stride "
         "patch_size pool_size pos_drop_rate pos_embed pre_norm proj_drop_rate qk_norm qkv_bias reg_tokens "
         "stem_chs stem_size stem_type stem_width strict_img_size window_size width".split()
     ),
     "torchvision": frozenset(
-        "aux_logits dropout groups image_size init_weights inverted_residual_setting memory_efficient norm_layer "
+        "aux_logits dropout groups image_size init_weights inverted_residual_setting maps memory_efficient norm_layer "
         "replace_stride_with_dilation reduced_tail round_nearest stochastic_depth_prob transform_input width_mult "
         "width_per_group zero_init_residual".split()
     ),

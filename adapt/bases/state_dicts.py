@@ -1,0 +1,104 @@
+"""Bases from plain state dicts of networks of torchvision or timm: Places365's, your own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from adapt.bases.published import read_released
+from adapt.core.base import IMAGENET, Base, BaseSpec, Normalisation, bases
+from adapt.core.weight_files import fill, read_torch
+from adapt.encoders import build_encoder
+
+LIBRARIES = ("timm/", "torchvision/")
+
+
+@bases.register("file")
+def file_base(name: str) -> Base:
+    """The network whose state dict a file holds.
+
+    Args:
+        name: `<path>`, or `<encoder>:<path>`, where the encoder is `torchvision/<model>` or `timm/<model>`. Without one
+            it is what the file names (`arch`, as the checkpoints of Places365), or the network of torchvision with the
+            same names and shapes.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file holds no state dict, or it is not known of which network; or of another than named.
+    """
+    encoder, path = _parts(name)
+    if not path:
+        raise ValueError("base=file needs the file of weights; add base.path=<file>")
+    state = read_released(path)
+    encoder = encoder or _said_by(path) or _detected(state)
+    if not encoder:
+        raise ValueError(
+            f"it is not known of which network {path} holds the weights; "
+            f"say it by base=file base.encoder=torchvision/<model> (or timm/<model>) base.path={path}"
+        )
+    network = build_encoder(encoder)
+    own = network.state_dict()
+    # Left out is the classifier, which the encoder has not.
+    try:
+        fill(network, {key: tensor for key, tensor in state.items() if key in own})
+    except ValueError as error:
+        raise ValueError(f"{path} does not hold the weights of {encoder}: {error}") from error
+    return Base(network, BaseSpec(encoder, {}, _normalisation(network), task=Path(path).name.partition(".")[0]))
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """Encoder, which may be empty, and path."""
+    before, colon, after = name.partition(":")
+    if colon and (not before or before.startswith(LIBRARIES)):
+        return before, after
+    return "", name
+
+
+def _said_by(path: str) -> str:
+    """The network that the file itself names, if it does."""
+    content = read_torch(Path(path))
+    arch = content.get("arch") if isinstance(content, Mapping) else None
+    return f"torchvision/{arch}" if isinstance(arch, str) else ""
+
+
+def _detected(state: Mapping[str, Tensor]) -> str:
+    """The network of torchvision that has the same names and shapes but for its classifier, if there is one."""
+    import torchvision
+
+    for model in torchvision.models.list_models(module=torchvision.models):
+        weights = torchvision.models.get_model_weights(model)
+        if _may_be(state, weights.DEFAULT.meta["num_params"]):
+            with torch.device("meta"):
+                network = build_encoder(f"torchvision/{model}")
+            if _fits(network, state):
+                return f"torchvision/{model}"
+    return ""
+
+
+def _may_be(state: Mapping[str, Tensor], parameters: int) -> bool:
+    """Whether weights may be those of a network with so many parameters, whose linear classifier has 1000 classes.
+
+    Saves building every network that torchvision has.
+    """
+    sizes = [t.numel() for name, t in state.items() if not name.rpartition(".")[2].startswith(("running_", "num_"))]
+    last = next((t for t in reversed(list(state.values())) if t.ndim == 2), None)
+    rests = [parameters - sum(sizes)]
+    if last is not None:
+        rests.append(rests[0] + last.shape[0] * (last.shape[1] + 1))
+    return any(rest > 0 and rest % 1000 == 0 for rest in rests)
+
+
+def _fits(network: nn.Module, state: Mapping[str, Tensor]) -> bool:
+    """Whether all tensors of a network are in a state dict, and no more than a weight and bias are left over."""
+    own = network.state_dict()
+    present = all(key in state and state[key].shape == tensor.shape for key, tensor in own.items())
+    return present and len(state) - len(own) <= 2
+
+
+def _normalisation(network: nn.Module) -> Normalisation:
+    """What a network of timm says; ImageNet's mean and deviation for torchvision."""
+    config = getattr(network, "pretrained_cfg", None)
+    return Normalisation(tuple(config["mean"]), tuple(config["std"])) if config else IMAGENET

@@ -1,0 +1,300 @@
+"""Several runs side by side: a row for each setting, with mean and spread over the seeds that it was run with."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from adapt.supervised.finished import Finished, number
+from adapt.supervised.page import Document
+from adapt.supervised.results import average_ranks, mean
+
+# Scores that every run has beside those of its metric, with their headings.
+COMMON = {"forgetting": "forgetting (loss)", "rigidity": "rigidity"}
+# What a method says about its tasks, with headings, shown where a run has it.
+MEASURES = {
+    "parameter_share": "% parameters",
+    "layer_share": "% layers",
+    "masked_share": "% masked out",
+    "alpha": "alpha",
+}
+# Settings that change nothing of what is learned.
+INDIFFERENT = ("cache", "device", "log_every", "resume", "run", "training.workers")
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Runs that differ in their seeds alone.
+
+    Attributes:
+        name: what they are called.
+        runs: in the order in which they were given.
+    """
+
+    name: str
+    runs: tuple[Finished, ...]
+
+    @property
+    def first(self) -> Finished:
+        """The run that speaks for what all have in common."""
+        return self.runs[0]
+
+    def values(self, name: str) -> list[float]:
+        """A number of the result, of each run that has it."""
+        found = [run.result.get(name) for run in self.runs]
+        return [value for value in found if isinstance(value, int | float) and not math.isnan(value)]
+
+    def of_task(self, task: str, name: str) -> list[float]:
+        """A number of a task, of each run that has it."""
+        found = [run.result["per_task"].get(task, {}).get(name) for run in self.runs]
+        return [value for value in found if value is not None]
+
+    def shown(self, name: str) -> str:
+        """A number of the result as a person reads it: mean ± standard deviation over the runs."""
+        return spread(name, self.values(name))
+
+
+def spread(name: str, values: Sequence[float]) -> str:
+    """Mean ± standard deviation (of a sample) of a number as a person reads it; empty of nothing."""
+    if len(values) < 2 or len(set(values)) == 1:
+        return number(name, values[0]) if values else ""
+    middle, deviation = number(name, mean(values)), number(name, float(np.std(values, ddof=1)))
+    return f"{middle.removesuffix(' %')} ± {deviation}"
+
+
+def is_seed(key: str) -> bool:
+    """Whether a key of the configuration is a seed."""
+    return key.rpartition(".")[2] == "seed"
+
+
+def group_seeds(runs: Sequence[Finished]) -> list[Repeats]:
+    """Runs whose configurations differ in seeds alone, together, in the order of their first ones."""
+    groups: dict[tuple[tuple[str, str], ...], list[Finished]] = {}
+    for run in runs:
+        compared = {k: str(v) for k, v in run.config.items() if not is_seed(k) and k not in INDIFFERENT}
+        groups.setdefault(tuple(sorted(compared.items())), []).append(run)
+    return [Repeats(_common_name(members), tuple(members)) for members in groups.values()]
+
+
+def _common_name(runs: Sequence[Finished]) -> str:
+    """The run's name; of several what their names begin with, or else that of the folder that all are in."""
+    if len(runs) == 1:
+        return runs[0].name
+    letters = itertools.takewhile(lambda same: len(set(same)) == 1, zip(*(run.name for run in runs), strict=False))
+    common = "".join(same[0] for same in letters).rstrip("_-. ").removesuffix("seed").rstrip("_-. ")
+    return common or Path(os.path.commonpath([str(run.path.parent) for run in runs])).name
+
+
+def compare(runs: Sequence[Finished], out: Path, x: str | None = None) -> Path:
+    """Write `comparison.html` and `comparison.md` of several runs of one benchmark.
+
+    Args:
+        runs: in the order of the rows; those that differ in seeds alone become one row.
+        out: folder to write to.
+        x: a key of the configuration, or a number of `result.json` such as `parameter_share`; also draw the score
+            against it, one curve per method.
+
+    Raises:
+        ValueError: runs of different benchmarks or tasks, no runs, or an unknown key.
+    """
+    if not runs:
+        raise ValueError("there is no run to compare")
+    kinds = {(run.result["benchmark"], tuple(sorted(run.result["tasks"]))) for run in runs}
+    if len(kinds) > 1:
+        raise ValueError(f"the runs are of different benchmarks or tasks: {', '.join(run.name for run in runs)}")
+    groups = group_seeds(runs)
+    document = Document(f"{runs[0].result['benchmark']}: {len(runs)} runs")
+    _table(document, groups)
+    _tasks(document, groups)
+    if all(len(run.result["matrix"]["loss"]) > 1 for run in runs):
+        text = "Mean growth of the test loss of finished tasks"
+        text = curves_caption(text, "log of loss in sequence over loss when first", runs)
+        document.figure("comparison", curves({group.name: group.runs for group in groups}), text)
+    if x is not None:
+        document.figure("sweep", sweep(groups, x), f"{runs[0].score} against {x}")
+    _relevance(document, groups)
+    document.heading("Commands")
+    document.code("\n".join(f"{run.versions['command']}  # {run.versions['git_commit'][:12]}" for run in runs))
+    return document.write(out, "comparison")
+
+
+def ranks(groups: Sequence[Repeats]) -> list[float | None]:
+    """Average rank of each group over the tasks, by means over seeds; None where there is but one group."""
+    if len(groups) < 2:
+        return [None] * len(groups)
+    kinds = groups[0].first.result["score"]
+    scores = {
+        str(place): {task: mean(group.of_task(task, score)) for task, score in kinds.items()}
+        for place, group in enumerate(groups)
+    }
+    found = average_ranks(scores, groups[0].first.result["higher_is_better"])
+    return [found[str(place)] for place in range(len(groups))]
+
+
+def _table(document: Document, groups: Sequence[Repeats]) -> None:
+    """One row per setting; ranks among all, and among the first of each method whose rank was published."""
+    first = {g.first.result["method"]: g for g in reversed(groups) if "rank" in g.first.published}
+    judged = [group for group in groups if first.get(group.first.result["method"]) is group]
+    among = dict(zip([group.name for group in judged], ranks(judged), strict=True))
+    score = groups[0].first.score
+    measures = [name for name in MEASURES if any(group.values(name) for group in groups)]
+    rows = []
+    for group, rank in zip(groups, ranks(groups), strict=True):
+        result, published = group.first.result, group.first.published
+        rows.append(
+            [
+                group.name,
+                str(len(group.runs)),
+                group.shown(score),
+                number("rank", rank),
+                number("rank", among.get(group.name) if group in judged else None),
+                number("rank", published.get("rank")),
+                number(score, published.get(score)),
+                *(group.shown(name) for name in (*COMMON, *measures, "parameters", "bits", "model_size")),
+                number("images", result["images"] // len(result["tasks"])),
+            ]
+        )
+    columns = ["run", "seeds", score, "rank", f"rank of {len(judged)}", "published rank", f"published {score}"]
+    columns += [*COMMON.values(), *(MEASURES[name] for name in measures)]
+    document.table([*columns, "parameters", "bits", "size / base", "examples per task"], rows)
+    if any(rank is not None for rank in among.values()):
+        document.paragraph(f"'rank of {len(judged)}' counts one setting of each method that has a published rank.")
+    if any(len(group.runs) > 1 for group in groups):
+        document.paragraph("± is the standard deviation over runs that differ in seeds alone.")
+
+
+def _tasks(document: Document, groups: Sequence[Repeats]) -> None:
+    """The score of every task, a row per setting, with the published one in brackets."""
+    kinds = groups[0].first.result["score"]
+    if len(kinds) < 2:
+        return
+    document.heading("Tasks")
+    rows = []
+    for group in groups:
+        cells = []
+        for task, score in kinds.items():
+            published = number(score, group.first.published.get(task))
+            cells.append(spread(score, group.of_task(task, score)) + (f" ({published})" if published else ""))
+        rows.append([group.name, *cells])
+    document.table(["run", *kinds], rows)
+
+
+def _relevance(document: Document, groups: Sequence[Repeats]) -> None:
+    """The base's share that tasks have learned, beside what the base's features alone reach."""
+    features = next((group for group in groups if group.first.result["method"] == "features"), None)
+    for group in groups:
+        score, tasks = group.first.score, group.first.result["tasks"]
+        alphas = {task: mean(found) for task in tasks if (found := group.of_task(task, "alpha"))}
+        if not alphas:
+            continue
+        document.heading(f"The base's share: {group.name}")
+        if features is None or len(alphas) < 3:
+            document.table(["task", "alpha"], [[task, f"{alpha:.3f}"] for task, alpha in alphas.items()])
+            continue
+        alone = {task: mean(features.of_task(task, score)) for task in alphas}
+        rows = [[task, f"{alpha:.3f}", number(score, alone[task])] for task, alpha in alphas.items()]
+        document.table(["task", "alpha", f"{score} of features alone"], rows)
+        if len(set(alphas.values())) > 1 and len(set(alone.values())) > 1:
+            rho = float(spearmanr(list(alphas.values()), list(alone.values())).statistic)
+            document.paragraph(f"Rank correlation of the two (Spearman): {rho:+.2f}.")
+
+
+def _rigidity_known(runs: Sequence[Finished]) -> bool:
+    """Whether any of the runs has trained its tasks first, too."""
+    return any(run.result.get("rigidity") is not None for run in runs)
+
+
+def curves_caption(left: str, right: str, runs: Sequence[Finished]) -> str:
+    """What `curves` shows, in words."""
+    return f"{left} (left); {right} (right)." if _rigidity_known(runs) else f"{left}."
+
+
+def curves(groups: Mapping[str, Sequence[Finished]]) -> Figure:
+    """Forgetting, and rigidity where it was measured, against the tasks learned: Figures 5 and 6 of Side-Tuning.
+
+    Args:
+        groups: runs that differ in seeds alone, by name; a band around their mean is their standard deviation.
+    """
+    every = [run for runs in groups.values() for run in runs]
+    panels = 2 if _rigidity_known(every) else 1
+    figure = Figure(figsize=(5.5 * panels, 3.6), layout="constrained")
+    axes = [*figure.subplots(1, panels, squeeze=False)[0]]
+    for name, runs in groups.items():
+        growths = [_growth(run) for run in runs]
+        steps = np.arange(1, 1 + min(map(len, growths)))
+        if len(every) == 1:
+            for j in range(len(steps)):
+                axes[0].plot(steps[j:], growths[0][j:, j], color="#8888aa", linewidth=0.8)
+        old = [[0.0, *(mean([v for v in g[i, :i] if not math.isnan(v)]) for i in steps[:-1])] for g in growths]
+        _band(axes[0], steps, np.array(old), name)
+        ratios = [[run.result["per_task"][t].get("rigidity", math.nan) for t in run.result["tasks"]] for run in runs]
+        for axis in axes[1:]:
+            _band(axis, steps, np.array(ratios)[:, : len(steps)], name)
+    axes[0].set(xlabel="tasks learned", ylabel="growth of loss")
+    for axis in axes[1:]:
+        axis.set(xlabel="position in the sequence", ylabel="rigidity")
+    for axis in axes:
+        axis.axhline(0, color="black", linewidth=0.6)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[0].legend(fontsize=8)
+    return figure
+
+
+def _growth(run: Finished) -> NDArray[np.float64]:
+    """Growth of each task's loss since its own training, a row per finished task."""
+    losses = run.matrix("loss")
+    return losses - np.diag(losses) if losses.shape[0] == losses.shape[1] else losses - losses[0]
+
+
+def _band(axis: Any, steps: NDArray[np.int64], values: NDArray[np.float64], name: str) -> None:
+    """Draw the mean of rows, and their standard deviation as a band."""
+    middle = values.mean(0)
+    (line,) = axis.plot(steps, middle, label=name, marker="o", markersize=3)
+    if len(values) > 1:
+        deviation = values.std(0, ddof=1)
+        axis.fill_between(steps, middle - deviation, middle + deviation, color=line.get_color(), alpha=0.2)
+
+
+def sweep(groups: Sequence[Repeats], x: str) -> Figure:
+    """The score against a key of the configuration or a number of the result, one curve per method.
+
+    Raises:
+        ValueError: a run has neither.
+    """
+    score = groups[0].first.score
+    points: dict[str, list[tuple[Any, float, float]]] = {}
+    for group in groups:
+        values = group.values(score)
+        deviation = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+        points.setdefault(group.first.result["method"], []).append((_abscissa(group, x), mean(values), deviation))
+    figure = Figure(figsize=(6, 3.8), layout="constrained")
+    axis = figure.subplots()
+    for method, own in points.items():
+        places, middles, deviations = zip(*sorted(own), strict=True)
+        axis.errorbar(places, middles, deviations, marker="o", capsize=2, label=method)
+    axis.set(xlabel=x, ylabel=score)
+    every = [place for own in points.values() for place, _, _ in own]
+    if all(isinstance(v, int | float) and v > 0 for v in every) and max(every) / min(every) > 20:
+        axis.set_xscale("log")
+    axis.legend(fontsize=8)
+    return figure
+
+
+def _abscissa(group: Repeats, x: str) -> Any:
+    value = group.first.config.get(x)
+    if value is None and (found := group.values(x)):
+        return mean(found)
+    if not isinstance(value, int | float | str):
+        raise ValueError(f"{group.first.path} has neither a setting nor a result {x!r} to draw against")
+    return value

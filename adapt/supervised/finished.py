@@ -1,0 +1,113 @@
+"""Finished runs of `adapt.train`, read from their folders, and how their numbers are written."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from adapt.benchmarks.benchmark import Published, get_benchmark
+from adapt.training.run import load_config
+from configs.files import visible
+
+SHARES = ("accuracy", "mean_iou", "f1", "exact", "parameter_share", "layer_share", "masked_share")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run folder with a result.
+
+    Attributes:
+        path: the folder.
+        result: its `result.json`.
+        versions: its `versions.json`.
+        config: its configuration, flat: dotted keys to values.
+    """
+
+    path: Path
+    result: Mapping[str, Any]
+    versions: Mapping[str, Any]
+    config: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def encoder(self) -> str:
+        """The architecture of the base without its library's name, such as "resnet50"."""
+        name = self.result.get("encoder") or str(self.config.get("base.name", ""))
+        return name.partition(":")[0].rpartition("/")[2]
+
+    @property
+    def row(self) -> Published | None:
+        """The published row with this run's method, base, protocol and settings, if there is one."""
+        about = self.encoder, self.result.get("pretraining", ""), self.result["protocol"]
+        rows = get_benchmark(self.result["benchmark"]).published
+        return next((row for row in rows if row.fits(self.result["method"], *about, self.config)), None)
+
+    @property
+    def published(self) -> Mapping[str, float]:
+        """The numbers of that row."""
+        return {} if self.row is None else self.row.scores
+
+    @property
+    def score(self) -> str:
+        """The score that most tasks are judged by."""
+        scores = list(self.result["score"].values())
+        return max(dict.fromkeys(scores), key=scores.count)
+
+    def matrix(self, score: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """R of a score, NaN where a task was not tested."""
+        rows = [[math.nan if value is None else value for value in row] for row in self.result["matrix"][score]]
+        return np.array(rows, dtype=np.float64)
+
+
+def read_run(path: Path) -> Finished:
+    """Read a finished run.
+
+    Raises:
+        FileNotFoundError: the folder holds no result.
+    """
+    file = path / "result.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"{path} holds no result.json; give the folder of a finished run of adapt.train")
+    config = OmegaConf.to_container(load_config(path), resolve=True)
+    versions = json.loads((path / "versions.json").read_text())
+    return Finished(path, json.loads(file.read_text()), versions, dict(flat(config)))
+
+
+def find_runs(paths: Sequence[Path]) -> list[Finished]:
+    """The finished runs in these folders: run folders, or folders of run folders.
+
+    Raises:
+        FileNotFoundError: a folder holds none.
+    """
+    runs = []
+    for path in paths:
+        folders = [path] if (path / "result.json").is_file() else [f.parent for f in visible(path, "*/result.json")]
+        runs += [read_run(folder) for folder in folders or [path]]
+    return runs
+
+
+def number(name: str, value: Any) -> str:
+    """A number as a person reads it; shares as percentages."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if name in SHARES:
+        return f"{100 * value:.2f} %"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.2f}" if name == "rank" else f"{value:.4g}"
+
+
+def flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """Dotted keys and values of nested dictionaries."""
+    if not isinstance(value, dict):
+        return [(prefix.rstrip("."), value)]
+    return [pair for key, inner in value.items() for pair in flat(inner, f"{prefix}{key}.")]
