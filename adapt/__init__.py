@@ -4,7 +4,7 @@
 To add a method, see `adapt.core.method`; to add an encoder, `adapt.encoders`.
 """
 
-from adapt.core.base import Base, BlackBoxBase, list_bases, load_base, save_base
+from adapt.core.base import Base, BlackBoxBase, list_bases, load_base, save_base, with_maps
 from adapt.core.budget import Budget
 from adapt.core.method import Incompatible, Method, MethodConfig, NotMergeable, get_method, list_methods
 from adapt.core.model import Adapted, load, wrap
@@ -24,5 +24,6 @@ __all__ = [
     "load",
     "load_base",
     "save_base",
+    "with_maps",
     "wrap",
 ]

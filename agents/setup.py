@@ -11,8 +11,7 @@ from gymnasium import spaces
 from omegaconf import DictConfig, OmegaConf
 from stable_baselines3.common.vec_env import VecEnv
 
-from adapt import Adapted, Base, load_base, wrap
-from adapt.bases.libraries import with_maps
+from adapt import Adapted, Base, load_base, with_maps, wrap
 from adapt.training.device import choose_device
 from agents.policies.observations import (
     DEPTH,

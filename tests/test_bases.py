@@ -12,9 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from adapt import load_base
+from adapt import load_base, with_maps
 from adapt.bases import package_index
-from adapt.bases.libraries import with_maps
 from adapt.bases.package_index import NETWORKS, PACKAGES, Packaged, bert_folder, packaged_base
 from adapt.core.base import Base, random_base, save_base
 from adapt.encoders import build_encoder

@@ -203,7 +203,7 @@ class TestArrays:
             ({"x": np.zeros((4, 64)), "y": np.zeros(4)}, r"images must be \(N,H,W\)"),
             ({"x": np.full((4, 8, 8), 700), "y": np.zeros(4)}, r"must lie in 0\.\.255"),
             ({"x": np.zeros((4, 8, 8)), "y": np.zeros((4, 2))}, "classes must be"),
-            ({"x": np.array([1, "a"], object), "y": np.zeros(2)}, "objects are not unpickled"),
+            ({"x": np.array([1, "a"], object), "y": np.zeros(2)}, "pickled objects"),
         ],
     )
     def test_what_does_not_fit_is_refused(self, tmp_path: Path, members: dict[str, np.ndarray], said: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from adapt.bases.package_index import bert_folder
@@ -20,23 +19,6 @@ def timm_base(model: str) -> Base:
 def torchvision_base(model: str) -> Base:
     """The torchvision model of that name with its default weights."""
     return _imagenet_base("torchvision", model, weights="DEFAULT")
-
-
-def with_maps(base: Base) -> Base:
-    """The same network without its last pooling, giving maps (B,C,h,w), where it is one of timm or torchvision.
-
-    Any other base, and one that gives maps already, is returned as it is.
-    """
-    name, settings = base.spec.encoder, dict(base.spec.kwargs)
-    if not name.startswith(("timm/", "torchvision/")) or settings.get("maps"):
-        return base
-    settings["maps"] = True
-    encoder = build_encoder(name, **settings)
-    state = base.encoder.state_dict()
-    encoder.load_state_dict({key: state[key] for key in encoder.state_dict()})
-    device = next((p.device for p in base.parameters()), None)
-    made = Base(encoder, replace(base.spec, kwargs=settings))
-    return made if device is None else made.to(device)
 
 
 def _imagenet_base(library: str, model: str, **weights: Any) -> Base:

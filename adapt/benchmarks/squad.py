@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from adapt.bases.package_index import bert_folder
 from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, Example, Published, Targets, TaskData, benchmarks
 from adapt.core.base import Base
 from adapt.datasets.squad import (
@@ -190,7 +191,9 @@ get it: https://rajpurkar.github.io/SQuAD-explorer
     def _windows(self, asked: Sequence[Question], data: Path) -> Windows:
         if not asked:
             raise self.absent(data, "holds no question to train on or none to test on")
-        return make_windows(asked, load_tokenizer(self.config.tokenizer), self.config.length, self.config.stride)
+        return make_windows(
+            asked, load_tokenizer(bert_folder(self.config.tokenizer)), self.config.length, self.config.stride
+        )
 
     def prepare(self, base: Base) -> Base:
         """The base as it is, checked to be a BERT that knows all tokens.
@@ -201,7 +204,7 @@ get it: https://rajpurkar.github.io/SQuAD-explorer
         if not isinstance(base.encoder, BertEncoder):
             raise ValueError("squad asks a BERT; choose base=bert")
         settings = base.encoder.settings()
-        size = load_tokenizer(self.config.tokenizer).get_vocab_size()
+        size = load_tokenizer(bert_folder(self.config.tokenizer)).get_vocab_size()
         for setting, needed in (("vocab_size", size), ("max_position_embeddings", self.config.length)):
             if settings[setting] < needed:
                 raise ValueError(f"this BERT has {setting} {settings[setting]}, and {needed} are needed")

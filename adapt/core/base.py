@@ -338,6 +338,23 @@ for _file in visible(PRETRAINED, "*.safetensors"):
     bases.register(_file.stem)(partial(_embedded, _file.stem))
 
 
+def with_maps(base: Base) -> Base:
+    """The same network without its last pooling, giving maps (B,C,h,w), where it is one of timm or torchvision.
+
+    Any other base, and one that gives maps already, is returned as it is.
+    """
+    name, settings = base.spec.encoder, dict(base.spec.kwargs)
+    if not name.startswith(("timm/", "torchvision/")) or settings.get("maps"):
+        return base
+    settings["maps"] = True
+    encoder = build_encoder(name, **settings)
+    state = base.encoder.state_dict()
+    encoder.load_state_dict({key: state[key] for key in encoder.state_dict()})
+    device = next((p.device for p in base.parameters()), None)
+    made = Base(encoder, replace(base.spec, kwargs=settings))
+    return made if device is None else made.to(device)
+
+
 def save_base(base: Base, path: str | Path, dtype: torch.dtype = torch.float16) -> str:
     """Write a base as one safetensors file, atomically; the spec goes into the file's header.
 

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adapt.bases.package_index import bert_folder
 from configs.files import mistaken
 
 if TYPE_CHECKING:
@@ -115,13 +114,12 @@ def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
 
 
 def load_tokenizer(name: str) -> Tokenizer:
-    """The tokenizer of a BERT, by a folder that holds `tokenizer.json`, `minilm`, or a name for `AutoTokenizer`."""
+    """The tokenizer of a BERT, by a folder that holds `tokenizer.json`, or by name for `AutoTokenizer`."""
     try:
         from tokenizers import Tokenizer
         from transformers import AutoTokenizer
     except ImportError as error:
         raise ImportError(MISSING) from error
-    name = bert_folder(name)
     file = Path(name) / "tokenizer.json"
     inner: Tokenizer = (
         Tokenizer.from_file(str(file)) if file.is_file() else AutoTokenizer.from_pretrained(name).backend_tokenizer
