@@ -18,7 +18,7 @@ from adapt.bases.package_index import NETWORKS, PACKAGES, Packaged, bert_folder,
 from adapt.core.base import Base, random_base, save_base
 from adapt.encoders import build_encoder
 from adapt.train import make_benchmark, make_plan
-from agents.setup import make_vision
+from agents.setup import make_visual_encoder
 from configs.compose import compose, name_bases
 
 IMAGES = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -203,7 +203,7 @@ def test_library_networks_serve_navigation_by_their_maps(tmp_path: Path) -> None
     small = ["run=none", "env.camera.size=64", "base=torchvision/mobilenet_v2"]
     save_base(random_base("torchvision/shufflenet_v2_x0_5"), tmp_path / "base.safetensors")
     cfg = compose("train", [*small[:2], f"base={tmp_path / 'base.safetensors'}", "adapt=features", "device=cpu"])
-    vision = make_vision(cfg)
+    vision = make_visual_encoder(cfg)
     assert vision.base is not None and vision.adapted is not None
     assert vision.base.feature_shape(64) == vision.adapted.output_shape == (1024, 2, 2)
     assert not isinstance(vision.base.encoder, nn.Sequential)
