@@ -1,4 +1,4 @@
-"""``python -m adapt.cascade``: small images first, larger ones where the network is not sure; what that costs.
+"""``python -m adapt.cascade``: cascaded inference over input sizes, with early exit where the network is confident.
 
     python -m adapt.cascade run=runs/resolutions
 
@@ -41,7 +41,7 @@ TOLERANCES = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2)
 
 @torch.no_grad()
 def stages_of_run(run: Path) -> tuple[list[str], list[float], list[Probabilities], list[NDArray[np.int64]]]:
-    """What the cascade needs of a finished run.
+    """Load a finished run as the stages of a cascade.
 
     Args:
         run: folder of a run of the benchmark `resolutions`.
@@ -101,7 +101,7 @@ def cost_curve(
     test_labels: NDArray[np.int64],
     costs: Sequence[float],
 ) -> list[dict[str, Any]]:
-    """What the cascade reaches on the test examples for each tolerance of `choose_thresholds` on the held-out ones."""
+    """Test accuracy and mean cost of the cascade for each tolerance of `choose_thresholds` on held-out examples."""
     rows = []
     for tolerance in TOLERANCES:
         thresholds = choose_thresholds(held, held_labels, tolerance)
@@ -141,7 +141,7 @@ class CascadeCommand(Settings):
 
 @cli("cascade", CascadeCommand)
 def main(cfg: DictConfig) -> None:
-    """Write `cascade.json` and `cascade.png` into the run's folder and print what the cascade saves."""
+    """Write `cascade.json` and `cascade.png` into the run's folder and print the saving."""
     run = Path(cfg.run)
     names, costs, (held, test), (held_labels, test_labels) = stages_of_run(run)
     curve = cost_curve(held, held_labels, test, test_labels, costs)

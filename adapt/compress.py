@@ -86,7 +86,7 @@ def load_trained(source: Path, config: DictConfig, plan: TrainingPlan, tasks: Se
 
 
 def train_on(run: Run, learner: TaskTrainer, tasks: Sequence[TaskData]) -> tuple[Results, dict[str, Scores]]:
-    """Train each decomposed task, or go on where a run was interrupted.
+    """Train each decomposed task; resumes an interrupted run.
 
     Returns:
         The results after training, and the scores before it.
@@ -114,7 +114,7 @@ def train_on(run: Run, learner: TaskTrainer, tasks: Sequence[TaskData]) -> tuple
 
 
 def compress(cfg: DictConfig) -> dict[str, Any]:
-    """Compress a finished run and train on; gives what `result.json` holds.
+    """Compress a finished run and fine-tune; returns the content of `result.json`.
 
     Raises:
         FileNotFoundError: there is no finished run.

@@ -1,4 +1,4 @@
-"""``python -m adapt.distill``: train a smaller network to do what an encoder does.
+"""``python -m adapt.distill``: knowledge distillation of an encoder into a smaller network.
 
     python -m adapt.distill teacher=curvature width=0.5 data=DIR val=DIR out=half.safetensors
     python -m adapt.distill teacher=curvature target=zero width=0.25 ... out=low.safetensors
@@ -41,7 +41,7 @@ LOSSES = ("decoded", "features")
 
 @dataclass(frozen=True)
 class DistillSettings(Settings):
-    """What to distil and how.
+    """Settings of a distillation.
 
     Attributes:
         encoder: One of `STUDENTS`.
@@ -176,7 +176,7 @@ class Distillation:
 
     @torch.no_grad()
     def energy(self, views: TaskonomyViews) -> dict[str, float]:
-        """What adding the student's output to the teacher's changes.
+        """Loss after adding the student's output to the teacher's.
 
         Returns:
             Per task ``change <task>``: root mean square change of the decoded output over the standard deviation of
@@ -279,7 +279,7 @@ def _compare_scores(student: Base, teacher: Base, decoders: Decoders, views: Tas
 
 @cli("distill", DistillCommand)
 def main(cfg: DictConfig) -> None:
-    """Distil as the configuration says and print what came of it."""
+    """Distil as configured and print the result."""
     settings = DistillSettings(**{name: cfg[name] for name in kinds(DistillSettings)})
     training = distill(cfg.teacher, as_list(cfg.data), as_list(cfg.val), Path(cfg.out), settings, cfg.size)
     for name, scores in {**training.get("tasks", {}), "energy": training.get("energy", {})}.items():

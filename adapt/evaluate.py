@@ -1,4 +1,4 @@
-"""``python -m adapt.evaluate``: how well encoders with decoders do their tasks on a dataset.
+"""``python -m adapt.evaluate``: evaluate encoders with their decoders on a Taskonomy-layout dataset.
 
     python -m adapt.evaluate data=runs/taskonomy/val 'encoder=[curvature,normal]'
     python -m adapt.evaluate data=runs/taskonomy/house     # all embedded encoders that have decoders
@@ -39,7 +39,7 @@ def table(rows: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def evaluate(bases: Sequence[str], data: Sequence[str], size: int | None = None) -> dict[str, dict[str, float]]:
-    """Judge several bases by their names or files; keys are the names, with the task where a base has several.
+    """Evaluate several bases by name or file; keys are the names, with the task where a base has several.
 
     Raises:
         FileNotFoundError: A base, its decoders or data are absent.

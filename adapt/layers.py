@@ -1,4 +1,4 @@
-"""``python -m adapt.layers``: which layers each task changes, as a picture, from a finished run of `adapt.train`.
+"""``python -m adapt.layers``: plot which layers each task of a finished run of `adapt.train` changes.
 
     python -m adapt.layers run=runs/taps_pacs
 
@@ -38,7 +38,7 @@ RELATIVE = "size of the change, relative to that of the weights"
 
 
 def changed_layers(method: Method) -> dict[str, float]:
-    """How much a task changes each layer of the base, in the base's order.
+    """Relative change of each layer by a task, in the base's order.
 
     Args:
         method: the task's method, one that changes weights.

@@ -58,7 +58,7 @@ WARM_UP = 0.1  # Share of the steps in which the learning rate rises.
 
 @dataclass(frozen=True)
 class PretrainSettings(Settings):
-    """How to train an encoder.
+    """Settings of the pretraining of an encoder.
 
     Attributes:
         encoder: A name of `adapt.encoders.build_encoder`.
@@ -90,7 +90,7 @@ class PretrainSettings(Settings):
 
 @dataclass(frozen=True)
 class PlanChanges(Settings):
-    """How a task is trained with data=render, where otherwise than the rest.
+    """Per-task overrides of the training with data=render.
 
     Attributes:
         label_size: Pixels per side of the decoded labels; null: as the rest.
@@ -397,7 +397,7 @@ def pretrain(
 
 
 def pretrain_rendered(names: Sequence[str], val: Sequence[str], out: Path, settings: joint.JointConfig) -> None:
-    """Train one encoder per task on views that are rendered meanwhile, or go on with a run.
+    """Train one encoder per task on views rendered during training; resumes a run.
 
     Args:
         names: Tasks.
@@ -439,7 +439,7 @@ def rendered_settings(cfg: DictConfig) -> joint.JointConfig:
 
 @cli("pretrain", PretrainCommand)
 def main(cfg: DictConfig) -> None:
-    """Train as the configuration says and print the validation."""
+    """Train as configured and print the validation scores."""
     if as_list(cfg.data) == [RENDER]:
         val = as_list(cfg.val)
         pretrain_rendered(as_list(cfg.task), val, Path(cfg.out), rendered_settings(cfg))

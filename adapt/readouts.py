@@ -1,4 +1,4 @@
-"""``python -m adapt.readouts``: decoders for an encoder that stays as it is.
+"""``python -m adapt.readouts``: train decoders on the codes of a frozen encoder.
 
     python -m adapt.readouts encoder=curvature task=curvature data=DIR val=DIR
     python -m adapt.readouts encoder=curvature 'task=[normal,depth_zbuffer]' data=DIR val=DIR out=FILE
@@ -42,7 +42,7 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class ReadoutSettings(Settings):
-    """How to train a decoder on codes.
+    """Settings of the training of decoders.
 
     Attributes:
         decoder: A name of `adapt.pretraining.decoders.build_decoder`.
@@ -160,7 +160,7 @@ def make_decoder(task: str, code_shape: Sequence[int], views: TaskonomyViews, se
 
 
 @torch.no_grad()
-def judge(task: str, decoder: TaskDecoder, codes: Tensor, labels: Labels, scaling: str) -> dict[str, float]:
+def decode_and_score(task: str, decoder: TaskDecoder, codes: Tensor, labels: Labels, scaling: str) -> dict[str, float]:
     """What `adapt.pretraining.scores.Tally.scores` gives for the decoded codes of views with these labels."""
     job = find_task(task)
     tally = Tally(job, decoder.constant, scaling)
@@ -202,7 +202,7 @@ def make_readouts(
         labels, held_labels = (v.batch(np.arange(len(v))) for v in (views, held_out))
         codes, held_codes = (compute_codes(base, part["rgb"], noisy) for part in (labels, held_labels))
         networks[name] = fit_readout(name, codes, labels, decoder, settings)
-        scores[name] = judge(name, networks[name], held_codes, held_labels, settings.scaling)
+        scores[name] = decode_and_score(name, networks[name], held_codes, held_labels, settings.scaling)
     decoders = Decoders(
         base=sha256,
         decoder=settings.decoder,

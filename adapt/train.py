@@ -43,7 +43,7 @@ def make_benchmark(cfg: DictConfig) -> Benchmark:
 
 
 def make_plan(cfg: DictConfig, benchmark: Benchmark) -> TrainingPlan:
-    """How the configuration trains each task.
+    """The training settings of each task.
 
     Raises:
         ValueError: a value is out of range, or unknown.
@@ -62,7 +62,7 @@ def make_plan(cfg: DictConfig, benchmark: Benchmark) -> TrainingPlan:
 
 
 def make_stage(cfg: DictConfig, plan: TrainingPlan) -> TrainingPlan:
-    """How all tasks first train one network together, for `protocol=two_stage`.
+    """The settings of the joint first stage of `protocol=two_stage`.
 
     Raises:
         ValueError: a value is out of range, or unknown.
@@ -102,7 +102,7 @@ def choose_tasks(tasks: Sequence[TaskData], names: Sequence[str]) -> list[TaskDa
 def summary(
     benchmark: Benchmark, plan: TrainingPlan, tasks: Sequence[TaskData], outcome: ProtocolResult
 ) -> dict[str, Any]:
-    """What `result.json` says."""
+    """The content of `result.json`."""
     results = outcome.results
     final, rigidity = results.final(), results.rigidity()
     per_task: dict[str, dict[str, float]] = {name: dict(scores) for name, scores in final.items()}
@@ -158,7 +158,7 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 def train(cfg: DictConfig) -> dict[str, Any]:
-    """Train as the configuration says; gives what `result.json` holds.
+    """Train as configured; returns the content of `result.json`.
 
     Raises:
         ValueError: a setting is wrong, or the folder holds another run.
@@ -231,7 +231,7 @@ def _save(run: Run, base: Base, state: dict[str, Any]) -> None:
 
 @cli("supervised", SupervisedSettings)
 def main(cfg: DictConfig) -> None:
-    """Train as the configuration says and print the result."""
+    """Train as configured and print the result."""
     with distributed.joined(choose_device(cfg.device)):
         cfg = resumed(cfg)
         result = train(cfg)

@@ -1,4 +1,4 @@
-"""``python -m adapt.transfer_matrix``: what each frozen encoder's code tells about each task.
+"""``python -m adapt.transfer_matrix``: first-order transfer from every frozen encoder to every task.
 
     python -m adapt.transfer_matrix data=runs/taskonomy/train val=runs/taskonomy/val out=docs/transfer
 
@@ -26,7 +26,7 @@ from adapt.pretrain import as_list
 from adapt.pretraining.data import TaskonomyViews
 from adapt.pretraining.scores import wanted_domains
 from adapt.pretraining.tasks import TASKS, find_task
-from adapt.readouts import ReadoutSettings, compute_codes, fit_readout, judge, make_decoder
+from adapt.readouts import ReadoutSettings, compute_codes, decode_and_score, fit_readout, make_decoder
 from adapt.training.files import to_json, write_atomically
 from configs.compose import cli
 from configs.settings import Names, Pixels, Range, Seed, Settings
@@ -57,13 +57,13 @@ def transfer_matrix(
     settings: ReadoutSettings,
     known: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Gains:
-    """Train and judge a readout for every pair.
+    """Train and evaluate a readout for every pair.
 
     Args:
         bases: Names or files of bases.
         tasks: Names of tasks without noise.
         views: What readouts are trained on, with the labels of all tasks.
-        held_out: What they are judged on.
+        held_out: Views to evaluate on.
         settings: The budget of each.
         known: Gains that need not be computed again.
 
@@ -85,7 +85,7 @@ def transfer_matrix(
         for task in tasks:
             decoder = make_decoder(task, base.feature_shape(views.size), views, settings)
             fit_readout(task, codes, labels, decoder, settings)
-            scores = judge(task, decoder, held_codes, held_labels, settings.scaling)
+            scores = decode_and_score(task, decoder, held_codes, held_labels, settings.scaling)
             gains[name][task] = 1.0 - scores["loss"] / scores["constant"]
     return gains
 
@@ -104,7 +104,7 @@ def known_gains(path: Path, budget: Mapping[str, Any], sha256: Mapping[str, str]
 
 
 def correlation(gains: Gains, first: str, second: str) -> float:
-    """How alike two tasks are helped by the bases: Pearson's correlation of their columns."""
+    """Task affinity: Pearson's correlation of two tasks' columns."""
     columns = np.array([[row[first], row[second]] for row in gains.values()])
     return float(np.corrcoef(columns.T)[0, 1])
 

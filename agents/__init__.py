@@ -1,1 +1,1 @@
-"""Agents that learn to find their way: policies, learners, evaluation."""
+"""Navigation agents: policies, learners, evaluation."""

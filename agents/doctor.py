@@ -1,4 +1,4 @@
-"""``python -m agents.doctor``: what is installed, what is missing and how to get it, in plain words.
+"""``python -m agents.doctor``: check the installation and data, and say how to get what is missing.
 
 ``env=habitat`` (and its keys) chooses what must work; the exit code is 0 where it can run, else 1. ``data=FOLDER`` also
 lists the scenes and episodes of a folder laid out as Habitat's ``data/``.
@@ -83,7 +83,7 @@ def check_env(env: DictConfig) -> list[Finding]:
 
 
 def check_sources(env: DictConfig) -> Iterator[Finding]:
-    """What the sources of scenes need installed, the chosen one and all others."""
+    """Check the dependencies of the scene sources, the chosen one and all others."""
     for name in scene_sources.names():
         chosen = _plain(env) if name == env.name else None
         try:
@@ -97,7 +97,7 @@ def _plain(env: DictConfig) -> Any:
 
 
 def check_data(folder: Path) -> Iterator[Finding]:
-    """What a folder laid out as Habitat's ``data/`` holds."""
+    """Check a folder laid out as Habitat's ``data/``."""
     if not folder.is_dir():
         yield Finding(MISSING, f"there is no folder {folder}", f"{DOCS} says where to get scenes and where to put them")
         return
@@ -141,7 +141,7 @@ def report(found: list[Finding], env: str) -> str:
 
 @cli("doctor", DoctorSettings)
 def main(cfg: DictConfig) -> None:
-    """Look at everything and say what was found."""
+    """Run all checks and print the findings."""
     found = examine(cfg)
     print(report(found, cfg.env.name))  # noqa: T201 (the command's output)
     if any(f.state == MISSING for f in found):

@@ -1,4 +1,4 @@
-"""``python -m agents.report run=runs/a [split=val]``: one HTML file that tells how good an agent is, and how one knows.
+"""``python -m agents.report run=runs/a [split=val]``: one HTML file with the evaluation of an agent.
 
 ``run=[runs/a,runs/b]`` compares several runs (`agents.reports.comparison`). Every number is computed from the
 records of single

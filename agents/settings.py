@@ -29,7 +29,7 @@ class ValidationSettings(Settings):
 
 @dataclass(frozen=True)
 class EvaluationSettings(Settings):
-    """How the policy acts when it is evaluated.
+    """Settings of the policy in evaluation.
 
     Attributes:
         temperature: Actions are sampled at this temperature; 0 takes the likeliest.

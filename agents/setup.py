@@ -1,4 +1,4 @@
-"""From a composed config to its objects: scenes, frozen base, adapted features, environment, policy."""
+"""Factories from a composed config: scenes, visual encoder, environment, policy."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ Scenes = Sequence[SceneEpisodes]
 
 @dataclass
 class VisualEncoder:
-    """The frozen base and what one adaptation method makes of it; both None for a blind agent."""
+    """The frozen base and its adaptation; both None for a blind agent."""
 
     base: Base | None
     adapted: Adapted | None
 
     @property
     def reads(self) -> frozenset[str]:
-        """What the method reads of a frame: ``image``, ``features``."""
+        """The method's inputs: ``image``, ``features``."""
         return self.adapted.reads if self.adapted is not None else frozenset()
 
     @property
@@ -65,7 +65,7 @@ def scene_source(env: DictConfig) -> SceneSource:
 
 
 def without_randomisation(env: DictConfig) -> DictConfig:
-    """The same environment without what is changed at random for training alone: what agents are evaluated in."""
+    """The environment without the domain randomisation of training, for evaluation."""
     settings: dict[str, Any] = OmegaConf.to_container(env)  # type: ignore[assignment]
     return OmegaConf.create(scene_sources.get(env.name).without_randomisation(settings))
 
@@ -115,7 +115,7 @@ def make_simulator(
 
 
 def can_mirror(cfg: DictConfig) -> bool:
-    """Whether agents can live in the mirror image of the config's scenes."""
+    """Whether the config's simulator can mirror scenes."""
     return simulator_of(cfg).with_arrays().can_mirror
 
 
@@ -141,7 +141,7 @@ def make_env(
     *,
     both_views: bool = False,
 ) -> tuple[VecEnv, SimulatorVecEnv]:
-    """`count` agents with what the policy reads of single frames, and the simulator underneath (expert, records).
+    """`count` agents with the policy's observations of single frames, and their simulator (expert, records).
 
     `mirror` is `make_simulator`'s; with `both_views` the mirror images of all observations follow them.
     """
@@ -161,7 +161,7 @@ def policy_arguments(cfg: DictConfig, vision: VisualEncoder) -> dict[str, Any]:
 
 
 def stacked_frames(cfg: DictConfig) -> int:
-    """How many frames reinforcement learning stacks for the configured policy."""
+    """The number of frames that reinforcement learning stacks for the configured policy."""
     return policy_class(cfg).stacked_frames(cfg.policy)
 
 

@@ -1,1 +1,1 @@
-"""The YAML that Hydra composes, and the one way to read it (`configs.compose`)."""
+"""Configuration: Hydra's YAML, settings dataclasses, registries and the commands' front end."""

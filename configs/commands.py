@@ -1,4 +1,4 @@
-"""The commands by name: the module that is run, and where the dataclass of its settings is."""
+"""Table of commands: module and settings dataclass by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One way for every command to read its settings: Hydra, checked against dataclasses, with errors of one line.
+"""Hydra front end of all commands: composed config checked against dataclasses, one-line errors.
 
 ``@cli("train", TrainSettings)`` makes ``main(cfg)`` a command: ``key=value``, ``group=choice``, ``-m group=a,b`` to
 sweep, ``--help``, and all else that Hydra offers.
@@ -79,7 +79,7 @@ def check(cfg: DictConfig, settings: type[Settings], overrides: Sequence[str] = 
     Args:
         cfg: The config.
         settings: What it must fit.
-        overrides: The words that changed it: where text is declared, what was typed counts.
+        overrides: The overrides that changed it: settings that are text get it as it was typed.
 
     Raises:
         ConfigError: A missing value, one of another type or out of range, an unknown key.
@@ -110,7 +110,7 @@ def _changes(before: Any, after: Any, path: str = "") -> Iterator[tuple[str, Any
 
 
 def job_overrides() -> list[str] | None:
-    """The override words of the running command, or of the running job of its sweep; None outside of a command."""
+    """Overrides of the running command, or of the running job of its sweep; None outside of a command."""
     if not HydraConfig.initialized():
         return None
     # Their interpolations are the config's, not Hydra's.

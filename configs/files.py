@@ -1,4 +1,4 @@
-"""Files that users bring: which entries of a folder are data, and what a file is that cannot be read as what it claims.
+"""User files: data entries of a folder without hidden ones, and diagnosis of files with a wrong extension.
 
 Operating systems, editors and file browsers leave their own files among data: those are never data. Every module that
 lists a folder of the user's does it by `visible`.
@@ -37,7 +37,7 @@ def visible_folders(folder: Path) -> list[Path]:
 
 
 def mistaken(source: Path | bytes) -> str:
-    """What a file is that could not be read as what its name says, in words that follow its name; empty if not known.
+    """The likely content of a file whose extension is wrong, as the end of a message; empty if not known.
 
     Args:
         source: The file, or its first bytes.

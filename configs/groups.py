@@ -1,4 +1,4 @@
-"""Config groups whose options are registered parts: where each is found, and the settings of an option.
+"""Hydra config groups whose options come from registries, with the settings of each option.
 
 `adapt=lora` needs no YAML: its settings are the dataclass `Config` of what `adapt.core.method.methods` has under that
 name. Registries are imported when they are asked for, so that `configs` stays below all other packages.

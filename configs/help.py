@@ -17,7 +17,7 @@ LEFT = 34  # columns of keys
 
 
 def show_help(cfg: DictConfig, settings: type[Settings], about: str, choices: Mapping[str, Sequence[str]]) -> None:
-    """Print what a command does, its settings, and how they are changed.
+    """Print a command's help: purpose, settings, usage.
 
     Args:
         cfg: The config that the words given come to.
@@ -38,7 +38,7 @@ def show_help(cfg: DictConfig, settings: type[Settings], about: str, choices: Ma
 def rows(
     settings: type[Settings], values: Any, choices: Mapping[str, Sequence[str]] | None = None, prefix: str = ""
 ) -> list[tuple[str, str]]:
-    """Key with value, and what it is, of every setting; groups are followed into their settings."""
+    """Key, default and description of every setting, recursively through groups."""
     found: list[tuple[str, str]] = []
     said = explanations(settings)
     for name, kind in kinds(settings).items():

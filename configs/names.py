@@ -1,4 +1,4 @@
-"""The nearest of known names, for errors about unknown ones."""
+"""Closest-match suggestions for unknown names."""
 
 from __future__ import annotations
 

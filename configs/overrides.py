@@ -1,4 +1,4 @@
-"""What was typed on the command line, before Hydra reads numbers and truths into it.
+"""Overrides as typed on the command line, before Hydra converts numbers and booleans.
 
 Hydra's grammar makes an integer of ``20240507_153012``, a float of ``1e3`` and None of ``null``; where a setting is
 text, what was typed counts.
@@ -21,7 +21,7 @@ NUMERIC = re.compile(r"[+-]?[\d.]|(?:nan|inf|true|false)$|[+-]inf", re.IGNORECAS
 
 
 def typed(overrides: Iterable[str]) -> dict[str, Any]:
-    """What was typed for each key, as a tree of groups with text, or lists of text, at the leaves."""
+    """The typed value of each key, as a tree of groups with text, or lists of text, at the leaves."""
     tree: dict[str, Any] = {}
     for word in overrides:
         key, equals, value = word.partition("=")
@@ -71,7 +71,7 @@ def quote(value: str, everything: bool = False) -> str:
 
 
 def quote_override(word: str) -> str:
-    """A word of a command with its numbers in quotes, so that they stay as they were typed, in the jobs of sweeps too.
+    """An override with its numbers in quotes, so that they stay as they were typed, in the jobs of sweeps too.
 
     For settings that are numbers they are read again by `configs.settings.fit`.
     """

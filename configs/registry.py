@@ -1,4 +1,4 @@
-"""Registries: the parts of one kind by name, to which other distributions add theirs by entry points.
+"""Plugin registries: one per kind of part, open to other distributions by entry points.
 
 Each kind of part has one `Registry`, an object beside the class that says what such a part is, for example
 `adapt.core.method.methods`. A part is registered where it is defined:

@@ -1,4 +1,4 @@
-"""Settings: dataclasses that say type, range, default and meaning of every key once.
+"""Settings dataclasses: the single source of type, range, default and description of every key.
 
 Hydra composes their defaults (`configs.source`), `configs.compose` checks what comes of it, and ``--help`` prints them:
 
@@ -212,7 +212,7 @@ def plain(value: Any) -> Any:
 
 
 def explanations(cls: type[Settings]) -> dict[str, str]:
-    """What the docstrings of a class and of its bases say of each field (``Attributes:``)."""
+    """Descriptions of the fields, from the docstrings (``Attributes:``) of a class and its bases."""
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         text = inspect.cleandoc(base.__dict__.get("__doc__") or "")

@@ -1,4 +1,4 @@
-"""Hydra's view of the dataclasses of settings: a config source whose configs are made of their defaults.
+"""Hydra config source that serves the defaults of settings dataclasses.
 
 - ``settings/<command>``: all keys of a command, into the whole config (first in the defaults list of its YAML);
 - ``<command>``: the same, for commands that have no YAML because nothing is chosen;

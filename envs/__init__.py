@@ -1,1 +1,1 @@
-"""Places to look at: scenes, sensors and the PointNav task."""
+"""Simulation: scenes, sensors and the PointNav task."""

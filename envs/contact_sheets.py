@@ -69,7 +69,7 @@ def words(domain: str, vector: NDArray[np.float32], most: int = 3) -> list[str]:
 
 
 def sheet(root: Path, domain: str, views: list[tuple[str, int, int]]) -> Image.Image:
-    """Pictures of views above what a domain holds of them.
+    """A contact sheet: RGB of some views above their label images.
 
     Args:
         root: Folder of the dataset.

@@ -54,7 +54,7 @@ class Building:
 
 @dataclass(frozen=True)
 class RenderSettings(Settings):
-    """What the views of a dataset have in common.
+    """Settings shared by the views of a dataset.
 
     Attributes:
         size: Pixels per side.
@@ -189,7 +189,7 @@ class RenderCommand(RenderSettings):
 
 @cli("render", RenderCommand)
 def main(cfg: DictConfig) -> None:
-    """Render what the configuration asks for and report the speed."""
+    """Render as configured and print the speed."""
     settings = RenderSettings(**{name: cfg[name] for name in kinds(RenderSettings)})
     domains = tuple(DOMAINS) if cfg.domains == "all" else tuple(OmegaConf.to_container(cfg.domains) or ())
     buildings = find_buildings(cfg.scenes)

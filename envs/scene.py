@@ -1,4 +1,4 @@
-"""The `Scene`: one place to look at, as a textured, labelled triangle mesh."""
+"""The `Scene`: a textured, labelled triangle mesh."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ from envs.taskonomy.viewpoints import sample_agent, sample_taskonomy
 
 Share = Annotated[float, Range(0, 1)]
 SENSORS = ("rgb", "depth", "normal", "semantic")
-# Beyond all apartments of the splits, so that none is judged on that was trained on.
+# Beyond all apartments of the splits, so that no apartment is in training and evaluation.
 FIRST_SEED = 100_000
 BLOCKS_PER_SEED = 10_000_000
 BLOCKS_PER_BANK = 100  # Blocks that choose from one bank of textures.
@@ -47,7 +47,7 @@ KINDS = ("plain", "looks", "shape", "wide")
 
 @dataclass(frozen=True)
 class StreamConfig:
-    """What to render.
+    """Settings of the rendered stream.
 
     Attributes:
         size: Pixels per side.
@@ -212,7 +212,7 @@ class StreamCommand(configs.settings.Settings):
 
 @cli("stream", StreamCommand)
 def main(cfg: DictConfig) -> None:
-    """Write what the configuration asks for to standard output."""
+    """Write the stream to standard output."""
     domains = cfg.domains if isinstance(cfg.domains, str) else OmegaConf.to_container(cfg.domains)
     settings = StreamConfig(cfg.size, cfg.views_per_scene, tuple(cfg.mix), cfg.seed, chosen_domains(domains))  # type: ignore[arg-type]
     write_blocks(sys.stdout.buffer, cfg.first, settings, cfg.step)

@@ -210,7 +210,7 @@ def test_a_killed_rank_ends_the_job_and_one_process_goes_on(parallel: str, room:
     assert code != 0
     assert not list((tmp_path / "temporary").iterdir())
     assert errors(stderr) == [
-        "error: rank 1 of 2 ended without a word (killed, or out of memory?); what was saved is kept: go on with "
+        "error: rank 1 of 2 ended without a message (killed, or out of memory?); what was saved is kept: go on with "
         "resume=true, on any number of ranks"
     ]
     before = checkpoint(run)["step"]

@@ -1,4 +1,4 @@
-"""Published weights: fetched by name, checked by sha256, kept in a cache, and loaded into our encoders.
+"""Released weights of the papers: download by name, sha256 check, cache, and conversion to the encoders here.
 
 The Taskonomy networks are those released with Mid-Level Visual Representations (alexsax/visual-prior, branch
 `networks`); each file name ends in the sha256 of the file. They land in the folder that the environment
@@ -88,7 +88,7 @@ _CHUNK = 1 << 20
 
 
 def cache_folder() -> Path:
-    """Where fetched files are kept."""
+    """The cache folder of downloaded files."""
     return Path(os.environ.get("SIDESTEP_CACHE", Path.home() / ".cache" / "sidestep"))
 
 

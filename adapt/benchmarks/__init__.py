@@ -1,1 +1,1 @@
-"""The supervised benchmarks, one file each; `adapt.benchmarks.benchmark` says what one is."""
+"""Supervised multi-task benchmarks, one file each; their interface is `adapt.benchmarks.benchmark.Benchmark`."""

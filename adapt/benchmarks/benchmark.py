@@ -1,4 +1,4 @@
-"""What a supervised benchmark is, and how one is found by name.
+"""The interface of supervised benchmarks (tasks, losses, metrics, readouts) and their registry.
 
 A benchmark says which tasks there are, in which order, on which data, and how an output is scored; the trainer
 (`adapt.train`) and the protocols (`adapt.supervised.protocols`) are the same for all. It is a frozen dataclass of
@@ -54,7 +54,7 @@ class Metric(Protocol):
 
 @dataclass(frozen=True)
 class TaskData:
-    """One task of a benchmark: its examples and how they are learned and scored.
+    """One task of a benchmark: datasets, loss and metric.
 
     Attributes:
         name: letters, digits, `_` and `-`.
@@ -207,7 +207,7 @@ class BenchmarkConfig(Settings):
 
 
 class Benchmark(ABC):
-    """Tasks in their order, and what belongs to all of them.
+    """A sequence of tasks with their shared settings.
 
     Attributes:
         Config: the dataclass of settings.
@@ -248,7 +248,7 @@ class Benchmark(ABC):
         return LinearReadout(shape[0], task.outputs)
 
     def prepare(self, base: Base) -> Base:
-        """The base as this benchmark uses it (by default as it is); its weights stay what they are."""
+        """The base as this benchmark uses it, by default unchanged; its weights stay frozen."""
         return base
 
     def summarise(self, scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

@@ -192,7 +192,7 @@ with benchmark.sets); labels_test.zip is in github.com/srebuffi/residual_adapter
 
 
 def transforms(name: str, pedestrians: str = "crop") -> tuple[Transform, Transform]:
-    """How the released code of Residual Adapters trains and tests on a set.
+    """Training and test transforms of a set, as in the released code of Residual Adapters.
 
     Random 64 pixels out of 72, mirrored or not, and the middle 64; signs, characters and digits are always all 72
     pixels and never mirrored.

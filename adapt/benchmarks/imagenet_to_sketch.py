@@ -201,17 +201,17 @@ get it: the README of github.com/arunmallya/piggyback links the five sets as arc
         size, before = self.config.size, round(self.config.size * self.config.test_resize / 224)
         if folder.name in CROPPED:
             learned = LabelledImages(train, mirrored(squashed(size)))
-            judged = LabelledImages(tested, squashed(size))
+            held_out = LabelledImages(tested, squashed(size))
         else:
             crop = random_resized_crop(size)
             smaller = shorter_side(round(size * 256 / 224))
             learned = LabelledImages(train, v2.Compose([smaller, crop]) if self.config.train_resize else crop)
-            judged = LabelledImages(tested, centre_cropped(before, size))
+            held_out = LabelledImages(tested, centre_cropped(before, size))
         return classification(
             folder.name,
             learned,
-            judged,
+            held_out,
             len(classes),
             augmented=True,
-            identity=f"{learned.identity} {judged.identity}",
+            identity=f"{learned.identity} {held_out.identity}",
         )

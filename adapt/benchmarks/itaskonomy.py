@@ -1,6 +1,6 @@
 """Side-Tuning's iTaskonomy (ECCV 2020, section 4.1; configs/seq_taskonomy_cfg.py): twelve tasks, one after the other.
 
-Every task has a decoder of its own, learned from scratch; a task is judged by its loss on the test views. The paper's
+Every task has a decoder of its own, learned from scratch; its score is the loss on the test views. The paper's
 base is the Taskonomy encoder of the first task of the order, or labels of curvature in place of a network.
 """
 
@@ -92,7 +92,7 @@ class LabelBase(BlackBoxBase):
         self.register_parameter("place", nn.Parameter(torch.empty(0), requires_grad=False))
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Turn the colours of uint8 images (B,5,H,W) into what side networks expect, float32 (B,3,H,W)."""
+        """Normalise the colours of uint8 images (B,5,H,W) for side networks: float32 (B,3,H,W)."""
         return super().normalise(images[:, :3])
 
     def _evaluate(self, images: Tensor) -> Tensor:
@@ -106,7 +106,7 @@ class LabelBase(BlackBoxBase):
 
 @benchmarks.register("itaskonomy")
 class ITaskonomy(TaskonomyBenchmark):
-    """Up to twelve tasks, judged by their losses: lower is better."""
+    """Up to twelve tasks, evaluated by their losses: lower is better."""
 
     Config = ITaskonomyConfig
     config: ITaskonomyConfig

@@ -47,7 +47,7 @@ def _row(method: str, imagenet: float, places: float, protocol: str, settings: M
 
 @benchmarks.register("multitask_patches")
 class MultitaskPatches(Benchmark):
-    """One classification task per dataset; made for the protocol `joint` and `adapt=patch adapt.joint=true`."""
+    """One classification task per dataset, for `protocol=joint adapt=patch adapt.joint=true`."""
 
     Config = MultitaskPatchesConfig
     config: MultitaskPatchesConfig

@@ -69,7 +69,7 @@ def _row(method: str, percent: str, protocol: str, settings: Mapping[str, Any]) 
 
 @benchmarks.register("resolutions")
 class Resolutions(Benchmark):
-    """One classification task per size; made for the protocol `joint` and `adapt=patch adapt.joint=true`."""
+    """One classification task per input size, for `protocol=joint adapt=patch adapt.joint=true`."""
 
     Config = ResolutionsConfig
     config: ResolutionsConfig
@@ -98,7 +98,7 @@ get it: https://image-net.org (ILSVRC 2012), one folder per class
         return [self._task(size, splits) for size in self.config.sizes]
 
     def held_out(self, data: Path) -> list[LabelledImages]:
-        """The examples that are kept from training, at each size."""
+        """The held-out examples at each size."""
         _, held = self._splits(data)
         return [LabelledImages(held, self._test_transform(size)) for size in self.config.sizes]
 

@@ -84,7 +84,7 @@ class SquadExamples(Dataset[Example]):
 
 
 class SquadMetric:
-    """Answers read from the scores of all windows, judged as the official script does."""
+    """Exact match and F1 of the answers read from all windows' scores, as by the official script."""
 
     def __init__(self, windows: Windows, threshold: float) -> None:
         self.windows, self.threshold = windows, threshold

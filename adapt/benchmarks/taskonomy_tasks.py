@@ -1,4 +1,4 @@
-"""What the benchmarks on Taskonomy-layout data share: settings, where training and test views lie, the readouts."""
+"""Base class of the benchmarks on Taskonomy-layout data: settings, splits of views, decoders."""
 
 from __future__ import annotations
 

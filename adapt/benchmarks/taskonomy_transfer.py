@@ -70,12 +70,12 @@ class TopClass:
 
 @benchmarks.register("taskonomy_transfer")
 class TaskonomyTransfer(TaskonomyBenchmark):
-    """Images are judged by their masked loss (lower is better), classes by top-1 accuracy."""
+    """Transfer to Taskonomy tasks: images by masked loss (lower is better), classes by top-1 accuracy."""
 
     Config = TaskonomyTransferConfig
     config: TaskonomyTransferConfig
     lengths: ClassVar[Mapping[str, str]] = {"few": "10000 passes", "many": "10 passes"}
-    # The head of the table says that normals are judged by their MSE, the code computes L1.
+    # The head of the table says that normals are evaluated by their MSE, the code computes L1.
     published: ClassVar[Sequence[Published]] = tuple(
         Published(
             "Side-Tuning, Table 3a",

@@ -1,4 +1,4 @@
-"""The frozen base: whatever turns an image batch into features and never changes.
+"""The frozen base: a fixed function from images to features, usually a pretrained encoder.
 
 A `Base` owns all input normalisation (callers hand it uint8 images as they come from the renderer), is
 identified by the sha256 of its weights, and is always in eval mode without gradients, whatever its owner's
@@ -158,7 +158,7 @@ class Base(nn.Module):
         return self
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Turn uint8 images (B,3,H,W) into what the encoder expects, float32 of the same shape.
+        """Normalise uint8 images (B,3,H,W) to the encoder's input, float32 of the same shape.
 
         An encoder of something else than images checks its input in a method `prepare`. Images take the weights' type,
         unless autocast chooses one.

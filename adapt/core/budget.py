@@ -1,4 +1,4 @@
-"""What one task costs: parameters to train, bits to store, extra work per image."""
+"""Cost of one task: trainable parameters, stored bits, additional multiply-adds per image."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def stored_bits(tensors: dict[str, Tensor]) -> int:
 
 
 def multiply_adds(run: Callable[[], Tensor]) -> int:
-    """Multiply-adds of what `run` computes, counted while it runs."""
+    """Count the multiply-adds of a call of `run`."""
     fused = torch.backends.mha.get_fastpath_enabled()
     # The counter does not know torch's fused attention, and without gradients weight deltas may be kept, not computed.
     torch.backends.mha.set_fastpath_enabled(False)

@@ -1,4 +1,4 @@
-"""A result that is kept until the tensors that it was computed from change."""
+"""Cache of one result, invalidated when a tensor that it was computed from changes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 
 
 class CachedUntilChanged(Generic[Result]):
-    """Holds one result, with copies of its inputs.
+    """A cached result with copies of its inputs.
 
     Inputs are compared by value: version counters do not show what was changed through `Tensor.data`.
     """

@@ -1,4 +1,4 @@
-"""Images and NumPy arrays from files of users: decoded, or refused in one line that says what the file is."""
+"""Decoding of image files and NumPy arrays; a file that cannot be read is a one-line error."""
 
 from __future__ import annotations
 

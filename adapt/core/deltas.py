@@ -1,4 +1,4 @@
-"""The helper of all weight-delta methods: task weights are a pure function of the frozen weights.
+"""Base class of weight-delta methods: task weights are a pure function of the frozen weights.
 
 A task is W_task = f(W; theta) for each of the base's convolutions and linear layers, plus, if the settings
 say so, the task's own normalisation parameters and statistics. The base is never edited: its structure is
@@ -53,11 +53,11 @@ class DeltaConfig(MethodConfig):
 
 
 class Delta(nn.Module):
-    """What a task trains for one layer: `forward` maps the frozen weight to the task's, of the same shape.
+    """A task's trainable change of one layer: `forward` maps the frozen weight to the task's, of the same shape.
 
     Attributes:
         costly: whether `forward` takes long, as a product of matrices of the layer's size does. Without gradients its
-            result is then kept until what it depends on changes; see `DeltaMethod.task_tensors`.
+            result is then cached until what it depends on changes; see `DeltaMethod.task_tensors`.
     """
 
     costly: ClassVar[bool] = False
@@ -75,12 +75,12 @@ class Delta(nn.Module):
         return [*self.parameters(), *self.buffers()]
 
     def pack(self) -> dict[str, Tensor]:
-        """What is stored for the layer, in compact form; may be empty."""
+        """Serialise the layer's state in compact form; may be empty."""
         state = self.state_dict()
         return {n: t.detach() for n, t in state.items() if not n.endswith("num_batches_tracked")}
 
     def unpack(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `pack` gave; raises RuntimeError or KeyError if it does not fit."""
+        """Load what `pack` returned; raises RuntimeError or KeyError if it does not fit."""
         self.load_state_dict(dict(tensors))
 
 
@@ -97,7 +97,7 @@ class TaskNorm(nn.Module):
                 self.register_buffer(name, buffer.clone())
 
     def tensors(self, name: str) -> dict[str, Tensor]:
-        """What replaces the base's tensors of the layer called `name`."""
+        """The task's tensors in place of the base's, for the layer called `name`."""
         own = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         return {f"{name}.{key}": tensor for key, tensor in own.items()}
 
@@ -278,7 +278,7 @@ class DeltaMethod(Method):
         return Base(encoder, spec)
 
     def pack(self) -> dict[str, Tensor]:
-        """What is stored: each delta's own form, and the normalisation without its batch counter."""
+        """Serialise the task: each delta's own form, and the normalisation without its batch counter."""
         packed: dict[str, Tensor] = {}
         for key, delta in self.deltas.items():
             assert isinstance(delta, Delta)
@@ -289,7 +289,7 @@ class DeltaMethod(Method):
         return packed
 
     def unpack(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `pack` gave; raises RuntimeError or KeyError if it does not fit."""
+        """Load what `pack` returned; raises RuntimeError or KeyError if it does not fit."""
         rest = dict(tensors)
         for key, delta in self.deltas.items():
             assert isinstance(delta, Delta)

@@ -1,4 +1,4 @@
-"""What an adaptation method is, and how one is found by name.
+"""The interface of adaptation methods, and their registry.
 
 A method says how one task changes what the frozen base computes. It is a frozen dataclass of settings (a subclass of
 `MethodConfig`) and a subclass of `Method` under `@methods.register("<name>")`, in `adapt/methods/<name>.py` or in
@@ -140,7 +140,7 @@ class Method(nn.Module):
         return [p for p in self.parameters() if p.requires_grad]
 
     def penalty(self) -> Tensor:
-        """What to add to the task loss, a scalar; zero by default."""
+        """A regulariser to add to the task loss, a scalar; zero by default."""
         return torch.zeros((), device=self.samples_seen.device)
 
     def advance(self, samples: int) -> None:
@@ -180,7 +180,7 @@ class Method(nn.Module):
         raise NotMergeable(f"{self.name()} cannot be merged into one network: what it adds runs beside the base")
 
     def pack(self) -> dict[str, Tensor]:
-        """What is stored for the task, in its compact form; `unpack` reads it.
+        """Serialise the task in its compact form; `unpack` reads it.
 
         By default all parameters and buffers but the batch counters of batch norms, which nothing reads.
         """
@@ -188,7 +188,7 @@ class Method(nn.Module):
         return {n: t.detach() for n, t in self.state_dict().items() if not n.endswith(dropped)}
 
     def unpack(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `pack` gave.
+        """Load what `pack` returned.
 
         Raises:
             RuntimeError: a tensor is missing, unexpected or of another shape.

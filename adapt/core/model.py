@@ -1,4 +1,4 @@
-"""One frozen base with any number of tasks on it: `wrap` a base, train, `save`, `load`, switch, `merge`.
+"""The multi-task model: a frozen base with any number of adapted tasks (`wrap`, `save`, `load`, `merge`).
 
 base = load_base("curvature")
 adapted = wrap(base, method="side_tuning", task="pointnav", image_size=64, alpha=0.5)
@@ -114,7 +114,7 @@ class Adapted(nn.Module):
 
     @property
     def reads(self) -> frozenset[str]:
-        """What the active task needs: any of "image", "features", "layers"; with layers the features come along."""
+        """Inputs of the active task: any of "image", "features", "layers"; layers include the features."""
         reads = frozenset({"features"}) if self._disabled else self.method().reads
         return reads - {"features"} if "layers" in reads else reads
 
@@ -217,7 +217,7 @@ class Adapted(nn.Module):
         return self.method(task).trainable()
 
     def penalty(self) -> Tensor:
-        """What to add to the active task's loss, a scalar tensor."""
+        """The regulariser to add to the active task's loss, a scalar tensor."""
         return self.method().penalty()
 
     def advance(self, samples: int) -> None:
@@ -244,7 +244,7 @@ class Adapted(nn.Module):
         return self.method(task).merge()
 
     def budget(self, task: str | None = None) -> Budget:
-        """Count what a task costs; see `adapt.core.budget.Budget`."""
+        """Cost of a task; see `adapt.core.budget.Budget`."""
         before, self.active = self.active, task or self.active
         try:
             with self._probing() as (image, method, features, layers):

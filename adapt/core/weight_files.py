@@ -1,4 +1,4 @@
-"""Files of weights, PyTorch's and safetensors: read without running what they hold, and refused in one line.
+"""Safe reading of weight files (PyTorch with `weights_only=True`, safetensors), with one-line errors.
 
 Nothing is ever unpickled but tensors and plain values (`weights_only`). A file that was cut off, a Git LFS pointer and
 a web page that was saved under the name of weights are called what they are.
@@ -28,7 +28,7 @@ _OBJECTS = ("unsupported global", "unsupported class", "global ", "trying to cal
 
 
 def read_torch(path: Path) -> Any:
-    """What a file of `torch.save` holds: tensors and plain values.
+    """Read a file of `torch.save` that holds tensors and plain values.
 
     Raises:
         FileNotFoundError: There is no such file.

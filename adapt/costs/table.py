@@ -1,4 +1,4 @@
-"""What every method costs on every backbone, or why the pair is refused: rows for people, machines and the docs."""
+"""Cost table of methods by backbones (trainable parameters, bits, multiply-adds), or the reason for refusal."""
 
 from __future__ import annotations
 

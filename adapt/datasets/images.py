@@ -147,7 +147,7 @@ class Splits:
 
     Attributes:
         train: to learn from.
-        test: to judge with.
+        test: Test images.
         classes: names of the classes.
     """
 

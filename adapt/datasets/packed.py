@@ -117,7 +117,7 @@ def object_array(items: Sequence[Any]) -> Array:
 
 
 def parts_of(members: Mapping[str, Array], path: Path, count: int) -> Array:
-    """Which images test: the member `is_test` as bool (count,).
+    """The test mask: the member `is_test` as bool (count,).
 
     Raises:
         ValueError: it is absent, or no list of truth values.

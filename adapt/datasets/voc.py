@@ -23,7 +23,7 @@ SBD = "benchmark_RELEASE/dataset"
 
 
 def voc_folder(root: Path, year: int) -> Path:
-    """Where a year of PASCAL VOC lies below `root`; the archive of 2011 has one more folder than the others."""
+    """The folder of a year of PASCAL VOC below `root`; the archive of 2011 has one more level than the others."""
     deeper = root / "TrainVal" / "VOCdevkit" / f"VOC{year}"
     return deeper if deeper.is_dir() else root / "VOCdevkit" / f"VOC{year}"
 

@@ -65,7 +65,7 @@ class BertEncoder(nn.Module):
         self.layer_names = tuple(f"bert.encoder.layer.{(i + 1) * count // 4 - 1}" for i in range(4) if count >= 4)
 
     def settings(self) -> dict[str, Any]:
-        """What to call this class with to get the same network with random weights."""
+        """Constructor arguments of the same network with random weights."""
         return {name: getattr(self.bert.config, name) for name in self.SETTINGS}
 
     def example(self, height: int, width: int) -> Tensor:

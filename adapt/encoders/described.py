@@ -1,4 +1,4 @@
-"""Networks that a file describes: of known settings only, of plain values, and no larger than the weights beside them.
+"""Networks built from the header of a weight file: known settings and plain values only, no larger than its weights.
 
 A header is another's text. A setting of timm may name a pickle to load or weights to fetch, and a width may ask for all
 memory: so settings are checked against a list of known ones, and what building allocates against what the file holds.

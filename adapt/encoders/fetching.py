@@ -1,4 +1,4 @@
-"""Weights that libraries fetch: asked for once where there is no network, and never unpickled."""
+"""Downloads of pretrained weights by libraries: one attempt without a network, and nothing is unpickled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks of timm and torchvision as encoders: the classifier is removed, what remains gives a vector, or maps."""
+"""Networks of timm and torchvision as encoders without their classifier: pooled vectors or spatial maps."""
 
 from __future__ import annotations
 

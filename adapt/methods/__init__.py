@@ -1,1 +1,1 @@
-"""One file per adaptation method, named as users name it; `adapt.core.method` says how to add one."""
+"""The adaptation methods, one file each; the file's name is the method's."""

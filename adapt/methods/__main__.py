@@ -1,4 +1,4 @@
-"""`python -m adapt.methods`: what every method costs on every backbone, or what it learns on one small task.
+"""``python -m adapt.methods``: cost of every method on every backbone, or its accuracy on one small task.
 
 Examples:
     python -m adapt.methods --base resnet50 mobilenet_v2 --method patch taps

@@ -124,7 +124,7 @@ class EWC(SharedWeights):
         self.memory = new
 
     def unpack(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `pack` gave; raises RuntimeError or KeyError if it does not fit."""
+        """Load what `pack` returned; raises RuntimeError or KeyError if it does not fit."""
         if any(name.startswith("memory.") for name in tensors) and self.memory is None:
             parameters = dict(self.encoder.named_parameters())
             self.memory = _Memory(parameters, parameters)

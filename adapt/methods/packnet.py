@@ -110,7 +110,7 @@ class Owned(Delta):
         self.values = nn.Parameter(torch.zeros(len(self.kept), dtype=like.dtype, device=like.device))
 
     def earlier(self, weight: Tensor) -> Tensor:
-        """The weights of the base and of earlier tasks, zero elsewhere; kept until one of them changes."""
+        """The weights of the base and of earlier tasks, zero elsewhere; cached until one of them changes."""
 
         def compute() -> Tensor:
             total = torch.where(self.owner == BASE, weight, torch.zeros_like(weight))
@@ -143,7 +143,7 @@ class Owned(Delta):
         return {"values": self.values.detach()[self.kept]}
 
     def unpack(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `pack` gave, after the owners are back."""
+        """Load what `pack` returned, after the owners are back."""
         self._hold(self.values)
         self.load_state_dict(dict(tensors))
 
@@ -239,7 +239,7 @@ class PackNet(DeltaMethod):
         return packed
 
     def unpack(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `pack` gave; raises RuntimeError or KeyError if it does not fit."""
+        """Load what `pack` returned; raises RuntimeError or KeyError if it does not fit."""
         rest = dict(tensors)
         self.pruned.copy_(rest.pop("pruned"))
         if not self._before:

@@ -93,7 +93,7 @@ class Mask(Delta):
         return {"mask": pack_levels(self.mask().to(torch.int8) & 3, self.bits)}
 
     def unpack(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put every r safely on the side of its threshold that the mask says."""
+        """Restore each score r on the side of its threshold that the stored mask gives."""
         levels = unpack_levels(tensors["mask"], self.bits, self.r.shape)
         values = torch.tensor([0.0, 2 * self.config.threshold, 0.0, -self.config.threshold])
         with torch.no_grad():

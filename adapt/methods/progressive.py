@@ -64,7 +64,7 @@ def as_map(tensor: Tensor) -> Tensor:
 
 
 def align(lateral: Tensor, height: int, width: int, short: int = 0) -> Tensor:
-    """Bring what an adapter gives (B,C,h,w) to a size, from which it may then still differ by `short` pixels too few.
+    """Resize an adapter's output (B,C,h,w) to a size, up to `short` missing pixels.
 
     A larger one is max-pooled by the nearest whole factor and cropped, as released. Departs: a smaller one is enlarged
     by repetition; in the papers' pairs of networks there is none.

@@ -1,4 +1,4 @@
-"""Parameter superposition: all tasks in one set of weights, told apart by fixed random signs (Cheung et al.,
+"""Parameter superposition: all tasks in one set of weights, separated by fixed random signs (Cheung et al.,
 NeurIPS 2019; as the baseline of Side-Tuning, tlkit/models/superposition.py).
 
 W_task = W * c_task, where c_task in {-1,+1}^(inputs * k * k) is drawn once per layer and the same for every output
@@ -95,7 +95,7 @@ class PSP(SharedWeights):
         return dict(self.contexts.named_buffers())
 
     def task_tensors(self) -> dict[str, Tensor]:
-        """What replaces the shared tensors for this task: weights times context, and its statistics."""
+        """The task's tensors: shared weights times the task's context, and its statistics."""
         tensors = self._weights()
         for key, norm in self.norms.items():
             assert isinstance(norm, TaskNorm)
@@ -133,7 +133,7 @@ class PSP(SharedWeights):
         return {**super().pack(), **{f"contexts.{key}": pack_levels(c > 0, 1) for key, c in self._signs().items()}}
 
     def unpack(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `pack` gave; raises RuntimeError or KeyError if it does not fit."""
+        """Load what `pack` returned; raises RuntimeError or KeyError if it does not fit."""
         for key, signs in self._signs().items():
             signs.copy_(unpack_levels(tensors[f"contexts.{key}"], 1, signs.shape) * 2.0 - 1)
         super().unpack(tensors)

@@ -140,7 +140,7 @@ class ResidualAdapter(JointDeltaMethod):
             )
 
     def unpack(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `pack` gave; raises RuntimeError or KeyError if it does not fit."""
+        """Load what `pack` returned; raises RuntimeError or KeyError if it does not fit."""
         super().unpack(tensors)
         self._untrained = False
 

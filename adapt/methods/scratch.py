@@ -1,4 +1,4 @@
-"""Scratch: the base's architecture from random weights, the control that shows what pretraining gave."""
+"""Scratch: the base's architecture from random weights, the control for pretraining."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ class RoutingNetwork(nn.Module):
 
 @methods.register("spottune")
 class SpotTune(OwnWeights):
-    """y = B(x), each of whose residual blocks is the base's or a tuned copy, as the policy says for the image."""
+    """SpotTune: per image, a routing network chooses each residual block's frozen or fine-tuned copy."""
 
     Config = SpotTuneConfig
     config: SpotTuneConfig
@@ -151,7 +151,7 @@ class SpotTune(OwnWeights):
         return {name: tensor for name, tensor in super().pack().items() if name not in self._frozen}
 
     def unpack(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `pack` gave; raises RuntimeError or KeyError if it does not fit."""
+        """Load what `pack` returned; raises RuntimeError or KeyError if it does not fit."""
         if clash := tensors.keys() ^ self.pack().keys():
             raise KeyError(f"missing or unexpected tensors: {', '.join(sorted(clash))}")
         self.load_state_dict({**self.state_dict(), **tensors})

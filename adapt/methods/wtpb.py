@@ -75,7 +75,7 @@ class Transformed(Delta):
         return packed
 
     def unpack(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put every r on the side of 0 that the mask says, as far away as at the start."""
+        """Restore each score r with the sign that the stored mask gives and its initial magnitude."""
         levels = unpack_levels(tensors["mask"], 1, self.r.shape)
         with torch.no_grad():
             self.r.copy_(torch.where(levels.bool(), HIGH, -HIGH))

@@ -79,7 +79,7 @@ class Adapter(Delta):
         return b @ self.g.T
 
     def branch(self, x: Tensor, y: Tensor) -> Tensor:
-        """What the adapter adds to the output y of the convolution of x."""
+        """The adapter's contribution to the output y of the convolution of x."""
         source = y if self.inner is not None else x
         if self.dropout and self.training:
             source = F.dropout2d(source, self.dropout)

@@ -1,4 +1,4 @@
-"""Hard decisions that gradients pass through, and their storage in few bits.
+"""Straight-through estimators for hard decisions, and bit packing.
 
 Masks (Piggyback, WTPB), layer indicators (TAPS) and channel switches (BA2) compute with 0 and 1 but train a
 real number behind each of them.
@@ -56,7 +56,7 @@ def pack_levels(levels: Tensor, bits: int) -> Tensor:
 
 
 def unpack_levels(packed: Tensor, bits: int, shape: torch.Size) -> Tensor:
-    """Read what `pack_levels` wrote.
+    """The inverse of `pack_levels`.
 
     Args:
         packed: uint8, one-dimensional.

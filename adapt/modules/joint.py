@@ -1,4 +1,4 @@
-"""Weight deltas whose frozen weights may instead be trained, by several tasks together.
+"""Joint training: weight deltas on a trunk that several tasks train together.
 
 In joint training the tasks share a *trunk*: trainable copies of the base's weights, of which each task still
 has its own delta and normalisation. The first task of a method owns the trunk and stores it; those added later
@@ -88,7 +88,7 @@ class JointDeltaMethod(DeltaMethod):
         return self.trunk is None
 
     def shared_base(self) -> Base:
-        """What the tasks share, with this task's normalisation and without its deltas, as a base of its own.
+        """The shared trunk with this task's normalisation and without its deltas, as a base.
 
         Raises:
             NotMergeable: there is no trunk: the tasks share the base itself.
@@ -125,7 +125,7 @@ class JointDeltaMethod(DeltaMethod):
         return packed
 
     def unpack(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `pack` gave; raises RuntimeError or KeyError if it does not fit."""
+        """Load what `pack` returned; raises RuntimeError or KeyError if it does not fit."""
         rest = dict(tensors)
         if self.own_trunk is not None:
             prefix = "trunk."

@@ -1,4 +1,4 @@
-"""The helper of all methods that train a copy of the base's weights; the base itself stays as it was.
+"""Base class of methods that train a copy of the base's weights.
 
 To add such a method, write in `adapt/methods/<name>.py` a settings class and a subclass of `OwnWeights`. Its
 `encoder` is an ordinary network that may be trained, pruned, or multiplied as the method asks: override

@@ -1,4 +1,4 @@
-"""Where in a network adapters go: all of its 3x3 convolutions, one depth range, or every second one."""
+"""Placement of adapters in a network: all 3x3 convolutions, a depth range, or every second one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Residual blocks, found by their structure, for the methods that route around them or skip them."""
+"""Detection of residual blocks by structure, for the methods that skip or duplicate them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The helper of methods whose tasks train one and the same copy of the base: `ewc`, `psp`, `adashare`.
+"""Base class of methods whose tasks all train one copy of the base: `ewc`, `psp`, `adashare`.
 
 The task that was added first with such a method makes the copy and stores it; every later one refers to it and stores
 only what is its own. So training a later task may change what an earlier one computes: how to limit that is what these
@@ -35,7 +35,7 @@ class SharedWeights(OwnWeights):
         return self._common[0] if self._common else self.prepared(copy.deepcopy(network))
 
     def prepared(self, network: nn.Module) -> nn.Module:
-        """What the first task makes of the base's copy; by default the copy itself."""
+        """Hook of the first task on the base's copy; by default the copy itself."""
         return network
 
     def stored(self, name: str) -> bool:
@@ -47,7 +47,7 @@ class SharedWeights(OwnWeights):
         return {n: t for n, t in super().pack().items() if self.stored(n)}
 
     def unpack(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `pack` gave; raises RuntimeError or KeyError if it does not fit."""
+        """Load what `pack` returned; raises RuntimeError or KeyError if it does not fit."""
         own = self.pack()
         if clash := tensors.keys() ^ own.keys():
             raise KeyError(f"missing or unexpected tensors: {', '.join(sorted(clash))}")

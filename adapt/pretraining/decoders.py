@@ -165,7 +165,7 @@ def build_decoder(
 
 
 def decoders_path(base: str | Path) -> Path:
-    """Where the decoders of a base lie, given its name or file."""
+    """Path of the decoders of a base, given its name or file."""
     path = Path(base) if str(base).endswith(".safetensors") else PRETRAINED / f"{base}.safetensors"
     return path.parent / "decoders" / path.name
 

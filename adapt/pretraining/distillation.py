@@ -1,4 +1,4 @@
-"""Distillation at its core: one network learns to give what another gives, or nothing of effect."""
+"""Distillation: train a network to reproduce a teacher's output (or to output zero)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encoders of several tasks that train on the same pictures, at first with the same early layers."""
+"""Multi-task encoders with hard parameter sharing of the early layers, untied later."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trains encoders of several tasks at once on views that are rendered meanwhile; stops and goes on at any step."""
+"""Multi-task training of encoders on views rendered during training; resumable at any step."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FIRST_BLOCKS = 8  # Blocks rendered before the first step.
 
 @dataclass(frozen=True)
 class JointConfig:
-    """How to train on rendered views.
+    """Settings of joint training on rendered views.
 
     Attributes:
         encoder: A name of `adapt.encoders.build_encoder`.
@@ -284,7 +284,7 @@ class JointRun:
         write_atomically(folder / "checkpoint.pt", stream.getvalue())
 
     def resume(self, folder: Path) -> bool:
-        """Go on from the checkpoint in `folder`, if there is one; returns whether there is.
+        """Resume from the checkpoint in `folder`; returns whether there is one.
 
         Raises:
             ValueError: It is of other settings; only `steps`, `tied`, `decay`, `average_from` and `save_every` may
@@ -317,7 +317,7 @@ class JointRun:
 
 
 def check_resume(before: Mapping[str, Any], now: Mapping[str, Any], tasks: list[str], found_tasks: list[str]) -> None:
-    """Refuse settings that a checkpoint cannot go on with.
+    """Refuse to resume a checkpoint with incompatible settings.
 
     Raises:
         ValueError: Which setting, and what to do.

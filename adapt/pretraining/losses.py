@@ -1,4 +1,4 @@
-"""Losses of the Taskonomy tasks (Side-Tuning, evkit/utils/losses.py, in words)."""
+"""Losses of the Taskonomy tasks (as Side-Tuning's evkit/utils/losses.py defines them)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Views that are rendered while a network trains on them, and a store of the newest ones."""
+"""Online rendering of training views by worker processes, and a replay buffer of the newest ones."""
 
 from __future__ import annotations
 

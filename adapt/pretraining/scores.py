@@ -1,4 +1,4 @@
-"""How well a task is done, beside the best prediction that ignores the image."""
+"""Evaluation metrics of the Taskonomy tasks, relative to the best constant prediction."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from adapt.pretraining.data import TaskonomyViews
 from adapt.pretraining.decoders import Decoders
 from adapt.pretraining.tasks import SEMANTIC_WEIGHTS, Labels, TaskonomyTask, add_noise, find_task
 
-BATCH = 64  # Views judged at once.
+BATCH = 64  # Views evaluated at once.
 CONSTANT_SAMPLE = 512  # Views of which constant predictions are made.
 
 
@@ -93,7 +93,7 @@ class Tally:
         self._losses = np.zeros(2)
         # Of every valid pixel of image labels: target and output, as differences from the constant.
         self._pixels: list[tuple[Tensor, Tensor]] = []
-        # Of every class how often it occurs, how often it is told, and how often the constant prediction tells it.
+        # Per class: occurrences, correct predictions, and correct constant predictions.
         self._counts = np.zeros((3, task.classes(scaling)))
 
     def add(self, output: Tensor, labels: Labels) -> None:
@@ -114,8 +114,8 @@ class Tally:
             target = self.task.target(labels, self.scaling)
             # A uniform vector says that there is nothing to tell.
             target = torch.where(target.amax(1) > target.amin(1), target.argmax(1), -1)
-        told = [target, *(torch.where(guess.argmax(1) == target, target, -1) for guess in (output, fixed))]
-        for counts, classes in zip(self._counts, told, strict=True):
+        counted = [target, *(torch.where(guess.argmax(1) == target, target, -1) for guess in (output, fixed))]
+        for counts, classes in zip(self._counts, counted, strict=True):
             counts += np.bincount(classes[classes >= 0].numpy().ravel(), minlength=len(counts))
 
     def scores(self) -> dict[str, float]:
@@ -127,7 +127,7 @@ class Tally:
         pixels, which is the precision of chance.
 
         For classes also ``accuracy``, ``constant_accuracy``, ``recall`` (the mean over the classes that occur of the
-        share that is told right) and ``chance``, what any constant prediction has as recall.
+        recall) and ``chance``, what any constant prediction has as recall.
         """
         loss, constant = self._losses / self._views
         scores = {"loss": loss, "constant": constant, "ratio": constant / loss}
@@ -156,7 +156,7 @@ def correlation(a: Tensor, b: Tensor) -> float:
 
 
 def edge_precision(label: Tensor, output: Tensor) -> dict[str, float]:
-    """How well large values are found.
+    """Average precision of the detection of large values (edges, keypoints).
 
     Args:
         label: (N,) magnitudes, at least 0; those above their root mean square are to be found.
@@ -173,7 +173,7 @@ def edge_precision(label: Tensor, output: Tensor) -> dict[str, float]:
 
 @torch.no_grad()
 def evaluate_base(base: Base, decoders: Decoders, views: TaskonomyViews) -> dict[str, dict[str, float]]:
-    """Judge decoded features.
+    """Evaluate decoded features.
 
     Args:
         base: An encoder.

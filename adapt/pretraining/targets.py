@@ -1,4 +1,4 @@
-"""Targets of the Taskonomy tasks, made once per view and used several times, and the losses that train on them."""
+"""Training targets of the Taskonomy tasks, computed once per view, and their losses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RAREST = 2e-4
 
 @dataclass(frozen=True)
 class TaskTraining:
-    """How one task is trained.
+    """Training settings of one task.
 
     Attributes:
         label_size: Pixels per side of the decoded labels.

@@ -1,1 +1,1 @@
-"""One trainer and one protocol layer for all benchmarks of `adapt.benchmarks`."""
+"""Supervised multi-task and continual learning: trainer, protocols, results and reports of all benchmarks."""

@@ -1,4 +1,4 @@
-"""Cascades of classifiers: cheap ones first, the next only where one is not sure (after Streeter, ICML 2018).
+"""Classifier cascades with confidence thresholds (after Streeter, ICML 2018).
 
 The sure-ness of a stage is its largest softmax probability, which Mudrakarta et al. (ICLR 2019) leave open. Thresholds
 are chosen on held-out examples so that those that a stage answers come out as often right as with the best single
@@ -18,7 +18,7 @@ Probabilities = Sequence[NDArray[np.floating]]
 
 @dataclass(frozen=True)
 class CascadeResult:
-    """What a cascade does to some examples.
+    """Accuracy and cost of a cascade on some examples.
 
     Attributes:
         accuracy: share that is classified right.

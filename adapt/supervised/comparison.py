@@ -145,8 +145,8 @@ def ranks(groups: Sequence[Repeats]) -> list[float | None]:
 def _table(document: Document, groups: Sequence[Repeats]) -> None:
     """One row per setting; ranks among all, and among the first of each method whose rank was published."""
     first = {g.first.result["method"]: g for g in reversed(groups) if "rank" in g.first.published}
-    judged = [group for group in groups if first.get(group.first.result["method"]) is group]
-    among = dict(zip([group.name for group in judged], ranks(judged), strict=True))
+    ranked = [group for group in groups if first.get(group.first.result["method"]) is group]
+    among = dict(zip([group.name for group in ranked], ranks(ranked), strict=True))
     score = groups[0].first.score
     measures = [name for name in MEASURES if any(group.values(name) for group in groups)]
     rows = []
@@ -158,18 +158,18 @@ def _table(document: Document, groups: Sequence[Repeats]) -> None:
                 str(len(group.runs)),
                 group.shown(score),
                 number("rank", rank),
-                number("rank", among.get(group.name) if group in judged else None),
+                number("rank", among.get(group.name) if group in ranked else None),
                 number("rank", published.get("rank")),
                 number(score, published.get(score)),
                 *(group.shown(name) for name in (*COMMON, *measures, "parameters", "bits", "model_size")),
                 number("images", result["images"] // len(result["tasks"])),
             ]
         )
-    columns = ["run", "seeds", score, "rank", f"rank of {len(judged)}", "published rank", f"published {score}"]
+    columns = ["run", "seeds", score, "rank", f"rank of {len(ranked)}", "published rank", f"published {score}"]
     columns += [*COMMON.values(), *(MEASURES[name] for name in measures)]
     document.table([*columns, "parameters", "bits", "size / base", "examples per task"], rows)
     if any(rank is not None for rank in among.values()):
-        document.paragraph(f"'rank of {len(judged)}' counts one setting of each method that has a published rank.")
+        document.paragraph(f"'rank of {len(ranked)}' counts one setting of each method that has a published rank.")
     if any(len(group.runs) > 1 for group in groups):
         document.paragraph("± is the standard deviation over runs that differ in seeds alone.")
 

@@ -1,4 +1,4 @@
-"""Features of the frozen base kept on disk, so that no example passes it twice in any run.
+"""Disk cache of the frozen base's features, shared by all runs.
 
 A file `<key>.npy` is a float32 array (N,C,h,w) or (N,C), read by memory map; `<key>.json` says what it is: the base's
 sha256 and settings, the data's identity, the images' normalisation, and the sha256 of the array's bytes, which is

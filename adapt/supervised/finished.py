@@ -60,7 +60,7 @@ class Finished:
 
     @property
     def score(self) -> str:
-        """The score that most tasks are judged by."""
+        """The score that most tasks have."""
         scores = list(self.result["score"].values())
         return max(dict.fromkeys(scores), key=scores.count)
 

@@ -1,4 +1,4 @@
-"""Tasks on one frozen base, with their readouts: how they are trained, alone or together, and tested."""
+"""Training and testing of tasks with their readouts on one frozen base, separately or jointly."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Log = Callable[[int, Mapping[str, float]], None]
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What is the same for all tasks of a run.
+    """Settings shared by all tasks of a run.
 
     Attributes:
         benchmark: the tasks' readouts, image size and lengths.
@@ -116,7 +116,7 @@ class TaskTrainer:
             distributed.copy_from_first([*module.parameters(), *module.buffers()])
 
     def outputs(self, task: TaskData, inputs: Tensor, features: Tensor | None) -> Tensor:
-        """The readout's outputs for a batch, given the base's features if they are kept."""
+        """The readout's outputs for a batch, from cached features of the base where there are any."""
         with self.adapted.base.normalised(task.normalisation):
             adapted = self.adapted(inputs, features, task=task.name)
         scores: Tensor = self.readouts[task.name](adapted)
@@ -297,7 +297,7 @@ class TaskTrainer:
         return {"loss": total / max(1, len(chosen)), **metric.compute()}
 
     def measures(self) -> dict[str, dict[str, float]]:
-        """What the methods say about each trained task, such as the share of parameters that it changes."""
+        """Statistics that methods report of each trained task, such as the share of changed parameters."""
         heads = {name: sum(p.numel() for p in readout.parameters()) for name, readout in self.readouts.items()}
         return {name: self.adapted.method(name).measures(heads[name]) for name in self.adapted.tasks}
 

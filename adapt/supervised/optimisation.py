@@ -1,4 +1,4 @@
-"""How long a task is trained, in which steps, and by which optimiser: the settings of `training` and `optimiser`."""
+"""Optimisers, learning-rate schedules and training lengths: the settings `training` and `optimiser`."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ class OptimiserConfig(Settings):
     warmup: Annotated[float, Range(0, 1, below=True)] = 0.0
 
     def factor(self, step: int, steps: int, every: int = 1) -> float:
-        """What the learning rates are multiplied by in step `step` of 0..steps-1; `every` is the setting in steps."""
+        """The learning-rate factor at step `step` of 0..steps-1; `every` is the setting in steps."""
         warm = self.warmup * steps
         if step < warm:
             return (step + 1) / (math.ceil(warm) + 1)

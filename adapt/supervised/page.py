@@ -1,4 +1,4 @@
-"""A short document of headings, paragraphs, tables and pictures, written as Markdown and as one offline HTML file."""
+"""Report documents (headings, paragraphs, tables, figures), written as Markdown and as one offline HTML file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pre { white-space: pre-wrap; background: #8882; padding: .6rem; }
 
 @dataclass
 class Document:
-    """What is said, in order; made by the methods, then `write`.
+    """A document's content in order; add to it by the methods, then `write`.
 
     Attributes:
         title: the first heading.

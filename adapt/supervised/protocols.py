@@ -1,4 +1,4 @@
-"""The protocols in which a benchmark's tasks are learned: each alone, one after the other, all at once, or in two
+"""Training protocols of multi-task benchmarks: single-task, sequential (continual), joint, and joint in two
 stages: all at once in one network, then each alone on that network, frozen.
 
 Every protocol is a loop over units (a task; all tasks at once) after each of which `save` is called with all that is
@@ -26,7 +26,7 @@ Save = Callable[[dict[str, Any]], None]
 
 
 class Note(Protocol):
-    """Told what happens, for a progress bar."""
+    """Progress callback."""
 
     def __call__(self, text: str) -> None:
         """Say what begins now."""
@@ -38,7 +38,7 @@ def _silent(text: str) -> None:
 
 @dataclass
 class Session:
-    """What all protocols are given.
+    """Inputs of a protocol: benchmark, base, settings and run folder.
 
     Attributes:
         base: the frozen base.
@@ -48,7 +48,7 @@ class Session:
         log: takes the training's numbers.
         save: takes the state after each unit.
         state: what `save` was last given, in a run that goes on.
-        note: told what begins.
+        note: Progress callback.
         stage: how all tasks first train one network together, for the protocol `two_stage`.
         test: "all": after each task all tasks so far are tested; "own": only that one, and all after the last.
         rigidity: whether each task is, in an extra run, trained before all others.
@@ -96,7 +96,7 @@ class Session:
 
 @dataclass
 class ProtocolResult:
-    """What a protocol gives.
+    """Results and trained tasks of a protocol.
 
     Attributes:
         results: of all tests.

@@ -1,4 +1,4 @@
-"""What a sequence of tasks is judged by: R[i][j], the test result on task j after training task i, and what follows.
+"""Results of continual learning: R[i][j], the test result on task j after training task i, and metrics derived from it.
 
 Forgetting and rigidity are those of Side-Tuning, section 4.1, on test losses; ranks compare methods task by task.
 """

@@ -1,4 +1,4 @@
-"""What every training run needs, navigation or vision: run folder, ranks, device, atomic files.
+"""Training infrastructure: run folders, distributed ranks, device, atomic files, checkpoints.
 
 In: a composed config and where to write.
 Out: a resumable run folder (`run`), ranks joined by torchrun (`distributed`), a torch device (`device`),

@@ -1,4 +1,4 @@
-"""Where a command computes."""
+"""Choice of the torch device."""
 
 from __future__ import annotations
 

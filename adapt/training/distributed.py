@@ -1,4 +1,4 @@
-"""Many processes train one model: the ranks that ``torchrun`` started, behind a few verbs that do nothing on one.
+"""Data-parallel training by ``torchrun``: gradient averaging and collectives that are no-ops on a single rank.
 
     torchrun --nproc-per-node 2 -m agents.train algo=dagger run=runs/a
 
@@ -38,13 +38,13 @@ T = TypeVar("T")
 
 # A rank that ends is noticed at once; this is for machines that vanish and ranks that hang.
 TIMEOUT = timedelta(minutes=10)
-# How long the ranks that go on wait for each other's word when one is gone.
+# Seconds that surviving ranks wait for each other's failure reports.
 GRACE = 2.0
 # Errors that a user can act on; others are the program's and keep their traceback.
 EXPECTED = (ValueError, OSError, LookupError, ImportError, MemoryError, torch.OutOfMemoryError)
 SEEDS_APART = 100_003  # between the seeds of ranks, so that those of resumed sessions stay apart too
 RESUME = "what was saved is kept: go on with resume=true, on any number of ranks"
-_meeting: list[Store] = []  # where the ranks leave word for each other: torchrun's store, which outlives them
+_meeting: list[Store] = []  # torchrun's key-value store, which outlives the ranks
 
 
 class RankFailed(ConnectionError):
@@ -56,7 +56,7 @@ class _RankLost(ConnectionError):
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived: torchrun ends the ranks that are left when one has ended."""
+    """Raised by the SIGTERM handler: torchrun sends SIGTERM to the surviving ranks after one fails."""
 
 
 def rank() -> int:
@@ -65,7 +65,7 @@ def rank() -> int:
 
 
 def ranks() -> int:
-    """How many processes train together."""
+    """The world size."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -141,17 +141,17 @@ def _join(device: str) -> None:
 
     _meeting[:] = [store]
 
-    def told(*_: Any) -> None:
+    def on_sigterm(*_: Any) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         _stop()
         raise Terminated
 
-    signal.signal(signal.SIGTERM, told)
+    signal.signal(signal.SIGTERM, on_sigterm)
     end_with_torchrun()
 
 
 def _stop() -> None:
-    """Leave word that this rank ends by itself; a rank that was killed leaves none."""
+    """Record in the store that this rank ends by itself; a killed rank leaves no record."""
     with contextlib.suppress(RuntimeError):
         _meeting[0].set(f"stopped/{rank()}", "1")
 
@@ -164,7 +164,7 @@ def _explain(error: BaseException, store: Store) -> None:
     _stop()
     try:
         if not lost:
-            if store.add("told", 1) > 1:
+            if store.add("reported", 1) > 1:
                 raise SystemExit(2) from error
             if isinstance(error, EXPECTED):
                 said = str(error).split("\n")[0] or type(error).__name__
@@ -172,15 +172,15 @@ def _explain(error: BaseException, store: Store) -> None:
             return
         time.sleep(GRACE)
         gone = [str(r) for r in range(count) if not store.check([f"stopped/{r}"])]
-        if store.add("told", 1) > 1:
+        if store.add("reported", 1) > 1:
             raise SystemExit(2) from error
     except RuntimeError:  # the store was on a rank or a machine that is gone
         raise RankFailed(f"{name}: the others cannot be reached any more ({error}); {RESUME}") from error
     if gone:
         which = f"rank {gone[0]}" if len(gone) == 1 else f"ranks {', '.join(gone)}"
-        raise RankFailed(f"{which} of {count} ended without a word (killed, or out of memory?); {RESUME}") from error
+        raise RankFailed(f"{which} of {count} ended without a message (killed, or out of memory?); {RESUME}") from error
     if isinstance(error, Terminated):
-        raise RankFailed(f"all {count} ranks were told to stop (SIGTERM); {RESUME}") from error
+        raise RankFailed(f"all {count} ranks were stopped (SIGTERM); {RESUME}") from error
     raise RankFailed(f"{name}: the ranks lost each other ({error}); {RESUME}") from error
 
 

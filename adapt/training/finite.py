@@ -60,7 +60,7 @@ def clip_finite(
 
 
 def blame(data: Data) -> str:
-    """Which of some arrays hold numbers that are not finite, and how many; empty if none does."""
+    """Describe which arrays hold NaN or infinity, and how many; empty if none does."""
     found = []
     for name, array in data.items():
         tensor = torch.as_tensor(array)

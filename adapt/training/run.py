@@ -1,4 +1,4 @@
-"""The run folder: everything that one training or evaluation leaves behind, and what a resumed one starts from.
+"""Run folders: config, versions, metrics, TensorBoard events, checkpoints and results of one training, resumable.
 
 `adapt.train` and the commands of `agents` use it alike.
 """
@@ -90,7 +90,7 @@ def _git(*words: str) -> str:
 
 
 def versions(seed: int) -> dict[str, Any]:
-    """What made a result: command, date, git commit, Python and package versions, seed."""
+    """Provenance of a result: command, date, git commit, Python and package versions, seed."""
     main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
     program = f"python -m {spec.name}" if spec else Path(sys.argv[0]).name
@@ -387,10 +387,10 @@ def _has_begun(path: Path) -> bool:
 
 
 def resumed(cfg: DictConfig) -> DictConfig:
-    """The config that a command goes on with: with ``resume=true`` that of the run folder, whatever defaults are now.
+    """The config to train with: with ``resume=true`` that of the run folder, whatever defaults are now.
 
     Raises:
-        ValueError: A word of the command line says otherwise than that config.
+        ValueError: An override of the command line differs from that config.
     """
     words = job_overrides()
     if not cfg.resume or words is None:

@@ -1,4 +1,4 @@
-"""What a checkpoint holds, checked against what this program would have written before any of it is taken over."""
+"""Validation of checkpoints before they are loaded: keys, types, shapes."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ from envs.scans.loading import load_scene
 from envs.scene import Scene
 from envs.sources.apartments import apartments
 
-SB3_EPOCHS = 10  # passes over a rollout that SB3's PPO makes unless told otherwise
+SB3_EPOCHS = 10  # passes over a rollout that SB3's PPO makes by default
 FIRST_FRAME = """
 from envs.apartments.generator import generate
 from envs.rendering.renderer import Camera, make_renderer
@@ -101,7 +101,7 @@ def core_rows(cfg: DictConfig) -> list[Measurement]:
 
 
 def memory_rows(cfg: DictConfig) -> list[Measurement]:
-    """What more scenes take."""
+    """Memory per additional scene."""
     taken = bench.memory(cfg.memory.apartments)
     thousand = (1000 * taken["apartment"] + taken["textures"]) / 2**30
     each = f"an apartment: scene, tree, grid, paths to its goals (mean of {cfg.memory.apartments})"

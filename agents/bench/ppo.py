@@ -38,7 +38,7 @@ STAGES = ("render and map", "task", "frozen base, rollout", "policy, rollout", "
 
 @dataclass
 class Contestant:
-    """A PPO learner and what its stages take.
+    """A PPO implementation with a timer per stage.
 
     Attributes:
         model: The learner.
@@ -63,7 +63,7 @@ def settings(agents: int, steps: int, *words: str) -> DictConfig:
 
 
 def ours(cfg: DictConfig, scenes: Sequence[NavigableScene]) -> Contestant:
-    """This project's: features computed once per frame and kept, bfloat16, rollout on the device."""
+    """This project's: features computed once per frame and cached, bfloat16, rollout on the device."""
     keep_freed_memory()
     vision = make_visual_encoder(cfg)
     env = make_stacked_env(cfg, scenes, vision, cfg.env.agents, cfg.seed)

@@ -1,4 +1,4 @@
-"""What the benchmark found, as rows: ``docs/bench.json`` and the table in ``docs/bench.md``."""
+"""Results of the speed benchmark: ``docs/bench.json`` and the table in ``docs/bench.md``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from adapt.training.run import write_text
 
 @dataclass(frozen=True)
 class Measurement:
-    """One number.
+    """One measured number.
 
     Attributes:
         section: Section of the benchmark.

@@ -1,4 +1,4 @@
-"""Running held-out episodes, each exactly once, with any way to act."""
+"""Evaluation on held-out episodes, each run exactly once, by any actor."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def expert_actor(observations: Observations, nav: Simulator, noise: NDArray[np.f
 
 
 def _noise(nav: Simulator, agent: int, seed: int) -> np.random.Generator:
-    """An episode's own source of noise, so that its outcome hangs neither on the others nor on their order."""
+    """An episode's own source of noise, so that its result is independent of batch composition and order."""
     episode = nav.episode(agent)
     return np.random.default_rng([seed, zlib.crc32(f"{episode.scene_id}|{episode.episode_id}".encode())])
 

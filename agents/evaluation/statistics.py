@@ -1,9 +1,9 @@
-"""What evaluation records say, and how sure one can be: means with confidence intervals that respect scenes.
+"""Means of evaluation records with confidence intervals by the cluster bootstrap over scenes.
 
 Episodes of one scene resemble each other, so they are no independent sample of "apartments the agent has
 never seen". All intervals are 95% percentile intervals of a two-stage bootstrap: scenes are drawn with
 replacement, then as many episodes within every drawn scene as it has (Davison and Hinkley 1997, section
-3.8). With a single scene only episodes are drawn, and an interval then speaks of that scene alone.
+3.8). With a single scene only episodes are drawn, and an interval then holds for that scene alone.
 """
 
 from __future__ import annotations

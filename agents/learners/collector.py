@@ -21,7 +21,7 @@ LED_STEPS = (5, 20)
 
 
 def stored(observations: Observations) -> Observations:
-    """What the store keeps of a frame."""
+    """The observations of a frame that are stored."""
     return {key: observations[key] for key in STORED if key in observations}
 
 

@@ -92,7 +92,7 @@ def _make_collector(
 def _collect_in_child(
     cfg: DictConfig, folder: str, link: _Link, seed: int, shard: tuple[int, int], parent: int
 ) -> None:
-    """Body of the collecting process: until told to stop, or until its parent is gone."""
+    """Body of the collecting process; ends at the stop signal, or when its parent is gone."""
     end_with_parent(parent)
     try:
         torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""The frozen base's features of recorded frames, computed once and kept beside them."""
+"""Disk cache of the frozen base's features of recorded frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Supervised learning of a policy from expert labels: what BC and DAgger share."""
+"""Supervised learning of a policy from expert actions, shared by BC and DAgger."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class ImitationLearner:
         return value, float((logits.detach().argmax(1) == labels).float().mean())
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run needs besides the policy's weights."""
+        """State of the learner beside the policy's weights, for checkpoints."""
         return {
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
@@ -146,7 +146,7 @@ def _plain(state: Any) -> Any:
 
 
 class FrameSource(Protocol):
-    """Where labelled frames come from while a policy learns.
+    """Source of labelled frames during imitation learning.
 
     Attributes:
         store: This rank's frames.

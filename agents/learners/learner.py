@@ -1,4 +1,4 @@
-"""What a learner is, and how one is found by the name in ``algo.name``."""
+"""The interface of learners, and their registry (``algo.name``)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Learner(Protocol):
     Config: ClassVar[type[Settings]]
 
     def train(self, cfg: DictConfig, run: Run) -> Mapping[str, Any]:
-        """Train, or go on with a run that was interrupted.
+        """Train; resumes an interrupted run.
 
         Args:
             cfg: The config of ``agents.train``; ``cfg.algo`` are the learner's settings.

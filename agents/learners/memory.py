@@ -1,4 +1,4 @@
-"""What a PPO training will keep in memory, said before anything is allocated, and refused where it does not fit."""
+"""Estimate of PPO's peak memory; fails early where it exceeds what is free."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def ppo_bytes(cfg: DictConfig, vision: VisualEncoder, scenes: Sequence[object], 
 
 
 def check_memory(parts: Mapping[str, int], device: str) -> str:
-    """One line that says what the parts take and what is free.
+    """Compare the estimate with the free memory; returns a one-line summary.
 
     Raises:
         ValueError: They do not fit; the message says by how much, and what to make smaller.
@@ -55,7 +55,7 @@ def plan_memory(cfg: DictConfig, vision: VisualEncoder, scenes: Sequence[object]
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep what is freed: large tensors of every update then cost no page faults (a tenth of it)."""
+    """Configure malloc to reuse freed memory: saves the page faults of large tensors (a tenth of an update)."""
     trim_threshold, mmap_threshold, largest = -1, -3, 2**25
     with contextlib.suppress(OSError, AttributeError):  # no glibc
         library = ctypes.CDLL("libc.so.6")

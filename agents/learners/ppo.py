@@ -68,7 +68,7 @@ class AdvantagesOverRanks(DeviceRolloutBuffer):
             yield samples._replace(advantages=(samples.advantages - mean) / (deviation + 1e-8))
 
 
-class _Watch(BaseCallback):
+class _LoggingCallback(BaseCallback):
     """After every rollout: success of recent episodes, progress bar, checkpoint; schedules after every step."""
 
     def __init__(self, run: Run, cfg: DictConfig, bar: Any, task: Any, vision: VisualEncoder) -> None:
@@ -237,7 +237,7 @@ def train_on_policy(
     with progress_bar() as bar:
         task = bar.add_task(cfg.algo.name, total=cfg.algo.steps, completed=done, note="")
         if done < cfg.algo.steps:
-            watch = _Watch(run, cfg, bar, task, vision)
+            watch = _LoggingCallback(run, cfg, bar, task, vision)
             left = math.ceil((cfg.algo.steps - done) / distributed.ranks())
             with _naming_what_is_not_finite(model):
                 model.learn(left, [*callbacks, watch], log_interval=sys.maxsize, reset_num_timesteps=done == 0)

@@ -34,7 +34,7 @@ def _frame(observations: Observations) -> Observations:
 
 
 def record(cfg: DictConfig, folder: Path) -> dict[str, Any]:
-    """Let the shortest-path expert walk and store what it saw and did.
+    """Record demonstrations of the shortest-path expert.
 
     `folder` appears only when all frames are there. The STOP frames are kept: with four actions, stopping is learned.
     """
@@ -99,7 +99,7 @@ def _seen(cfg: DictConfig) -> dict[str, Any]:
 
 
 def prepare(cfg: DictConfig, folder: Path, base: Base | None, reads: frozenset[str]) -> FrameStore:
-    """Open recorded frames for a policy: only what it reads, with the base's features computed once and kept on disk.
+    """Open recorded frames for a policy: only the observations it reads, with cached features of the base.
 
     Features lie beside the frames, named by the base's sha256.
 

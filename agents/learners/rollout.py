@@ -1,4 +1,4 @@
-"""PPO's rollout on the learner's device, and what time-outs are worth, evaluated in one batch."""
+"""Device-resident rollout buffer, and batched value bootstrapping at time limits."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class DeviceRolloutBuffer(DictRolloutBuffer):
     """
 
     def reset(self) -> None:
-        """Forget the rollout; memory is kept."""
+        """Empty the buffer without freeing its memory."""
         if not hasattr(self, "_frames"):
             lead = (self.buffer_size, self.n_envs)
             self._frames = {
@@ -115,7 +115,7 @@ class DeviceRolloutBuffer(DictRolloutBuffer):
 
 
 class Timeouts(BaseCallback):
-    """Adds what was still to come to the last reward of episodes that were cut off, all of a step in one batch.
+    """Value bootstrapping at time limits: adds the discounted value to the last reward, one batch per step.
 
     SB3 does the same one agent at a time (Pardo et al. 2018, arXiv 1712.00378; SB3 issue 633); the flag that asks it to
     is taken back here. Observations may be tensors on the policy's device.

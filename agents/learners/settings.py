@@ -62,7 +62,7 @@ class DaggerConfig(Settings):
         warmup_frames: Frames before the first update.
         buffer_frames: Newest frames kept, of all ranks together.
         keep_frames: Keep them on disk after training.
-        mirror: Every second agent lives in the mirror image of its scene.
+        mirror: Every second agent acts in the mirror image of its scene.
         beta_floor: Final share of expert steps, spread over the agents from the first to the second number.
         temperature: Of the learner's own steps.
     """

@@ -1,4 +1,4 @@
-"""Acting with a policy: what its memory is for N agents, and from logits to actions."""
+"""Actors: a policy with its memory for N agents, and sampling of actions from logits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a simulator on a device to what a policy reads, as tensors that stay there."""
+"""Observation wrapper for simulators on a device: frame stacks as tensors that stay there."""
 
 from __future__ import annotations
 

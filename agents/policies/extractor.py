@@ -36,7 +36,7 @@ def orthogonal(module: nn.Module, gain: float = math.sqrt(2)) -> nn.Module:
 
 
 def goal_channels(goal: Tensor, valid: Tensor) -> Tensor:
-    """What the policy reads of a stack of goals.
+    """Input features of a stack of goals.
 
     Departs: the paper feeds cosine, sine and metres. A unit of 5 m keeps the channels on one scale; nearness spreads
     out the last half metre, where stopping is decided; stillness tells an agent that something it cannot see holds it.
@@ -83,7 +83,7 @@ def _depth_network() -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-class _Penalised(torch.autograd.Function):
+class _AddPenalty(torch.autograd.Function):
     """Passes a tensor on and adds a penalty to whatever loss is made of it: SB3's losses leave no place for one."""
 
     @staticmethod
@@ -232,5 +232,5 @@ class NavigationExtractor(BaseFeaturesExtractor):
             newest = None if explored is None else explored[:, -explored.shape[1] // k :]
             latent = self.fuse(codes, goal, observations[VALID], observations.get(MAP), newest).float()
         if self.adapted is not None and torch.is_grad_enabled():
-            return cast(Tensor, _Penalised.apply(latent, self.adapted.penalty()))
+            return cast(Tensor, _AddPenalty.apply(latent, self.adapted.penalty()))
         return latent

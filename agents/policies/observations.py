@@ -1,4 +1,4 @@
-"""From what a simulator gives to what a policy reads: frozen features once per frame, and a stack of K frames."""
+"""Observation wrappers: frozen features computed once per frame, and stacks of K frames."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def stacked_space(space: spaces.Dict, frames: int) -> spaces.Dict:
 
 
 class PolicyObservations(VecEnvWrapper):
-    """Reduces observations to what the policy reads, with the frozen base's features computed once per frame.
+    """Observation wrapper that adds the frozen base's features and drops what the policy does not read.
 
     Output keys: the goal; ``valid`` (N, 1) float32 ones (a frame stack's zeros then mark frames before an episode's
     start); ``features`` (N, C, h, w) float16 if the method reads them; ``rgb`` (N, 3, H, W) uint8 if it reads images;

@@ -1,4 +1,4 @@
-"""What a policy is, and how one is found by the name in ``policy.name``.
+"""The interface of policies, and their registry (``policy.name``).
 
 A `Policy` is a network of Stable-Baselines3's kind that learners train; it gives an `agents.policies.actor.Actor`,
 which acts with it. One that can learn from frames in their order (`SequencePolicy`) can also be trained by imitation.
@@ -38,15 +38,15 @@ class Policy(Protocol):
 
     @classmethod
     def stacked_frames(cls, settings: Mapping[str, Any]) -> int:
-        """How many of the last frames reinforcement learning stacks into one observation for these settings."""
+        """The number of frames stacked into one observation for reinforcement learning."""
 
     @property
     def adapted(self) -> Adapted | None:
-        """What the policy sees through; None for a blind one."""
+        """The adapted visual encoder; None for a blind policy."""
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """All parameters, those of the frozen base included."""
@@ -55,7 +55,7 @@ class Policy(Protocol):
         """Whether dropout and the like are on."""
 
     def own_state(self) -> dict[str, Tensor]:
-        """What a checkpoint holds: see `OwnState`."""
+        """The weights in checkpoints; see `OwnState`."""
 
     def load_own_state(self, state: Mapping[str, Tensor]) -> None:
         """Take over an `own_state`; raises a ValueError for that of another policy."""
@@ -108,7 +108,7 @@ class OwnState(nn.Module):
     """Mixin: a policy's weights without those of the frozen base, each tensor once."""
 
     def own_state(self) -> dict[str, Tensor]:
-        """Parameters and buffers without the frozen base: what a checkpoint holds."""
+        """The weights in checkpoints: parameters and buffers without the frozen base."""
         frozen = tuple(f"{name}." for name, module in self.named_modules() if isinstance(module, Base))
         # SB3 knows a shared feature extractor by three names.
         aliases = ("pi_features_extractor.", "vf_features_extractor.")

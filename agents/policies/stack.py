@@ -79,7 +79,7 @@ class NavigationPolicy(OwnState, MultiInputActorCriticPolicy):
 
     @property
     def adapted(self) -> Adapted | None:
-        """What the policy sees through; None for a blind one."""
+        """The adapted visual encoder; None for a blind policy."""
         return self.extractor.adapted
 
     @property

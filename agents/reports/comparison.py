@@ -35,7 +35,7 @@ class RunRow:
 
 
 def compare(runs: Sequence[Path], split: str = "val") -> tuple[list[RunRow], bool]:
-    """Rows of a comparison, and whether all runs were judged on the very same episodes.
+    """Rows of a comparison, and whether all runs were evaluated on the same episodes.
 
     Raises:
         FileNotFoundError: A run does not exist or was not evaluated on `split`.
@@ -44,8 +44,8 @@ def compare(runs: Sequence[Path], split: str = "val") -> tuple[list[RunRow], boo
     if not runs:
         raise ValueError("there is no run to compare; give run=[runs/a,runs/b]")
     reports = [read_results(run, split) for run in runs]
-    judged = {frozenset((r["scene_id"], r["episode_id"]) for r in report.rows["agent"]) for report in reports}
-    return [_row(report) for report in reports], len(judged) == 1
+    evaluated = {frozenset((r["scene_id"], r["episode_id"]) for r in report.rows["agent"]) for report in reports}
+    return [_row(report) for report in reports], len(evaluated) == 1
 
 
 def _row(report: EvaluationReport) -> RunRow:
@@ -108,12 +108,14 @@ def _lines(rows: Sequence[RunRow]) -> tuple[list[str], list[list[str]]]:
 def _note(rows: Sequence[RunRow], same: bool, split: str) -> str:
     """What a reader must know to read the table."""
     note = f"Split {split}. Means with 95% confidence intervals; scenes are resampled, then episodes."
-    note += " All runs were judged on the same episodes." if same else " The runs were judged on different episodes."
+    note += (
+        " All runs were evaluated on the same episodes." if same else " The runs were evaluated on different episodes."
+    )
     return note + (" A + marks code changed since the commit." if any(r.commit.endswith("+") for r in rows) else "")
 
 
 def markdown(rows: Sequence[RunRow], same: bool, split: str) -> str:
-    """The comparison as Markdown: table, what it says, and the command of each row."""
+    """The comparison as Markdown: table, remarks, and the command of each row."""
     head, body = _lines(rows)
     table = [head, ["---"] * len(head), *body]
     lines = ["| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in table]
@@ -126,7 +128,7 @@ def write_comparison(runs: Sequence[Path], split: str = "val", out: Path | None 
 
     Args:
         runs: Run folders, one row each.
-        split: What they were judged on.
+        split: The split they were evaluated on.
         out: Folder to write to; beside the first run by default.
 
     Returns:

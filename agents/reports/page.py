@@ -1,4 +1,4 @@
-"""What the pages of `agents.report` and `agents.reports.comparison` share: templates and how numbers are printed."""
+"""Jinja templates and number formats of the HTML pages of `agents.report`."""
 
 from __future__ import annotations
 

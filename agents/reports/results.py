@@ -1,4 +1,4 @@
-"""Reading a run folder: what `agents.train` and `agents.evaluate` left there, checked and typed."""
+"""Reader of run folders: the files of `agents.train` and `agents.evaluate`, checked and typed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class EvaluationReport:
 
     Attributes:
         path: The run folder.
-        split: The split it was judged on.
+        split: The split it was evaluated on.
         rows: Records per episode of the agent and of those it is compared with, in the order of `ROWS`.
         metrics: Lines of the learning curve, by rising ``step``.
         trained: What made the agent: command, seed, git commit, date, versions (``versions.json``).
@@ -61,7 +61,7 @@ class EvaluationReport:
 
     @property
     def task(self) -> dict[str, Any]:
-        """The rules of the run's task as far as its configuration tells them."""
+        """The task's settings in the run's configuration."""
         env = self.settings.get("env")
         task = env.get("task") if isinstance(env, dict) else None
         return {str(key): value for key, value in task.items()} if isinstance(task, dict) else {}

@@ -1,4 +1,4 @@
-"""Short silent films of what an agent saw, as one animated GIF that every browser shows."""
+"""Animated GIFs of egocentric rollouts."""
 
 from __future__ import annotations
 

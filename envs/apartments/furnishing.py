@@ -1,4 +1,4 @@
-"""Puts furniture into rooms so that doorways stay open and every place stays reachable."""
+"""Furniture placement in rooms: doorways stay open and the floor stays connected."""
 
 from __future__ import annotations
 

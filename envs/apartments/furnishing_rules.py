@@ -1,4 +1,4 @@
-"""What stands in rooms of each kind."""
+"""Furniture placement rules per room type."""
 
 from __future__ import annotations
 

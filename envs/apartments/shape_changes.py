@@ -20,7 +20,7 @@ _LARGE = 0.25  # Pieces flatter than this, in metres, hang on walls and stay str
 
 @dataclass(eq=False)
 class Changes:
-    """How the shape of an apartment differs from the standard one.
+    """Randomised changes of an apartment's geometry.
 
     Attributes:
         rng: Source of angles and clutter.

@@ -57,7 +57,7 @@ def view_of(config: Any) -> MountedCamera:
 def observe(
     renderer: Renderer, views: Mapping[str, tuple[MountedCamera, str]], position: NDArray[np.float64], heading: float
 ) -> dict[str, NDArray[Any]]:
-    """What an agent sees.
+    """Render an agent's camera sensors.
 
     Args:
         renderer: Renderer of one scene.

@@ -1,4 +1,4 @@
-"""What ``env=habitat`` asks for, and the Habitat-Lab config and the task's rules that follow from it."""
+"""Translation of ``env=habitat`` settings to a Habitat-Lab config and a PointNav task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which EGL devices this machine has: habitat-sim renders with one, and ends the process where it finds none."""
+"""Detection of EGL devices, which habitat-sim needs for rendering."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def cuda_devices() -> tuple[list[int], int]:
 
 
 def default_device() -> int:
-    """What habitat-sim's ``gpu_device_id`` should be here: 0 where EGL knows CUDA device 0, else -1 (software)."""
+    """The ``gpu_device_id`` for habitat-sim on this machine: 0 where EGL knows CUDA device 0, else -1 (software)."""
     try:
         return 0 if 0 in cuda_devices()[0] else -1
     except EglMissing:

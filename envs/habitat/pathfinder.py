@@ -1,4 +1,4 @@
-"""What Habitat code asks ``sim.pathfinder``, a follower and ``sim.semantic_scene``, answered by grid and scene."""
+"""Habitat-sim's pathfinder, greedy follower and semantic scene, on a walkable grid and a `Scene`."""
 
 from __future__ import annotations
 
@@ -72,11 +72,11 @@ class PathFinder:
         return min(float(self.grid.obstacle_distance(self.snap_point(point)[None])[0]), max_search_radius)
 
     def try_step(self, start: ArrayLike, end: ArrayLike) -> NDArray[np.float64]:
-        """Where a walk from start towards end gets to, sliding along obstacles."""
+        """End point of a walk from start towards end, sliding along obstacles."""
         return self._walk(start, end, True)
 
     def try_step_no_sliding(self, start: ArrayLike, end: ArrayLike) -> NDArray[np.float64]:
-        """Where a walk from start towards end gets to before the first contact."""
+        """End point of a walk from start towards end, up to the first contact."""
         return self._walk(start, end, False)
 
     def _walk(self, start: ArrayLike, end: ArrayLike, sliding: bool) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Settings of ``env=habitat``: Habitat-Lab's PointNav; what is null is as Habitat-Lab's config says."""
+"""Settings of ``env=habitat`` (Habitat-Lab's PointNav); null keeps the value of Habitat-Lab's config."""
 
 from __future__ import annotations
 

@@ -308,7 +308,7 @@ class SidestepSim(Simulator):
         fix_thrashing: bool = True,
         thrashing_threshold: int = 16,
     ) -> Follower:
-        """What Habitat-Lab's `ShortestPathFollower` is built on; it never turns to and fro."""
+        """The greedy follower for Habitat-Lab's `ShortestPathFollower`; it never oscillates."""
         from habitat_sim.errors import GreedyFollowerError
 
         self._check_agent(agent_id)

@@ -67,7 +67,7 @@ class HabitatScene:
         return replace(self, chosen=tuple(episodes))
 
     def floor_plan(self, episode: Any) -> dict[str, NDArray[Any]]:
-        """What a drawing of an episode needs; see `SceneEpisodes.floor_plan`."""
+        """Top-down map of an episode; see `SceneEpisodes.floor_plan`."""
         task, camera = rules(self.settings)
         env = HabitatVecEnv([self.only([episode])], replace(task, sensors=()), camera, 1, None)
         try:
@@ -124,7 +124,7 @@ class _HabitatAgents:
 
 
 class HabitatNav:
-    """What learners ask of the task besides observations: what of `envs.pointnav.env.PointNav` Habitat can answer."""
+    """The `Simulator` interface (expert, distances, records), backed by Habitat-Lab."""
 
     def __init__(self, venv: HabitatVecEnv, task: PointNavTask) -> None:
         """Speak for the agents of `venv`."""
@@ -134,13 +134,13 @@ class HabitatNav:
         self._identity = [Identity("", "")] * count
 
     def update(self, agent: int, state: State) -> None:
-        """Take over what an agent's process says."""
+        """Update from the state that an agent's process sent."""
         a = self.agents
         a.steps[agent], a.distance[agent], a.active[agent] = state.steps, state.distance, state.active
         self._identity[agent] = state.episode
 
     def episode(self, agent: int) -> Identity:
-        """Which episode an agent is in."""
+        """The episode of an agent."""
         return self._identity[agent]
 
     def expert(self) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""One agent in one Habitat-Lab environment: what runs in each process of `envs.habitat.vec_env.HabitatVecEnv`."""
+"""Worker process of `envs.habitat.vec_env.HabitatVecEnv`: one agent in one Habitat-Lab environment."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ MAP_CELL = 0.05
 
 
 class Identity(NamedTuple):
-    """Which episode an agent is in."""
+    """Identity of an agent's episode."""
 
     scene_id: str
     episode_id: str
 
 
 class State(NamedTuple):
-    """What the parent process keeps of an agent after every step."""
+    """An agent's state after a step, as sent to the parent process."""
 
     steps: int
     distance: float
@@ -119,7 +119,7 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
         self._identity = Identity("", "")
 
     def start(self) -> str:
-        """Start the simulator and load the episodes; what went wrong in one line, empty if nothing."""
+        """Start the simulator and load the episodes; returns a one-line error, or an empty text."""
         try:
             self._env = self._open()
         except Exception as error:  # it crosses a process boundary as text

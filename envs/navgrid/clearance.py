@@ -1,4 +1,4 @@
-"""How far every place to stand is from the nearest wall or drop, and which places hang together."""
+"""Distance to the nearest obstacle or drop per walkable node, and connected components of the grid."""
 
 from __future__ import annotations
 

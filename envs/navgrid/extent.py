@@ -1,4 +1,4 @@
-"""How large a place may be for a grid: refused with its extent before anything is allocated."""
+"""Limits on the extent of scenes, checked before a grid is allocated."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def check_grid_size(triangles: NDArray[np.float64], cell: float, name: str) -> N
 
 
 def check_extent(corners: NDArray[np.float64], name: str) -> None:
-    """Refuse what is larger than any place, before it is stored in single precision.
+    """Refuse implausibly large meshes before they are stored in single precision.
 
     Args:
         corners: (F, 3, 3) corners of triangles in metres.
@@ -65,7 +65,7 @@ def check_extent(corners: NDArray[np.float64], name: str) -> None:
 
 
 def likely_cause(triangles: NDArray[np.float64], size: NDArray[np.float64]) -> str:
-    """Why a place may be as large as it is, as the end of a message; empty if nothing is likely."""
+    """The likely cause of an implausible extent, as the end of a message; empty if none is known."""
     if not np.isfinite(size).all():
         return ""
     centre = triangles.mean(axis=1)
@@ -89,7 +89,7 @@ def unit_of(size: NDArray[np.float64]) -> tuple[str, float] | None:
 
 
 def scaled_by(factor: float) -> str:
-    """How to say that a mesh has another unit."""
+    """The hint for a mesh in another unit."""
     scale = f'"scale": [{factor:g}, {factor:g}, {factor:g}]'
     return f'a NAME.stage_config.json beside it with {{"up": [0, 1, 0], "front": [0, 0, -1], {scale}}} makes it metres'
 

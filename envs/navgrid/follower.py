@@ -43,7 +43,7 @@ def _by_node(g: Ground, t: PathTree, s: Stencil, x: float, y: float, z: float) -
 
 @kernel
 def toward(g: Ground, t: PathTree, x: float, y: float, z: float) -> tuple[float, int, int]:
-    """Way to the goal from (x, y, z): metres, next vertex, node to pass before it (-1: none).
+    """Shortest path to the goal from (x, y, z): metres, next vertex, node to pass before it (-1: none).
 
     The best vertex of the four surrounding nodes that is in sight, else the way by the best of these nodes;
     (inf, -1, -1) where the goal cannot be reached.
@@ -66,7 +66,7 @@ def toward(g: Ground, t: PathTree, x: float, y: float, z: float) -> tuple[float,
 
 @kernel
 def distance_all(g: Ground, t: PathTree, position: DoubleArray) -> DoubleArray:
-    """Geodesic distance (N,) of each position (N, 3) in metres, inf where there is no way."""
+    """Geodesic distance (N,) of each position (N, 3) in metres, inf where the goal is unreachable."""
     out = np.empty(len(position))
     for i in range(len(position)):
         out[i] = toward(g, t, position[i, 0], position[i, 1], position[i, 2])[0]

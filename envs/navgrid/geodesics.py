@@ -1,4 +1,4 @@
-"""Geodesic distance by a marching front that carries its sources.
+"""Any-angle geodesic distance transform: fast marching order with Lazy Theta* parent vertices.
 
 Fast marching (Sethian 1996) accepts grid nodes in order of distance. In place of an upwind difference each node here
 keeps the *vertex* where its shortest path bends next, and is given its exact straight distance to it, checked by line

@@ -1,4 +1,4 @@
-"""Where an agent can walk in a scene, how far it is to a goal, and which action leads there."""
+"""The walkable grid of a scene: navigability, geodesic distances, movement and the shortest-path expert."""
 
 from __future__ import annotations
 
@@ -281,7 +281,7 @@ class NavGrid:
         return np.array([*corners, field.tree.position[0]])
 
     def obstacle_distance(self, position: ArrayLike) -> NDArray[np.float64]:
-        """How far (N,) float64 metres the agent can go in every direction from positions (N, 3); 0 off the floor.
+        """Clearance (N,) float64 in metres of positions (N, 3): distance to the nearest obstacle; 0 off the floor.
 
         habitat-sim's `distance_to_closest_obstacle`: to the edge of the navigable floor, the agent's radius deducted.
         """

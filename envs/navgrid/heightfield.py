@@ -1,4 +1,4 @@
-"""From triangles to floor: which grid columns an agent can stand in, and at what height.
+"""Voxelisation of triangles into floor levels: heights at which an agent can stand, per grid column.
 
 A triangle is cut along the grid, and each piece (a *fragment*) keeps its exact height range and its exact
 horizontal bounding box, so that later stages know where inside a 5 cm cell a wall stands.
@@ -45,7 +45,7 @@ class Columns(NamedTuple):
 
 
 class Floor(NamedTuple):
-    """Places to stand before erosion by the agent's radius, one node per column and level, ordered by column.
+    """Walkable nodes before erosion by the agent's radius, one per column and level, ordered by column.
 
     Attributes:
         start: (columns + 1,) int32; column c holds the nodes start[c]:start[c + 1].

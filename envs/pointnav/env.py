@@ -350,7 +350,7 @@ class PointNav:
         return np.stack([np.hypot(dx, dz), np.arctan2(-right, ahead)], axis=1).astype(np.float32)
 
     def picture(self, size: int) -> NDArray[np.uint8]:
-        """(N, size, size, 3) uint8, what the agents see, drawn at another size.
+        """RGB images of the agents, (N, size, size, 3) uint8, rendered at another size.
 
         Raises:
             ValueError: The agents see nothing.

@@ -1,4 +1,4 @@
-"""Where the episodes of a split lie, and what to say where they do not.
+"""Paths of the episode files of a split, with errors for missing ones.
 
 `env.episodes` is one ``.json.gz`` file, or a folder laid out as Habitat's: ``<split>/<split>.json.gz``, with or without
 ``<split>/content/<scene>.json.gz``.

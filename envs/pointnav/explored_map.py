@@ -1,4 +1,4 @@
-"""Egocentric occupancy maps that agents build from depth and odometry as they go: free, blocked and unseen floor.
+"""Egocentric occupancy mapping from depth and odometry: free, blocked and unseen floor.
 
 The usual map of embodied navigation (for example Chaplot et al. 2020, "Learning to Explore using Active Neural SLAM",
 there learned): each depth pixel is projected to a point in the world; points as high as the agent's body block their
@@ -177,7 +177,7 @@ class ExploredMaps:
         headings: NDArray[np.float64],
         limit: float,
     ) -> None:
-        """Add what the given agents see.
+        """Integrate the given agents' depth images.
 
         Args:
             which: (n,) agents.

@@ -84,16 +84,16 @@ def _efficiency(start_distance: ArrayLike, path_length: ArrayLike) -> NDArray[np
 def depth_observation(
     depth: NDArray[np.float32], low: float = 0.0, high: float = 10.0, normalize: bool = True
 ) -> NDArray[np.float32]:
-    """Depth images as Habitat-Lab's `HabitatSimDepthSensor` tells them.
+    """Depth images clipped and normalised as by Habitat-Lab's `HabitatSimDepthSensor`.
 
     Args:
         depth: (...) planar depth in metres, 0 where nothing was hit.
-        low: Smallest depth that is told (`min_depth`).
+        low: Lower clipping bound (`min_depth`).
         high: Largest (`max_depth`).
         normalize: Map [low, high] to [0, 1] (`normalize_depth`).
 
     Returns:
-        (..., 1) float32; a pixel that sees nothing is told as `low`.
+        (..., 1) float32; pixels without a hit have the value of `low`.
     """
-    told = np.clip(depth, np.float32(low), np.float32(high))[..., None]
-    return (told - np.float32(low)) / np.float32(high - low) if normalize else told
+    clipped = np.clip(depth, np.float32(low), np.float32(high))[..., None]
+    return (clipped - np.float32(low)) / np.float32(high - low) if normalize else clipped

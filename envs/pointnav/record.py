@@ -26,7 +26,7 @@ def episode_record(
     truncated: bool,
     path: NDArray[Any] | None,
 ) -> dict[str, Any]:
-    """What is known of an agent's finished episode: identity, measures, path; plain values for JSON.
+    """Build an episode's record (identity, measures, path) of plain values for JSON.
 
     Args:
         episode_id: Identifier among the scene's episodes.

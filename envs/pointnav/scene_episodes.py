@@ -1,4 +1,4 @@
-"""A scene with its episodes, and how they are shared out among processes."""
+"""Scenes with PointNav episodes, and their division into shards for several processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ S = TypeVar("S", bound="SceneEpisodes")
 
 @dataclass(frozen=True)
 class AgentConfig(Settings):
-    """The agent's cylinder.
+    """The agent's body, a cylinder.
 
     Attributes:
         radius: Metres; the Habitat Challenge has 0.18, Habitat-Lab 0.1.
@@ -51,7 +51,7 @@ class SceneEpisodes(Protocol):
         """The same scene with some of its episodes."""
 
     def floor_plan(self, episode: Any) -> dict[str, NDArray[Any]]:
-        """What a drawing of an episode needs.
+        """Top-down map of an episode's storey, with the shortest path.
 
         Returns:
             ``navigable`` (z, x) bool, the walkable floor of the start's storey; ``origin`` (2,) world x and z of its
@@ -78,7 +78,7 @@ class NavigableScene:
         return replace(self, episodes=tuple(episodes))
 
     def floor_plan(self, episode: Episode) -> dict[str, NDArray[Any]]:
-        """What a drawing of an episode needs; see `SceneEpisodes.floor_plan`."""
+        """Top-down map of an episode; see `SceneEpisodes.floor_plan`."""
         floor = self.grid.snap(np.asarray(episode.start_position)[None])
         navigable, origin, cell = self.grid.top_down(int(self.grid.island(floor)[0]), float(floor[0, 1]))
         field = self.grid.field(np.asarray(episode.goal_position))
@@ -87,8 +87,8 @@ class NavigableScene:
 
 
 def shard_of(scenes: Sequence[S], shard: tuple[int, int]) -> list[S]:
-    """One process's share, for `shard` = (index, shards): every `shards`-th scene, or where there are fewer scenes than
-    shards, every `shards`-th episode of each.
+    """The shard of one process, (index, shards): every `shards`-th scene, or where there are fewer scenes than shards,
+    every `shards`-th episode of each.
     """
     if len(scenes) >= shard[1]:
         return list(every_nth(scenes, shard))

@@ -1,4 +1,4 @@
-"""What a simulator offers learners and evaluation, and how one is found by name.
+"""The interface of simulators (N agents in one batch), and their registry.
 
 A `Simulator` runs PointNav episodes for N agents as one batch. Learners reach it through a `SimulatorVecEnv`, SB3's
 vectorised environment around it. `envs.pointnav.env.PointNav` (Embree), `envs.warp.pointnav.DevicePointNav` and
@@ -36,7 +36,7 @@ class AgentStates(Protocol):
 
 
 class EpisodeIdentity(Protocol):
-    """Which episode an agent is in."""
+    """Identity of an agent's episode."""
 
     @property
     def episode_id(self) -> str:
@@ -52,14 +52,14 @@ class Simulator(Protocol):
 
     Attributes:
         task: The rules.
-        agents: Where the agents are in their episodes.
+        agents: Progress of the agents in their episodes.
     """
 
     task: PointNavTask
 
     @property
     def agents(self) -> AgentStates:
-        """Where the agents are in their episodes."""
+        """Progress of the agents in their episodes."""
 
     def episode(self, agent: int) -> EpisodeIdentity:
         """The episode an agent is in."""
@@ -68,7 +68,7 @@ class Simulator(Protocol):
         """(N,) the shortest-path expert's action index for every agent, in the task's own action space."""
 
     def picture(self, size: int) -> NDArray[np.uint8]:
-        """(N, size, size, 3) uint8, what the agents see, drawn at another size where the simulator can."""
+        """RGB images of the agents, (N, size, size, 3) uint8, at another size where the simulator can."""
 
 
 class SimulatorVecEnv(VecEnv):
@@ -82,7 +82,7 @@ class SimulatorVecEnv(VecEnv):
 
     Attributes:
         on_device: Whether the scenes are rendered on the learner's device, and observations are tensors there.
-        can_mirror: Whether agents can live in the mirror image of their scene.
+        can_mirror: Whether agents can act in the mirror image of their scene.
         nav: The simulator.
     """
 
@@ -130,7 +130,7 @@ class SimulatorVecEnv(VecEnv):
 
     @classmethod
     def planned_bytes(cls, scenes: Sequence[Any], task: PointNavTask, agents: int) -> Mapping[str, int]:
-        """About what it will take on the device, by part, before it is made."""
+        """Estimated memory on the device in bytes, by component."""
         return {}
 
 

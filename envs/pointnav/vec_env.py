@@ -27,8 +27,8 @@ def observation_space(task: PointNavTask, camera: Camera) -> spaces.Dict:
     if "rgb" in task.sensors:
         made["rgb"] = spaces.Box(0, 255, (rows, columns, 3), np.uint8)
     if "depth" in task.sensors:
-        told = (0.0, 1.0) if task.normalize_depth else (task.min_depth, task.max_depth)
-        made["depth"] = spaces.Box(*told, (rows, columns, 1), np.float32)
+        bounds = (0.0, 1.0) if task.normalize_depth else (task.min_depth, task.max_depth)
+        made["depth"] = spaces.Box(*bounds, (rows, columns, 1), np.float32)
     if "map" in task.sensors:
         made["map"] = spaces.Box(0, 255, (3, task.map_size, task.map_size), np.uint8)
     if "explored" in task.sensors:
@@ -56,8 +56,8 @@ def swapped_actions(task: PointNavTask) -> NDArray[np.int64]:
 class PointNavVecEnv(SimulatorVecEnv):
     """N agents in `scenes`, stepped as one batch in this process.
 
-    With `mirror` every second agent lives in the mirror image of its scene: left and right are swapped in what it sees,
-    in what it is told and in what its actions do. A mirrored apartment is another apartment, so there are twice as many
+    With `mirror` every second agent acts in the mirror image of its scene: left and right are swapped in what it sees,
+    in its observations and in its actions. A mirrored apartment is another apartment, so there are twice as many
     to learn from. Records stay in the scene's own coordinates.
     """
 
@@ -137,7 +137,7 @@ class PointNavVecEnv(SimulatorVecEnv):
         """Nothing to release: there is no GL context and no child process."""
 
     def get_images(self) -> Sequence[NDArray[np.uint8]]:
-        """What each agent sees, (S, S, 3) uint8."""
+        """RGB image of each agent, (S, S, 3) uint8."""
         frames = self._observe()
         if "rgb" not in frames:
             raise ValueError("the agents have no rgb sensor to show; add it to env.task.sensors")

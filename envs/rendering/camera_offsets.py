@@ -1,4 +1,4 @@
-"""Cameras that differ from scene to scene: height, pitch and field of view."""
+"""Per-scene camera randomisation: height, pitch and field of view."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from envs.rendering.renderer import Camera, Renderer, allocate
 
 @dataclass(frozen=True)
 class CameraOffset:
-    """How a camera differs from the standard one.
+    """A camera's differences to the configured one.
 
     Attributes:
         height: Metres added to its height.
@@ -36,7 +36,7 @@ def render_with_offsets(
     sensors: Sequence[str],
     offsets: Sequence[CameraOffset | None],
 ) -> dict[str, NDArray[Any]]:
-    """Render what agents see, each with the camera of its scene.
+    """Render agents, each with the camera of its scene.
 
     Args:
         renderer: Holds the scenes.

@@ -96,7 +96,7 @@ class Poses(NamedTuple):
 
 
 class BvhArrays(NamedTuple):
-    """What is traced in.
+    """Acceleration structures of the scenes, as arrays.
 
     Attributes:
         handles: (S,) address of each scene's tree.
@@ -209,7 +209,7 @@ def _cut(view: CameraRows, tile: Tile) -> tuple[int, int]:
 
 @njit(cache=True, nogil=True)
 def lay_out(view: CameraRows, tile: Tile) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """Where a packet's pixels lie in the image, and how far to the right its rays point, by number of the tile.
+    """Pixel positions of a packet in its tile, and the horizontal slopes of its rays.
 
     Returns:
         (lanes,) places from the tile's first pixel; (3 + tiles, lanes) flat, the first three rows to be filled by

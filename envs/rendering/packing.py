@@ -1,4 +1,4 @@
-"""Scenes as the flat arrays that renderers read: texels, face rows, triangles to trace."""
+"""Packing of scenes into flat arrays for renderers: texels, face rows, triangles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What agents see: RGB, depth, normals and labels of many agents in many scenes, by ray casting."""
+"""Batched renderer by ray casting: RGB, depth, normals and labels of many agents in many scenes."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Camera(Settings):
 
 
 class Renderer(Protocol):
-    """What every rendering backend offers; `EmbreeRenderer.render` describes arguments and results."""
+    """The interface of rendering backends; `EmbreeRenderer.render` describes arguments and results."""
 
     def render(
         self,
@@ -85,7 +85,7 @@ class Renderer(Protocol):
 
 
 class Tracer(Protocol):
-    """What finds and shades the hits of rays."""
+    """The interface of ray tracers."""
 
     def render(self, agents: NDArray[np.int64], poses: Poses, view: CameraRows, images: _shading.Images) -> None:
         """Write the images of `agents`, which are rows of `poses` and `images`."""
@@ -147,7 +147,7 @@ class EmbreeRenderer:
         pitch: ArrayLike | None = None,
         out: Mapping[str, NDArray[Any]] | None = None,
     ) -> dict[str, NDArray[Any]]:
-        """Render what N agents see.
+        """Render the views of N agents.
 
         Args:
             scene_index: (N,) integers, the scene of each agent, in any order.

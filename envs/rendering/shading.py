@@ -1,4 +1,4 @@
-"""Compiled inner loops of the CPU renderer: hits of rays to images, a block of pixels at a time.
+"""Compiled shading kernels of the CPU renderer, a block of pixels at a time.
 
 A block's values lie in one flat array, `BLOCK` of each kind after one another. What must be looked up is looked up
 into it; arithmetic is done in loops of its own, which become vector instructions because no two kinds overlap.
@@ -49,7 +49,7 @@ BYTE = np.float32(1.0 / 255.0)
 
 
 class Surfaces(NamedTuple):
-    """What hits are looked up in.
+    """Face rows and texels for the shading of hits.
 
     Attributes:
         faces: (F, 16) face rows as floats.

@@ -1,4 +1,4 @@
-"""Rendering with embreex's own call, ray by ray: what stands in for `envs.rendering.packets` without its library."""
+"""Fallback tracer by embreex's Python call, ray by ray, where its C library cannot be loaded."""
 
 from __future__ import annotations
 

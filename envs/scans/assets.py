@@ -1,4 +1,4 @@
-"""Finds the files that a mesh file names: buffers, materials, textures."""
+"""Path resolution of a mesh file's assets: buffers, materials, textures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which way is up: from a mesh file's own axes to the world's, by Habitat's rules."""
+"""Axis conventions: rotation from a mesh file's axes to the world's, by Habitat's rules."""
 
 from __future__ import annotations
 

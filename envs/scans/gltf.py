@@ -48,7 +48,7 @@ GLB_JSON, GLB_BINARY = 0x4E4F534A, 0x004E4942
 
 @dataclass(frozen=True)
 class GltfMaterial:
-    """How a primitive looks without light.
+    """The unlit material of a primitive.
 
     Attributes:
         image: Index of the base colour image in the file, None where there is none.

@@ -1,4 +1,4 @@
-"""Encoded textures as arrays: what Pillow reads, KTX2 and Basis Universal."""
+"""Texture decoding: Pillow's formats, KTX2 and Basis Universal."""
 
 from __future__ import annotations
 

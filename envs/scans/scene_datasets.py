@@ -64,7 +64,7 @@ class Template:
 
 @dataclass(frozen=True)
 class Composition:
-    """What a scene is made of: its meshes with their places, and its navigation mesh where there is one."""
+    """A scene instance: its meshes with transforms, and its navigation mesh where there is one."""
 
     name: str
     assets: tuple[Asset, ...]
@@ -114,7 +114,7 @@ class SceneDataset:
         return sorted({template.stem for template in self.templates[kind]})
 
     def compose(self, scene: str, file: Path | None = None) -> Composition:
-        """Find what a scene is made of.
+        """Resolve a scene instance to its meshes.
 
         Args:
             scene: Name, handle or path of a scene instance, or of a stage that is a scene by itself.

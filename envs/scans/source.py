@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ScanSettings(Settings):
-    """How scans are found and read.
+    """Settings for finding and reading scans.
 
     Attributes:
         dataset: A ``*.scene_dataset_config.json`` whose scenes and stages are meant; None for plain files.
@@ -122,7 +122,7 @@ def _places(name: str, scenes_dir: str) -> list[Path]:
 
 
 def find_scan(scene: str, settings: ScanSettings) -> Path | Composition:
-    """The mesh file that a scene's name means, or what its dataset makes it of.
+    """Resolve a scene's name to its mesh file, or to its instance in a scene dataset.
 
     Raises:
         FileNotFoundError: The scene or its dataset is absent.

@@ -1,4 +1,4 @@
-"""Where to navigate: each kind of scenes that an ``env`` group of settings can ask for, one module each.
+"""Scene sources, one module per option of the config group ``env``.
 
 In: the settings of ``configs/env/<name>.yaml``, a split, a seed.
 Out: scenes with their episodes (`envs.pointnav.scene_episodes`), the rules of the task, the agents' camera, and the

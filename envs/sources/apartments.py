@@ -38,7 +38,7 @@ class ApartmentsConfig(EmbeddedConfig):
 
     Attributes:
         appearance: wide: materials, textures, light and camera at random, shape and episodes as they are; of the split
-            that is trained on: validation and agents.evaluate look at plain ones unless told.
+            that is trained on: validation and agents.evaluate use plain ones by default.
         splits: Sizes of the splits.
     """
 

@@ -1,4 +1,4 @@
-"""Findings of ``python -m agents.doctor``: what was looked at, whether it is there, and what to do about it."""
+"""Findings of ``python -m agents.doctor``: check, result, remedy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at.
+    """The result of one check.
 
     Attributes:
         state: ``"ok"``; ``"note"``: absent and not needed for what was asked; ``"missing"``: absent and needed.

@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Generation(Settings):
-    """Which episodes are generated for scans: by default those of Habitat-Lab's PointNav generator.
+    """Settings of episode generation for scans; the defaults are those of Habitat-Lab's generator.
 
     Attributes:
         min_distance: Least geodesic distance in metres.

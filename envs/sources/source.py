@@ -1,4 +1,4 @@
-"""What a source of scenes is, and how one is found by the name in ``env.name``."""
+"""The interface of scene sources, and their registry (``env.name``)."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class SceneSource(ABC):
 
     @abstractmethod
     def simulator(self, device: str) -> str:
-        """The name in `envs.pointnav.simulator.simulators` of what runs the scenes for a learner on `device`."""
+        """Name of the simulator (`envs.pointnav.simulator.simulators`) for a learner on `device`."""
 
     def split(self, name: str) -> Mapping[str, Any]:
         """The settings of a split.
@@ -92,12 +92,12 @@ class SceneSource(ABC):
 
     @classmethod
     def without_randomisation(cls, env: Mapping[str, Any]) -> dict[str, Any]:
-        """The same settings without what is changed at random for training alone: what agents are evaluated in."""
+        """The settings without the domain randomisation of training, for evaluation."""
         return dict(env)
 
     @classmethod
     def installed(cls, env: Mapping[str, Any] | None) -> Iterator[Finding]:
-        """What this kind of scenes needs installed beyond Sidestep itself.
+        """Check the dependencies of this source.
 
         Args:
             env: The settings, where this kind was asked for; what is absent is then "missing", else a note.
@@ -122,7 +122,7 @@ class EmbeddedSource(SceneSource):
         return PointNavTask(**{**self.env["task"], "sensors": sensors}), Camera(**self.env["camera"])
 
     def simulator(self, device: str) -> str:
-        """What ``env.backend`` names; ``auto`` is Warp on a CUDA device if Warp is installed, else Embree."""
+        """The simulator of ``env.backend``; ``auto`` is Warp on a CUDA device if Warp is installed, else Embree."""
         backend = str(self.env.get("backend", "auto"))
         return choose_backend(backend, device) if backend in ("auto", "warp") else backend
 

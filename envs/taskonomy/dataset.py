@@ -61,7 +61,7 @@ class Viewpoint:
 
 
 class RenderedView:
-    """What the renderer saw from a viewpoint, with the labels that can be made of it.
+    """A rendered view (RGB, depth, normals, classes), from which labels are computed.
 
     Args:
         scene: Where the view was taken.
@@ -136,7 +136,7 @@ def check_domains(domains: Sequence[str]) -> None:
 
 
 def file_path(root: Path, domain: str, building: str, point: int, view: int) -> Path:
-    """Where a label of a view lies in a dataset."""
+    """Path of a view's label in a dataset."""
     suffix = ".npy" if domain in VECTORS else ".json" if domain == POINT_INFO else ".png"
     return root / domain / building / f"point_{point}_view_{view}_domain_{domain}{suffix}"
 

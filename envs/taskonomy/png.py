@@ -1,4 +1,4 @@
-"""Writes PNG files fast.
+"""Fast PNG encoder.
 
 Label images are written by the million. Pillow tries five filters on every row; taking always the row above and
 coding runs only is three times faster on them, and the files are no larger.

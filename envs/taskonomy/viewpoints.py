@@ -1,4 +1,4 @@
-"""Where to look from: viewpoints with Taskonomy's camera statistics, or an agent's."""
+"""Sampling of viewpoints with Taskonomy's camera statistics, or an agent's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The walkable grids of all scenes, and what is at a point of them, for kernels.
+"""Warp kernels: lookup in the walkable grids of all scenes.
 
 The functions of `envs.navgrid.ground` with the same names, in the same order of operations and in double precision.
 What they

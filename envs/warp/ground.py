@@ -1,4 +1,4 @@
-"""Walking and geodesic distance on the walkable grids of all scenes, for kernels.
+"""Warp kernels: movement and geodesic distance on the walkable grids of all scenes.
 
 The functions of `envs.navgrid.ground` and `envs.navgrid.follower` with the same names, in the same order of
 operations and in double
@@ -50,7 +50,7 @@ class PathTrees:
 
 @wp.struct
 class Moved:
-    """Where a walk ended."""
+    """The end of a step."""
 
     x: wp.float64
     y: wp.float64
@@ -60,7 +60,7 @@ class Moved:
 
 @wp.struct
 class Slid:
-    """Where a point was pushed to, and whether that is on the floor."""
+    """A point moved out of obstacles, and whether it is on the floor."""
 
     found: wp.bool
     x: wp.float64

@@ -1,4 +1,4 @@
-"""What every kernel needs: Warp itself, its names of devices, and torch's stream to run in."""
+"""Warp runtime: initialisation, device names, launches in torch's stream."""
 
 from __future__ import annotations
 

@@ -311,7 +311,7 @@ class DevicePointNavVecEnv(PointNavVecEnv):
         return DevicePointNav(scenes, task, camera, count, seed, device)
 
     def get_images(self) -> Sequence[NDArray[np.uint8]]:
-        """What each agent sees, (S, S, 3) uint8 on the host."""
+        """RGB image of each agent, (S, S, 3) uint8 on the host."""
         return [image.cpu().numpy() for image in super().get_images()]  # type: ignore[attr-defined]
 
 

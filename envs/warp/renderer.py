@@ -98,7 +98,7 @@ class WarpRenderer:
         sensors: Sequence[str] = ("rgb", "depth"),
         pitch: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Render what N agents see, without leaving the device.
+        """Render N agents into tensors on the device.
 
         Arguments and results are those of `envs.rendering.renderer.EmbreeRenderer.render`, as tensors on this
         renderer's device;
@@ -149,7 +149,7 @@ class WarpRenderer:
         pitch: ArrayLike | None = None,
         out: Mapping[str, NDArray[Any]] | None = None,
     ) -> dict[str, NDArray[Any]]:
-        """Render what N agents see into host memory, as `envs.rendering.renderer.EmbreeRenderer.render`."""
+        """Render N agents into host memory, as `envs.rendering.renderer.EmbreeRenderer.render`."""
         poses = check_poses(len(self._scenes), scene_index, position, heading, pitch)
         images = allocate(len(poses[0]), camera.size, sensors, out, camera.columns)
         index, place, turn, tilt = (torch.as_tensor(pose, device=self.device) for pose in poses)

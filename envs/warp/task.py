@@ -1,4 +1,4 @@
-"""The rules of PointNav as kernels: one thread per agent (`envs.pointnav.env` says what they are)."""
+"""Warp kernels of the PointNav task, one thread per agent (see `envs.pointnav.env`)."""
 
 import warp as wp
 

@@ -1,4 +1,4 @@
-"""What is resident on the device beside the pictures: walkable grids of all scenes, shortest paths to the goals."""
+"""Device-resident navigation data: walkable grids of all scenes, shortest paths to the goals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FACE, _NODE, _COLUMN = 64 + 36 + 100, 16, 4
 
 
 def planned_bytes(scenes: Sequence[NavigableScene], task: PointNavTask, agents: int) -> dict[str, int]:
-    """About what `DevicePointNav` will take on the device for `scenes`, by part, before it is made."""
+    """Estimated device memory of `DevicePointNav` for `scenes` in bytes, by component."""
     grounds = [place.grid.ground for place in scenes]
     textures = {id(t): t.size // t.shape[2] for place in scenes for t in place.scene.textures}
     seeing = {"rgb", "depth"} & set(task.sensors)

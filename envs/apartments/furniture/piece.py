@@ -117,7 +117,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Look:
-    """What the pieces of a room have in common."""
+    """Style shared by the pieces of a room."""
 
     wood: Material
     dark: Material
