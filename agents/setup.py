@@ -28,6 +28,7 @@ from envs.pointnav.scene_episodes import SceneEpisodes
 from envs.pointnav.simulator import SimulatorVecEnv, simulators
 from envs.pointnav.vec_env import observation_space
 from envs.rendering.renderer import Camera
+from envs.rendering.threads import set_num_threads
 from envs.sources.source import SceneSource, scene_sources
 
 ADAPT_TASK = "pointnav"
@@ -111,6 +112,7 @@ def make_simulator(
     kind = simulator_of(cfg)
     device = device_of(cfg) if kind.on_device else "cpu"
     kind = kind.with_arrays()
+    set_num_threads(OmegaConf.select(cfg, "env.threads") or torch.get_num_threads())
     return kind.make(scenes, task, camera, count, seed, device, mirror and kind.can_mirror)
 
 

@@ -12,6 +12,7 @@ from triangle_scenes import box, many_scenes, quad, scene_of
 from envs.rendering import embree
 from envs.rendering.packets import TILES
 from envs.rendering.renderer import SENSORS, Camera, EmbreeRenderer
+from envs.rendering.threads import num_threads, set_num_threads
 from envs.scene import Scene
 
 ALL = tuple(SENSORS)
@@ -90,12 +91,19 @@ def compare_with_single_rays(passable: bool, camera: Camera) -> None:
 def test_images_do_not_depend_on_the_number_of_threads() -> None:
     scenes = pierced(many_scenes(3))
     pose = *views(scenes, 23)[:3], Camera(20), ALL
-    images = [EmbreeRenderer(scenes, threads).render(*pose) for threads in (1, 2, 5)]
+    images = []
+    try:
+        for threads in (1, 2, 5):
+            set_num_threads(threads)
+            images.append(EmbreeRenderer(scenes).render(*pose))
+        with pytest.raises(ValueError, match="at least one thread, got 0"):
+            set_num_threads(0)
+        assert num_threads() == 5
+    finally:
+        set_num_threads(1)
     for name in ALL:
         np.testing.assert_array_equal(images[1][name], images[0][name])
         np.testing.assert_array_equal(images[2][name], images[0][name])
-    with pytest.raises(ValueError, match="at least one thread, got 0"):
-        EmbreeRenderer(scenes, 0)
 
 
 def test_a_ray_gives_up_behind_more_unseen_faces_than_it_may_pass() -> None:

@@ -18,7 +18,7 @@ pytest.importorskip("warp", reason=REASONS["warp"])
 from envs.warp.renderer import WarpRenderer
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
-CAMERAS = [Camera(size=32), Camera(size=30, width=44, hfov=70.0, pitch=-12.0, near=0.3, far=3.0)]
+CAMERAS = [Camera(size=32), Camera(size=30, width=44, hfov=70.0, pitch=-12.0, near=0.3, far=3.0, mipmaps=True)]
 
 
 def odd_scene() -> Scene:

@@ -22,8 +22,7 @@ from envs.navgrid.grid import NavGrid
 from envs.pointnav.env import PointNav, PointNavTask
 from envs.pointnav.scene_episodes import AgentConfig, NavigableScene
 from envs.rendering import embree
-from envs.rendering import shading as _shading
-from envs.rendering.packets import CameraRows, Poses
+from envs.rendering.layout import FACE_WORDS, CameraRows, Poses
 from envs.rendering.packing import traced_triangles
 from envs.rendering.renderer import Camera, EmbreeRenderer
 from envs.rendering.single_rays import build_tree, list_rays
@@ -93,7 +92,7 @@ def _rays_row_by_row(
     count = len(position)
     poses = Poses(np.zeros(count, np.int64), position, heading, np.zeros(count))
     half_width = math.tan(math.radians(camera.hfov) / 2)
-    view = CameraRows(camera.size, camera.columns, half_width, camera.height, camera.near, camera.far)
+    view = CameraRows(camera.size, camera.columns, half_width, camera.height, camera.near, camera.far, False)
     made = []
     for n in range(count):
         origins, directions, scenes = list_rays(n, poses, view)
@@ -197,7 +196,7 @@ def memory(apartments: int) -> dict[str, float]:
 
 
 def _row_bytes(scene: Scene) -> int:
-    return len(scene.faces) * _shading.FACE_WORDS * 4
+    return len(scene.faces) * FACE_WORDS * 4
 
 
 def _scene_bytes(scene: Scene) -> int:

@@ -28,23 +28,27 @@ from envs.rendering.embree import (
     V,
     intersect,
 )
-from envs.rendering.packing import traced_triangles
-from envs.rendering.shading import (
+from envs.rendering.gathering import copy_words
+from envs.rendering.layout import (
     BLOCK,
     BLOCK_WORDS,
     DEPTH,
     FACE,
     FLAGS,
+    FOOTPRINT,
     PIXEL,
     RAY,
+    ROW,
     SECOND,
     THIRD,
     ZERO,
+    CameraRows,
     Images,
+    Poses,
     Surfaces,
-    shade_block,
-    unseen,
 )
+from envs.rendering.packing import traced_triangles
+from envs.rendering.shading import shade_block, unseen
 from envs.rendering.threads import map_threads
 from envs.scene import Scene
 
@@ -59,42 +63,6 @@ MOST_UNSEEN = 64
 FARTHEST = np.float32(1e37)
 
 
-class CameraRows(NamedTuple):
-    """A camera, as the loops read it.
-
-    Attributes:
-        rows: Pixels from top to bottom.
-        columns: Pixels from left to right.
-        half_width: tan(hfov / 2), half the width of the image plane at distance 1.
-        height: Camera height above the floor, metres.
-        near: Planar depth of the near plane, metres.
-        far: Planar depth beyond which nothing is seen, metres.
-    """
-
-    rows: int
-    columns: int
-    half_width: float
-    height: float
-    near: float
-    far: float
-
-
-class Poses(NamedTuple):
-    """N agents.
-
-    Attributes:
-        scene: (N,) rows of `BvhArrays`.
-        position: (N, 3) floor positions, metres.
-        heading: (N,) radians, positive to the left.
-        pitch: (N,) radians, positive upwards.
-    """
-
-    scene: NDArray[np.int64]
-    position: NDArray[np.float64]
-    heading: NDArray[np.float64]
-    pitch: NDArray[np.float64]
-
-
 class BvhArrays(NamedTuple):
     """Acceleration structures of the scenes, as arrays.
 
@@ -102,7 +70,7 @@ class BvhArrays(NamedTuple):
         handles: (S,) address of each scene's tree.
         first_face: (S,) its first row of faces.
         passable: (S,) 2 where rays may pass some faces from either side, 1 from the back only, 0 none.
-        intersect: `embree.Library.intersect`.
+        intersect: `embree.EmbreeLibrary.intersect`.
         arguments: Address of `embree.ARGUMENTS`.
     """
 
@@ -116,23 +84,29 @@ class BvhArrays(NamedTuple):
 class PacketTracer:
     """Traces packets of rays through the scenes' trees, and shades what they meet."""
 
-    def __init__(self, library: EmbreeLibrary, scenes: Sequence[Scene], surfaces: Surfaces, threads: int) -> None:
-        """Build the trees of the scenes, whose faces lie one after the other in `surfaces`, `threads` at a time."""
-        self._made = map_threads(threads, lambda scene: Bvh(library, traced_triangles(scene)), scenes)
-        self._surfaces = surfaces
+    def __init__(self, library: EmbreeLibrary, scenes: Sequence[Scene]) -> None:
+        """Build the trees of the scenes."""
+        self._made = map_threads(lambda scene: Bvh(library, traced_triangles(scene)), scenes)
         self._tile = TILES[library.lanes]
         # Addresses in the library stay valid as long as it is loaded.
         self._trees = BvhArrays(
             np.array([tree.handle for tree in self._made], np.int64),
-            np.cumsum([0, *(len(scene.faces) for scene in scenes)])[:-1],
+            first_faces(scenes)[:-1],
             np.array([passable(scene) for scene in scenes]),
             library.intersect,
             ctypes.addressof(ARGUMENTS),
         )
 
-    def render(self, agents: NDArray[np.int64], poses: Poses, view: CameraRows, images: Images) -> None:
-        """Write the images of `agents`, which are rows of `poses` and `images`."""
-        render_agents(agents, poses, view, self._tile, self._trees, self._surfaces, images)
+    def render(
+        self, agents: NDArray[np.int64], poses: Poses, view: CameraRows, surfaces: Surfaces, images: Images
+    ) -> None:
+        """Write the images of `agents`, which are rows of `poses` and `images`; `surfaces` are of the same scenes."""
+        render_agents(agents, poses, view, self._tile, self._trees, surfaces, images)
+
+
+def first_faces(scenes: Sequence[Scene]) -> NDArray[np.int64]:
+    """(S + 1,) rows of `Surfaces.faces` at which scenes begin, and their end; the first row is nothing."""
+    return 1 + np.cumsum([0, *(len(scene.faces) for scene in scenes)])
 
 
 def passable(scene: Scene) -> int:
@@ -173,6 +147,7 @@ def render_agents(
     for n in agents:
         scene = poses.scene[n]
         first_face = trees.first_face[scene]
+        write_footprint(n, poses, view, block)
         # A plain 0 would be a type of its own, for which the shading would be compiled once more.
         filled: Any = np.int64(0)
         for t in range(down * across):
@@ -185,11 +160,11 @@ def render_agents(
             intersect(trees.intersect, valid.ctypes.data, trees.handles[scene], packet.ctypes.data, trees.arguments)
             if trees.passable[scene] != 0:
                 _pass_unseen(scene, tile, trees, surfaces, packet, packet_ints, valid)
-            place = i * view.columns + j
-            _store(filled, place, first_face, tile, packet, packet_ints, valid, offsets, block, ints)
+            _store(filled, tile, packet, block)
+            _place(filled, i * view.columns + j, valid, offsets, ints)
             filled += lanes
             if filled == BLOCK or t == down * across - 1:
-                shade_block(n, filled, block, ints, first_face, view.near, view.far, surfaces, images)
+                shade_block(n, filled, block, ints, first_face, view, surfaces, images)
                 filled = np.int64(0)
 
 
@@ -253,6 +228,18 @@ def start_rows(
 
 
 @njit(cache=True, nogil=True)
+def write_footprint(n: int, poses: Poses, view: CameraRows, block: NDArray[np.float32]) -> None:
+    """Write how a ray differs from its neighbours' to the right and below to a block."""
+    sin_h, cos_h = math.sin(poses.heading[n]), math.cos(poses.heading[n])
+    sin_p, cos_p = math.sin(poses.pitch[n]), math.cos(poses.pitch[n])
+    pixel = 2.0 * view.half_width / view.columns
+    right, down = (cos_h, 0.0, -sin_h), (-sin_h * sin_p, -cos_p, -cos_h * sin_p)
+    for axis in range(3):
+        block[FOOTPRINT + axis] = pixel * right[axis]
+        block[FOOTPRINT + 3 + axis] = pixel * down[axis]
+
+
+@njit(cache=True, nogil=True)
 def make_rays(
     n: int, t: int, poses: Poses, view: CameraRows, tile: Tile, lines: NDArray[np.float64], packet: NDArray[np.float32]
 ) -> None:
@@ -287,31 +274,26 @@ def _mark_valid(rows: int, columns: int, tile: Tile, valid: NDArray[np.int32]) -
 
 
 @njit(cache=True, nogil=True)
-def _store(
-    filled: int,
-    place: int,
-    first_face: int,
-    tile: Tile,
-    packet: NDArray[np.float32],
-    packet_ints: NDArray[np.int32],
-    valid: NDArray[np.int32],
-    offsets: NDArray[np.int32],
-    block: NDArray[np.float32],
-    ints: NDArray[np.int32],
-) -> None:
-    """Add what a packet found, at `place` in the image, to the `filled` pixels of a block."""
+def _store(filled: int, tile: Tile, packet: NDArray[np.float32], block: NDArray[np.float32]) -> None:
+    """Add what a packet found to the `filled` pixels of a block."""
     lanes = len(tile[0]) * len(tile[1])
-    for k in range(lanes):
-        found = packet_ints[PRIMITIVE * lanes + k]
-        ints[FACE + filled + k] = found if found < 0 else first_face + found
-    for k in range(lanes):
-        ints[PIXEL + filled + k] = place + offsets[k] if valid[k] else -1
-    for k in range(lanes):
-        block[DEPTH + filled + k] = packet[FAR * lanes + k]
-        block[SECOND + filled + k] = packet[U * lanes + k]
-        block[THIRD + filled + k] = packet[V * lanes + k]
-        for axis in range(3):
-            block[RAY + axis * BLOCK + filled + k] = packet[(DIRECTION + axis) * lanes + k]
+    to, source = block.ctypes.data + 4 * filled, packet.ctypes.data
+    copy_words(to + 4 * FACE, source + 4 * PRIMITIVE * lanes, lanes)
+    copy_words(to + 4 * DEPTH, source + 4 * FAR * lanes, lanes)
+    copy_words(to + 4 * SECOND, source + 4 * U * lanes, lanes)
+    copy_words(to + 4 * THIRD, source + 4 * V * lanes, lanes)
+    for axis in range(3):
+        copy_words(to + 4 * (RAY + axis * ROW), source + 4 * (DIRECTION + axis) * lanes, lanes)
+
+
+@njit(cache=True, nogil=True)
+def _place(
+    filled: int, place: int, valid: NDArray[np.int32], offsets: NDArray[np.int32], ints: NDArray[np.int32]
+) -> None:
+    """Say where in the image the pixels of a tile at `place` lie."""
+    first = np.int32(place)
+    for k in range(len(valid)):
+        ints[PIXEL + filled + k] = np.int32(first + offsets[k]) if valid[k] != 0 else np.int32(-1)
 
 
 @njit(cache=True, nogil=True)
@@ -320,9 +302,9 @@ def _meets_backs(tile: Tile, packet: NDArray[np.float32]) -> bool:
     lanes = len(tile[0]) * len(tile[1])
     backs = 0
     for k in range(lanes):
-        along = ZERO
-        for axis in range(3):
-            along += packet[(NORMAL + axis) * lanes + k] * packet[(DIRECTION + axis) * lanes + k]
+        along = packet[NORMAL * lanes + k] * packet[DIRECTION * lanes + k]
+        along += packet[(NORMAL + 1) * lanes + k] * packet[(DIRECTION + 1) * lanes + k]
+        along += packet[(NORMAL + 2) * lanes + k] * packet[(DIRECTION + 2) * lanes + k]
         backs += 1 if along > ZERO else 0
     return backs > 0
 

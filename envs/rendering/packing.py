@@ -1,93 +1,59 @@
-"""Packing of scenes into flat arrays for renderers: texels, face rows, triangles."""
+"""Packing of scenes into flat arrays for renderers: face rows, triangles, texture gradients."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.rendering import shading as _shading
+from envs.rendering import layout
 from envs.scene import Scene
 
-WHITE = 0xFFFFFFFF
 # Two one-sided faces back to back are moved apart by this much to each side, metres.
 APART = 2e-5
 
 
-def pack_textures(
-    scenes: Sequence[Scene],
-) -> tuple[NDArray[np.uint32], NDArray[np.int64], list[NDArray[np.int32]]]:
-    """Lay all textures one after the other, each array once.
-
-    Returns:
-        (T,) texels as r | g << 8 | b << 16 | alpha << 24; (K, 4) offset, width, height and wraps of each texture, of
-        which the last, for faces without one, is one white texel; per scene, the row of each of its textures.
-    """
-    offset_of: dict[int, int] = {}
-    row_of: dict[tuple[int, int], int] = {}
-    packed: list[NDArray[np.uint32]] = []
-    table: list[tuple[int, int, int, int]] = []
-    offset = 0
-    rows = []
-    for scene in scenes:
-        for number, texture in enumerate(scene.textures):
-            if id(texture) not in offset_of:
-                packed.append(_pack_texture(scene.name, number, texture))
-                offset_of[id(texture)] = offset
-                offset += packed[-1].size
-            key = id(texture), _wrap_code(scene, number)
-            if key not in row_of:
-                row_of[key] = len(table)
-                table.append((offset_of[id(texture)], texture.shape[1], texture.shape[0], key[1]))
-        keys = [(id(texture), _wrap_code(scene, number)) for number, texture in enumerate(scene.textures)]
-        rows.append(np.array([row_of[key] for key in keys], np.int32))
-    texels = np.concatenate([*packed, np.full(1, WHITE, np.uint32)])
-    return texels, np.array([*table, (offset, 1, 1, 0)], np.int64), rows
-
-
-def _wrap_code(scene: Scene, number: int) -> int:
-    """What lies beyond the edges of a texture, as the kernels read it."""
-    if not scene.wraps:
-        return 0
-    along_u, along_v = scene.wraps[number]
-    return _shading.WRAPS[along_u] + 4 * _shading.WRAPS[along_v]
-
-
-def _pack_texture(scene: str, number: int, texture: NDArray[np.uint8]) -> NDArray[np.uint32]:
-    """Return the texels of an image, row by row."""
-    if texture.dtype != np.uint8 or texture.ndim != 3 or texture.shape[2] not in (3, 4) or not texture.size:
-        raise ValueError(
-            f"scene {scene}: texture {number} is {texture.dtype}{texture.shape}, expected uint8(h, w, 3) or (h, w, 4)"
-        )
-    rgba = np.full((*texture.shape[:2], 4), 255, np.uint8)
-    rgba[..., : texture.shape[2]] = texture
-    return rgba.view("<u4").astype(np.uint32, copy=False).ravel()
-
-
 def pack_faces(scene: Scene, texture_row: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Return the (F, 16) face rows that `_shading.shade` reads."""
+    """Return the (F, 16) face rows of `layout`."""
     if not np.isfinite(scene.corner_uv).all():
         raise ValueError(f"scene {scene.name}: corner_uv holds NaN or infinity")
-    floats = np.zeros((len(scene.faces), _shading.FACE_WORDS), np.float32)
+    floats = np.zeros((len(scene.faces), layout.FACE_WORDS), np.float32)
     ints = floats.view(np.int32)
-    floats[:, _shading.UV : _shading.UV + 6] = scene.corner_uv.reshape(-1, 6)
+    floats[:, layout.UV : layout.UV + 6] = scene.corner_uv.reshape(-1, 6)
     corner = scene.vertices[scene.faces]
     normal = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
     length = np.linalg.norm(normal, axis=1, keepdims=True)
     # A face without area has no direction, and no ray can hit it.
-    floats[:, _shading.NORMAL : _shading.NORMAL + 3] = normal / np.where(length > 0, length, 1)
+    floats[:, layout.NORMAL : layout.NORMAL + 3] = normal / np.where(length > 0, length, 1)
     color = scene.corner_color.astype(np.int32)
-    ints[:, _shading.COLOR : _shading.COLOR + 3] = color[..., 0] | color[..., 1] << 8 | color[..., 2] << 16
+    ints[:, layout.COLOR : layout.COLOR + 3] = color[..., 0] | color[..., 1] << 8 | color[..., 2] << 16
     # The last entry serves index -1: no texture.
-    ints[:, _shading.TEXTURE] = np.append(texture_row, np.int32(-1))[scene.face_texture]
-    ints[:, _shading.CLASS] = scene.face_class
-    ints[:, _shading.INSTANCE] = scene.face_instance
+    ints[:, layout.TEXTURE] = np.append(texture_row, np.int32(0))[scene.face_texture]
+    ints[:, layout.CLASS] = scene.face_class
+    ints[:, layout.INSTANCE] = scene.face_instance
     if scene.one_sided is not None:
-        ints[:, _shading.FLAGS] |= np.where(scene.one_sided, _shading.ONE_SIDED, 0).astype(np.int32)
+        ints[:, layout.FLAGS] |= np.where(scene.one_sided, layout.ONE_SIDED, 0).astype(np.int32)
     if scene.cutoff is not None:
-        ints[:, _shading.FLAGS] |= scene.cutoff.astype(np.int32) << _shading.CUTOFF
+        ints[:, layout.FLAGS] |= scene.cutoff.astype(np.int32) << layout.CUTOFF
     return floats
+
+
+def pack_gradients(scene: Scene, texture_row: NDArray[np.int32], textures: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Return the (F, 8) rows of `layout.Surfaces.gradients`."""
+    corner, uv = scene.vertices[scene.faces].astype(np.float64), scene.corner_uv.astype(np.float64)
+    row = np.append(texture_row, np.int32(0))[scene.face_texture]
+    texels = uv * textures[row][:, None, [layout.ACROSS, layout.DOWN]]
+    one, other = corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]
+    normal = np.cross(one, other)
+    square = (normal**2).sum(1, keepdims=True)
+    # The two vectors of the face's plane whose product with one side is 1 and with the other 0.
+    square[square == 0] = np.inf
+    duals = np.cross(other, normal) / square, np.cross(normal, one) / square
+    change = texels[:, 1:] - texels[:, :1]
+    rows = np.zeros((len(corner), layout.GRADIENT_WORDS), np.float32)
+    for axis in range(2):
+        rows[:, 3 * axis : 3 * axis + 3] = change[:, 0, axis, None] * duals[0] + change[:, 1, axis, None] * duals[1]
+    rows.view(np.int32)[:, 6:] = textures[row][:, [layout.LEVELS, layout.SECOND_LEVEL]]
+    return rows
 
 
 def traced_triangles(scene: Scene) -> NDArray[np.float32]:

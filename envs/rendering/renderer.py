@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -13,11 +14,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from configs.settings import Pixels, Range, Settings
-from envs.rendering import embree
-from envs.rendering import shading as _shading
-from envs.rendering.packets import CameraRows, PacketTracer, Poses
-from envs.rendering.packing import pack_faces, pack_textures
-from envs.rendering.threads import map_threads
+from envs.rendering import embree, layout
+from envs.rendering.packets import PacketTracer, first_faces
+from envs.rendering.packing import pack_faces, pack_gradients
+from envs.rendering.textures import add_levels, pack_textures
+from envs.rendering.threads import map_threads, num_threads
 from envs.scene import Scene
 
 # Sensor name -> (dtype, shape of one pixel).
@@ -46,6 +47,8 @@ class Camera(Settings):
         pitch: Tilt in degrees, positive looks up (`orientation: [pitch, 0, 0]` of a Habitat sensor, there in radians).
         near: Depth in metres before which nothing is seen.
         far: Depth in metres beyond which nothing is seen.
+        mipmaps: Whether distant textures are filtered, trilinearly as in habitat-sim (OpenGL); else a pixel is the
+            bilinear texel, however many texels it covers.
     """
 
     size: Pixels = 64
@@ -55,6 +58,7 @@ class Camera(Settings):
     pitch: Annotated[float, Range(-90, 90)] = 0.0
     near: Annotated[float, Range(0)] = 0.01
     far: Annotated[float, Range(0, above=True)] = 1000.0
+    mipmaps: bool = False
 
     @property
     def columns(self) -> int:
@@ -87,7 +91,14 @@ class Renderer(Protocol):
 class Tracer(Protocol):
     """The interface of ray tracers."""
 
-    def render(self, agents: NDArray[np.int64], poses: Poses, view: CameraRows, images: _shading.Images) -> None:
+    def render(
+        self,
+        agents: NDArray[np.int64],
+        poses: layout.Poses,
+        view: layout.CameraRows,
+        surfaces: layout.Surfaces,
+        images: layout.Images,
+    ) -> None:
         """Write the images of `agents`, which are rows of `poses` and `images`."""
         ...
 
@@ -95,47 +106,58 @@ class Tracer(Protocol):
 class EmbreeRenderer:
     """Renders on the CPU with Embree; unlit: a pixel is the bilinear texel times the corner colour.
 
-    An image depends on its own agent alone: a batch equals its single images bit for bit, whatever the threads.
-    Calls may run in several threads at once.
+    An image depends on its own agent alone: a batch equals its single images bit for bit, whatever the number of
+    threads that share its agents (`envs.rendering.threads`). Calls may run in several threads at once.
     """
 
-    def __init__(self, scenes: Sequence[Scene], threads: int = 1, packets: bool = True) -> None:
+    def __init__(self, scenes: Sequence[Scene], packets: bool = True) -> None:
         """Build the ray-casting structures of `scenes`; arrays of textures shared by scenes are stored once.
 
         Args:
             scenes: The places that `scene_index` of `render` counts.
-            threads: How many share the agents of a call, and the building.
             packets: Whether to trace rays in packets; without, and where Embree's library cannot be called,
                 embreex traces them one by one.
 
         Raises:
-            ValueError: There is no scene, or no thread.
+            ValueError: There is no scene.
         """
         if not scenes:
             raise ValueError("the renderer needs at least one scene")
-        if threads < 1:
-            raise ValueError(f"the renderer needs at least one thread, got {threads}")
         self._scenes = tuple(scenes)
-        self._threads = threads
-        texels, textures, rows = pack_textures(self._scenes)
-        first = np.cumsum([0, *(len(scene.faces) for scene in self._scenes)])
-        faces = np.empty((first[-1], _shading.FACE_WORDS), np.float32)
+        self._lock = threading.Lock()
+        texels, textures, self._rows = pack_textures(self._scenes)
+        first = first_faces(self._scenes)
+        faces = np.zeros((first[-1], layout.FACE_WORDS), np.float32)
+        faces.view(np.int32)[0, [layout.CLASS, layout.INSTANCE]] = -1
         for k, scene in enumerate(self._scenes):
-            faces[first[k] : first[k + 1]] = pack_faces(scene, rows[k])
-        self._surfaces = _shading.Surfaces(faces, faces.view(np.int32), texels, textures.astype(np.int32))
+            faces[first[k] : first[k + 1]] = pack_faces(scene, self._rows[k])
+        gradients = np.empty((0, layout.GRADIENT_WORDS), np.float32)
+        self._surfaces = layout.Surfaces(faces, faces.view(np.int32), texels, textures, gradients)
+        self._filtered: layout.Surfaces | None = None
         library = embree.library() if packets else ""
         if isinstance(library, embree.EmbreeLibrary):
-            self._tracer: Tracer = PacketTracer(library, self._scenes, self._surfaces, threads)
+            self._tracer: Tracer = PacketTracer(library, self._scenes)
         else:
             # Compiling or loading its loops takes a while, and they are rarely needed.
             from envs.rendering.single_rays import SingleRayTracer
 
-            self._tracer = SingleRayTracer(self._scenes, self._surfaces)
+            self._tracer = SingleRayTracer(self._scenes)
 
     @property
     def texture_bytes(self) -> int:
         """Memory that the textures of all scenes take."""
-        return self._surfaces.texels[:-1].nbytes
+        return self._surfaces.texels[1:].nbytes
+
+    def _with_mipmaps(self) -> layout.Surfaces:
+        """The surfaces with levels of detail, made when they are first asked for."""
+        with self._lock:
+            if self._filtered is None:
+                texels, textures = add_levels(self._surfaces.texels, self._surfaces.textures)
+                pairs = zip(self._scenes, self._rows, strict=True)
+                nothing = np.zeros((1, layout.GRADIENT_WORDS), np.float32)
+                gradients = np.concatenate([nothing, *(pack_gradients(scene, row, textures) for scene, row in pairs)])
+                self._filtered = self._surfaces._replace(texels=texels, textures=textures, gradients=gradients)
+            return self._filtered
 
     def render(
         self,
@@ -174,16 +196,18 @@ class EmbreeRenderer:
         images = allocate(count, camera.size, sensors, out, camera.columns)
         flat = {name: image.reshape(count, pixels, *SENSORS[name][1]) for name, image in images.items()}
         absent = {name: np.empty((0, 0, *pixel), dtype) for name, (dtype, pixel) in SENSORS.items()}
-        into = _shading.Images(**(absent | flat))
+        into = layout.Images(**(absent | flat))
         half_width = math.tan(math.radians(camera.hfov) / 2)
         # Integers would be compiled for once more.
         limits = float(camera.height), float(camera.near), float(camera.far)
-        view = CameraRows(camera.size, camera.columns, half_width, *limits)
-        poses = Poses(scene_index, position, heading, tilt + math.radians(camera.pitch))
+        view = layout.CameraRows(camera.size, camera.columns, half_width, *limits, camera.mipmaps)
+        surfaces = self._with_mipmaps() if camera.mipmaps and "rgb" in images else self._surfaces
+        poses = layout.Poses(scene_index, position, heading, tilt + math.radians(camera.pitch))
         # What agents of one scene look up is still in the cache for the next.
         agents = np.argsort(scene_index, kind="stable")
-        parts = np.array_split(agents, min(count, PARTS * self._threads if self._threads > 1 else 1) or 1)
-        map_threads(self._threads, lambda part: self._tracer.render(part, poses, view, into), parts)
+        threads = num_threads()
+        parts = np.array_split(agents, min(count, PARTS * threads if threads > 1 else 1) or 1)
+        map_threads(lambda part: self._tracer.render(part, poses, view, surfaces, into), parts)
         return images
 
 

@@ -12,21 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from envs.rendering.embree import DIRECTION, ORIGIN, PACKET_ROWS
-from envs.rendering.packets import (
-    MOST_UNSEEN,
-    SKIP,
-    SKIP_SHARE,
-    TILES,
-    CameraRows,
-    Poses,
-    aligned,
-    lay_out,
-    make_rays,
-    passable,
-    start_rows,
-)
-from envs.rendering.packing import traced_triangles
-from envs.rendering.shading import (
+from envs.rendering.layout import (
     BLOCK,
     BLOCK_WORDS,
     DEPTH,
@@ -34,17 +20,33 @@ from envs.rendering.shading import (
     FLAGS,
     PIXEL,
     RAY,
+    ROW,
     SECOND,
     THIRD,
+    CameraRows,
     Images,
+    Poses,
     Surfaces,
-    shade_block,
-    unseen,
 )
+from envs.rendering.packets import (
+    MOST_UNSEEN,
+    SKIP,
+    SKIP_SHARE,
+    TILES,
+    aligned,
+    first_faces,
+    lay_out,
+    make_rays,
+    passable,
+    start_rows,
+    write_footprint,
+)
+from envs.rendering.packing import traced_triangles
+from envs.rendering.shading import shade_block, unseen
 from envs.scene import Scene
 
 Hits = dict[str, NDArray[Any]]
-TILE = TILES[4]
+TILE = TILES[16]
 
 
 def build_tree(triangles: NDArray[np.float32]) -> EmbreeScene:
@@ -60,24 +62,25 @@ def build_tree(triangles: NDArray[np.float32]) -> EmbreeScene:
 class SingleRayTracer:
     """Traces rays one by one through the scenes' trees, an agent at a time, and shades what they meet."""
 
-    def __init__(self, scenes: Sequence[Scene], surfaces: Surfaces) -> None:
-        """Build the trees of the scenes, whose faces lie one after the other in `surfaces`."""
+    def __init__(self, scenes: Sequence[Scene]) -> None:
+        """Build the trees of the scenes."""
         self._trees = [build_tree(traced_triangles(scene)) for scene in scenes]
-        self._first_face = np.cumsum([0, *(len(scene.faces) for scene in scenes)])
+        self._first_face = first_faces(scenes)
         self._passable = [passable(scene) for scene in scenes]
-        self._surfaces = surfaces
 
-    def render(self, agents: NDArray[np.int64], poses: Poses, view: CameraRows, images: Images) -> None:
-        """Write the images of `agents`, which are rows of `poses` and `images`."""
+    def render(
+        self, agents: NDArray[np.int64], poses: Poses, view: CameraRows, surfaces: Surfaces, images: Images
+    ) -> None:
+        """Write the images of `agents`, which are rows of `poses` and `images`; `surfaces` are of the same scenes."""
         for n in agents:
             scene = poses.scene[n]
             tree, first_face = self._trees[scene], self._first_face[scene]
             origins, directions, pixels = list_rays(n, poses, view)
             hits: Hits = tree.run(origins, directions, output=1)
             if self._passable[scene]:
-                _pass_unseen(hits, origins, directions, tree, first_face, self._surfaces)
+                _pass_unseen(hits, origins, directions, tree, first_face, surfaces)
             found = hits["primID"], hits["tfar"], hits["u"], hits["v"], directions, pixels
-            _shade(n, *found, first_face, view.near, view.far, self._surfaces, images)
+            _shade(n, *found, first_face, poses, view, surfaces, images)
 
 
 def _pass_unseen(
@@ -139,24 +142,25 @@ def _shade(
     directions: NDArray[np.float32],
     pixels: NDArray[np.int32],
     first_face: int,
-    near: float,
-    far: float,
+    poses: Poses,
+    view: CameraRows,
     surfaces: Surfaces,
     images: Images,
 ) -> None:
     """Shade (R,) hits of agent `n`, a block at a time."""
     block = aligned(BLOCK_WORDS)
     ints = block.view(np.int32)
+    write_footprint(n, poses, view, block)
     for start in range(0, len(primitive), BLOCK):
         count = min(BLOCK, len(primitive) - start)
         for k in range(count):
             ray = start + k
-            ints[FACE + k] = primitive[ray] if primitive[ray] < 0 else first_face + primitive[ray]
+            ints[FACE + k] = primitive[ray]
             ints[PIXEL + k] = pixels[ray]
             block[DEPTH + k], block[SECOND + k], block[THIRD + k] = distance[ray], second[ray], third[ray]
             for axis in range(3):
-                block[RAY + axis * BLOCK + k] = directions[ray, axis]
-        shade_block(n, count, block, ints, first_face, near, far, surfaces, images)
+                block[RAY + axis * ROW + k] = directions[ray, axis]
+        shade_block(n, count, block, ints, first_face, view, surfaces, images)
 
 
 @njit(cache=True, nogil=True)

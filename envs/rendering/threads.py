@@ -1,4 +1,4 @@
-"""Work shared by the threads of one process: for compiled code, which runs without Python's lock."""
+"""Thread pool for compiled code, which runs without Python's lock."""
 
 from __future__ import annotations
 
@@ -8,8 +8,26 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TypeVar
 
+_threads = 1
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+def set_num_threads(threads: int) -> None:
+    """Let this many threads of the process render together from now on.
+
+    Raises:
+        ValueError: There would be none.
+    """
+    global _threads
+    if threads < 1:
+        raise ValueError(f"rendering needs at least one thread, got {threads}")
+    _threads = threads
+
+
+def num_threads() -> int:
+    """How many threads render together: 1, or what `set_num_threads` said."""
+    return _threads
 
 
 @cache
@@ -22,8 +40,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
-def map_threads(threads: int, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """Apply `work` to each item, `threads` at a time; results come in the order of the items."""
-    if threads == 1 or len(items) < 2:
+def map_threads(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """Apply `work` to each item, `num_threads()` at a time; results come in the order of the items."""
+    if _threads == 1 or len(items) < 2:
         return [work(item) for item in items]
-    return list(_pool(threads).map(work, items))
+    return list(_pool(_threads).map(work, items))

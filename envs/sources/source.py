@@ -30,11 +30,13 @@ class EmbeddedConfig(Settings):
         agents: Agents that act at once, of all ranks together.
         backend: What renders: embree on the CPU; warp on CUDA, where ppo then keeps everything; auto: warp on CUDA; or
             another simulator by name.
+        threads: CPU threads that share the rendering; null: as many as PyTorch computes with.
     """
 
     split: str = "train"
     agents: Agents = 64
     backend: str = "auto"
+    threads: Annotated[int | None, Range(1, 1024)] = None
     camera: Camera = field(default_factory=Camera)
     body: AgentConfig = field(default_factory=lambda: AgentConfig(radius=0.18))
     task: PointNavTask = field(

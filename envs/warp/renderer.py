@@ -12,7 +12,7 @@ import warp as wp
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from envs.rendering.packing import pack_faces, pack_textures, traced_triangles
+from envs.rendering.packing import pack_faces, pack_gradients, traced_triangles
 from envs.rendering.renderer import (
     SENSORS,
     Camera,
@@ -20,6 +20,7 @@ from envs.rendering.renderer import (
     check_poses,
     check_sensors,
 )
+from envs.rendering.textures import add_levels, pack_textures
 from envs.scene import Scene
 from envs.warp import shading
 from envs.warp.launching import device_name, finish_uploads, launch
@@ -51,13 +52,14 @@ class WarpRenderer:
             raise ValueError("the renderer needs at least one scene")
         self.device = device_name(device)
         self._scenes = tuple(scenes)
-        texels, textures, rows = pack_textures(self._scenes)
+        texels, textures, self._rows = pack_textures(self._scenes)
+        self._textures = texels, textures
         counts = [len(scene.faces) for scene in self._scenes]
         if max(len(texels), sum(counts) * 16) >= 2**31:
             raise ValueError(
                 f"{len(texels)} texels and {sum(counts)} faces are too many for one renderer; use fewer scenes"
             )
-        faces = np.concatenate([pack_faces(s, row) for s, row in zip(self._scenes, rows, strict=True)])
+        faces = np.concatenate([pack_faces(s, row) for s, row in zip(self._scenes, self._rows, strict=True)])
         # Warp reads a tree's own points; they must outlive it.
         self._trees = [self._build(scene) for scene in self._scenes]
         floats = wp.array(faces, dtype=wp.float32, device=self.device)
@@ -68,7 +70,8 @@ class WarpRenderer:
         self._resident.face_floats = floats
         self._resident.face_ints = floats.view(wp.int32)
         self._resident.texels = wp.array(texels, dtype=wp.uint32, device=self.device)
-        self._resident.textures = wp.array(textures.astype(np.int32), dtype=wp.int32, device=self.device)
+        self._resident.textures = wp.array(textures, dtype=wp.int32, device=self.device)
+        self._filtered: shading.DeviceScenes | None = None
         self._nothing = {
             name: wp.empty((0, 3) if pixel else 0, dtype=getattr(wp, np.dtype(kind).name), device=self.device)
             for name, (kind, pixel) in SENSORS.items()
@@ -85,9 +88,28 @@ class WarpRenderer:
     @property
     def resident_bytes(self) -> int:
         """Device memory of vertices, faces and textures; the trees come on top, about 64 bytes a face."""
-        own = (self._resident.face_floats, self._resident.texels)
+        own = [self._resident.face_floats, self._resident.texels]
+        if self._filtered is not None:
+            own += [self._filtered.gradient_floats, self._filtered.texels]
         meshes = sum(array.capacity for tree in self._trees for array in (tree.points, tree.indices))
         return sum(array.capacity for array in own) + meshes
+
+    def _with_mipmaps(self) -> shading.DeviceScenes:
+        """The scenes with levels of detail, copied to the device when they are first asked for."""
+        if self._filtered is None:
+            texels, textures = add_levels(*self._textures)
+            pairs = zip(self._scenes, self._rows, strict=True)
+            gradients = np.concatenate([pack_gradients(scene, row, textures) for scene, row in pairs])
+            made, own = shading.DeviceScenes(), self._resident
+            made.meshes, made.first_face = own.meshes, own.first_face
+            made.face_floats, made.face_ints = own.face_floats, own.face_ints
+            made.texels = wp.array(texels, dtype=wp.uint32, device=self.device)
+            made.textures = wp.array(textures, dtype=wp.int32, device=self.device)
+            made.gradient_floats = wp.array(gradients, dtype=wp.float32, device=self.device)
+            made.gradient_ints = made.gradient_floats.view(wp.int32)
+            finish_uploads(self.device)
+            self._filtered = made
+        return self._filtered
 
     def render_tensors(
         self,
@@ -116,7 +138,8 @@ class WarpRenderer:
             setattr(target, name, array)
         if count:
             view = self.view(scene_index, position, heading, camera, pitch)
-            launch(shading.trace_and_shade, rays, [self._resident, view, target], self.device)
+            scenes = self._with_mipmaps() if camera.mipmaps and "rgb" in sensors else self._resident
+            launch(shading.trace_and_shade, rays, [scenes, view, target], self.device)
         return images
 
     def view(
@@ -132,6 +155,7 @@ class WarpRenderer:
         view.camera = wp.from_torch(torch.stack(columns, 1).float())
         view.rows, view.columns = camera.size, camera.columns
         view.near, view.far = camera.near, camera.far
+        view.mipmaps = int(camera.mipmaps)
         view.half_width = math.tan(math.radians(camera.hfov) / 2)
         return view
 

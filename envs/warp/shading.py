@@ -1,4 +1,4 @@
-"""The kernel that traces a ray per pixel and shades its hit; same images as `envs.rendering.shading` makes of
+"""The kernel that traces a ray per pixel and shades its hit; same images as `envs.rendering.layout` makes of
 Embree's hits.
 """
 
@@ -8,7 +8,7 @@ from envs.warp.launching import KERNEL_OPTIONS
 
 wp.set_module_options(dict(KERNEL_OPTIONS))
 
-# Layout of a face row: `envs.rendering.shading`.
+# Layout of a face row: `envs.rendering.layout`.
 UV = wp.constant(0)
 NORMAL = wp.constant(6)
 COLOR = wp.constant(9)
@@ -18,6 +18,12 @@ INSTANCE = wp.constant(14)
 FLAGS = wp.constant(15)
 ONE_SIDED = wp.constant(1)
 CUTOFF = wp.constant(8)
+START = wp.constant(0)
+ACROSS = wp.constant(1)
+DOWN = wp.constant(2)
+WRAP = wp.constant(3)
+LEVELS = wp.constant(6)  # of a row of gradients
+SECOND_LEVEL = wp.constant(7)
 CLAMP = wp.constant(1)
 MIRROR = wp.constant(2)
 # `envs.rendering.renderer`: how a ray goes on behind an unseen hit, and how often.
@@ -33,7 +39,7 @@ FARTHEST = wp.constant(1.0e6)
 
 @wp.struct
 class DeviceScenes:
-    """All scenes: a tree each, face rows one after the other, textures one after the other."""
+    """All scenes: a tree each, rows of faces and gradients one after the other, textures one after the other."""
 
     meshes: wp.array(dtype=wp.uint64)
     first_face: wp.array(dtype=wp.int32)
@@ -41,6 +47,8 @@ class DeviceScenes:
     face_ints: wp.array2d(dtype=wp.int32)
     texels: wp.array(dtype=wp.uint32)
     textures: wp.array2d(dtype=wp.int32)
+    gradient_floats: wp.array2d(dtype=wp.float32)
+    gradient_ints: wp.array2d(dtype=wp.int32)
 
 
 @wp.struct
@@ -54,6 +62,7 @@ class DeviceCameras:
     half_width: wp.float32
     near: wp.float32
     far: wp.float32
+    mipmaps: wp.int32
 
 
 @wp.struct
@@ -127,11 +136,11 @@ def texel_of(packed: wp.uint32) -> wp.vec4:
 @wp.func
 def sample_texture(scenes: DeviceScenes, row: int, u: float, v: float) -> wp.vec4:
     """Bilinear texel with alpha in 0..255."""
-    offset = scenes.textures[row, 0]
-    width = scenes.textures[row, 1]
-    height = scenes.textures[row, 2]
-    along_u = scenes.textures[row, 3] & 3
-    along_v = scenes.textures[row, 3] >> 2
+    offset = scenes.textures[row, START]
+    width = scenes.textures[row, ACROSS]
+    height = scenes.textures[row, DOWN]
+    along_u = scenes.textures[row, WRAP] & 3
+    along_v = scenes.textures[row, WRAP] >> 2
     x = texel_position(u, width, along_u)
     y = texel_position(v, height, along_v)
     wx = x - wp.floor(x)
@@ -147,8 +156,8 @@ def sample_texture(scenes: DeviceScenes, row: int, u: float, v: float) -> wp.vec
 
 
 @wp.func
-def texture_at(scenes: DeviceScenes, face: int, first: float, second: float) -> wp.vec4:
-    """Texel with alpha in 0..255 at a point of a face that has a texture."""
+def coordinates(scenes: DeviceScenes, face: int, first: float, second: float) -> wp.vec2:
+    """Texture coordinates of a point of a face."""
     third = 1.0 - first - second
     u = (
         first * scenes.face_floats[face, UV]
@@ -160,7 +169,14 @@ def texture_at(scenes: DeviceScenes, face: int, first: float, second: float) -> 
         + second * scenes.face_floats[face, UV + 3]
         + third * scenes.face_floats[face, UV + 5]
     )
-    return sample_texture(scenes, scenes.face_ints[face, TEXTURE], u, v)
+    return wp.vec2(u, v)
+
+
+@wp.func
+def texture_at(scenes: DeviceScenes, face: int, first: float, second: float) -> wp.vec4:
+    """Texel with alpha in 0..255 at a point of a face that has a texture."""
+    at = coordinates(scenes, face, first, second)
+    return sample_texture(scenes, scenes.face_ints[face, TEXTURE], at[0], at[1])
 
 
 @wp.func
@@ -179,21 +195,75 @@ def unseen(scenes: DeviceScenes, face: int, first: float, second: float, directi
         if wp.dot(normal_of(scenes, face), direction) > 0.0:
             return True
     cutoff = flags >> CUTOFF
-    if cutoff > 0 and scenes.face_ints[face, TEXTURE] >= 0:
+    if cutoff > 0 and scenes.face_ints[face, TEXTURE] > 0:
         alpha = texture_at(scenes, face, first, second)
         return alpha[3] < float(cutoff)
     return False
 
 
 @wp.func
-def shade(scenes: DeviceScenes, face: int, first: float, second: float) -> wp.vec3:
-    """Interpolated corner colour times the bilinear texel, in 0..255."""
-    a = color_of(wp.uint32(scenes.face_ints[face, COLOR]))
-    b = color_of(wp.uint32(scenes.face_ints[face, COLOR + 1]))
-    c = color_of(wp.uint32(scenes.face_ints[face, COLOR + 2]))
-    color = first * a + second * b + (1.0 - first - second) * c
-    if scenes.face_ints[face, TEXTURE] >= 0:
-        texel = texture_at(scenes, face, first, second)
+def right_step(view: DeviceCameras, n: int) -> wp.vec3:
+    """How a ray differs from its right neighbour's."""
+    pixel = 2.0 * view.half_width / float(view.columns)
+    return wp.vec3(pixel * view.camera[n, 4], 0.0, -pixel * view.camera[n, 3])
+
+
+@wp.func
+def down_step(view: DeviceCameras, n: int) -> wp.vec3:
+    """How a ray differs from the one below."""
+    pixel = 2.0 * view.half_width / float(view.columns)
+    sin_p = view.camera[n, 5]
+    return -pixel * wp.vec3(view.camera[n, 3] * sin_p, view.camera[n, 6], view.camera[n, 4] * sin_p)
+
+
+@wp.func
+def squared_speed(scenes: DeviceScenes, face: int, ray: wp.vec3, step: wp.vec3, depth: float) -> float:
+    """Square of the texels that go by from a pixel to a neighbour; `envs.rendering.texturing` explains it."""
+    normal = normal_of(scenes, face)
+    facing = wp.dot(normal, ray)
+    if wp.abs(facing) < 1.0e-12:
+        facing = 1.0e-12
+    moved = depth * (step - ray * (wp.dot(normal, step) / facing))
+    u = wp.vec3(scenes.gradient_floats[face, 0], scenes.gradient_floats[face, 1], scenes.gradient_floats[face, 2])
+    v = wp.vec3(scenes.gradient_floats[face, 3], scenes.gradient_floats[face, 4], scenes.gradient_floats[face, 5])
+    along_u = wp.dot(u, moved)
+    along_v = wp.dot(v, moved)
+    return along_u * along_u + along_v * along_v
+
+
+@wp.func
+def filtered_texture(scenes: DeviceScenes, hit: Hit, ray: wp.vec3, right: wp.vec3, down: wp.vec3) -> wp.vec4:
+    """Trilinear texel with alpha in 0..255 of the two levels of detail that a pixel lies between."""
+    across = squared_speed(scenes, hit.face, ray, right, hit.depth)
+    below = squared_speed(scenes, hit.face, ray, down, hit.depth)
+    detail = 0.5 * wp.log2(wp.clamp(wp.max(across, below), 1.0, 1.0e30))
+    levels = scenes.gradient_ints[hit.face, LEVELS]
+    level = wp.min(int(wp.floor(detail)), levels - 1)
+    at = coordinates(scenes, hit.face, hit.first, hit.second)
+    row = scenes.face_ints[hit.face, TEXTURE]
+    if level > 0:
+        row = scenes.gradient_ints[hit.face, SECOND_LEVEL] + level - 1
+    texel = sample_texture(scenes, row, at[0], at[1])
+    share = detail - wp.floor(detail)
+    if share > 0.0 and level + 1 < levels:
+        row = scenes.gradient_ints[hit.face, SECOND_LEVEL] + level
+        texel = (1.0 - share) * texel + share * sample_texture(scenes, row, at[0], at[1])
+    return texel
+
+
+@wp.func
+def shade(scenes: DeviceScenes, view: DeviceCameras, n: int, hit: Hit, ray: wp.vec3) -> wp.vec3:
+    """Interpolated corner colour times the filtered texel, in 0..255."""
+    a = color_of(wp.uint32(scenes.face_ints[hit.face, COLOR]))
+    b = color_of(wp.uint32(scenes.face_ints[hit.face, COLOR + 1]))
+    c = color_of(wp.uint32(scenes.face_ints[hit.face, COLOR + 2]))
+    color = hit.first * a + hit.second * b + (1.0 - hit.first - hit.second) * c
+    if scenes.face_ints[hit.face, TEXTURE] > 0:
+        texel = wp.vec4()
+        if view.mipmaps != 0:
+            texel = filtered_texture(scenes, hit, ray, right_step(view, n), down_step(view, n))
+        else:
+            texel = texture_at(scenes, hit.face, hit.first, hit.second)
         color = wp.cw_mul(color, wp.vec3(texel[0], texel[1], texel[2])) * BYTE
     return color
 
@@ -311,7 +381,7 @@ def trace_and_shade(scenes: DeviceScenes, view: DeviceCameras, images: DeviceIma
     if images.rgb.shape[0] > 0:
         color = wp.vec3(0.0, 0.0, 0.0)
         if hit.face >= 0:
-            color = shade(scenes, hit.face, hit.first, hit.second)
+            color = shade(scenes, view, n, hit, direction)
         write_color(images, ray, color)
     if images.depth.shape[0] > 0:
         images.depth[ray] = wp.where(hit.face >= 0, hit.depth, 0.0)
