@@ -13,7 +13,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 PIP_INSTALL = pip install --quiet --disable-pip-version-check
 resume = $(if $(wildcard $(1)/config.yaml),resume=true)
 
-.PHONY: demo smoke test test-all test-shared test-fuzz test-wheel test-habitat lint bench docs lock clean
+.PHONY: demo smoke test test-all test-shared test-fuzz test-kill test-wheel test-habitat lint bench docs lock clean
 
 $(VENV)/installed: pyproject.toml $(LOCK)
 	$(PYTHON) -m venv $(VENV)
@@ -58,6 +58,10 @@ test-shared: $(VENV)/installed
 # 10,000 mutated inputs of every kind, read as commands read them; FUZZ_INPUTS=500 FUZZ_SEED=7 for others.
 test-fuzz: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 0 -m fuzz -s tests/test_fuzz.py
+
+# kill -9 at 200 random moments, and the documented command again after each; KILLS=50 KILL_SEED=7 for others.
+test-kill: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 0 -m kill -s tests/test_kill.py
 
 # The wheel in an environment of its own: its files are all there, and every documented command prints its help.
 test-wheel: $(VENV)/installed

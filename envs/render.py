@@ -24,8 +24,10 @@ from omegaconf import DictConfig, OmegaConf
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from configs.compose import cli
+from configs.files import read_json
 from configs.processes import spread
 from configs.settings import Names, OneOf, Range, Seed, Settings, kinds
+from configs.writing import write_atomically
 from envs.apartments.generator import generate, split_seeds
 from envs.navgrid.grid import NavGrid
 from envs.rendering.renderer import Camera, make_renderer
@@ -120,6 +122,7 @@ def render_building(building: Building, root: Path, settings: RenderSettings, do
         ValueError: The scene offers no such views.
         OSError: A file could not be read or written.
     """
+    taskonomy.sweep_building(root, building.name, domains)
     done = [taskonomy.is_written(root, building.name, p, v, domains) for p, v in settings.keys()]
     if all(done):
         return 0
@@ -161,13 +164,14 @@ def _describe(root: Path, settings: RenderSettings) -> None:
     """Write ``dataset.json``, or check that what it says is what was asked for."""
     path = root / DESCRIPTION
     if path.exists():
-        found = json.loads(path.read_text())["settings"]
+        written = read_json(path, ("settings",))["settings"]
+        found = written if isinstance(written, dict) else {}
         wrong = [f"{key}={found.get(key)}" for key, value in asdict(settings).items() if found.get(key) != value]
         if wrong:
             raise ValueError(f"{root} holds views with {', '.join(wrong)}; ask for the same or choose another out=")
         return
     description = {"settings": asdict(settings), "substitutes": taskonomy.SUBSTITUTES}
-    taskonomy.write_file(path, json.dumps(description, indent=1).encode())
+    write_atomically(path, json.dumps(description, indent=1).encode())
 
 
 @dataclass(frozen=True, kw_only=True)

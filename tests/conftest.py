@@ -14,7 +14,7 @@ import torch
 
 SHARED = Path(os.environ.get("SIDESTEP_SHARED") or Path(__file__).resolve().parents[2] / "shared")
 RUNS_ON = ("torch", "numpy", "gymnasium", "stable-baselines3")
-SELECTED_BY_MARK = ("slow", "gpu", "habitat", "shared", "fuzz")
+SELECTED_BY_MARK = ("slow", "gpu", "habitat", "shared", "fuzz", "kill")
 left_out = pytest.StashKey[dict[str, int]]()
 
 
@@ -38,7 +38,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of real data and the fuzz run only where -m names them; without a GPU, tests of one are skipped."""
+    """Tests of real data, fuzz and kills run only where -m names them; without a GPU, tests of one are skipped."""
     for item in items:
         if "shared" in getattr(item, "fixturenames", ()):
             item.add_marker("shared")
@@ -52,7 +52,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def only_where_named(config: pytest.Config) -> list[str]:
     """Marks of tests that take real data or an hour, and that -m does not name."""
-    return [name for name in ("shared", "fuzz") if name not in config.option.markexpr]
+    return [name for name in ("shared", "fuzz", "kill") if name not in config.option.markexpr]
 
 
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:

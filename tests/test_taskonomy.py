@@ -527,8 +527,10 @@ def test_kill_loses_at_most_the_current_file(mesh, tmp_path):
     settings = RenderSettings(size=32, views_per_scene=200)
     done = sum(is_written(tmp_path, "room", p, v, tuple(DOMAINS)) for p, v in settings.keys())
     assert done >= 3
+    (tmp_path / "rgb" / "room" / ".point_0_view_0_domain_rgb.png.1.partial").write_bytes(b"half")
     rendered = render_building(Building("room", mesh=str(mesh)), tmp_path, settings, tuple(DOMAINS))
     assert rendered == 200 - done
+    assert not list(tmp_path.rglob(".*"))
 
 
 def test_contact_sheets_show_every_label(mesh, tmp_path):

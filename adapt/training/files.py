@@ -1,91 +1,32 @@
-"""Files that survive kills and full disks: atomic writing, reserved space, locks that die with their holder; JSON.
-
-Half-written content lies in a hidden file ``.<name>.<process id>.partial`` beside its place, locked by its writer. One
-that a killed process left is removed when the same file is written again, or by `sweep`.
-"""
+"""Disk space that is reserved before it is written, and JSON without undefined numbers; with `configs.writing`."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import fcntl
-import glob
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import DTypeLike, NDArray
 
 from configs.names import nearest
+from configs.writing import FULL, PARTIAL, replacing, sweep, try_lock, write_atomically
 
-__all__ = ["nearest", "replacing", "reserve", "reserved_array", "sweep", "to_json", "try_lock", "write_atomically"]
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-PARTIAL = ".partial"
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write bytes so that `path` holds either all of them or what it held before.
-
-    Raises:
-        OSError: the disk is full or not writable; nothing at `path` changed.
-    """
-    with replacing(path) as file:
-        file.write(data)
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Give a new file that takes the place of `path` when the block ends without an error.
-
-    Raises:
-        OSError: the disk is full or not writable; nothing at `path` changed.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sweep(path.parent, path.name)
-        with temporary.open("w+b") as file:
-            try_lock(file)
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            temporary.replace(path)
-    except OSError as error:
-        advice = "free some space there" if error.errno in FULL else "choose another place"
-        message = f"could not write {path} ({error.strerror}); {advice}, older files are undamaged"
-        raise OSError(error.errno, message) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def sweep(folder: Path, name: str = "*") -> None:
-    """Remove what killed processes left half-written of the file `name`, or of all files, directly in a folder."""
-    pattern = name if name == "*" else glob.escape(name)
-    for left in folder.glob(f".{pattern}.*{PARTIAL}"):
-        with contextlib.suppress(OSError), left.open("r+b") as file:
-            if try_lock(file):
-                left.unlink()
-
-
-def try_lock(file: IO[bytes]) -> bool:
-    """Lock an open file for this process until it is closed or the process ends; whether nobody else holds it.
-
-    On a file system without locks everybody gets it.
-    """
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
+__all__ = [
+    "PARTIAL",
+    "nearest",
+    "replacing",
+    "reserve",
+    "reserved_array",
+    "sweep",
+    "to_json",
+    "try_lock",
+    "write_atomically",
+]
 
 
 def reserved_array(path: Path, kind: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:

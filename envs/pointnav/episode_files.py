@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 from configs.files import visible
+from configs.writing import write_atomically
 from envs.pointnav.episodes import Episode, write_episodes
 
 # Marks a folder into which episodes were generated: those of other splits may be put there, too.
@@ -45,8 +46,9 @@ def write_generated(folder: str | os.PathLike[str], split: str, scene: str, made
         OSError: It cannot be written.
     """
     file = split_file(folder, split)
+    # The mark first: a folder of generated episodes without it would pass for the user's own.
+    write_atomically(Path(folder) / GENERATED, (json.dumps({"scene": scene, "by": "sidestep"}) + "\n").encode())
     write_episodes(file, made)
-    (Path(folder) / GENERATED).write_text(json.dumps({"scene": scene, "by": "sidestep"}) + "\n")
     return file
 
 

@@ -7,7 +7,6 @@ import json
 import math
 import os
 import reprlib
-import tempfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from configs.files import mistaken, visible
 from configs.names import nearest
+from configs.writing import write_atomically
 from envs.navgrid.grid import NavGrid
 
 CONTENT = "{data_path}/content/{scene}.json.gz"
@@ -160,17 +160,7 @@ def write_episodes(path: str | os.PathLike[str], episodes: Iterable[Episode]) ->
     """
     file = Path(path)
     text = json.dumps({"episodes": [_as_dict(e) for e in episodes]}, allow_nan=False)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(gzip.compress(text.encode(), mtime=0))
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(name, file)
-    except OSError as error:
-        Path(name).unlink(missing_ok=True)
-        raise OSError(error.errno, f"cannot write the episodes: {error.strerror}", str(file)) from error
+    write_atomically(file, gzip.compress(text.encode(), mtime=0))
 
 
 def for_scene(episodes: Sequence[Episode], scene: str | os.PathLike[str]) -> list[Episode]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.writing import sweep, write_atomically
 from envs.scene import Scene
 from envs.taskonomy import class_labels as classes
 from envs.taskonomy import geometry_labels as geometry
@@ -156,8 +156,8 @@ def write_view(root: Path, building: str, view: RenderedView, domains: Sequence[
     for domain in domains:
         path = file_path(root, domain, *at)
         if not path.exists():
-            write_file(path, encode(view.label(domain)))
-    write_file(camera, text)
+            write_atomically(path, encode(view.label(domain)), lasting=False)
+    write_atomically(camera, text, lasting=False)
 
 
 def is_written(root: Path, building: str, point: int, view: int, domains: Sequence[str]) -> bool:
@@ -174,30 +174,10 @@ def encode(label: NDArray[Any]) -> bytes:
     return stream.getvalue()
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file so that it holds all of `data` or is not there.
-
-    Raises:
-        OSError: The disk is full or not writable.
-    """
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
-    try:
-        try:
-            _write(temporary, data)
-        except FileNotFoundError:
-            os.makedirs(folder, exist_ok=True)
-            _write(temporary, data)
-        os.replace(temporary, path)
-    except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
-        message = f"could not write {path} ({error.strerror}); make room there, what is written stays usable"
-        raise OSError(error.errno, message) from error
-
-
-def _write(path: str, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
+def sweep_building(root: Path, building: str, domains: Sequence[str]) -> None:
+    """Remove what a killed process left half-written of these labels of a building."""
+    for domain in (*domains, POINT_INFO):
+        sweep(root / domain / building)
 
 
 def point_info(viewpoint: Viewpoint, size: int, building: str) -> dict[str, Any]:
