@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -103,3 +104,35 @@ def test_a_residual_block_under_two_names_is_refused() -> None:
     for method in ("adashare", "spottune"):
         with pytest.raises(Incompatible, match="registered under several names"):
             wrap(Base(base.encoder), method, "a", SIZE)
+
+
+class Tied(Plain):
+    """Two convolutions after the first that share their weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.third = nn.Conv2d(8, 8, 3, 2, 1)
+        self.third.weight = self.second[0].weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.third(super().forward(x)))
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [("patch", {"joint": True}), ("residual_adapter", {"joint": True}), ("taps", {"joint": "standard"})],
+)
+def test_joint_training_moves_a_shared_weight_at_every_layer_that_has_it(method: str, settings: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    adapted = Adapted(Base(Tied().eval()), SIZE)
+    for task in "ab":
+        adapted.add(task, method, **settings)
+    with torch.no_grad():
+        for parameter in adapted.trainable():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2)))
+    adapted.eval()
+    shared = adapted.method("a").shared_tensors()
+    assert torch.equal(shared["second.0.weight"], shared["third.weight"])
+    assert not torch.equal(shared["third.weight"], adapted.base.encoder.third.weight)
+    encoder = adapted.method("a").shared_base().encoder
+    assert torch.equal(encoder.third.weight, shared["third.weight"])

@@ -29,23 +29,30 @@ class Trunk(nn.Module):
     def __init__(self, network: nn.Module, private: Iterable[str]) -> None:
         super().__init__()
         left_out = set(private)
-        self._names: dict[str, str] = {}
-        for name, parameter in network.named_parameters():
-            if name not in left_out:
-                self.register_parameter(self._key(name), nn.Parameter(parameter.detach().clone()))
-        for name, buffer in network.named_buffers():
-            if name not in left_out:
-                self.register_buffer(self._key(name), buffer.clone())
+        self._keys: dict[str, str] = {}
+        held: dict[Tensor, str] = {}
+        for owner, module in network.named_modules():
+            # Without duplicates within a module only: layers that share a weight share its copy.
+            for leaf, tensor in [*module._parameters.items(), *module._buffers.items()]:
+                name = f"{owner}.{leaf}" if owner else leaf
+                if tensor is None or name in left_out:
+                    continue
+                if tensor not in held:
+                    held[tensor] = name.replace(".", "/")
+                    self._hold(held[tensor], tensor)
+                self._keys[name] = held[tensor]
 
-    def _key(self, name: str) -> str:
-        key = name.replace(".", "/")
-        self._names[key] = name
-        return key
+    def _hold(self, key: str, tensor: Tensor) -> None:
+        copied = tensor.detach().clone()
+        if isinstance(tensor, nn.Parameter):
+            self.register_parameter(key, nn.Parameter(copied))
+        else:
+            self.register_buffer(key, copied)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Parameters and buffers by their names in the encoder."""
+        """Parameters and buffers by their names in the encoder, under each where layers share one."""
         own = {**dict(self.named_parameters()), **dict(self.named_buffers())}
-        return {self._names[key]: tensor for key, tensor in own.items()}
+        return {name: own[key] for name, key in self._keys.items()}
 
 
 class JointDeltaMethod(DeltaMethod):
