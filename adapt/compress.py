@@ -11,7 +11,6 @@ here it is the last third of the decathlon's schedule.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from adapt.supervised.results import Results, Scores
 from adapt.train import choose_tasks, make_base, make_benchmark, make_plan, summary
 from adapt.training.run import Run, list_checkpoints, load_checkpoint, load_config, progress_bar
 from configs.compose import cli
+from configs.files import read_json
 from configs.settings import Range, Settings
 
 
@@ -125,7 +125,7 @@ def compress(cfg: DictConfig) -> dict[str, Any]:
     plan = make_plan(config, benchmark)
     tasks = choose_tasks(benchmark.tasks(Path(config.data)), list(config.tasks))
     learner = load_trained(source, config, plan, tasks)
-    before = json.loads((source / "result.json").read_text())["per_task"]
+    before = read_json(source / "result.json", ("per_task",))["per_task"]
     decompose(learner, tasks, cfg.rank, cfg.shared)
     learner.plan = plan
     run = Run(Path(cfg.out), config, cfg.resume)

@@ -9,7 +9,6 @@ Written are ``out.json`` and the heat map ``out.png``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from adapt.pretraining.tasks import TASKS, find_task
 from adapt.readouts import ReadoutSettings, compute_codes, decode_and_score, fit_readout, make_decoder
 from adapt.training.files import to_json, write_atomically
 from configs.compose import cli
+from configs.files import read_json
 from configs.settings import Names, Pixels, Range, Seed, Settings
 
 # The tasks of Side-Tuning's lifelong benchmark, grouped by kin.
@@ -95,7 +95,7 @@ def known_gains(path: Path, budget: Mapping[str, Any], sha256: Mapping[str, str]
 
     Those of a base that has other weights now than those in `sha256`, by name, are left out.
     """
-    stored = json.loads(path.read_text()) if path.exists() else {}
+    stored = read_json(path, ("budget", "sha256", "gains")) if path.exists() else {}
     if stored.get("budget") != budget:
         return {}, {}
     made: dict[str, str] = stored["sha256"]

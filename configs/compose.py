@@ -28,6 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from configs import commands, source
+from configs.errors import OURS, explain, is_expected
 from configs.groups import options
 from configs.help import show_help
 from configs.names import closest, nearest
@@ -217,14 +218,22 @@ class _Job:
         except (Exception, SystemExit) as error:
             if isinstance(error, SystemExit) and error.code in (None, 0):
                 return
-            if not isinstance(error, (*EXPECTED, SystemExit)):
-                self.expected = False
-                traceback.print_exc()
-            said = " ".join(str(error).split()) if isinstance(error, Exception) else f"exit code {error.code}"
-            sys.stderr.write(f"error: {said}\n")
+            said = self._failure(error)
             self.failed.append((" ".join(overrides), said))
             if not str(HydraConfig.get().launcher._target_).endswith("BasicLauncher"):
                 raise RuntimeError(said) from error
+
+    def _failure(self, error: Exception | SystemExit) -> str:
+        """Write why a job of a sweep failed; gives it in short."""
+        if isinstance(error, SystemExit):
+            return f"exit code {error.code}"
+        if is_expected(error):
+            sys.stderr.write(f"error: {explain(error)}\n")
+            return explain(error)
+        self.expected = False
+        traceback.print_exc()
+        sys.stderr.write(f"error: {OURS}\n")
+        return f"{type(error).__name__}: {explain(error)}"
 
     def _start(self, cfg: DictConfig, overrides: Sequence[str]) -> None:
         with _first_rank_reports():
@@ -235,22 +244,23 @@ class _Job:
         self.main(cfg)
 
 
-# What a user can act on; everything else is a fault of this project and keeps its traceback.
-EXPECTED = (ValueError, OSError, LookupError, ImportError, OmegaConfBaseException, HydraException)
-
-
 class _errors_on_one_line:
-    """Turn errors that a user can act on into one line on stderr and exit code 2."""
+    """Turn errors that a user can act on into one line on stderr and exit code 2; others keep their traceback."""
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, EXPECTED):
+        if error is None or not isinstance(error, Exception):
+            return
+        if is_expected(error):
             # A message may end with an expected folder tree, which only its lines make readable.
             keep_lines = getattr(error, "keep_lines", False)
-            sys.stderr.write(f"error: {error if keep_lines else ' '.join(str(error).split())}\n")
+            sys.stderr.write(f"error: {error if keep_lines else explain(error)}\n")
             raise SystemExit(2) from error
+        traceback.print_exception(error)
+        sys.stderr.write(f"error: {OURS}\n")
+        raise SystemExit(1) from error
 
 
 @contextlib.contextmanager

@@ -6,7 +6,10 @@ lists a folder of the user's does it by `visible`.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 # What macOS's archiver, Synology's and Windows' file browsers and disk checks leave behind, besides names with a dot.
 NEVER_DATA = frozenset(
@@ -34,6 +37,28 @@ def visible(folder: Path, pattern: str = "*") -> list[Path]:
 def visible_folders(folder: Path) -> list[Path]:
     """Folders directly in a folder, sorted, without hidden ones."""
     return [path for path in visible(folder) if path.is_dir()]
+
+
+def read_json(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Args:
+        path: The file.
+        keys: What it must have.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is damaged, holds no object or lacks a key.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError, IsADirectoryError) as error:
+        raise ValueError(f"cannot read {path}: {mistaken(path) or error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"cannot read {path}: it holds no JSON object")
+    if lacking := [key for key in keys if key not in found]:
+        raise ValueError(f"cannot read {path}: it lacks {', '.join(lacking)}")
+    return found
 
 
 def mistaken(source: Path | bytes) -> str:

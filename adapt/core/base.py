@@ -28,6 +28,7 @@ from adapt.encoders.described import build_described
 from adapt.training.digests import tensors_sha256
 from adapt.training.files import to_json, write_atomically
 from adapt.training.finite import check_finite
+from configs.errors import is_out_of_memory
 from configs.files import visible
 from configs.names import nearest
 from configs.registry import Registry
@@ -234,10 +235,17 @@ class Base(nn.Module):
         return chosen
 
     def feature_shape(self, size: int | tuple[int, int]) -> tuple[int, ...]:
-        """Shape of one image's features, (C,h,w) or (C,), for square images of `size` pixels or (H,W)."""
+        """Shape of one image's features, (C,h,w) or (C,), for square images of `size` pixels or (H,W).
+
+        Raises:
+            ValueError: The encoder cannot look at images of this size.
+        """
         height, width = (size, size) if isinstance(size, int) else size
         if (height, width) not in self._shapes:
-            with torch.no_grad():
+            with (
+                torch.no_grad(),
+                fitting(f"the base {self.spec.encoder or type(self.encoder).__name__}", height, width),
+            ):
                 self._shapes[height, width] = tuple(self._evaluate(self.example(height, width)).shape[1:])
         return self._shapes[height, width]
 
@@ -254,6 +262,24 @@ class Base(nn.Module):
             return cast(Tensor, own(height, width)).to(device)
         channels = len(self.spec.normalisation.mean)
         return torch.zeros(1, channels, height, width, dtype=torch.uint8, device=device)
+
+
+@contextmanager
+def fitting(what: str, height: int, width: int) -> Iterator[None]:
+    """Say of a network that fails at the size of the images that it does.
+
+    Raises:
+        ValueError: A kernel is larger than its map, a group of a normalisation has one number, or the like.
+    """
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        if type(error) not in (ValueError, RuntimeError) or is_out_of_memory(error):
+            raise
+        said = " ".join(str(error).split())
+        raise ValueError(
+            f"{what} cannot look at images of {height}x{width} pixels ({said[:200]}); use others"
+        ) from error
 
 
 def _keep(outputs: dict[str, Tensor], name: str, module: nn.Module, inputs: Any, output: Tensor) -> None:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from adapt.core import checkpoint
-from adapt.core.base import Base
+from adapt.core.base import Base, fitting
 from adapt.core.budget import Budget, multiply_adds, stored_bits
 from adapt.core.method import Loss, Method, get_method
 from adapt.encoders.described import limited
@@ -185,7 +185,8 @@ class Adapted(nn.Module):
         if self._disabled:
             return self.base.feature_shape(self.image_size)
         if self.active not in self._shapes:
-            with self._probing() as (image, method, features, layers):
+            what, size = f"{self.method().name()} on this base", self.image_size
+            with self._probing() as (image, method, features, layers), fitting(what, size, size):
                 self._shapes[self.active] = tuple(method(image, features, layers).shape[1:])
         return self._shapes[self.active]
 

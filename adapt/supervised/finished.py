@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from omegaconf import OmegaConf
 
 from adapt.benchmarks.benchmark import Published, get_benchmark
 from adapt.training.run import load_config
-from configs.files import visible
+from configs.files import read_json, visible
 
 SHARES = ("accuracy", "mean_iou", "f1", "exact", "parameter_share", "layer_share", "masked_share")
 
@@ -75,13 +74,14 @@ def read_run(path: Path) -> Finished:
 
     Raises:
         FileNotFoundError: the folder holds no result.
+        ValueError: a file of it is damaged.
     """
     file = path / "result.json"
     if not file.is_file():
         raise FileNotFoundError(f"{path} holds no result.json; give the folder of a finished run of adapt.train")
     config = OmegaConf.to_container(load_config(path), resolve=True)
-    versions = json.loads((path / "versions.json").read_text())
-    return Finished(path, json.loads(file.read_text()), versions, dict(flat(config)))
+    result = read_json(file, ("benchmark", "method", "tasks", "score", "per_task", "matrix"))
+    return Finished(path, result, read_json(path / "versions.json"), dict(flat(config)))
 
 
 def find_runs(paths: Sequence[Path]) -> list[Finished]:

@@ -32,6 +32,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from adapt.training.digests import tensors_sha256
 from adapt.training.finite import Data, clip_finite
+from configs.errors import explain, is_expected
 from configs.processes import end_with_torchrun
 
 T = TypeVar("T")
@@ -40,8 +41,6 @@ T = TypeVar("T")
 TIMEOUT = timedelta(minutes=10)
 # Seconds that surviving ranks wait for each other's failure reports.
 GRACE = 2.0
-# Errors that a user can act on; others are the program's and keep their traceback.
-EXPECTED = (ValueError, OSError, LookupError, ImportError, MemoryError, torch.OutOfMemoryError)
 SEEDS_APART = 100_003  # between the seeds of ranks, so that those of resumed sessions stay apart too
 RESUME = "what was saved is kept: go on with resume=true, on any number of ranks"
 _meeting: list[Store] = []  # torchrun's key-value store, which outlives the ranks
@@ -166,9 +165,8 @@ def _explain(error: BaseException, store: Store) -> None:
         if not lost:
             if store.add("reported", 1) > 1:
                 raise SystemExit(2) from error
-            if isinstance(error, EXPECTED):
-                said = str(error).split("\n")[0] or type(error).__name__
-                raise RankFailed(f"{name}: {said}") from error
+            if is_expected(error):
+                raise RankFailed(f"{name}: {explain(error)}") from error
             return
         time.sleep(GRACE)
         gone = [str(r) for r in range(count) if not store.check([f"stopped/{r}"])]

@@ -39,6 +39,7 @@ from adapt.training import distributed
 from adapt.training.files import replacing, sweep, to_json, try_lock, write_atomically
 from adapt.training.finite import NotFinite, check_finite
 from adapt.training.state import Damaged, part, reading
+from configs import files
 from configs.commands import command_settings
 from configs.compose import check, job_overrides
 from configs.files import visible
@@ -305,12 +306,9 @@ def read_json(file: Path) -> dict[str, Any]:
         ValueError: The file holds something else.
     """
     try:
-        found = json.loads(file.read_text()) if file.exists() else {}
+        return files.read_json(file) if file.exists() else {}
     except ValueError as error:
-        raise ValueError(f"{file} is not readable JSON ({error}); delete it") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{file} holds no JSON object; delete it")
-    return found
+        raise ValueError(f"{error}; delete it") from error
 
 
 def list_checkpoints(path: Path) -> list[Path]:
@@ -446,5 +444,5 @@ def _logged_step(line: str) -> float:
     """Step of a metrics line; a line cut off by a kill counts as infinitely late."""
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         return float("inf")

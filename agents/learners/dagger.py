@@ -23,6 +23,7 @@ from agents.learners.learner import learners
 from agents.learners.settings import DaggerConfig
 from agents.policies.policy import Policy, SequencePolicy
 from agents.setup import VisualEncoder, make_env, make_policy, make_scenes, make_visual_encoder
+from configs.errors import explain, is_expected
 from configs.processes import SPAWN, end_with_parent
 
 
@@ -107,8 +108,8 @@ def _collect_in_child(
     except KeyboardInterrupt:
         pass
     except Exception as error:
-        link.error.value = (" ".join(str(error).split()) or type(error).__name__).encode()[:1999]
-        if not isinstance(error, distributed.EXPECTED):
+        link.error.value = explain(error).encode()[:1999]
+        if not is_expected(error):
             raise  # a bug: where it is matters, too
         raise SystemExit(1) from error
 

@@ -129,6 +129,8 @@ def save(run: Run, model: BaseAlgorithm, base_sha256: str) -> None:
 def make_ppo(cfg: DictConfig, vision: VisualEncoder, done: int = 0) -> PPO:
     """This rank's SB3 PPO with its agents, for a training that has made `done` steps on all ranks together."""
     ranks, agents = distributed.ranks(), distributed.share(cfg.env.agents, "env.agents")
+    if agents * cfg.algo.rollout < 2:
+        raise ValueError("env.agents=1 with algo.rollout=1 is one sample, from which PPO does not learn; raise either")
     seed = cfg.seed + done + distributed.SEEDS_APART * distributed.rank()
     scenes = make_scenes(cfg.env, cfg.env.split, cfg.seed, (distributed.rank(), ranks))
     planned = plan_memory(cfg, vision, scenes, agents)

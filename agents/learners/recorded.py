@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import os
 import shutil
 from pathlib import Path
@@ -19,6 +18,7 @@ from agents.learners.feature_cache import cached_features
 from agents.learners.frames import ACTION, FrameStore
 from agents.policies.observations import DEPTH, FEATURES, GOAL, MAPS, RGB, STEP, Observations
 from agents.setup import make_rules, make_scenes, make_simulator
+from configs.files import read_json
 
 SEEN, LOCK = "seen.json", "lock"
 
@@ -108,12 +108,14 @@ def prepare(cfg: DictConfig, folder: Path, base: Base | None, reads: frozenset[s
         ValueError: They were recorded for another task or camera, or without pictures.
     """
     store = FrameStore.open(folder)
-    before, now = json.loads((folder / SEEN).read_text()), _seen(cfg)
+    now = _seen(cfg)
+    before = read_json(folder / SEEN, tuple(now))
     for part in now:
+        given = before[part] if isinstance(before[part], dict) else {}
         for key in sorted(now[part]):
-            if before[part].get(key) != now[part][key]:
+            if given.get(key) != now[part][key]:
                 raise ValueError(
-                    f"{folder} was recorded with env.{part}.{key}={before[part].get(key)}, this run has "
+                    f"{folder} was recorded with env.{part}.{key}={given.get(key)}, this run has "
                     f"{now[part][key]}; record again or use the same"
                 )
     for key in make_rules(cfg)[0].sensors:

@@ -72,6 +72,16 @@ def _map_network(channels: int, size: int) -> nn.Sequential:
 
 
 DEPTH_CHANNELS = 8
+# Fewer numbers would be normalised to little more than their order, and one to 0.
+LEAST_IN_GROUP = 4
+
+
+def _groups(channels: int, pixels: int) -> int:
+    """Groups in which codes are normalised: as many as divide the channels, but no smaller ones."""
+    groups = math.gcd(GROUPS, channels)
+    while groups > 1 and channels // groups * pixels < LEAST_IN_GROUP:
+        groups //= 2
+    return groups
 
 
 def _depth_network() -> nn.Sequential:
@@ -129,7 +139,7 @@ class NavigationExtractor(BaseFeaturesExtractor):
             self.code_size = height, side
             channels += DEPTH_CHANNELS
         if channels:
-            self.groups = math.gcd(GROUPS, channels * frames)
+            self.groups = _groups(channels * frames, height * side)
             kernel, stride, padding = (4, 2, 0) if min(height, side) >= 8 else (3, 1, 1)
             first = nn.Conv2d(channels * frames + goal_width, 32, kernel, stride, padding)
             self.visual = nn.Sequential(first, nn.ReLU(), nn.Flatten())

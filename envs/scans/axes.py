@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import reprlib
 from collections.abc import Callable, Mapping
@@ -15,7 +14,7 @@ from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 from numpy.typing import NDArray
 
-from configs.files import mistaken
+from configs.files import read_json
 from envs.navgrid import navmesh
 from envs.navgrid.grid import NavGrid
 
@@ -183,21 +182,6 @@ def text(attributes: Mapping[str, Any], key: str) -> str:
 def scale_of(value: Any) -> tuple[float, float, float]:
     """A scale: one number or three."""
     return vector((value,) * 3 if isinstance(value, int | float) else value, "scale")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-        ValueError: It is damaged or no object.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"cannot read {path}: {mistaken(path) or error}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"cannot read {path}: it holds no JSON object")
-    return found
 
 
 def _warn_if_lying(path: Path, triangles: NDArray[np.float64]) -> None:

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.files import visible
-from envs.scans.axes import FARTHEST, STAGE_CONFIG, Y_UP, frame_matrix, read_json, scale_of, stage_of, text, vector
+from configs.files import read_json, visible
+from envs.scans.axes import FARTHEST, STAGE_CONFIG, Y_UP, frame_matrix, scale_of, stage_of, text, vector
 from envs.scans.gltf_math import rotation_matrix
 from envs.scans.loading import Asset
 from envs.scans.urdf import rest_pose

@@ -1,0 +1,49 @@
+"""Which errors a user can act on, and the one line that is said of each. All others are faults of this project."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+EXPECTED = (ValueError, OSError, ImportError, MemoryError, OmegaConfBaseException, HydraException)
+# Of libraries that are not imported for this.
+ALSO = {"torch": "OutOfMemoryError", "PIL.Image": "DecompressionBombError"}
+# What torch says on the CPU, as a RuntimeError.
+NO_MEMORY = re.compile(r"(can't|cannot|unable to) allocate|not enough memory|out of memory", re.IGNORECASE)
+SIZE = re.compile(r"(?:tried|unable) to allocate ([\d.]+ \w+)", re.IGNORECASE)
+# What torch's DataLoader says of an error in one of its processes, and of one that is gone.
+IN_WORKER = re.compile(r"Caught \w+ in .* process \d+\.\s")
+LOST_WORKER = re.compile(r"DataLoader worker \(pid.* (killed by signal|exited unexpectedly)")
+OURS = "this is a fault of Sidestep, not of what you asked for; please report it with the command and all lines above"
+
+
+def is_expected(error: BaseException) -> bool:
+    """Whether a user can act on an error."""
+    also = tuple(getattr(sys.modules[module], name) for module, name in ALSO.items() if module in sys.modules)
+    lost = isinstance(error, RuntimeError) and LOST_WORKER.search(str(error)) is not None
+    return isinstance(error, (*EXPECTED, *also)) or lost or is_out_of_memory(error)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was not to be had, of the computer or the GPU."""
+    if isinstance(error, MemoryError) or type(error).__name__ == ALSO["torch"]:
+        return True
+    return isinstance(error, RuntimeError) and NO_MEMORY.search(str(error)) is not None
+
+
+def explain(error: BaseException) -> str:
+    """What is said of an expected error, in one line."""
+    text = str(error)
+    if IN_WORKER.match(text):  # the traceback follows, which ends with the error's own line
+        text = re.sub(r"^[\w.]+: ", "", text.strip().splitlines()[-1])
+    said = " ".join(text.split())
+    if LOST_WORKER.search(said):
+        return "a process that reads data ended without a word (killed, or out of memory?); use fewer workers"
+    if is_out_of_memory(error):
+        size = SIZE.search(said)
+        what = f" ({size[1]} at once)" if size else f" ({said[:200]})" if said else ""
+        return f"out of memory{what}; ask for smaller pictures, a smaller batch, or fewer agents or frames"
+    return said or type(error).__name__
