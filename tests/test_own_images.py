@@ -102,7 +102,7 @@ class TestTrees:
         with pytest.raises(FileNotFoundError, match="holds no images"):
             find_sets(tmp_path, SHARE, 0)
         (tmp_path / "broken.zip").write_bytes(b"no archive")
-        with pytest.raises(ValueError, match=r"broken.zip is not a readable archive"):
+        with pytest.raises(ValueError, match=r"broken.zip is neither a readable archive nor"):
             find_sets(tmp_path / "broken.zip", SHARE, 0)
         write(tmp_path / "loose" / "a.jpg", b"x")
         with pytest.raises(ValueError, match="lie in no folders that name their classes"):
@@ -211,10 +211,20 @@ class TestArrays:
             self.saved(tmp_path, **members)
 
 
-def test_sixteen_bits_are_not_cut_off(tmp_path: Path) -> None:
-    values = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
-    Image.fromarray(values).save(tmp_path / "deep.png")
-    assert np.abs(read_image(tmp_path / "deep.png")[..., 0].astype(int) - values // 256).max() <= 1
+@pytest.mark.parametrize(
+    ("kind", "scale"), [(np.uint16, 1.0), (np.int32, 1.0), (np.float32, 1 / 65535), (np.float32, 255 / 65535)]
+)
+def test_more_than_eight_bits_are_not_cut_off(tmp_path: Path, kind: type[np.generic], scale: float) -> None:
+    values = np.linspace(0, 65535, 64).reshape(8, 8)
+    Image.fromarray((values * scale).astype(kind)).save(tmp_path / "deep.tif")
+    assert np.abs(read_image(tmp_path / "deep.tif")[..., 0].astype(int) - values // 256).max() <= 1
+
+
+@pytest.mark.parametrize("name", ["1.png", "L.png", "LA.png", "P.png", "RGBA.png", "CMYK.tif", "CMYK.jpg"])
+def test_images_of_every_mode_are_rgb(tmp_path: Path, name: str) -> None:
+    Image.new("RGB", (6, 4), (255, 255, 255)).convert(name.partition(".")[0]).save(tmp_path / name)
+    pixels = read_image(tmp_path / name)
+    assert pixels.shape == (4, 6, 3) and pixels.min() == 255
 
 
 class TestBenchmark:
@@ -250,8 +260,28 @@ class TestBenchmark:
         with pytest.raises(LayoutError, match=r"nowhere is absent; images expects:\n"):
             self.tasks(tmp_path / "nowhere")
         files(tmp_path / "few", "cat", "dog", count=1)
-        with pytest.raises(LayoutError, match="has no images to train on, or none to test on, in few"):
+        with pytest.raises(LayoutError, match=r"none to test on, in few \(benchmark.test_share=0.2"):
             self.tasks(tmp_path / "few")
+
+    def test_photographs_stand_upright(self, tmp_path: Path) -> None:
+        files(tmp_path, "cat", "dog")
+        turned, exif = Image.new("RGB", (40, 20)), Image.Exif()
+        turned.paste((255, 0, 0), (0, 0, 20, 20))
+        exif[0x0112] = 6  # to be turned clockwise by 90 degrees: the red half, left as stored, is above
+        turned.save(tmp_path / "dog" / "turned.png", exif=exif)
+        (task,) = Images(ImagesConfig(size=32, fit="squash")).tasks(tmp_path)
+        images = [part[i][0] for part in (task.train, task.test) for i in range(len(part))]
+        assert any(image[0, :14].min() > 200 and image[:, 18:].max() < 50 for image in images)
+
+    def test_sets_that_cannot_be_tasks_are_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="has the class 'cat' alone"):
+            self.tasks(files(tmp_path / "one", "cat"))
+        files(tmp_path / "alike", "my pets/cat", "my pets/dog", "my_pets/cat", "my_pets/dog")
+        with pytest.raises(ValueError, match="would be the task my_pets; rename my pets"):
+            self.tasks(tmp_path / "alike")
+        files(tmp_path / "twice", "2019/pets/cat", "2019/pets/dog", "2020/pets/cat", "2020/pets/dog")
+        with pytest.raises(ValueError, match="two sets are named pets"):
+            self.tasks(tmp_path / "twice")
 
     @pytest.mark.parametrize("protocol", ["single", "sequential", "joint"])
     def test_one_set_or_several_in_every_protocol(self, tmp_path: Path, protocol: str) -> None:

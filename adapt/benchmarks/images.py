@@ -79,10 +79,21 @@ class Images(Benchmark):
             raise self.absent(data, str(error).removeprefix(f"{data} ")) from error
         sets = {name: first_classes(splits, self.config.classes) for name, splits in sorted(sets.items())}
         for name, splits in sets.items():
-            if not len(splits.train) or not len(splits.test):
-                raise self.absent(data, f"has no images to train on, or none to test on, in {name}")
+            self._check(data, name, splits)
+        names = {name: as_task_name(name) for name in sets}
+        if len(set(names.values())) < len(names):
+            alike = next(name for name in names if [*names.values()].count(names[name]) > 1)
+            raise ValueError(f"two sets of {data} would be the task {names[alike]}; rename {alike}")
         self.image_size = self.config.size or chosen_size([splits.train for splits in sets.values()])
-        return [self._task(as_task_name(name), splits) for name, splits in sets.items()]
+        return [self._task(names[name], splits) for name, splits in sets.items()]
+
+    def _check(self, data: Path, name: str, splits: Splits) -> None:
+        """Refuse a set that nothing can be learned from or tested on."""
+        if not len(splits.train) or not len(splits.test):
+            shares = f"benchmark.test_share={self.config.test_share:g} of each class's images test"
+            raise self.absent(data, f"has no images to train on, or none to test on, in {name} ({shares})")
+        if len(splits.classes) < 2:
+            raise ValueError(f"{name} has the class {splits.classes[0]!r} alone; there is nothing to tell apart")
 
     def _task(self, name: str, splits: Splits) -> TaskData:
         plain = self._plain()
@@ -91,8 +102,8 @@ class Images(Benchmark):
         if self.config.flip:
             train.append(v2.RandomHorizontalFlip())
         augmented = self.config.flip or self.config.crop == "random"
-        learned = LabelledImages(splits.train, v2.Compose(train) if augmented else plain)
-        tested = LabelledImages(splits.test, plain)
+        learned = LabelledImages(splits.train, v2.Compose(train) if augmented else plain, upright=True)
+        tested = LabelledImages(splits.test, plain, upright=True)
         identity = f"{learned.identity} {tested.identity}"
         return classification(name, learned, tested, len(splits.classes), augmented=augmented, identity=identity)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.datasets.folder import IMG_EXTENSIONS
@@ -62,23 +62,24 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
     Args:
         source: images and classes.
         transform: of a uint8 image (3,H,W), to one of the size that the network takes.
+        upright: turn photographs as their EXIF orientation says. Released loaders of public datasets do not.
     """
 
-    def __init__(self, source: Labelled, transform: Transform) -> None:
-        self.source, self.transform = source, transform
+    def __init__(self, source: Labelled, transform: Transform, upright: bool = False) -> None:
+        self.source, self.transform, self.upright = source, transform, upright
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         image = self.source.images[index]
-        pixels = image if isinstance(image, np.ndarray) else read_image(image)
+        pixels = image if isinstance(image, np.ndarray) else read_image(image, self.upright)
         return self.transform(_tensor(pixels)), int(self.source.labels[index])
 
     @property
     def identity(self) -> str:
         """Names content and transform: a digest of pixels, or of the files' names and sizes, and of the classes."""
-        digest = hashlib.sha256(f"{self.transform}".encode())
+        digest = hashlib.sha256(f"{self.transform}{' upright' * self.upright}".encode())
         digest.update(self.source.labels.tobytes())
         images = self.source.images
         if isinstance(images, np.ndarray) and images.dtype != object:
@@ -96,20 +97,29 @@ def _tensor(pixels: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
 
 
-def read_image(source: Path | bytes) -> NDArray[np.uint8]:
-    """An image file, or the bytes of one, as uint8 RGB (H,W,3).
+def read_image(source: Path | bytes, upright: bool = False) -> NDArray[np.uint8]:
+    """An image file, or the bytes of one, as uint8 RGB (H,W,3); see `LabelledImages` for `upright`.
 
     Raises:
         ValueError: it cannot be decoded.
         FileNotFoundError: it is not there.
     """
     with opened(source, "an image") as image:
-        return np.asarray(_eight_bits(image).convert("RGB"))
+        turned = ImageOps.exif_transpose(image) if upright else image
+        return np.asarray(_eight_bits(turned).convert("RGB"))
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey images of 16 bits as such of 8, which Pillow's conversion would cut off."""
-    return image.point(lambda value: value / 256).convert("L") if image.mode.startswith("I;16") else image
+    """Grey images of more than 8 bits as such of 8: 16-bit numbers, or floats in 0..1; Pillow would cut them off."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        values = np.asarray(image, np.float64)
+        largest = float(values.max(initial=0.0))
+        if image.mode == "F" and largest <= 1:
+            values *= 255
+        elif image.mode.startswith("I;16") or largest > 255:
+            values /= 256
+        return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
+    return image
 
 
 def image_size(image: Path | bytes | NDArray[np.uint8]) -> tuple[int, int]:

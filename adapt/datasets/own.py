@@ -65,13 +65,20 @@ def find_sets(data: Path, share: float, seed: int) -> dict[str, Splits]:
     found: dict[str, Splits] = {}
     for file in visible(data):
         if file.is_file() and (file.suffix == ".npz" or file.name.lower().endswith(ARCHIVES)):
-            found.update(find_sets(file, share, seed))
+            _add(found, find_sets(file, share, seed))
     entries = [Entry(path.relative_to(data).parts, path) for path in _images_below(data)]
     if entries:
-        found.update(tree_sets(data.resolve().name, entries, share, seed))
+        _add(found, tree_sets(data.resolve().name, entries, share, seed))
     if not found:
         raise FileNotFoundError(f"{data} holds no images in class folders, no npz file and no archive")
     return found
+
+
+def _add(found: dict[str, Splits], more: Mapping[str, Splits]) -> None:
+    """Add sets to those found, whose names they must not have; raises ValueError."""
+    if twice := sorted(found.keys() & more.keys()):
+        raise ValueError(f"two sets are named {twice[0]}; rename one, for each becomes a task of its name")
+    found.update(more)
 
 
 def find_set(path: Path, share: float, seed: int) -> Splits:
@@ -117,7 +124,8 @@ def _archive(path: Path, share: float, seed: int) -> dict[str, Splits]:
             if not any(map(is_hidden, PurePosixPath(name).parts))
         ]
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
-        raise ValueError(f"{path} is not a readable archive or npz file ({error})") from error
+        said = str(error).partition("\n")[0].rstrip(":")
+        raise ValueError(f"{path} is neither a readable archive nor an npz file ({said})") from error
     if not entries:
         raise FileNotFoundError(f"{path} holds no images")
     return tree_sets(_stem(path), entries, share, seed)
@@ -156,7 +164,10 @@ def tree_sets(name: str, entries: Sequence[Entry], share: float, seed: int) -> d
     if len(children) > 1 and any(kinds.values()):
         odd = next(child for child, is_class in kinds.items() if is_class)
         raise ValueError(f"{name} mixes class folders ({odd}) and folders of class folders; give one kind")
-    return {k: v for child, inside in children.items() for k, v in tree_sets(child, inside, share, seed).items()}
+    found: dict[str, Splits] = {}
+    for child, inside in children.items():
+        _add(found, tree_sets(child, inside, share, seed))
+    return found
 
 
 def _children(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
