@@ -19,8 +19,8 @@ from adapt.core.decoding import read_npy, read_npz
 from adapt.costs.omniglot import read_omniglot
 from adapt.datasets.cifar import read_cifar100
 from adapt.datasets.decathlon import read_annotations
-from adapt.datasets.images import read_image, read_splits
-from adapt.datasets.packed import read_packed
+from adapt.datasets.images import Labelled, packed_labels, read_image, split
+from adapt.datasets.packed import parts_of, read_packed
 from adapt.datasets.squad import read_articles
 from adapt.datasets.voc import SegmentedImages, sbd_label, voc_label
 from adapt.pretraining.data import TaskonomyViews
@@ -34,6 +34,15 @@ BROKEN = {
     "page": (PAGE, "it is a web page"),
     "text": (b"no image", "it is no image that Pillow reads"),
 }
+
+
+def read_splits(path, share, seed):
+    """Packed images as benchmarks read them: images, classes, and which test."""
+    members = read_packed(path)
+    labels, classes = packed_labels(members, path)
+    if "is_test" in members:
+        parts_of(members, path, len(labels))
+    return split(Labelled(members["x"], labels), classes, share, seed)
 
 
 @pytest.mark.parametrize("kind", BROKEN)

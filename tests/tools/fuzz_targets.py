@@ -34,7 +34,8 @@ from adapt.benchmarks.benchmark import build_benchmark  # noqa: E402
 from adapt.core.base import random_base, save_base  # noqa: E402
 from adapt.core.weight_files import read_state  # noqa: E402
 from adapt.datasets.decathlon import read_annotations  # noqa: E402
-from adapt.datasets.images import read_image, read_splits  # noqa: E402
+from adapt.datasets.images import read_image  # noqa: E402
+from adapt.datasets.own import array_set  # noqa: E402
 from adapt.datasets.squad import questions, read_articles  # noqa: E402
 from adapt.datasets.voc import sbd_label, voc_label  # noqa: E402
 from adapt.pretraining.data import TaskonomyViews  # noqa: E402
@@ -646,7 +647,7 @@ def _make_pack(folder: Path, rng: Rng | None) -> None:
 
 
 def _read_pack(folder: Path) -> object:
-    read_splits(folder / "a.npz", 0.3, 0)
+    array_set(folder / "a.npz", 0.3, 0)
     return build_benchmark("domainnet", size=16).tasks(folder / "a.npz")
 
 

@@ -208,13 +208,12 @@ class Harness:
             raise RuntimeError(f"an undisturbed command ended with {started.code}:\n{started.log.read_text()[-2000:]}")
 
     def reference(self, command: Command) -> tuple[float, Any]:
-        """Seconds and counts of an undisturbed run; the second of two, since the first may compile."""
+        """Seconds and counts of an undisturbed run."""
         if command.name not in self.undisturbed:
-            for _ in range(2):
-                self._fresh(command)
-                began = time.monotonic()
-                self._run(self._start(command))
-                seconds = time.monotonic() - began
+            self._fresh(command)
+            began = time.monotonic()
+            self._run(self._start(command))
+            seconds = time.monotonic() - began
             counts = command.counts(self.folder / "trial")
             self.say(f"{command.name}: {seconds:.1f} s undisturbed")
             self.undisturbed[command.name] = seconds, counts

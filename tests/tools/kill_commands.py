@@ -87,19 +87,20 @@ def _bc(folder: Path, inputs: Path) -> list[str]:
 
 
 def _ppo(folder: Path, inputs: Path) -> list[str]:
-    words = ["algo=ppo", "algo.steps=256", "algo.rollout=8", "algo.learner.batch_size=16", "save_every=1"]
+    words = ["algo=ppo", "algo.steps=256", "algo.rollout=8", "algo.learner.batch_size=32", "save_every=1"]
+    words += ["algo.learner.n_epochs=1"]
     return [*TRAIN, *words, f"run={folder / 'run'}"]
 
 
 def _dagger(folder: Path, inputs: Path, parallel: bool) -> list[str]:
-    words = ["algo=dagger", f"algo.parallel={parallel}", "algo.updates=60", "save_every=10", "algo.warmup_frames=64"]
+    words = ["algo=dagger", f"algo.parallel={parallel}", "algo.updates=40", "save_every=8", "algo.warmup_frames=64"]
     words += ["algo.buffer_frames=1024", "algo.learner.batch_size=16"]
     return [*TRAIN, *words, f"run={folder / 'run'}"]
 
 
 def _supervised(folder: Path, inputs: Path) -> list[str]:
     words = ["benchmark=icifar", "adapt=side_tuning", "adapt.width=0.25", "base=random", f"data={inputs}", "device=cpu"]
-    words += ["training.length=6 steps", "training.batch=16", "log_every=2", "tasks=[0-9,10-19,20-29,30-39]"]
+    words += ["training.length=6 steps", "training.batch=16", "log_every=2", "tasks=[classes_0_9,classes_10_19,classes_20_29]"]
     return [*words, f"cache={folder / 'kept'}", f"run={folder / 'run'}"]
 
 
