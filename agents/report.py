@@ -1,8 +1,8 @@
-"""``python -m agents.report run=runs/a [split=val]``: one HTML file with the evaluation of an agent.
+"""``python -m agents.report runs/a [split=val]``: one HTML file with the evaluation of an agent.
 
-``run=[runs/a,runs/b]`` compares several runs (`agents.reports.comparison`). Every number is computed from the
-records of single
-episodes; the page needs no network: pictures, film and styles lie inside it.
+``python -m agents.report runs``, of a folder that holds runs, makes one page over all of them (`agents.reports.runs`);
+``run=[runs/a,runs/b]`` compares several in a table for a document (`agents.reports.comparison`). Every number is
+computed from the records of single episodes; a report needs no network: pictures, film and styles lie inside it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from agents.reports.comparison import write_comparison
 from agents.reports.figures import DARK, LIGHT, Curve, draw_curves, draw_top_down
 from agents.reports.page import NAMES, Cell, cell, template
 from agents.reports.results import EvaluationReport, read_results
+from agents.reports.runs import is_run, write_runs
 from agents.settings import ReportSettings
 from configs.compose import cli
 
@@ -238,9 +239,9 @@ def terminal_table(rows: Mapping[str, Sequence[Record]]) -> str:
     return captured.get().rstrip()
 
 
-@cli("report", ReportSettings)
+@cli("report", ReportSettings, bare="run")
 def main(cfg: DictConfig) -> None:
-    """Write the report of one run, or compare several."""
+    """Write the report of one run or the page over a folder of runs, or compare several."""
     if isinstance(cfg.run, ListConfig):
         out = None if cfg.out is None else Path(cfg.out)
         markdown, page = write_comparison([Path(str(run)) for run in cfg.run], cfg.split, out)
@@ -248,8 +249,12 @@ def main(cfg: DictConfig) -> None:
         return
     if cfg.out is not None:
         raise ValueError("out=... is for several runs; the report of one run lies in its folder")
-    report = write_report(Path(cfg.run), cfg.split)
-    print(terminal_table(read_results(Path(cfg.run), cfg.split).rows))  # noqa: T201
+    path = Path(cfg.run)
+    if path.is_dir() and not is_run(path):
+        print(f"runs: {write_runs(path, cfg.split)}")  # noqa: T201
+        return
+    report = write_report(path, cfg.split)
+    print(terminal_table(read_results(path, cfg.split).rows))  # noqa: T201
     print(f"report: {report}")  # noqa: T201
 
 

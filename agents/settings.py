@@ -139,7 +139,7 @@ class ReportSettings(Settings):
     """Settings of ``python -m agents.report``.
 
     Attributes:
-        run: Folder of an evaluated run; [runs/a,runs/b] compares several.
+        run: Folder of an evaluated run, or of many runs; may stand without run=. [runs/a,runs/b] compares several.
         split: What it was evaluated on.
         out: Folder of a comparison's files; null: beside the first run.
     """

@@ -132,8 +132,16 @@ def name_bases(overrides: Sequence[str]) -> list[str]:
     ]
 
 
-def cli(name: str, settings: type[Settings]) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
-    """Make a function of the composed config a command; its expected errors become one line and exit code 2."""
+def cli(
+    name: str, settings: type[Settings], bare: str | None = None
+) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+    """Make a function of the composed config a command; its expected errors become one line and exit code 2.
+
+    Args:
+        name: Of the command, as in `configs.commands`.
+        settings: Its settings.
+        bare: A key that words without ``=`` are values of: one of them, or a list of several.
+    """
 
     def decorate(main: Callable[[DictConfig], Any]) -> Callable[[], None]:
         commands.register(name, main.__module__, settings)
@@ -142,7 +150,7 @@ def cli(name: str, settings: type[Settings]) -> Callable[[Callable[[DictConfig],
         def command() -> None:
             drop_torchrun_logs()
             with _errors_on_one_line():
-                words = name_bases(sys.argv[1:])
+                words = name_bases(_with_key(bare, sys.argv[1:]))
                 if {"-h", "--help"} & set(words):
                     _show_help(name, settings, sys.modules[main.__module__].__doc__ or "", words)
                     return
@@ -151,6 +159,15 @@ def cli(name: str, settings: type[Settings]) -> Callable[[Callable[[DictConfig],
         return command
 
     return decorate
+
+
+def _with_key(bare: str | None, words: Sequence[str]) -> list[str]:
+    """Words with the key `bare` before those that have none; options and their values stay as they are."""
+    free = [word for word in words if "=" not in word and not word.startswith("-")]
+    if bare is None or not free or any(word.startswith("-") and word not in ("-h", "--help") for word in words):
+        return list(words)
+    value = free[0] if len(free) == 1 else f"[{','.join(free)}]"
+    return [f"{bare}={value}", *(word for word in words if word not in free)]
 
 
 def _show_help(name: str, settings: type[Settings], about: str, words: Sequence[str]) -> None:

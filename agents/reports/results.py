@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ def read_results(run: Path, split: str = "val") -> EvaluationReport:
         raise FileNotFoundError(f"{run}: there is no such run folder; give run=<folder of a training>")
     folder = run / "eval" / split
     if not (folder / "agent.jsonl").is_file():
-        others = [p.parent.name for p in visible(run, "eval/*/agent.jsonl")]
+        others = evaluated_splits(run)
         hint = f"; evaluated: {', '.join(others)}" if others else ""
         raise FileNotFoundError(
             f"{run} has no evaluation on {split!r}{hint}; "
@@ -94,19 +94,40 @@ def read_results(run: Path, split: str = "val") -> EvaluationReport:
         )
     names = sorted((p.stem for p in visible(folder, "*.jsonl")), key=lambda n: (*_rank(n), n))
     videos = [folder / f"video{suffix}" for suffix in (".gif", ".mp4")]
-    config = run / "config.yaml"
-    return EvaluationReport(
-        path=run,
+    return replace(
+        read_training(run),
         split=split,
         rows={name: _read_records(folder / f"{name}.jsonl") for name in names},
-        metrics=_read_metrics(run / "metrics.jsonl"),
-        trained=_read_object(run / "versions.json"),
         evaluated=_read_object(folder / "versions.json"),
-        numbers=_read_object(run / "result.json"),
-        config=config.read_text() if config.is_file() else "",
         top_downs=sorted(visible(folder, "topdown_*.npz"), key=lambda p: (len(p.name), p.name)),
         video=next((file for file in videos if file.is_file()), None),
     )
+
+
+def read_training(run: Path) -> EvaluationReport:
+    """Read what a training left in a run folder; there is no split, and what an evaluation leaves is empty.
+
+    Raises:
+        ValueError: A file in it is damaged; the message names file and line.
+    """
+    config = run / "config.yaml"
+    return EvaluationReport(
+        path=run,
+        split="",
+        rows={},
+        metrics=_read_metrics(run / "metrics.jsonl"),
+        trained=_read_object(run / "versions.json"),
+        evaluated={},
+        numbers=_read_object(run / "result.json"),
+        config=config.read_text() if config.is_file() else "",
+        top_downs=[],
+        video=None,
+    )
+
+
+def evaluated_splits(run: Path) -> list[str]:
+    """The splits that a run's agent was evaluated on."""
+    return sorted(file.parent.name for file in visible(run, "eval/*/agent.jsonl"))
 
 
 def _settings(text: str, file: Path) -> dict[str, Any]:
