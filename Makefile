@@ -13,7 +13,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 PIP_INSTALL = pip install --quiet --disable-pip-version-check
 resume = $(if $(wildcard $(1)/config.yaml),resume=true)
 
-.PHONY: demo smoke test test-all test-shared test-fuzz test-kill test-wheel test-habitat lint bench docs lock clean
+.PHONY: demo smoke test test-all test-shared test-fuzz test-kill test-wheel test-habitat lint bench docs lock tutorials clean
 
 $(VENV)/installed: pyproject.toml $(LOCK)
 	$(PYTHON) -m venv $(VENV)
@@ -77,10 +77,16 @@ lint: $(VENV)/installed
 bench: $(VENV)/installed
 	$(BIN)/python -m agents.bench
 
+DOCS_TOOLS = "mkdocs-material>=9.5" "mkdocstrings[python]>=0.26" "mkdocs-jupyter>=0.25" "nbclient>=0.10" "ipykernel>=6.29"
 # The documentation as a site in build/site; a broken link is an error.
 docs: $(VENV)/installed
-	$(BIN)/$(PIP_INSTALL) "mkdocs-material>=9.5" "mkdocstrings[python]>=0.26"
+	$(BIN)/$(PIP_INSTALL) $(DOCS_TOOLS)
 	$(BIN)/mkdocs build --strict --site-dir build/site
+
+# Run the tutorials and write down what they print; `make docs` shows it.
+tutorials: $(VENV)/installed
+	$(BIN)/$(PIP_INSTALL) $(DOCS_TOOLS)
+	$(BIN)/python -m tests.tools.tutorials
 
 # Lock the whole environment again, for Python 3.10 to 3.13, with the hash of every file that may be installed.
 lock:

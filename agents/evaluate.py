@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from agents.evaluation.episodes import (
 )
 from agents.policies.policy import Policy
 from agents.report import terminal_table, write_report
-from agents.reports.video import write_video
+from agents.reports.maps import draw_map_frames
+from agents.reports.video import Clip, write_video
 from agents.settings import EvaluateSettings, TrainSettings
 from agents.setup import (
     Scenes,
@@ -44,7 +46,7 @@ from envs.pointnav.simulator import Simulator
 
 MEASURES = ("success", "spl", "soft_spl", "distance_to_goal", "nav_reward", "collisions")
 PICTURED, FILMED = 6, 4
-FILM_SIZE = 128
+FILM_SIZE, FILM_SCALE = 128, 2  # pixels as rendered, and how often each is repeated
 AGENT, UNTRAINED = "agent", "untrained"
 
 
@@ -79,57 +81,78 @@ def _chosen(records: list[dict[str, Any]], count: int) -> list[int]:
     return [int(order[i]) for i in np.unique(np.linspace(0, len(order) - 1, count).round().astype(int))]
 
 
+def _filmed(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [records[i] for i in _chosen(records, FILMED)]
+
+
 def _episode(scenes: Scenes, record: dict[str, Any]) -> SceneEpisodes:
     """The place of a record, reduced to its one episode."""
     place = next(p for p in scenes if p.name == record["scene_id"])
     return place.only([e for e in place.episodes if e.episode_id == record["episode_id"]])
 
 
+def _top_down(scenes: Scenes, record: dict[str, Any]) -> dict[str, Any]:
+    """Walkable area, the agent's path and the expert's of one record (`agents.reports.figures.draw_top_down`)."""
+    place = _episode(scenes, record)
+    plan = place.floor_plan(place.episodes[0])
+    return {
+        "navigable": plan["navigable"],
+        "origin": plan["origin"],
+        "cell": plan["cell"],
+        "expert_path": plan["expert_path"],
+        "agent_path": np.asarray(record["path"]),
+        "start": np.asarray(place.episodes[0].start_position)[[0, 2]],
+        "goal": np.asarray(record["goal"])[[0, 2]],
+        "scene_id": record["scene_id"],
+        "episode_id": record["episode_id"],
+        "success": record["success"],
+        "spl": record["spl"],
+    }
+
+
 def _write_top_downs(folder: Path, scenes: Scenes, records: list[dict[str, Any]]) -> None:
-    """Walkable area, the agent's path and the expert's for a few episodes (`agents.report` draws them)."""
+    """What `agents.report` draws of a few episodes."""
     for i, index in enumerate(_chosen(records, PICTURED)):
-        record = records[index]
-        place = _episode(scenes, record)
-        plan = place.floor_plan(place.episodes[0])
         drawn = io.BytesIO()
-        np.savez_compressed(
-            drawn,
-            navigable=plan["navigable"],
-            origin=plan["origin"],
-            cell=plan["cell"],
-            expert_path=plan["expert_path"],
-            agent_path=np.asarray(record["path"]),
-            start=np.asarray(place.episodes[0].start_position)[[0, 2]],
-            goal=np.asarray(record["goal"])[[0, 2]],
-            scene_id=record["scene_id"],
-            episode_id=record["episode_id"],
-            success=record["success"],
-            spl=record["spl"],
-        )
+        np.savez_compressed(drawn, **_top_down(scenes, records[index]))
         write_atomically(folder / f"topdown_{i}.npz", drawn.getvalue())
 
 
-def _film(
+def film_clips(
     cfg: DictConfig,
-    folder: Path,
     scenes: Scenes,
     vision: VisualEncoder,
     actor: Callable[[], Act],
     records: list[dict[str, Any]],
     seed: int,
-) -> None:
-    """Replay a few episodes and keep what the agent saw, drawn at a size that a person can see."""
+) -> list[Clip]:
+    """Replay episodes: what the agent saw, at a size that a person can see, beside the map of where it went.
+
+    Args:
+        cfg: As for `run_episodes`.
+        scenes: Where the episodes are.
+        vision: What the policy looks through.
+        actor: Makes an actor for each episode.
+        records: The episodes.
+        seed: Of the sampling noise when they were first played.
+
+    Returns:
+        For each record, frames (T, H, 2 H, 3) uint8 and a caption.
+    """
     clips = []
-    for index in _chosen(records, FILMED):
+    for chosen in records:
         frames: list[np.ndarray[Any, Any]] = []
 
         def look(nav: Simulator, frames: list[np.ndarray[Any, Any]] = frames) -> None:
             frames.append(nav.picture(FILM_SIZE)[0])
 
-        record = run_episodes(cfg, [_episode(scenes, records[index])], vision, actor(), seed, look)[0]
+        record = run_episodes(cfg, [_episode(scenes, chosen)], vision, actor(), seed, look)[0]
+        views = np.stack(frames).repeat(FILM_SCALE, axis=1).repeat(FILM_SCALE, axis=2)
+        maps = draw_map_frames(_top_down(scenes, record), views.shape[1], len(views))
         outcome = "reached" if record["success"] else "missed"
-        clips.append((np.stack(frames), f"{record['scene_id']}: goal {outcome} in {record['steps']} steps"))
-    write_video(folder / "video.gif", clips, scale=2)
+        caption = f"{record['scene_id']}: goal {outcome} in {record['steps']} steps"
+        clips.append((np.concatenate([views, maps], axis=2), caption))
+    return clips
 
 
 def _merged(cfg: DictConfig, changes: dict[Any, Any]) -> DictConfig:
@@ -184,7 +207,9 @@ def main(cfg: DictConfig) -> None:
     if not cfg.untrained:
         _write_top_downs(folder, scenes, rows[AGENT])
         if cfg.video and not trained.blind:
-            _film(trained, folder, scenes, vision, lambda: policy_actor(policy, temperature), rows[AGENT], cfg.seed)
+            act = partial(policy_actor, policy, temperature)
+            clips = film_clips(trained, scenes, vision, act, _filmed(rows[AGENT]), cfg.seed)
+            write_video(folder / "video.gif", clips, scale=1)
     _write_numbers(run_path, cfg.env.split, rows, len(scenes), round(time.monotonic() - started, 1))
     print(terminal_table(rows))  # noqa: T201 (the command's output)
     if not cfg.untrained:

@@ -128,7 +128,7 @@ class TestInTheBrowser:
         assert page.value("document.querySelectorAll('#plot polyline').length") == 1
         assert page.value("[...document.querySelectorAll('figure')].filter(f => !f.hidden).length") == 1
         page.value("filter.value = ''; filter.dispatchEvent(new Event('input'))")
-        assert page.value("document.querySelectorAll('#plot polyline').length") == 3  # with val/success
+        assert page.value("document.querySelectorAll('#plot polyline').length") == 4
 
     def test_ticks_and_measures_choose_the_curves(self, page: Page) -> None:
         page.value("measure.value = 'train/loss'; measure.dispatchEvent(new Event('change'))")

@@ -111,7 +111,7 @@ def _minutes_above(axes: Axes, curve: Curve, theme: Theme) -> None:
     above.spines["top"].set_visible(False)
 
 
-def _floor_plan(navigable: NDArray[np.bool_], cell: float) -> NDArray[np.uint8]:
+def floor_plan(navigable: NDArray[np.bool_], cell: float) -> NDArray[np.uint8]:
     """(H, W, 4) uint8: floor light, walls and furniture dark, what lies outside transparent."""
     border = max(1, round(WALL_METRES / cell))
     near = ndimage.binary_dilation(navigable, iterations=border)
@@ -133,7 +133,7 @@ def draw_top_down(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     """
     cell, (x, z) = float(arrays["cell"]), arrays["origin"]
     border = round(2 * WALL_METRES / cell)
-    plan = _floor_plan(np.pad(arrays["navigable"].astype(bool), border), cell)
+    plan = floor_plan(np.pad(arrays["navigable"].astype(bool), border), cell)
     x, z = x - border * cell, z - border * cell
     height, width = plan.shape[0] * cell, plan.shape[1] * cell
     tall = 3.6 * min(max(height / width, 0.5), 1.0) + 0.2

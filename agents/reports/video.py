@@ -25,11 +25,11 @@ SMALLEST_TEXT = 9
 Clip = tuple[NDArray[np.uint8], str]
 
 
-def write_video(path: Path, clips: Sequence[Clip], scale: int = 4, fps: int = 10) -> None:
+def write_video(path: Path, clips: Sequence[Clip], scale: int = 4, fps: int = 10, most_frames: int = MAX_PAGES) -> None:
     """Write clips side by side, each under its caption, as a GIF that loops.
 
     All clips start together; one that is over shows its last frame until the longest ends, and then all stand
-    still for a moment. Longer films than `MAX_PAGES` show every k-th frame, so that a report stays small.
+    still for a moment. Longer films than `most_frames` show every k-th frame, so that a report stays small.
     Pictures are enlarged without interpolation: a pixel stays what the agent saw.
 
     Args:
@@ -37,13 +37,14 @@ def write_video(path: Path, clips: Sequence[Clip], scale: int = 4, fps: int = 10
         clips: Pairs of frames (T, H, W, 3) uint8, T >= 1, and a caption. H and W are the same for all.
         scale: Enlargement of the frames, a whole number >= 1.
         fps: Frames per second, at most 50 (GIF counts in 10 ms, and browsers slow down anything below 20 ms).
+        most_frames: Of the film.
 
     Raises:
         ValueError: No clips, frames of another shape or type, a bad scale or fps, or another file type.
         OSError: The file could not be written; what was there before is undamaged.
     """
     _check(path, clips, scale, fps)
-    indices, palette = _quantise(_thin([frames for frames, _ in clips]))
+    indices, palette = _quantise(_thin([frames for frames, _ in clips], most_frames))
     tiles = [_with_caption(frames, text, scale) for frames, (_, text) in zip(indices, clips, strict=True)]
     pages = []
     for t in range(max(len(frames) for frames in indices)):
@@ -83,9 +84,9 @@ def _check(path: Path, clips: Sequence[Clip], scale: int, fps: int) -> None:
             )
 
 
-def _thin(clips: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
-    """Every k-th frame of all clips, counted back from their last; at most MAX_PAGES of each."""
-    k = math.ceil(max(len(frames) for frames in clips) / MAX_PAGES)
+def _thin(clips: list[NDArray[np.uint8]], most: int) -> list[NDArray[np.uint8]]:
+    """Every k-th frame of all clips, counted back from their last; at most `most` of each."""
+    k = math.ceil(max(len(frames) for frames in clips) / most)
     return [frames[::-k][::-1] for frames in clips]
 
 
