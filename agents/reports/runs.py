@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from adapt.supervised.report import number, read_run
+from adapt.supervised.finished import number, read_run
 from adapt.training.files import write_atomically
 from agents.evaluation.statistics import summarise
 from agents.reports.figures import smooth
