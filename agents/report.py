@@ -115,6 +115,7 @@ def render(report: EvaluationReport) -> str:
         video=_video(report.video),
         success_distance=task.get("success_distance", 0.2),
         max_steps=task.get("max_steps", 500),
+        detour=report.geodesic == "detour",
         automatic_stop=task.get("variant") == "side_tuning",
         seconds=report.numbers.get("seconds"),
     )

@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate_encoders": ("adapt.evaluate", "adapt.evaluate:EvaluateCommand"),
     "export": ("adapt.export", "adapt.export:ExportCommand"),
     "layers": ("adapt.layers", "adapt.layers:LayersCommand"),
+    "navmesh": ("envs.navmesh", "envs.navmesh:NavmeshCommand"),
     "pretrain": ("adapt.pretrain", "adapt.pretrain:PretrainCommand"),
     "readouts": ("adapt.readouts", "adapt.readouts:ReadoutsCommand"),
     "render": ("envs.render", "envs.render:RenderCommand"),

@@ -35,6 +35,7 @@ CONSOLE = {
     "adapt transfer_matrix": ("adapt.transfer_matrix", "measure what one encoder tells about another's task"),
     "envs render": ("envs.render", "render a dataset in Taskonomy's layout"),
     "envs stream": ("envs.stream", "render views while encoders train on them"),
+    "envs navmesh": ("envs.navmesh", "write a navigation mesh of a scan for habitat-sim"),
     "envs contact_sheets": ("envs.contact_sheets", "draw sheets of pictures and their labels"),
 }
 COMPLETION = "completion"

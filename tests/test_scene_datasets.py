@@ -4,6 +4,7 @@ import gzip
 import json
 import logging
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -261,6 +262,19 @@ def test_a_navmesh_tells_which_way_is_up_and_where_to_walk(tmp_path, z_up, caplo
     up = "z" if z_up else "y"
     _, own = load_scan(str(path), ScanSettings(navmesh="none", up=up), **BODY)
     assert own.is_navigable([[5, 0, 3]]).all()
+
+
+def test_distances_as_habitat_sim_has_them_need_a_navmesh(tmp_path):
+    path = building(tmp_path / "flat.glb")
+    told = ScanSettings(geodesic="detour", up="y")
+    with pytest.raises(ValueError, match=r"env\.geodesic=detour needs a navigation mesh, but scene .* has none"):
+        load_scan(str(path), told, **BODY)
+    save(tmp_path / "flat.navmesh", tile(*strips([(0.1, 3.0, 0.1, 3.9, 0.1)])))
+    _, grid = load_scan(str(path), told, **BODY)
+    assert grid.geodesic == "detour"
+    for other, reason in (("none", "takes no .navmesh"), ("match", "is for an agent of radius 0.1 m")):
+        with pytest.raises(ValueError, match=reason):
+            load_scan(str(path), replace(told, navmesh=other), **(BODY | {"radius": 0.2}))
 
 
 def test_a_navmesh_of_another_scene_is_refused(tmp_path):

@@ -67,6 +67,14 @@ class EvaluationReport:
         return {str(key): value for key, value in task.items()} if isinstance(task, dict) else {}
 
     @property
+    def geodesic(self) -> str:
+        """How distances to the goal are measured: exact, or detour (`envs.navgrid.grid.NavGrid`)."""
+        env = self.settings.get("env")
+        if not isinstance(env, dict):
+            return "exact"
+        return "detour" if env.get("simulator") == "habitat_sim" else str(env.get("geodesic", "exact"))
+
+    @property
     def choices(self) -> dict[str, str]:
         """Names chosen for the config groups, as far as known: ``{"adapt": "side_tuning", ...}``."""
         named = {group: _name(self.settings.get(group)) for group in GROUPS}

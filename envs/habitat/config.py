@@ -38,6 +38,8 @@ class HabitatSplit:
         scenes: At most this many scenes; None: all.
         episodes_per_scene: At most this many episodes of each; None: all.
         gpu: Device that habitat-sim renders on, -1 for software; None: CUDA device 0 where EGL has it.
+        geodesic: ``"exact"``, or ``"detour"``: the embedded simulator's distances.
+        navmesh: ``"match"``, ``"recast"`` or ``"none"``: the embedded simulator's floor.
         camera: ``size``, ``hfov``, ``height``; what is None is as the config says.
         body: ``radius``, ``height``, ``climb``, ``max_slope``; likewise.
         task: The fields of `PointNavTask`; likewise.
@@ -53,6 +55,8 @@ class HabitatSplit:
     scenes: int | None
     episodes_per_scene: int | None
     gpu: int | None
+    geodesic: str
+    navmesh: str
     camera: tuple[tuple[str, Any], ...]
     body: tuple[tuple[str, Any], ...]
     task: tuple[tuple[str, Any], ...]
@@ -90,6 +94,8 @@ class HabitatSplit:
             scenes=chosen["scenes"],
             episodes_per_scene=chosen["episodes_per_scene"],
             gpu=env["gpu"],
+            geodesic=env.get("geodesic", "exact"),
+            navmesh=env.get("navmesh", "match"),
             **groups,
         )
 
@@ -189,11 +195,14 @@ def _set_dataset(dataset: Any, settings: HabitatSplit) -> None:
 
 def _set_simulator(simulator: Any, settings: HabitatSplit) -> None:
     from habitat.config.default import get_agent_config
+    from omegaconf import open_dict
 
     if settings.simulator == "sidestep":
         from envs.habitat.simulator import NAME
 
         simulator.type = NAME
+        with open_dict(simulator):
+            simulator.geodesic, simulator.navmesh = settings.geodesic, settings.navmesh
     else:
         simulator.habitat_sim_v0.gpu_device_id = egl.default_device() if settings.gpu is None else settings.gpu
     agent = get_agent_config(simulator)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from configs.settings import OneOf, Pixels, Range, Settings
 from envs.habitat.config import SIMULATORS
+from envs.navgrid.grid import GEODESICS
 from envs.pointnav.env import SENSORS, VARIANTS
 
 Sensors = tuple[Annotated[str, OneOf(*SENSORS)], ...]
@@ -101,6 +102,10 @@ class HabitatConfig(Settings):
         episodes: Folder of <split>/<split>.json.gz, or one file.
         scenes_dir: Folder that the scene ids in the episodes are relative to.
         dataset: A .scene_dataset_config.json, for episodes that name none (ReplicaCAD).
+        geodesic: Distances of the embedded simulator: exact, or detour as habitat-sim has them; that needs a .navmesh
+            for an agent of these measures beside every scene.
+        navmesh: Floor of the embedded simulator: match, a scene's .navmesh if it is for an agent of these measures,
+            else its own grid; recast: made as habitat-sim makes it, with the system's Recast; none: always its own.
         gpu: habitat-sim's gpu_device_id; null: 0 where EGL has CUDA device 0, else -1 (software).
         agents: Agents that act at once, a process each.
         splits: The splits that runs of ours name.
@@ -113,6 +118,8 @@ class HabitatConfig(Settings):
     episodes: str | None = None
     scenes_dir: str | None = None
     dataset: str | None = None
+    geodesic: Annotated[str, OneOf(*GEODESICS)] = "exact"
+    navmesh: Annotated[str, OneOf("match", "recast", "none")] = "match"
     gpu: Annotated[int | None, Range(-1, 1024)] = None
     agents: Annotated[int, Range(1, 65_536)] = 4
     splits: Mapping[str, HabitatSplit] = field(

@@ -11,8 +11,11 @@ Habitat-Lab's environments, datasets, sensors, measures and followers then run w
     )
     env = habitat.Env(config)
 
-Positions are float64 (habitat-sim: float32). What only habitat-sim has (physics, articulated objects, velocity control,
-camera tilt, sensors that are no pinhole cameras) is refused with an error.
+On a ``.navmesh`` for the config's agent the floor is answered as habitat-sim does, and so are distances with
+``+habitat.simulator.geodesic=detour``; ``+habitat.simulator.navmesh=recast`` makes such a mesh where there is none, as
+habitat-sim does. Positions are float64 (habitat-sim: float32). What only habitat-sim has
+(physics, articulated objects, velocity control, camera tilt, sensors that are no pinhole cameras) is refused with an
+error.
 """
 
 from __future__ import annotations
@@ -65,9 +68,13 @@ class _World:
 
 
 @lru_cache(KEPT_SCENES)
-def _load(scene_id: str, dataset: str, radius: float, height: float, climb: float, slope: float) -> _World:
+def _load(
+    scene_id: str, dataset: str, geodesic: str, navmesh: str, radius: float, height: float, climb: float, slope: float
+) -> _World:
     """The scene that habitat-sim finds under this name, with its rules for the axes and for navigation meshes."""
-    settings = ScanSettings(None if dataset in NO_DATASET else dataset, up="habitat", navmesh="match")
+    settings = ScanSettings(
+        None if dataset in NO_DATASET else dataset, up="habitat", navmesh=navmesh, geodesic=geodesic
+    )
     scene, grid = load_scan(scene_id, settings, radius, height, climb, slope)
     if any(scene.origin):
         raise ValueError(f"{scene_id} lies {max(map(abs, scene.origin)) / 1000:.0f} km from the origin; move it there")
@@ -124,13 +131,14 @@ class SidestepSim(Simulator):
         }
         self._collided = False
         self._configure(config)
-        self._place(self._world.grid.sample(self._rng, 1)[0], quaternion.quaternion(1, 0, 0, 0))
+        self._place(self.pathfinder.get_random_navigable_point(), quaternion.quaternion(1, 0, 0, 0))
 
     def _configure(self, config: Any) -> None:
         """Take over a config, and load its scene unless it is the one that is loaded."""
         agent = get_agent_config(config)
         body = (float(agent.radius), float(agent.height), float(agent.max_climb), float(agent.max_slope))
-        wanted = (str(config.scene), str(config.scene_dataset), *body)
+        floor = str(config.get("geodesic", "exact")), str(config.get("navmesh", "match"))
+        wanted = (str(config.scene), str(config.scene_dataset), *floor, *body)
         if wanted != self._loaded:
             self._world = _load(*wanted)
             self._loaded = wanted
@@ -261,7 +269,9 @@ class SidestepSim(Simulator):
     ) -> list[NDArray[np.float64]]:
         """Corners of the shortest path, both ends included; empty where there is none."""
         field = self._try_field(position_b)
-        here = self.pathfinder.snap_point(position_a)
+        here = np.asarray(position_a, np.float64)
+        if self._world.grid.geodesic == "exact":
+            here = self.pathfinder.snap_point(here)
         if field is None or not np.isfinite(here).all():
             return []
         try:
@@ -308,12 +318,12 @@ class SidestepSim(Simulator):
         fix_thrashing: bool = True,
         thrashing_threshold: int = 16,
     ) -> Follower:
-        """The greedy follower for Habitat-Lab's `ShortestPathFollower`; it never oscillates."""
+        """The greedy follower for Habitat-Lab's `ShortestPathFollower`."""
         from habitat_sim.errors import GreedyFollowerError
 
         self._check_agent(agent_id)
         return Follower(
-            self._world.grid,
+            self.pathfinder,
             self.field,
             lambda: (self._position, self._heading),
             {STOP: stop_key, FORWARD: forward_key, LEFT: left_key, RIGHT: right_key},
@@ -321,6 +331,8 @@ class SidestepSim(Simulator):
             self._forward,
             self._turn,
             0.75 * self._forward if goal_radius is None else goal_radius,
+            self._sliding,
+            thrashing_threshold if fix_thrashing else None,
         )
 
     # -- inside ---------------------------------------------------------------------------------------------------
@@ -376,8 +388,10 @@ class SidestepSim(Simulator):
         if number not in ACTIONS.values():
             raise ValueError(f"unknown action {action!r}; the embedded simulator knows {', '.join(ACTIONS)}")
         if number == FORWARD:
-            here = self._position if self.is_navigable(self._position) else self.pathfinder.snap_point(self._position)
-            moved, held = self._world.grid.step(here[None], [self._heading], self._forward, self._sliding)
+            here = self._position
+            if self._world.grid.detour is None and not self.is_navigable(here):
+                here = self.pathfinder.snap_point(here)
+            moved, held = self.pathfinder.step(here[None], np.array([self._heading]), self._forward, self._sliding)
             self._position, self._collided = moved[0], bool(held[0])
         elif number in (LEFT, RIGHT):
             turn = math.radians(self._turn)

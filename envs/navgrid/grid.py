@@ -12,13 +12,16 @@ from numpy.typing import ArrayLike, NDArray
 from envs.navgrid import clearance as _clearance
 from envs.navgrid import follower as _follower
 from envs.navgrid import geodesics as _marching
+from envs.navgrid import greedy as _greedy
 from envs.navgrid import ground as _ground
 from envs.navgrid import heightfield as _heightfield
 from envs.navgrid import polygon_grid as _polyfloor
+from envs.navgrid.detour_floor import DetourFloor
 from envs.navgrid.extent import check_grid_size
 from envs.navgrid.navmesh import NavMesh
 from envs.scene import Scene
 
+GEODESICS = ("exact", "detour")
 # A position this far from the floor of the goal's island still counts as standing on it, metres.
 PROJECTION = 0.3
 # Storeys are at least twice as far apart, metres.
@@ -30,17 +33,18 @@ class GeodesicField:
     """Shortest paths from everywhere on an island to one goal; made by `NavGrid.field`.
 
     Attributes:
-        goal: (3,) float64 navigable goal position.
-        tree: The paths, one next vertex per node (about 2 bytes per node).
+        goal: (3,) float64 navigable goal position; in Detour's mode the one that was asked for.
+        tree: The paths, one next vertex per node (about 2 bytes per node); None in Detour's mode, which finds each path
+            when it is asked for.
     """
 
     goal: NDArray[np.float64]
-    tree: _marching.PathTree
+    tree: _marching.PathTree | None
 
     @property
     def nbytes(self) -> int:
         """Memory of the arrays in bytes."""
-        return sum(array.nbytes for array in self.tree)
+        return 0 if self.tree is None else sum(array.nbytes for array in self.tree)
 
 
 class NavGrid:
@@ -54,8 +58,13 @@ class NavGrid:
         climb: Largest step in height, metres.
         cell: Grid spacing, metres.
         island_areas: (I,) float64 area of each island in m2 (where the agent's centre can be), largest first.
+        detour: habitat-sim's own answers, where the grid was laid over a navigation mesh; else None.
+        geodesic: ``exact``: distances, paths and the expert are the shortest; ``detour``: they are as habitat-sim has
+            them, up to half longer.
     """
 
+    detour: DetourFloor | None = None
+    geodesic: str = "exact"
     MIN_ISLAND = 1.0
     SNAP_REACH = 2.0
 
@@ -141,16 +150,24 @@ class NavGrid:
         return cls(ground, float(height), areas)
 
     @classmethod
-    def from_navmesh(cls, mesh: NavMesh, name: str = "") -> NavGrid:
+    def from_navmesh(cls, mesh: NavMesh, name: str = "", geodesic: str = "exact") -> NavGrid:
         """Lay the grid over a navigation mesh of habitat-sim: its floor, islands, agent and heights.
 
         Args:
             mesh: The polygons (`envs.navgrid.navmesh.read_navmesh`).
             name: Name of the scene, for messages.
+            geodesic: One of `GEODESICS`; see the attribute.
+
+        Raises:
+            ValueError: There is no such mode.
         """
+        if geodesic not in GEODESICS:
+            raise ValueError(f"geodesic={geodesic}: choose from {', '.join(GEODESICS)}")
         ground, areas, radii = _polyfloor.ground_of(mesh, name)
         grid = cls(ground, mesh.height, areas)
         grid.island_radii = radii
+        grid.detour = DetourFloor(mesh)
+        grid.geodesic = geodesic
         return grid
 
     @cached_property
@@ -220,15 +237,27 @@ class NavGrid:
         Raises:
             ValueError: If no floor is within 2 m of the goal.
         """
-        point = self.snap(np.asarray(goal, np.float64)[None])[0]
+        wanted = np.asarray(goal, np.float64)
+        by_detour = self.detour if self.geodesic == "detour" else None
+        point = (by_detour or self).snap(wanted[None])[0]
         if np.isnan(point).any():
-            raise ValueError(f"goal {np.asarray(goal).tolist()} is more than {self.SNAP_REACH} m from any floor")
+            raise ValueError(f"goal {wanted.tolist()} is more than {self.SNAP_REACH} m from any floor")
+        if by_detour is not None:
+            return GeodesicField(wanted, None)
         vertex, position, cost, after = _marching.march(self.ground, point)
         return GeodesicField(point, _marching.PathTree(vertex.astype(np.uint16), position, cost, after))
 
     def distance(self, field: GeodesicField, position: ArrayLike) -> NDArray[np.float64]:
         """Geodesic distance (N,) float64 in metres from positions (N, 3), inf where the goal cannot be reached."""
-        return _follower.distance_all(self.ground, field.tree, _ground.check_positions(position))
+        points = _ground.check_positions(position)
+        if field.tree is None:
+            return self._detour().distance(points, field.goal)
+        return _follower.distance_all(self.ground, field.tree, points)
+
+    def _detour(self) -> DetourFloor:
+        if self.detour is None:
+            raise ValueError("a field of Detour's distances belongs to a grid over a navigation mesh")
+        return self.detour
 
     def expert(
         self,
@@ -258,9 +287,52 @@ class NavGrid:
         angle = np.ascontiguousarray(heading, np.float64)
         points = _ground.check_positions(position)
         spin = np.ascontiguousarray(np.zeros(len(points)) if turning is None else turning, np.int32)
+        if field.tree is None:
+            chosen = [
+                self._act_by_detour(field, points[n], angle[n], turn, forward, success, spin[n])
+                for n in range(len(points))
+            ]
+            return np.array(chosen, np.int32)
         return _follower.act_all(
             self.ground, field.tree, points, angle, spin, float(turn), float(forward), float(success)
         )
+
+    def plan(self, field: GeodesicField, position: ArrayLike, heading: float, turn: float, forward: float) -> list[int]:
+        """Turns and a step forward as habitat-sim's greedy follower chooses them (`envs.navgrid.greedy.plan`)."""
+        return _greedy.plan(
+            lambda start, angle: self.step(start, angle, forward),
+            lambda points: self.distance(field, points),
+            self.obstacle_distance,
+            np.asarray(position, np.float64),
+            float(heading),
+            turn,
+            forward,
+        )
+
+    def _act_by_detour(
+        self,
+        field: GeodesicField,
+        position: NDArray[np.float64],
+        heading: float,
+        turn: float,
+        forward: float,
+        success: float,
+        turning: int,
+    ) -> int:
+        """One agent's action: first of `plan`, stopping as `_follower.act` does.
+
+        Never a turn back after a turn, as from there the agent would turn again.
+        """
+        near = _follower.NEAR * success
+        left = float(self.distance(field, position[None])[0])
+        if left < near or not math.isfinite(left):
+            return _follower.STOP
+        if left < success:
+            after = self.step(position[None], [heading], forward)[0]
+            return _follower.FORWARD if self.distance(field, after)[0] < near else _follower.STOP
+        actions = self.plan(field, position, heading, turn, forward)
+        back = _follower.RIGHT if turning > 0 else _follower.LEFT
+        return _follower.FORWARD if not actions or (turning and actions[0] == back) else actions[0]
 
     def path(self, field: GeodesicField, position: ArrayLike) -> NDArray[np.float64]:
         """Corners (K, 3) of the shortest path from a position (3,) to the goal, both included.
@@ -269,6 +341,11 @@ class NavGrid:
             ValueError: If the goal cannot be reached from there.
         """
         point = np.asarray(position, np.float64)
+        if field.tree is None:
+            found = self._detour().path(point, field.goal)
+            if not len(found):
+                raise ValueError(f"no way from {point.tolist()} to the goal {field.goal.tolist()}")
+            return found
         distance, vertex, bend = _follower.toward(self.ground, field.tree, *point)
         if not np.isfinite(distance):
             raise ValueError(f"no way from {point.tolist()} to the goal {field.goal.tolist()}")
@@ -293,7 +370,6 @@ class NavGrid:
         ground = self.ground
         nodes = np.flatnonzero(ground.island >= 0)
         row, column = np.divmod(ground.column[nodes], ground.nx)
-        half = 0.5 * self.cell
         centre = np.stack(
             [
                 ground.x0 + (column + 0.5) * self.cell,
@@ -302,7 +378,8 @@ class NavGrid:
             ],
             axis=1,
         )
-        margin = np.array([half, 0.0, half])
+        # A point beside a node is navigable up to a cell away from it.
+        margin = np.array([self.cell, 0.0, self.cell])
         return centre.min(axis=0) - margin, centre.max(axis=0) + margin
 
     def top_down(
@@ -333,7 +410,7 @@ def geodesic_distance(grid: NavGrid, field: GeodesicField, position: ArrayLike) 
     """
     point = np.asarray(position, np.float64).reshape(1, 3)
     left = float(grid.distance(field, point)[0])
-    if math.isfinite(left):
+    if math.isfinite(left) or field.tree is None:
         return left
     here, there = (int(grid.island(p)[0]) for p in (point, field.goal[None]))
     floor = grid.snap(point, there)

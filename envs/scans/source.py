@@ -11,8 +11,9 @@ from typing import Annotated
 import numpy as np
 
 from configs.settings import OneOf, Range, Settings
-from envs.navgrid.grid import NavGrid
-from envs.navgrid.navmesh import NavMesh, read_navmesh
+from envs.navgrid import recast
+from envs.navgrid.grid import GEODESICS, NavGrid
+from envs.navgrid.navmesh import NavMesh, navmesh_of, read_navmesh
 from envs.scans.axes import UP_CHOICES, navmesh_file
 from envs.scans.loading import load_assets, load_scene
 from envs.scans.mesh_files import SUFFIXES
@@ -21,7 +22,7 @@ from envs.scene import Scene
 
 # Habitat-Lab strips this from the scene ids of episodes.
 HABITAT_PREFIX = "data/scene_datasets/"
-NAVMESH_CHOICES = ("auto", "match", "none")
+NAVMESH_CHOICES = ("auto", "match", "recast", "none")
 # A navigation mesh may reach this far beyond the mesh that it is used with, metres.
 OVERHANG = 1.0
 # Differences in radius and height up to which two agents are the same, metres.
@@ -41,7 +42,10 @@ class ScanSettings(Settings):
         culling: Whether single-sided faces are seen from the front only, as in Habitat.
         max_texture: Larger textures are scaled down to this many pixels on their longer side.
         navmesh: ``auto`` walks on the scene's ``.navmesh`` where there is one; ``match`` only where it was made for an
-            agent of the same radius and height, as habitat-sim does; ``none`` finds the floor in the mesh.
+            agent of the same radius and height, as habitat-sim does; ``recast`` makes one as habitat-sim does, with the
+            system's Recast; ``none`` finds the floor in the mesh.
+        geodesic: Distances to the goal: ``exact``, the shortest; or ``detour``, as habitat-sim finds them on a
+            ``.navmesh``, for numbers that are compared with published ones.
     """
 
     dataset: str | None = None
@@ -50,6 +54,7 @@ class ScanSettings(Settings):
     culling: bool = True
     max_texture: Annotated[int, Range(1, 65_536)] = 1024
     navmesh: Annotated[str, OneOf(*NAVMESH_CHOICES)] = "auto"
+    geodesic: Annotated[str, OneOf(*GEODESICS)] = "exact"
 
 
 def load_scan(
@@ -68,6 +73,7 @@ def load_scan(
 
     Raises:
         FileNotFoundError: The scene, or a file it is made of, is absent.
+        ImportError: Recast is to make the navigation mesh and is not installed.
         ValueError: A file is damaged, or the scene has no floor, or is too large.
     """
     found = find_scan(scene, settings)
@@ -77,15 +83,32 @@ def load_scan(
     else:
         made = load_scene(found, max_texture=settings.max_texture, up=settings.up, culling=settings.culling)
         polygons = navmesh_file(found)
+    if settings.navmesh == "recast":
+        agent = recast.Agent(radius, height, climb, max_slope)
+        content = recast.build(made.vertices[made.faces[made.solid]], made.name, agent)
+        return made, NavGrid.from_navmesh(navmesh_of(content), scene, settings.geodesic)
     # Scans that lie far away are moved to the origin, and their navigation meshes with them.
     away = -np.array(made.origin)
     mesh = None if settings.navmesh == "none" or polygons is None else read_navmesh(polygons).moved(away)
     fits = mesh is not None and max(abs(mesh.radius - radius), abs(mesh.height - height)) <= SAME_AGENT
     if mesh is None or polygons is None or (settings.navmesh == "match" and not fits):
+        if settings.geodesic == "detour":
+            raise ValueError(_no_detour(scene, settings, mesh))
         return made, NavGrid.build(made, radius, height, climb, max_slope=max_slope)
     _check_fit(made, mesh, polygons)
     _log.info("%s: walking on %s, for an agent of radius %.3g m", scene, polygons.name, mesh.radius)
-    return made, NavGrid.from_navmesh(mesh, scene)
+    return made, NavGrid.from_navmesh(mesh, scene, settings.geodesic)
+
+
+def _no_detour(scene: str, settings: ScanSettings, mesh: NavMesh | None) -> str:
+    """Why there are no distances as Detour's in a scene."""
+    if settings.navmesh == "none":
+        reason = "env.navmesh=none takes no .navmesh"
+    elif mesh is None:
+        reason = f"scene {scene} has none beside it (env.navmesh=recast makes one)"
+    else:
+        reason = f"that of {scene} is for an agent of radius {mesh.radius:g} m and height {mesh.height:g} m"
+    return f"env.geodesic=detour needs a navigation mesh, but {reason}"
 
 
 def locate_scene(scene: str, scenes_dir: str) -> Path:

@@ -143,6 +143,8 @@ class GoalSlots:
 
     def _store(self, slot: int, field: GeodesicField) -> None:
         tree = field.tree
+        if tree is None:
+            raise ValueError("env.geodesic=detour runs on the CPU: set env.backend=embree")
         count = len(tree.cost)
         if count > self._cost.shape[1]:
             self._grow(count)
