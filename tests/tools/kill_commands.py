@@ -100,7 +100,8 @@ def _dagger(folder: Path, inputs: Path, parallel: bool) -> list[str]:
 
 def _supervised(folder: Path, inputs: Path) -> list[str]:
     words = ["benchmark=icifar", "adapt=side_tuning", "adapt.width=0.25", "base=random", f"data={inputs}", "device=cpu"]
-    words += ["training.length=6 steps", "training.batch=16", "log_every=2", "tasks=[classes_0_9,classes_10_19,classes_20_29]"]
+    words += ["training.length=6 steps", "training.batch=16", "log_every=2"]
+    words += ["tasks=[classes_0_9,classes_10_19,classes_20_29]"]
     return [*words, f"cache={folder / 'kept'}", f"run={folder / 'run'}"]
 
 
