@@ -39,7 +39,7 @@ from agents.setup import (
     make_visual_encoder,
     without_randomisation,
 )
-from configs.compose import check, cli
+from configs.compose import check, cli, compose
 from configs.files import visible
 from envs.pointnav.scene_episodes import SceneEpisodes
 from envs.pointnav.simulator import Simulator
@@ -179,7 +179,8 @@ def main(cfg: DictConfig) -> None:
     started = time.monotonic()
     trained, policy, vision = load_policy(run_path, cfg.untrained)
     blind = _load_blind(cfg)
-    OmegaConf.update(trained, "env", without_randomisation(trained.env), force_add=True)
+    env = without_randomisation(trained.env) if cfg.scene is None else _elsewhere(trained.env, cfg.scene)
+    OmegaConf.update(trained, "env", env, merge=False, force_add=True)
     trained = _merged(trained, {"env": {key: value for key, value in cfg.env.items() if key != "split"}})
     temperature = trained.evaluation.temperature if cfg.temperature is None else cfg.temperature
     if cfg.mirror and not can_mirror(trained):
@@ -195,8 +196,8 @@ def main(cfg: DictConfig) -> None:
     if cfg.references and not cfg.untrained:
         rows["random"] = run_episodes(sightless, scenes, unseen, random_actor, cfg.seed)
         rows["expert"] = run_episodes(sightless, scenes, unseen, expert_actor, cfg.seed)
-    looks = trained.env.get("appearance", "plain")
-    folder = run_path / "eval" / (cfg.env.split if looks == "plain" else f"{cfg.env.split}-{looks}")
+    judged = _judged(trained.env, cfg)
+    folder = run_path / "eval" / judged
     folder.mkdir(parents=True, exist_ok=True)
     if not cfg.untrained:
         _clear(folder)
@@ -210,10 +211,27 @@ def main(cfg: DictConfig) -> None:
             act = partial(policy_actor, policy, temperature)
             clips = film_clips(trained, scenes, vision, act, _filmed(rows[AGENT]), cfg.seed)
             write_video(folder / "video.gif", clips, scale=1)
-    _write_numbers(run_path, cfg.env.split, rows, len(scenes), round(time.monotonic() - started, 1))
+    _write_numbers(run_path, judged, rows, len(scenes), round(time.monotonic() - started, 1))
     print(terminal_table(rows))  # noqa: T201 (the command's output)
     if not cfg.untrained:
-        print(f"report: {write_report(run_path, cfg.env.split)}")  # noqa: T201
+        print(f"report: {write_report(run_path, judged)}")  # noqa: T201
+
+
+def _elsewhere(env: DictConfig, scene: str) -> DictConfig:
+    """A mesh as the environment, for agents with the body, camera and rules that they were trained with."""
+    there = compose("train", ["env=scans", "run=none"]).env
+    kept = {key: env[key] for key in ("agents", "backend", "body", "camera", "task") if key in env}
+    made = OmegaConf.merge(there, kept, {"scene": scene})
+    assert isinstance(made, DictConfig)
+    return made
+
+
+def _judged(env: DictConfig, cfg: DictConfig) -> str:
+    """What an evaluation is called: the mesh, or the split, and how it looks if otherwise than usual."""
+    if cfg.scene is not None:
+        return Path(cfg.scene).stem
+    looks = env.get("appearance", "plain")
+    return str(cfg.env.split) if looks == "plain" else f"{cfg.env.split}-{looks}"
 
 
 def _load_blind(cfg: DictConfig) -> Policy | None:

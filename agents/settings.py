@@ -93,6 +93,7 @@ class CollectSettings(Settings):
     Attributes:
         out: Folder to write.
         frames: Frames to record, all agents together.
+        trajectories: Whole trajectories to record, in place of frames; algo.trajectories=n learns from the first n.
         seed: Of episodes.
         blind: Record no pictures.
         device: What renders (env.backend).
@@ -102,6 +103,7 @@ class CollectSettings(Settings):
     out: str
     env: Annotated[Group, Chosen("env")]
     frames: Annotated[int, Range(1, 100_000_000)] = 200_000
+    trajectories: Annotated[int | None, Range(1, 10_000_000)] = None
     seed: Seed = 0
     blind: bool = False
     device: Device = "auto"
@@ -118,6 +120,7 @@ class EvaluateSettings(Settings):
         mirror: Average decisions of all policies with those in the mirror image; null: the run's own.
         blind: Folder of a blind agent trained the same way, for its row.
         references: Rows of random actions and of the expert.
+        scene: A mesh to evaluate in instead, as env=scans does, with generated episodes; results go to eval/<its name>.
         untrained: Instead, add a row for the policy as it was before training.
         video: Make a film of a few episodes.
         env: Changes of the run's env, such as env.split=test or env.splits.val.scenes=10.
@@ -129,6 +132,7 @@ class EvaluateSettings(Settings):
     mirror: bool | None = None
     blind: str | None = None
     references: bool = True
+    scene: str | None = None
     untrained: bool = False
     video: bool = True
     env: Group = field(default_factory=lambda: {"split": "val"})

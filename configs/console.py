@@ -18,6 +18,8 @@ CONSOLE = {
     "train": ("agents.train", "train an agent"),
     "evaluate": ("agents.evaluate", "play every held-out episode once, write records and a report"),
     "report": ("agents.report", "write the report of a run, or one page over many runs"),
+    "compare": ("agents.compare", "set evaluated agents beside each other, runs that differ in seeds in one row"),
+    "study": ("agents.study", "train and judge the agents of a navigation table, one after another"),
     "collect": ("agents.collect", "record expert trajectories for behaviour cloning"),
     "doctor": ("agents.doctor", "say what is installed, what is missing and how to get it"),
     "bench": ("agents.bench", "measure how fast things are on this machine"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agents.learners.dagger import drop_frames
-from agents.learners.frames import ACTION, FrameStore
+from agents.learners.frames import ACTION, TRAJECTORY, FrameStore
 from agents.learners.recorded import _scratch
 from agents.policies.observations import STEP
 
@@ -95,3 +95,22 @@ def test_recordings_of_killed_processes_are_removed_and_those_of_living_ones_ref
         _scratch(tmp_path / "data")
     lock.close()
     assert scratch.is_dir()
+
+
+def test_the_first_trajectories_are_the_first_frames_of_every_lane(tmp_path: Path) -> None:
+    """Trajectories 0 and 3 in lane 0, 1 and 2 in lane 1: of the first two, 5 and 8 frames are drawn, evenly."""
+    numbers = np.stack([[0] * 5 + [3] * 15, [1] * 8 + [2] * 12])
+    store = FrameStore.create(tmp_path / "frames", 2, 20, {TRAJECTORY: ((), "int32")})
+    for step in range(20):
+        store.push({TRAJECTORY: numbers[:, step], ACTION: np.full(2, step), STEP: np.arange(2)})
+    first = store.first(2)
+    assert first.frames_written == 13
+    drawn = first.sample(np.random.default_rng(0), 8000, 4)
+    assert set(np.unique(drawn[TRAJECTORY])) == {0, 1}
+    starts = np.bincount(drawn[STEP][:, 0] * 10 + drawn[ACTION][:, 0], minlength=20)  # STEP holds the lane here
+    assert (np.abs(starts[[0, 1, 10, 11, 12, 13, 14]] / 8000 - 1 / 7) < 0.02).all()  # two windows and five
+    assert first.part(1, 2).frames_written == 8
+    with pytest.raises(ValueError, match="too few frames"):
+        first.sample(np.random.default_rng(0), 1, 9)
+    with pytest.raises(ValueError, match="does not number its trajectories"):
+        recorded(tmp_path / "old").first(1)

@@ -349,3 +349,30 @@ def test_shipped_files_are_small_and_are_choices_of_base():
     files = list(PRETRAINED.rglob("*.safetensors"))
     assert sum(file.stat().st_size for file in files) < 26e6
     assert {file.stem for file in files} <= set(options("base"))
+
+
+# Mean and maximum of the code of a test card, by the weights that are shipped.
+CODES = {
+    "autoencoding": (0.78039, 1.94475),
+    "class_object": (0.44366, 2.03744),
+    "curvature": (0.78658, 2.43730),
+    "denoising": (0.78010, 1.74269),
+    "depth_euclidean": (0.60289, 2.62162),
+    "depth_zbuffer": (0.67190, 3.20831),
+    "edge_occlusion": (0.65600, 2.52677),
+    "edge_texture": (0.80066, 1.50546),
+    "keypoints2d": (0.75754, 2.00259),
+    "keypoints3d": (0.91977, 2.56713),
+    "normal": (0.68804, 3.24031),
+    "reshading": (0.56779, 3.89378),
+    "segment_semantic": (0.75561, 2.79597),
+}
+
+
+def test_shipped_encoders_give_the_codes_of_their_weights():
+    y, x = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+    card = torch.stack([4 * x, 4 * y, 255 * ((x // 8 + y // 8) % 2)])[None].to(torch.uint8)
+    assert sorted(CODES) == sorted(file.stem for file in PRETRAINED.glob("*.safetensors"))
+    for name, (average, largest) in CODES.items():
+        code = load_base(name)(card)
+        assert (float(code.mean()), float(code.max())) == pytest.approx((average, largest), abs=2e-4), name

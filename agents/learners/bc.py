@@ -42,6 +42,6 @@ class BehaviourCloning:
             cfg,
             run,
             lambda policy, vision, start: Recorded(
-                prepare(cfg, Path(cfg.algo.data), vision.base, vision.reads).part(rank, ranks)
+                prepare(cfg, Path(cfg.algo.data), vision.base, vision.reads, cfg.algo.trajectories).part(rank, ranks)
             ),
         )

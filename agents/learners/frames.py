@@ -21,6 +21,7 @@ from agents.policies.observations import STEP
 
 FORMAT = 1
 ACTION = "action"
+TRAJECTORY = "trajectory"
 _OWN = {ACTION: ((), "int8"), STEP: ((), "int32")}
 # Frames nearest to the write head are left alone: their lane may be overwritten while a batch is read.
 MARGIN = 32
@@ -51,11 +52,13 @@ class FrameStore:
         arrays: (lanes, length, ...) memory-mapped arrays: the frame data, ``action`` (int8, the expert's) and ``step``
             (int32, the frame's place in its episode).
         written: (1,) int64 memory-mapped count of frames written to every lane since the start.
+        ends: (lanes,) int64: only so many frames of each lane, from its first one on, are drawn; None: all.
     """
 
     folder: Path
     arrays: dict[str, NDArray[Any]]
     written: NDArray[np.int64]
+    ends: NDArray[np.int64] | None = None
 
     @classmethod
     def create(
@@ -135,7 +138,20 @@ class FrameStore:
         """
         if self.lanes < parts:
             raise ValueError(f"{self.folder} holds {self.lanes} agents' frames, too few for {parts} ranks; use fewer")
-        return FrameStore(self.folder, {key: array[index::parts] for key, array in self.arrays.items()}, self.written)
+        arrays = {key: array[index::parts] for key, array in self.arrays.items()}
+        return FrameStore(self.folder, arrays, self.written, None if self.ends is None else self.ends[index::parts])
+
+    def first(self, trajectories: int) -> FrameStore:
+        """The first so many recorded trajectories, by the order in which they began, for reading.
+
+        Raises:
+            ValueError: The store does not number its trajectories.
+        """
+        if TRAJECTORY not in self.arrays:
+            raise ValueError(f"{self.folder} does not number its trajectories; collect them again with trajectories=N")
+        # An agent's later trajectories have higher numbers, so those wanted are the first frames of its lane.
+        ends = (self.arrays[TRAJECTORY] < trajectories).sum(1)
+        return FrameStore(self.folder, self.arrays, self.written, ends)
 
     @property
     def lanes(self) -> int:
@@ -150,7 +166,7 @@ class FrameStore:
     @property
     def frames_written(self) -> int:
         """Frames written since the start, all lanes together."""
-        return int(self.written[0]) * self.lanes
+        return int(self.written[0]) * self.lanes if self.ends is None else int(self.ends.sum())
 
     def push(self, frames: dict[str, NDArray[Any]]) -> None:
         """Append one frame to every lane: {key: (lanes, ...)} with ``action`` and ``step``."""
@@ -171,10 +187,21 @@ class FrameStore:
 
     def sample(self, rng: np.random.Generator, count: int, window: int) -> dict[str, NDArray[Any]]:
         """`count` random windows of `window` consecutive frames of one lane: {key: (count, window, ...)}."""
-        oldest, starts = self._span(window)
-        if starts < 1:
-            raise ValueError(f"{self.folder} holds too few frames for windows of {window}")
-        lanes = rng.integers(self.lanes, size=count)
-        first = oldest + rng.integers(starts, size=count)
+        lanes, first = self._drawn(rng, count, window)
         slots = (first[:, None] + np.arange(window)) % self.length
         return {key: array[lanes[:, None], slots] for key, array in self.arrays.items()}
+
+    def _drawn(self, rng: np.random.Generator, count: int, window: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Lanes and first frames of `count` windows, every window as likely as any other."""
+        if self.ends is None:
+            oldest, starts = self._span(window)
+            if starts >= 1:
+                lanes = rng.integers(self.lanes, size=count)
+                return lanes, oldest + rng.integers(starts, size=count)
+        else:
+            until = np.cumsum(np.maximum(self.ends - window + 1, 0))
+            if until[-1]:
+                drawn = rng.integers(until[-1], size=count)
+                lanes = np.searchsorted(until, drawn, side="right")
+                return lanes, drawn - np.concatenate([[0], until[:-1]])[lanes]
+        raise ValueError(f"{self.folder} holds too few frames for windows of {window}")

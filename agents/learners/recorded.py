@@ -5,22 +5,27 @@ from __future__ import annotations
 import glob
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
-from omegaconf import DictConfig
+from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
 
 from adapt import Base
 from adapt.training.files import to_json, try_lock
 from adapt.training.run import progress_bar, versions, write_text
 from agents.learners.feature_cache import cached_features
-from agents.learners.frames import ACTION, FrameStore
+from agents.learners.frames import ACTION, TRAJECTORY, FrameStore
 from agents.policies.observations import DEPTH, FEATURES, GOAL, MAPS, RGB, STEP, Observations
-from agents.setup import make_rules, make_scenes, make_simulator
+from agents.setup import Scenes, make_rules, make_scenes, make_simulator
 from configs.files import read_json
+from envs.pointnav.env import PointNavTask
+from envs.rendering.renderer import Camera
 
-SEEN, LOCK = "seen.json", "lock"
+SEEN, LOCK, VERSIONS = "seen.json", "lock", "versions.json"
+COMPLETE = "trajectories"  # key of the number of whole trajectories, without a gap from the first on
 
 
 def _frame(observations: Observations) -> Observations:
@@ -37,31 +42,34 @@ def record(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """Record demonstrations of the shortest-path expert.
 
     `folder` appears only when all frames are there. The STOP frames are kept: with four actions, stopping is learned.
+    Trajectories are numbered in the order in which they begin.
     """
     scenes = make_scenes(cfg.env, cfg.env.split, cfg.seed)
+    length = _length(cfg, scenes)
     env = make_simulator(cfg, scenes, cfg.env.agents, cfg.seed)
     observations: Observations = env.reset()  # type: ignore[assignment]
-    length = max(1, cfg.frames // env.num_envs)
     layout = {key: (value.shape[1:], str(value.dtype)) for key, value in _frame(observations).items()}
+    layout[TRAJECTORY] = (), "int32"
     scratch, lock = _scratch(folder)
     try:
         store = FrameStore.create(scratch, env.num_envs, length, layout)
-        episodes = successes = 0
+        walk = _Walk(env.num_envs)
         with progress_bar() as bar:
             task = bar.add_task("frames", total=length * env.num_envs, note="")
             for _ in range(length):
                 actions = env.nav.expert()
-                store.push({**_frame(observations), ACTION: actions, STEP: env.nav.agents.steps})
+                frame = {**_frame(observations), ACTION: actions, STEP: env.nav.agents.steps}
+                store.push({**frame, TRAJECTORY: walk.numbers})
                 observations, _, dones, infos = env.step(actions)  # type: ignore[assignment]
-                episodes += int(dones.sum())
-                successes += sum(bool(info.get("is_success")) for info in infos)
-                bar.update(task, advance=env.num_envs, note=f"{episodes} episodes")
+                walk.went_on(dones, [bool(info.get("is_success")) for info in infos])
+                bar.update(task, advance=env.num_envs, note=f"{walk.finished} episodes")
         numbers = {
             "frames": store.frames_written,
-            "episodes": episodes,
-            "expert_success": successes / max(episodes, 1),
+            "episodes": walk.finished,
+            "expert_success": walk.successes / max(walk.finished, 1),
+            COMPLETE: walk.complete if cfg.trajectories is None else cfg.trajectories,
         }
-        write_text(scratch / "versions.json", to_json({**versions(cfg.seed), **numbers}, indent=1))
+        write_text(scratch / VERSIONS, to_json({**versions(cfg.seed), **numbers}, indent=1))
         write_text(scratch / SEEN, to_json(_seen(cfg)))
         (scratch / LOCK).unlink()
         scratch.rename(folder)
@@ -70,6 +78,47 @@ def record(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         shutil.rmtree(scratch, ignore_errors=True)
         lock.close()
     return numbers
+
+
+class _Walk:
+    """Which trajectory every agent is in, numbered in the order in which they begin.
+
+    Attributes:
+        numbers: (agents,) int32.
+        finished: Trajectories that have ended.
+        successes: Those of them that reached the goal.
+    """
+
+    def __init__(self, agents: int) -> None:
+        self.numbers = np.arange(agents, dtype=np.int32)
+        self.finished = self.successes = 0
+
+    @property
+    def complete(self) -> int:
+        """How many of the first trajectories have all ended."""
+        return int(self.numbers.min())
+
+    def went_on(self, dones: NDArray[np.bool_], reached: Sequence[bool]) -> None:
+        """Agents whose episode is over begin the next trajectories."""
+        over = np.flatnonzero(dones)
+        self.numbers[over] = len(self.numbers) + self.finished + np.arange(len(over))
+        self.finished += len(over)
+        self.successes += sum(reached[int(n)] for n in over)
+
+
+def _length(cfg: DictConfig, scenes: Scenes) -> int:
+    """Steps of every agent until enough is recorded; for trajectories the expert walks them once unseeing."""
+    if cfg.trajectories is None:
+        return max(1, cfg.frames // cfg.env.agents)
+    env = make_simulator(cast(DictConfig, OmegaConf.merge(cfg, {"blind": True})), scenes, cfg.env.agents, cfg.seed)
+    env.reset()
+    walk, steps = _Walk(env.num_envs), 0
+    while walk.complete < cfg.trajectories:
+        _, _, dones, _ = env.step(env.nav.expert())
+        walk.went_on(dones, [False] * env.num_envs)
+        steps += 1
+    env.close()
+    return steps
 
 
 def _scratch(folder: Path) -> tuple[Path, IO[bytes]]:
@@ -98,25 +147,29 @@ def _seen(cfg: DictConfig) -> dict[str, Any]:
     return {"task": rules, "camera": {key: getattr(camera, key) for key in cfg.env.camera}}
 
 
-def prepare(cfg: DictConfig, folder: Path, base: Base | None, reads: frozenset[str]) -> FrameStore:
+def prepare(
+    cfg: DictConfig, folder: Path, base: Base | None, reads: frozenset[str], trajectories: int | None = None
+) -> FrameStore:
     """Open recorded frames for a policy: only the observations it reads, with cached features of the base.
 
-    Features lie beside the frames, named by the base's sha256.
+    Features lie beside the frames, named by the base's sha256. Of `trajectories` only the first so many are drawn.
 
     Raises:
         FileNotFoundError: There are no recorded frames.
-        ValueError: They were recorded for another task or camera, or without pictures.
+        ValueError: They were recorded for another task or camera, without pictures, or are too few.
     """
     store = FrameStore.open(folder)
     now = _seen(cfg)
     before = read_json(folder / SEEN, tuple(now))
-    for part in now:
+    for part, default in (("task", PointNavTask()), ("camera", Camera())):
         given = before[part] if isinstance(before[part], dict) else {}
         for key in sorted(now[part]):
-            if given.get(key) != now[part][key]:
+            # What the version that recorded them did not have was as it is by default.
+            recorded = given.get(key, getattr(default, key))
+            if recorded != now[part][key]:
                 raise ValueError(
-                    f"{folder} was recorded with env.{part}.{key}={given.get(key)}, this run has "
-                    f"{now[part][key]}; record again or use the same"
+                    f"{folder} was recorded with env.{part}.{key}={recorded}, this run has {now[part][key]}; "
+                    "record again or use the same"
                 )
     for key in make_rules(cfg)[0].sensors:
         if key not in store.arrays and key != RGB:
@@ -126,4 +179,10 @@ def prepare(cfg: DictConfig, folder: Path, base: Base | None, reads: frozenset[s
     rgb = store.arrays[RGB] if "image" in reads else store.arrays.pop(RGB, None)
     if base is not None and "features" in reads and rgb is not None:
         store.arrays[FEATURES] = cached_features(folder, base, rgb)
+    if trajectories is not None:
+        there = read_json(folder / VERSIONS).get(COMPLETE, trajectories)
+        if there < trajectories:
+            raise ValueError(f"{folder} holds {there} whole trajectories, algo.trajectories asks for {trajectories}")
+        store = store.first(trajectories)
+    store.arrays.pop(TRAJECTORY, None)
     return store

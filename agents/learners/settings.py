@@ -41,11 +41,13 @@ class BCConfig(Settings):
 
     Attributes:
         data: Folder that agents.collect wrote.
+        trajectories: Only the first so many recorded ones; null: all.
         updates: Gradient steps.
         parallel: Leave the other cores to data loading: one thread for PyTorch.
     """
 
     data: str
+    trajectories: Annotated[int | None, Range(1)] = None
     updates: Updates = 9000
     parallel: bool = False
     learner: ImitationSettings = field(default_factory=lambda: ImitationSettings(2e-4, 64, 8, 1.0, 3.8e-7, "constant"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from adapt.training.seeds import Estimate
+from agents.evaluation.statistics import Summary
+
 # Colours that stay apart for colour-blind readers (Okabe and Ito 2008) and show on light and dark ground.
 AGENT, EXPERT, GOAL, START = "#0072B2", "#E69F00", "#009E73", "#FFFFFF"
 FLOOR, WALL, SCALE_BAR = (242, 239, 230, 255), (74, 84, 97, 255), "#8A94A0"
@@ -22,6 +26,8 @@ WALL_METRES = 0.25
 LARGEST_CORE = 6.0  # square metres: a larger hole in the floor is no furniture but another room or a yard
 SERIES = {"train": "#3B8FD1", "val": "#E0702A"}
 SMOOTHED_FROM = 40
+# Of lines that are told apart by name (Okabe and Ito 2008).
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8A94A0")
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,15 @@ class Curve:
     steps: NDArray[np.float64]
     minutes: NDArray[np.float64]
     values: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Line:
+    """Means with their intervals, at rising places."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[Estimate | Summary]
 
 
 def _png(figure: Figure, dpi: int) -> bytes:
@@ -81,6 +96,45 @@ def draw_curves(curves: Sequence[Curve], theme: Theme, rate: bool = False) -> by
     axes.set_xlabel("step", color=theme.ink, fontsize=9)
     _minutes_above(axes, max(curves, key=lambda c: len(c.steps)), theme)
     return _png(figure, 150)
+
+
+def draw_lines(lines: Sequence[Line], theme: Theme, x: str, y: str) -> bytes:
+    """Means with their intervals against a positive number, on a logarithmic scale where it spans much, as a PNG."""
+    figure = Figure(figsize=(7.0, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    every = [place for line in lines for place in line.x]
+    for colour, line in zip(itertools.cycle(COLOURS), lines, strict=False):
+        means = [found.mean for found in line.y]
+        axes.errorbar(line.x, means, _whiskers(line.y), color=colour, label=line.name, marker="o", capsize=3)
+    _plain(axes, theme)
+    if max(every) > 10 * min(every):
+        axes.set_xscale("log")
+        axes.set_xticks(sorted(set(every)), [_short(place, None) for place in sorted(set(every))])
+        axes.minorticks_off()
+    axes.set_xlabel(x, color=theme.ink, fontsize=9)
+    axes.set_ylabel(y, color=theme.ink, fontsize=9)
+    axes.legend(fontsize=8, labelcolor=theme.ink, frameon=False)
+    return _png(figure, 150)
+
+
+def draw_bars(names: Sequence[str], values: Sequence[Estimate | Summary], theme: Theme, x: str) -> bytes:
+    """A bar with its interval for each name, as a PNG."""
+    figure = Figure(figsize=(7.0, 0.9 + 0.28 * len(names)), layout="constrained")
+    axes = figure.add_subplot()
+    places = np.arange(len(names))
+    means = [found.mean for found in values]
+    axes.barh(places, means, xerr=_whiskers(values), color=AGENT, ecolor=theme.ink, capsize=2, height=0.65)
+    _plain(axes, theme)
+    axes.set_yticks(places, names)
+    axes.invert_yaxis()
+    axes.set_xlabel(x, color=theme.ink, fontsize=9)
+    return _png(figure, 150)
+
+
+def _whiskers(values: Sequence[Estimate | Summary]) -> NDArray[np.float64]:
+    """(2, N) lengths of the intervals below and above the means; 0 where there is none."""
+    lengths = np.array([[found.mean - found.low, found.high - found.mean] for found in values]).T
+    return np.nan_to_num(np.maximum(lengths, 0.0))
 
 
 def _plain(axes: Axes, theme: Theme) -> None:

@@ -1,0 +1,118 @@
+"""``python -m agents.compare run=runs/table [to=runs/table/scratch]``: evaluated runs side by side, a row per setting.
+
+Runs that differ in their seeds alone become one row: the mean with its interval over seeds (Student's t) and over
+scenes (bootstrap), and the difference from a chosen run's row, paired by seeds and by episodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from omegaconf import DictConfig, ListConfig
+
+from agents.evaluation.statistics import MEASURES
+from agents.reports.page import NAMES
+from agents.reports.repeats import Repeats, group_seeds, shown, shown_p
+from agents.reports.results import EvaluationReport, read_results
+from agents.reports.tables import TablePage, TextTable
+from configs.compose import cli
+from configs.files import visible
+from configs.settings import Names, OneOf, Settings
+
+NOTE = (
+    "Means with 95% confidence intervals: over seeds by Student's t, over scenes by a bootstrap of scenes, then of "
+    "episodes, whose outcomes are averaged over the seeds."
+)
+
+
+@dataclass(frozen=True)
+class CompareSettings(Settings):
+    """Settings of ``python -m agents.compare``.
+
+    Attributes:
+        run: Evaluated runs, or folders of them: runs/study or [runs/a,runs/b].
+        to: One of the runs, that the others are compared with; null: none.
+        split: What they were judged on.
+        measure: What the differences are of.
+        out: Folder of the page; null: that of the first run, or the folder of runs.
+    """
+
+    run: Names
+    to: str | None = None
+    split: str = "val"
+    measure: Annotated[str, OneOf(*MEASURES)] = "success"
+    out: str | None = None
+
+
+def find_reports(folders: Sequence[Path], split: str) -> list[EvaluationReport]:
+    """The evaluated runs among folders and below them.
+
+    Raises:
+        FileNotFoundError: A folder holds none.
+    """
+    found: list[Path] = []
+    for folder in folders:
+        below = [file.parents[2] for file in visible(folder, f"**/eval/{split}/agent.jsonl")]
+        if not below:
+            raise FileNotFoundError(f"{folder} holds no run evaluated on {split}; see python -m agents.evaluate")
+        found += below
+    return [read_results(run, split) for run in dict.fromkeys(found)]
+
+
+def comparison(groups: Sequence[Repeats], measure: str, to: Repeats | None) -> TextTable:
+    """A row for each setting."""
+    measures = ("success", "spl", "nav_reward", "distance_to_goal")
+    head = ["run", "seeds", *(f"{NAMES[m]} (seeds)" for m in measures), *(f"{NAMES[m]} (scenes)" for m in measures[:2])]
+    head += ["training (s)"]
+    if to is not None:
+        head += [f"{NAMES[measure]}, difference (seeds)", "p (t)", "difference (scenes)", "p (signed rank, scenes)"]
+    rows = []
+    for group in groups:
+        seconds = group.train_seconds()
+        row = [group.name, ", ".join(map(str, group.seeds))]
+        row += [shown(m, group.over_seeds(m)) for m in measures]
+        row += [shown(m, group.over_scenes(m)) for m in measures[:2]]
+        row.append("" if seconds is None else f"{seconds:.0f}")
+        if to is not None:
+            row += versus_cells(group, to, measure)
+        rows.append(row)
+    return TextTable("Settings", "" if to is None else f"Differences are from {to.name}.", head, rows)
+
+
+def versus_cells(group: Repeats, to: Repeats, measure: str) -> list[str]:
+    """The difference from another row: over seeds with p, over scenes with p; empty for the row itself."""
+    if group is to:
+        return [""] * 4
+    found = group.versus(to, measure)
+    return [
+        shown(measure, found.seeds.estimate, signed=True) if found.seeds.estimate.count else "",
+        shown_p(found.seeds.p),
+        "" if found.scenes is None else shown(measure, found.scenes, signed=True),
+        shown_p(found.signed_rank),
+    ]
+
+
+@cli("compare_agents", CompareSettings)
+def main(cfg: DictConfig) -> None:
+    """Write the comparison and print its table."""
+    folders = [Path(str(run)) for run in (cfg.run if isinstance(cfg.run, ListConfig) else [cfg.run])]
+    groups = group_seeds(find_reports(folders, cfg.split))
+    to = None
+    if cfg.to is not None:
+        chosen = Path(cfg.to).resolve()
+        to = next((g for g in groups if any(r.path.resolve() == chosen for r in g.reports)), None)
+        if to is None:
+            raise ValueError(f"to={cfg.to} is none of the {len(groups)} settings' runs; give the folder of one of them")
+    page = TablePage(f"{len(groups)} settings", f"Split {cfg.split}. {NOTE}", [comparison(groups, cfg.measure, to)])
+    page.commands = list(dict.fromkeys(str(r.trained.get("command", r.path)) for g in groups for r in g.reports))
+    out = Path(cfg.out) if cfg.out is not None else folders[0]
+    written = page.write(out, "seeds")
+    print(page.markdown("seeds").split("## Commands")[0].rstrip())  # noqa: T201 (the command's output)
+    print(f"page: {written}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Studies: many agents trained and judged one after another, and what they say together."""

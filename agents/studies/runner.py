@@ -1,0 +1,103 @@
+"""Training and judging the agents of a study, each in a process of its own, one after another."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapt.training.run import read_json
+from agents.studies.plans import STUDIES, StudySettings, Variant
+
+EXPERT, RUNS = "expert", "runs"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One agent: a variant with a seed.
+
+    Attributes:
+        variant: Its settings.
+        seed: Of weights, batches and sampled actions.
+        folder: Its run folder.
+    """
+
+    variant: Variant
+    seed: int
+    folder: Path
+
+    @property
+    def trained(self) -> bool:
+        """Whether its training is over."""
+        return "train_seconds" in read_json(self.folder / "result.json")
+
+    @property
+    def judged(self) -> bool:
+        """Whether its evaluation is over, too."""
+        return self.trained and (self.folder / "report.html").is_file()
+
+
+def jobs(settings: StudySettings) -> list[Job]:
+    """All agents of a study; every variant comes once before any comes again, so that what is done is balanced."""
+    variants = STUDIES[settings.name].variants(settings)
+    runs = Path(settings.out) / RUNS
+    return [Job(v, seed, runs / v.name / f"seed{seed}") for seed in settings.seeds for v in variants]
+
+
+def expert_data(settings: StudySettings) -> Path:
+    """Where the recorded trajectories are, or will be."""
+    return Path(settings.out) / EXPERT if settings.data is None else Path(settings.data)
+
+
+def commands(settings: StudySettings, job: Job) -> Iterator[list[str]]:
+    """What is still to be run for one agent, as words after ``python -m``."""
+    if not job.trained:
+        words = [*job.variant.words, *settings.train]
+        if STUDIES[settings.name].expert:
+            words.append(f"algo.data={expert_data(settings)}")
+        resume = ["resume=true"] if (job.folder / "config.yaml").is_file() else []
+        yield ["agents.train", *words, f"seed={job.seed}", f"run={job.folder}", *resume]
+    if not job.judged:
+        yield ["agents.evaluate", f"run={job.folder}", "references=false", "video=false", *settings.evaluate]
+
+
+def record_words(settings: StudySettings) -> list[str]:
+    """The command that records the trajectories of a study, as words after ``python -m``."""
+    kept = [word for word in settings.train if word.lstrip("+").startswith("env")]
+    scenes = [] if any("splits.train.scenes=" in word for word in kept) else ["env.splits.train.scenes=200"]
+    most = max(settings.trajectories)
+    return ["agents.collect", f"out={expert_data(settings)}", f"trajectories={most}", *scenes, *kept]
+
+
+def run_study(settings: StudySettings, done: Callable[[], object]) -> list[str]:
+    """Run what is missing; a failed agent does not keep the others from running.
+
+    Args:
+        settings: Of the study.
+        done: Called after every agent that was judged.
+
+    Returns:
+        A line for every agent that failed.
+
+    Raises:
+        ValueError: The expert's trajectories could not be recorded.
+    """
+    if STUDIES[settings.name].expert and not expert_data(settings).exists() and _run(record_words(settings)):
+        raise ValueError(f"{expert_data(settings)} could not be recorded; what was wrong stands above")
+    failed = []
+    todo = [job for job in jobs(settings) if not job.judged]
+    for number, job in enumerate(todo, 1):
+        sys.stderr.write(f"agent {number} of {len(todo)}: {job.variant.name}, seed {job.seed}\n")
+        code = next((code for words in commands(settings, job) if (code := _run(words))), 0)
+        if code:
+            failed.append(f"{job.folder}: exit code {code}")
+        else:
+            done()
+    return failed
+
+
+def _run(words: Sequence[str]) -> int:
+    """Exit code of a command of this project, in a process of its own."""
+    return subprocess.run([sys.executable, "-m", *words], check=False).returncode
