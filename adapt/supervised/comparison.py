@@ -19,6 +19,7 @@ from scipy.stats import spearmanr
 from adapt.supervised.finished import Finished, number
 from adapt.supervised.page import Document
 from adapt.supervised.results import average_ranks, mean
+from adapt.training.seeds import alike
 
 # Scores that every run has beside those of its metric, with their headings.
 COMMON = {"forgetting": "forgetting (loss)", "rigidity": "rigidity"}
@@ -73,18 +74,10 @@ def spread(name: str, values: Sequence[float]) -> str:
     return f"{middle.removesuffix(' %')} ± {deviation}"
 
 
-def is_seed(key: str) -> bool:
-    """Whether a key of the configuration is a seed."""
-    return key.rpartition(".")[2] == "seed"
-
-
 def group_seeds(runs: Sequence[Finished]) -> list[Repeats]:
     """Runs whose configurations differ in seeds alone, together, in the order of their first ones."""
-    groups: dict[tuple[tuple[str, str], ...], list[Finished]] = {}
-    for run in runs:
-        compared = {k: str(v) for k, v in run.config.items() if not is_seed(k) and k not in INDIFFERENT}
-        groups.setdefault(tuple(sorted(compared.items())), []).append(run)
-    return [Repeats(_common_name(members), tuple(members)) for members in groups.values()]
+    groups = [[runs[place] for place in places] for places in alike([run.config for run in runs], INDIFFERENT)]
+    return [Repeats(_common_name(members), tuple(members)) for members in groups]
 
 
 def _common_name(runs: Sequence[Finished]) -> str:
