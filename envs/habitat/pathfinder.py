@@ -10,11 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from envs.navgrid.detour_floor import BESIDE
 from envs.navgrid.greedy import LEFT, RIGHT, plan
 from envs.navgrid.grid import GeodesicField, NavGrid, geodesic_distance
 from envs.scene import Scene
 
 STOP = 0
+# Where habitat-sim has an answer from further away than `NavGrid` looks, metres: along the floor, and up and down.
+FAR, HIGH = 10.0, 4.0
+# Recast's floors lie on the upper side of voxels of this height, metres.
+VOXEL_HEIGHT = 0.2
 
 
 class PathFinder:
@@ -54,14 +59,32 @@ class PathFinder:
         where = np.asarray(point, np.float64)[None]
         if self._detour:
             return bool(self._detour.is_navigable(where, max_y_delta)[0])
-        if not self.grid.is_navigable(where)[0]:
-            return False
-        return bool(abs(self.grid.snap(where)[0, 1] - where[0, 1]) <= max_y_delta)
+        return bool(self._stands(where, max_y_delta)[0])
+
+    def _recast_height(self, height: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Where Recast puts floors of these heights, metres."""
+        steps = np.floor((height - self.grid.base) / VOXEL_HEIGHT + 1e-6) + 1.0
+        return np.asarray(self.grid.base + VOXEL_HEIGHT * steps, np.float64)
+
+    def _stands(self, points: NDArray[np.float64], tolerance: float) -> NDArray[np.bool_]:
+        """(N,) whether an agent can stand at points (N, 3), by the grid, to a tolerance in height."""
+        floor = self.grid.snap(points)
+        near = np.hypot(floor[:, 0] - points[:, 0], floor[:, 2] - points[:, 2]) <= BESIDE
+        return near & (np.abs(self._recast_height(floor[:, 1]) - points[:, 1]) <= tolerance)
 
     def snap_point(self, point: ArrayLike, island_index: int = -1) -> NDArray[np.float64]:
-        """Nearest navigable point, NaN where none is within 2 m (on a ``.navmesh`` 4 m up and down)."""
+        """Nearest navigable point, NaN where habitat-sim would find none: beyond 2 m, 4 m up and down.
+
+        Its reach grows with the polygons around: up to 9 m in a house. Ours without a ``.navmesh`` is then 10 m.
+        """
         island = None if island_index < 0 else island_index
-        return (self._detour or self.grid).snap(np.asarray(point, np.float64)[None], island)[0]
+        where = np.asarray(point, np.float64)[None]
+        found = (self._detour or self.grid).snap(where, island)[0]
+        if self._detour is None and np.isnan(found).any():
+            found = self.grid.snap(where, island, FAR)[0]
+            if not abs(found[1] - where[0, 1]) <= HIGH:
+                return np.full(3, np.nan)
+        return found
 
     def get_island(self, point: ArrayLike) -> int:
         """Island of the nearest navigable point, -1 where there is none."""
@@ -128,10 +151,7 @@ class PathFinder:
         points = np.stack([x.ravel(), np.full(x.size, float(height)), z.ravel()], axis=1)
         if self._detour:
             return self._detour.is_navigable(points, eps).reshape(rows, columns)
-        free = self.grid.is_navigable(points)
-        if eps < 0.5:
-            free[free] = np.abs(self.grid.snap(points[free])[:, 1] - height) <= eps
-        return free.reshape(rows, columns)
+        return self._stands(points, eps).reshape(rows, columns)
 
 
 class Follower:

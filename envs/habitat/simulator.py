@@ -374,7 +374,7 @@ class SidestepSim(Simulator):
         if not agent.is_set_start_state:
             return
         start = np.array([float(v) for v in agent.start_position])
-        floor = self.pathfinder.snap_point(start)
+        floor = (self._world.grid.detour or self._world.grid).snap(start[None])[0]
         if not np.isfinite(floor).all():
             raise ValueError(
                 f"scene {self.habitat_config.scene}: the start {start.round(3).tolist()} is more than 2 m from any "
@@ -389,7 +389,7 @@ class SidestepSim(Simulator):
             raise ValueError(f"unknown action {action!r}; the embedded simulator knows {', '.join(ACTIONS)}")
         if number == FORWARD:
             here = self._position
-            if self._world.grid.detour is None and not self.is_navigable(here):
+            if self._world.grid.detour is None and not self._world.grid.is_navigable(here[None])[0]:
                 here = self.pathfinder.snap_point(here)
             moved, held = self.pathfinder.step(here[None], np.array([self._heading]), self._forward, self._sliding)
             self._position, self._collided = moved[0], bool(held[0])

@@ -58,11 +58,13 @@ class NavGrid:
         climb: Largest step in height, metres.
         cell: Grid spacing, metres.
         island_areas: (I,) float64 area of each island in m2 (where the agent's centre can be), largest first.
+        base: Lowest height of the scene in metres.
         detour: habitat-sim's own answers, where the grid was laid over a navigation mesh; else None.
         geodesic: ``exact``: distances, paths and the expert are the shortest; ``detour``: they are as habitat-sim has
             them, up to half longer.
     """
 
+    base: float = 0.0
     detour: DetourFloor | None = None
     geodesic: str = "exact"
     MIN_ISLAND = 1.0
@@ -147,7 +149,9 @@ class NavGrid:
             start, column, level, clear[keep], label[keep], near,
             float(low[0]), float(low[2]), float(cell), nx, nz, float(radius), float(climb),
         )  # fmt: skip
-        return cls(ground, float(height), areas)
+        grid = cls(ground, float(height), areas)
+        grid.base = float(triangles[..., 1].min())
+        return grid
 
     @classmethod
     def from_navmesh(cls, mesh: NavMesh, name: str = "", geodesic: str = "exact") -> NavGrid:
@@ -191,10 +195,10 @@ class NavGrid:
         """Whether the agent's centre can be at positions (N, 3); y within 0.5 m of the floor."""
         return self.island(position) >= 0
 
-    def snap(self, position: ArrayLike, island: int | None = None) -> NDArray[np.float64]:
-        """Nearest navigable points (N, 3) float64 to positions (N, 3), on `island` if given; NaN beyond 2 m."""
+    def snap(self, position: ArrayLike, island: int | None = None, reach: float = SNAP_REACH) -> NDArray[np.float64]:
+        """Nearest navigable points (N, 3) float64 to positions (N, 3), on `island` if given; NaN beyond `reach` m."""
         where = -1 if island is None else island
-        return _ground.snap_all(self.ground, _ground.check_positions(position), where, self.SNAP_REACH)
+        return _ground.snap_all(self.ground, _ground.check_positions(position), where, float(reach))
 
     def sample(self, rng: np.random.Generator, n: int, island: int | None = None) -> NDArray[np.float64]:
         """Draw n navigable points (n, 3) float64, uniform over the area of one island or of all."""
