@@ -26,6 +26,7 @@ WALL_METRES = 0.25
 LARGEST_CORE = 6.0  # square metres: a larger hole in the floor is no furniture but another room or a yard
 SERIES = {"train": "#3B8FD1", "val": "#E0702A"}
 SMOOTHED_FROM = 40
+SIDE_BY_SIDE = 1.04  # factor between the places of lines at one number, so that intervals do not hide each other
 # Of lines that are told apart by name (Okabe and Ito 2008).
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8A94A0")
 
@@ -99,18 +100,19 @@ def draw_curves(curves: Sequence[Curve], theme: Theme, rate: bool = False) -> by
 
 
 def draw_lines(lines: Sequence[Line], theme: Theme, x: str, y: str) -> bytes:
-    """Means with their intervals against a positive number, on a logarithmic scale where it spans much, as a PNG."""
+    """Means with intervals against a positive number, logarithmic, side by side where they meet, as a PNG."""
     figure = Figure(figsize=(7.0, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    every = [place for line in lines for place in line.x]
-    for colour, line in zip(itertools.cycle(COLOURS), lines, strict=False):
+    ticks = sorted({place for line in lines for place in line.x})
+    for number, (colour, line) in enumerate(zip(itertools.cycle(COLOURS), lines, strict=False)):
+        places = [place * SIDE_BY_SIDE ** (number - (len(lines) - 1) / 2) for place in line.x]
         means = [found.mean for found in line.y]
-        axes.errorbar(line.x, means, _whiskers(line.y), color=colour, label=line.name, marker="o", capsize=3)
+        axes.errorbar(places, means, _whiskers(line.y), color=colour, label=line.name, marker="o", capsize=3)
     _plain(axes, theme)
-    if max(every) > 10 * min(every):
-        axes.set_xscale("log")
-        axes.set_xticks(sorted(set(every)), [_short(place, None) for place in sorted(set(every))])
-        axes.minorticks_off()
+    axes.set_xscale("log")
+    axes.set_xlim(ticks[0] / 1.5, ticks[-1] * 1.5)
+    axes.set_xticks(ticks, [f"{place:,g}" for place in ticks])
+    axes.minorticks_off()
     axes.set_xlabel(x, color=theme.ink, fontsize=9)
     axes.set_ylabel(y, color=theme.ink, fontsize=9)
     axes.legend(fontsize=8, labelcolor=theme.ink, frameon=False)
