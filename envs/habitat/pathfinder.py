@@ -146,7 +146,8 @@ class PathFinder:
         Pixels lie at the corner of `get_bounds` and on, as habitat-sim has them.
         """
         low, high = self.get_bounds()
-        columns, rows = (max(1, int((high[k] - low[k]) / meters_per_pixel)) for k in (0, 2))
+        # A resolution that was made from the bounds comes out whole again.
+        columns, rows = (max(1, int((high[k] - low[k]) / meters_per_pixel + 1e-6)) for k in (0, 2))
         x, z = np.meshgrid(low[0] + np.arange(columns) * meters_per_pixel, low[2] + np.arange(rows) * meters_per_pixel)
         points = np.stack([x.ravel(), np.full(x.size, float(height)), z.ravel()], axis=1)
         if self._detour:

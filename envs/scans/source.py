@@ -13,6 +13,7 @@ import numpy as np
 from configs.settings import OneOf, Range, Settings
 from envs.navgrid import recast
 from envs.navgrid.grid import GEODESICS, NavGrid
+from envs.navgrid.grid_files import load_or_build
 from envs.navgrid.navmesh import NavMesh, navmesh_of, read_navmesh
 from envs.scans.axes import UP_CHOICES, navmesh_file
 from envs.scans.loading import load_assets, load_scene
@@ -94,10 +95,15 @@ def load_scan(
     if mesh is None or polygons is None or (settings.navmesh == "match" and not fits):
         if settings.geodesic == "detour":
             raise ValueError(_no_detour(scene, settings, mesh))
-        return made, NavGrid.build(made, radius, height, climb, max_slope=max_slope)
+        return made, load_or_build(made, _folder(found), radius, height, climb, max_slope)
     _check_fit(made, mesh, polygons)
     _log.info("%s: walking on %s, for an agent of radius %.3g m", scene, polygons.name, mesh.radius)
     return made, NavGrid.from_navmesh(mesh, scene, settings.geodesic)
+
+
+def _folder(found: Path | Composition) -> Path:
+    """The folder in which a scene's files lie."""
+    return (found.assets[0].path if isinstance(found, Composition) else found).parent
 
 
 def _no_detour(scene: str, settings: ScanSettings, mesh: NavMesh | None) -> str:
