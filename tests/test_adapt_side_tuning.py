@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 from tiny_networks import SIZE, make_base, make_images
 from torch import Tensor, nn
 
-from adapt import Base, Incompatible, wrap
+from adapt import Base, Incompatible, load, wrap
 from adapt.core.base import random_base
 from adapt.methods.side_tuning import SideTuning, distill
 from adapt.modules.merges import MERGES, MLP, FiLM, build_merge, map_adapter, vector_adapter
@@ -115,6 +116,27 @@ def test_every_merge_trains_the_side(merge: str) -> None:
     adapted = wrap(make_base("conv"), "side_tuning", image_size=SIZE, merge=merge)
     (adapted(image=make_images()) ** 2).mean().backward()
     assert all(p.grad is not None for p in adapted.trainable())
+
+
+def test_base_and_side_can_both_be_trained(tmp_path: Path) -> None:
+    base = make_base("conv")
+    images, before = make_images(), copy.deepcopy(base.encoder.state_dict())
+    adapted = wrap(base, "side_tuning", image_size=SIZE, train_base=True)
+    plain = wrap(base, "side_tuning", image_size=SIZE)
+    assert torch.allclose(adapted.eval()(image=images), plain.eval()(image=images), atol=1e-6)
+    method = adapted.method()
+    assert isinstance(method, SideTuning) and method.reads == {"image"} and not method.needs_base
+    optimiser = torch.optim.Adam(adapted.train().parameters(), 1e-2)
+    adapted(image=images).square().mean().backward()
+    assert all(parameter.grad is not None for parameter in method.parameters())
+    optimiser.step()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in base.encoder.state_dict().items())
+    assert method.own_base is not None
+    own = method.own_base.state_dict()
+    assert any(not torch.equal(tensor, before[name]) for name, tensor in own.items())
+    adapted.save(tmp_path)
+    again = load(base, tmp_path).eval()
+    assert torch.equal(again(image=images), adapted.eval()(image=images))
 
 
 def test_settings_and_pairs_that_make_no_sense_are_refused() -> None:

@@ -15,7 +15,7 @@ from training import LABELS, output, task_loss, train
 from adapt import Adapted, Base, Incompatible, load, wrap
 from adapt.core.base import random_base
 from adapt.core.deltas import weighted_layers
-from adapt.methods.ewc import EWC
+from adapt.methods.ewc import EWC, EWCConfig
 from adapt.methods.packnet import Owned, PackNet, smallest
 from adapt.methods.progressive import FCN4Progressive, FCN5Progressive, Progressive, align, as_map
 from adapt.methods.psp import PSP
@@ -154,23 +154,46 @@ def test_ewc_fisher_and_penalty_are_the_closed_forms() -> None:
     assert float(adapted.penalty().detach()) == pytest.approx(wanted, rel=1e-4)
 
 
-@pytest.mark.parametrize("average", [True, False])
-def test_ewc_remembers_all_earlier_tasks(average: bool) -> None:
-    adapted = wrap(make_base("conv"), "ewc", "a", SIZE, average=average, coef=1.0)
-    finished(adapted)
-    start = adapted.method("a").encoder.get_parameter("conv2.weight").detach().clone()
-    adapted.add("b", "ewc", average=average, coef=1.0)
+@pytest.mark.parametrize("form", ["mean", "online", "separate"])
+def test_ewc_remembers_all_earlier_tasks(form: str) -> None:
+    adapted = wrap(make_base("conv"), "ewc", "a", SIZE, form=form, coef=1.0)
+    start = finished(adapted).encoder.get_parameter("conv2.weight").detach().clone()
+    adapted.add("b", "ewc", form=form, coef=1.0)
     train(adapted)
     method = finished(adapted)
     assert method.encoder is adapted.method("a").encoder
     end = method.encoder.get_parameter("conv2.weight").detach()
     assert method.memory is not None
     anchor = method.memory.anchor.get_buffer("conv2/weight")
-    assert torch.allclose(anchor, (start + end) / 2 if average else end)
+    assert torch.allclose(anchor, (start + end) / 2 if form == "mean" else end)
     kept = [adapted.method(task).memory is not None for task in ("a", "b")]
-    assert kept == ([False, True] if average else [True, True])
-    adapted.add("c", "ewc", average=average, coef=1.0)
-    assert float(adapted.penalty().detach()) > 0
+    assert kept == ([True, True] if form == "separate" else [False, True])
+    adapted.add("c", "ewc", form=form, coef=1.0)
+    assert float(adapted.penalty().detach()) == 0 if form == "online" else float(adapted.penalty().detach()) > 0
+
+
+def test_online_ewc_decays_the_sum_of_fisher_informations() -> None:
+    """F* = gamma F_1 + F_2 around the weights after the second task; gamma F* in the penalty."""
+    sums = {}
+    for gamma in (0.0, 0.5, 1.0):
+        adapted = wrap(make_base("conv"), "ewc", "a", SIZE, form="online", gamma=gamma, coef=2.0)
+        first = finished(adapted).memory.fisher.get_buffer("conv2/weight").clone()
+        adapted.add("b", "ewc", form="online", gamma=gamma, coef=0.0)
+        train(adapted)
+        sums[gamma] = finished(adapted).memory.fisher.get_buffer("conv2/weight").clone()
+        adapted.add("c", "ewc", form="online", gamma=gamma, coef=2.0)
+        weight = adapted.method("c").encoder.get_parameter("conv2.weight")
+        with torch.no_grad():
+            weight.add_(0.1)
+        wanted = 2 * gamma * 0.01 * float(sums[gamma].sum())
+        assert float(adapted.penalty().detach()) == pytest.approx(wanted, rel=1e-4)
+    assert torch.allclose(sums[1.0] - sums[0.0], first, rtol=1e-4, atol=1e-10)
+    assert torch.allclose(sums[0.5], (sums[0.0] + sums[1.0]) / 2, rtol=1e-4, atol=1e-10)
+
+
+def test_saved_ewc_of_earlier_versions_is_read() -> None:
+    assert EWCConfig.from_settings({"average": False, "coef": 2.0}).form == "separate"
+    assert EWCConfig.from_settings({"average": True}).form == "mean"
 
 
 def test_ewc_sequence_is_saved_and_holds_important_weights(tmp_path: Path) -> None:

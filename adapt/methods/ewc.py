@@ -2,6 +2,8 @@
 (Kirkpatrick et al., PNAS 2017; as the baseline of Side-Tuning, tlkit/models/ewc.py).
 
 Loss of the task + coef * sum_i F_i (theta*_i - theta_i)^2, without a factor 1/2. The tasks' readouts stay their own.
+Side-Tuning's text names the online form of Progress & Compress (Schwarz et al., ICML 2018), its released code takes
+means over tasks: `form` has both.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +19,7 @@ from torch import Tensor, nn
 from adapt.core.base import Base
 from adapt.core.method import Loss, Method, MethodConfig, methods
 from adapt.modules.shared_weights import SharedWeights
+from configs.settings import OneOf, Range
 
 
 @dataclass(frozen=True)
@@ -24,15 +28,27 @@ class EWCConfig(MethodConfig):
 
     Attributes:
         coef: weight of the penalty; the paper's Table 2 has 1 on Taskonomy and 1e5 on iCIFAR.
-        average: one anchor and one Fisher information, the equal-weight means over the tasks so far, as released;
-            `False` keeps one pair per task and sums their penalties.
+        form: what earlier tasks leave behind. "mean": one anchor and one Fisher information, the equal-weight means
+            over the tasks so far, as released. "online": the last task's weights as the anchor, and the decayed sum
+            F* <- gamma F* + F, which weighs gamma F* in the penalty (Progress & Compress; not normalised).
+            "separate": one pair per task, whose penalties are summed.
+        gamma: of the online form.
         fisher_batches: batches that the Fisher information is measured on; 0 takes all that `end_task` is given.
             The released limit of 5000 counts the members of a batch, so that it means 2,500 batches or fewer.
     """
 
     coef: float = 1e5
-    average: bool = True
+    form: Annotated[str, OneOf("mean", "online", "separate")] = "mean"
+    gamma: Annotated[float, Range(0, 1)] = 0.95
     fisher_batches: int = 0
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> EWCConfig:
+        """See `MethodConfig.from_settings`; saved tasks of earlier versions say `average` in place of `form`."""
+        named = dict(settings)
+        if "average" in named:
+            named["form"] = "mean" if named.pop("average") else "separate"
+        return super().from_settings(named)
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -59,6 +75,11 @@ class _Memory(nn.Module):
             terms.append((getattr(self.fisher, key) * (getattr(self.anchor, key) - parameter) ** 2).sum())
         return torch.stack(terms).sum()
 
+    def add_decayed(self, other: _Memory, gamma: float) -> None:
+        """Add another memory's Fisher information, times gamma, to this one's."""
+        for mine, theirs in zip(self.fisher.buffers(), other.fisher.buffers(), strict=True):
+            mine.add_(theirs, alpha=gamma)
+
     def towards(self, other: _Memory, share: float) -> None:
         """Move anchor and Fisher information by `share` towards another memory's."""
         for mine, theirs in zip(self.buffers(), other.buffers(), strict=True):
@@ -82,11 +103,12 @@ class EWC(SharedWeights):
         self.memory: _Memory | None = None
 
     def penalty(self) -> Tensor:
-        """The sum over what earlier tasks remember of coef * F_i (theta*_i - theta_i)^2, a scalar."""
+        """The sum over what earlier tasks remember of coef * F_i (theta*_i - theta_i)^2, a scalar; online gamma F_i."""
         memories = [m.memory for m in self._earlier if m.memory is not None]
         parameters = dict(self.encoder.named_parameters())
         distances = [memory.distance(parameters) for memory in memories]
-        return self.config.coef * torch.stack(distances).sum() if distances else super().penalty()
+        coef = self.config.coef * (self.config.gamma if self.config.form == "online" else 1.0)
+        return coef * torch.stack(distances).sum() if distances else super().penalty()
 
     def end_task(self, batches: Iterable[tuple[Tensor, Tensor]], loss: Loss, head: Sequence[nn.Parameter] = ()) -> None:
         """Measure the Fisher information, in eval mode: the mean over batches of the squared gradient of the
@@ -114,13 +136,17 @@ class EWC(SharedWeights):
         self._remember(_Memory(parameters, {name: total / count for name, total in fisher.items()}))
 
     def _remember(self, new: _Memory) -> None:
-        """Keep a memory; where means are kept, the last finished task holds them for all before it."""
+        """Keep a memory; but in the separate form the last finished task holds that of all before it."""
         finished = [m for m in self._earlier if m.memory is not None]
-        if self.config.average and finished:
+        if self.config.form != "separate" and finished:
             last = finished[-1]
             assert last.memory is not None
-            last.memory.towards(new, 1 / (self.position + 1))
-            new, last.memory = last.memory, None
+            if self.config.form == "online":
+                new.add_decayed(last.memory, self.config.gamma)
+            else:
+                last.memory.towards(new, 1 / (self.position + 1))
+                new = last.memory
+            last.memory = None
         self.memory = new
 
     def unpack(self, tensors: Mapping[str, Tensor]) -> None:

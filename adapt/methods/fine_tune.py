@@ -25,7 +25,7 @@ class FineTuneConfig(MethodConfig):
         last: train only this many last convolutions and linear layers, in the order in which the encoder
             registers them, with the normalisations after the first of them; 0 trains everything.
         stage_samples: stage-wise training: the copy stays frozen, and only the head trains, until this many
-            training samples were seen (Side-Tuning section 3.3: alpha = 1 first, then 0); 0 trains it from
+            training samples were seen (Side-Tuning section 3.1: alpha = 1 first, then 0); 0 trains it from
             the start.
         shared: all tasks train one copy, the "fine-tune" of the incremental benchmarks; `False` gives each task its
             own, their "independent".

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from adapt.core.base import Base, load_base
+from adapt.core.deltas import require_network
 from adapt.core.method import Incompatible, Method, MethodConfig, methods
 from adapt.core.model import Adapted
 from adapt.encoders import build_encoder, list_encoders
@@ -43,10 +44,11 @@ class SideTuningConfig(MethodConfig):
         merge: one of "alpha", "product", "sum", "mlp", "mlp2", "resmlp2", "film", "concat", or "side", which leaves the
             base out.
         alpha: the base's share at the start, in (0,1), for the alpha merge.
-        alpha_mode: "learned", "fixed", or "curriculum": alpha = k / (k + N) after N samples (section 3.3).
+        alpha_mode: "learned", "fixed", or "curriculum": alpha = k / (k + N) after N samples (section 3.1).
         k: the curriculum's k, samples.
         dense: with a learned alpha merge, also add the side networks of all earlier tasks as they are; the weights
             are a softmax (tlkit/models/merge_operators.py; boosting if all tasks are one task).
+        train_base: the task has a copy of the base, too, and trains both (footnote 8; the release's "finetune").
         normalise: standardise the merged features in 8 groups of channels before the readout, as the
             released code.
         seed: seed of random side weights.
@@ -60,6 +62,7 @@ class SideTuningConfig(MethodConfig):
     alpha_mode: str = "learned"
     k: int = 10_000
     dense: bool = False
+    train_base: bool = False
     normalise: bool = False
     seed: int = 0
 
@@ -77,6 +80,7 @@ class SideTuningConfig(MethodConfig):
         self.require(self.k > 0, "k", "positive")
         plain = self.merge == "alpha" and self.alpha_mode == "learned"
         self.require(plain or not self.dense, "dense", "false unless merge=alpha and alpha_mode=learned")
+        self.require(not (self.dense and self.train_base), "train_base", "false where dense=true")
 
     def to_settings(self) -> dict[str, Any]:
         """The settings as plain values; a file of initial weights is not named, for its task holds its own."""
@@ -91,6 +95,7 @@ class SideTuning(Method):
     Attributes:
         side: the side network, of images normalised as the base's.
         merge_operator: the merge; None for the curriculum, which has nothing of its own.
+        own_base: the task's trained copy of the base's encoder, if it has one.
     """
 
     Config = SideTuningConfig
@@ -102,6 +107,10 @@ class SideTuning(Method):
         self.shape = base.feature_shape(image_size)
         # A list, so that earlier tasks are no part of this one.
         self._earlier = [m for m in earlier if isinstance(m, SideTuning)] if config.dense else []
+        self.own_base: nn.Module | None = None
+        if config.train_base:
+            self.own_base = copy.deepcopy(require_network(base, self.name())).requires_grad_().train()
+            self.reads = frozenset({"image"})
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.side = self._build_side()
@@ -109,6 +118,11 @@ class SideTuning(Method):
         channels = self.shape[0] * (2 if config.merge == "concat" else 1)
         self.norm = group_normalise(channels) if config.normalise else nn.Identity()
         self._check_shape()
+
+    @property
+    def needs_base(self) -> bool:
+        """Whether the frozen base is run."""
+        return self.own_base is None
 
     def _build_side(self) -> nn.Module:
         config, spec = self.config, self.base.spec
@@ -190,6 +204,8 @@ class SideTuning(Method):
     def forward(self, image: Tensor | None, features: Tensor | None, layers: Mapping[str, Tensor] | None) -> Tensor:
         """Merge the base's features (B,C,h,w) or (B,C) with the side's of uint8 images (B,3,H,W)."""
         assert image is not None
+        if self.own_base is not None:
+            features = self.own_base(self.base.normalise(image))
         assert features is not None
         self.check_features(image, features)
         side = self.side_features(image)

@@ -1,4 +1,4 @@
-"""Fusion of the features of base and side network (Side-Tuning section 3.2; code
+"""Fusion of the features of base and side network (Side-Tuning section 3.1; code
 tlkit/models/merge_operators.py).
 
 Every merge is a module `merge(base, side)` of two tensors of the same shape, maps (B,C,h,w) or vectors (B,C).

@@ -44,7 +44,7 @@ def place(base: Base, names: Sequence[str], placement: str, image_size: int) -> 
         names: layers of its encoder that give maps, in order.
         placement: "all"; "half": see `every_second`; "late", "mid", "early": the layers at the lowest
             resolution, at the second lowest, and at all higher ones but for the network's first layer. In a
-            ResNet-26 these are its three stages (Residual Adapters, CVPR 2018, section 3.5).
+            ResNet-26 these are its three stages (Residual Adapters, CVPR 2018, section 3.2).
         image_size: height and width of the images, pixels.
 
     Raises:

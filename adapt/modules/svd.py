@@ -1,4 +1,4 @@
-"""Truncated singular value decompositions of a task's matrices (Residual Adapters, CVPR 2018, section 3.4)."""
+"""Truncated singular value decompositions of a task's matrices (Residual Adapters, CVPR 2018, section 3.2)."""
 
 from __future__ import annotations
 
