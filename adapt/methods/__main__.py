@@ -19,7 +19,8 @@ from adapt.costs import omniglot, table
 from adapt.training.files import to_json
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m adapt.methods", description="What every method costs on a base.")
     parser.add_argument("--method", nargs="+", default=[], help="only these methods")
     parser.add_argument("--base", nargs="+", default=[], help=f"only these of {', '.join(table.BACKBONES)}")
@@ -48,7 +49,7 @@ def _lines(options: argparse.Namespace) -> Iterable[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table; returns the exit code, 2 for a wrong name or file."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     try:
         for line in _lines(options):
             sys.stdout.write(line + "\n")

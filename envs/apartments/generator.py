@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.names import nearest
 from envs.apartments.appearance import BANKS, appearance_rng, check_appearance, dress, light
 from envs.apartments.building import build_floors, build_lintels, build_walls, cut_windows, draw_style, find_walls
 from envs.apartments.floorplan import FloorPlan, draw_plan, outline_of
@@ -39,9 +38,7 @@ def split_seeds(split: str) -> range:
         ValueError: There is no such split.
     """
     if split not in _SPLITS:
-        near = get_close_matches(split, _SPLITS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown split {split!r}: choose one of {', '.join(_SPLITS)}{hint}")
+        raise ValueError(f"unknown split {split!r}: choose one of {', '.join(_SPLITS)}{nearest(split, _SPLITS)}")
     return _SPLITS[split]
 
 

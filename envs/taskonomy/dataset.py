@@ -12,13 +12,13 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.names import nearest
 from configs.writing import sweep, write_atomically
 from envs.scene import Scene
 from envs.taskonomy import class_labels as classes
@@ -130,9 +130,8 @@ def check_domains(domains: Sequence[str]) -> None:
     """
     for name in domains:
         if name not in DOMAINS:
-            near = get_close_matches(name, DOMAINS, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(DOMAINS)}"
-            raise ValueError(f"there is no label domain {name!r}; {hint}")
+            hint = nearest(name, DOMAINS) or f"; choose from {', '.join(DOMAINS)}"
+            raise ValueError(f"there is no label domain {name!r}{hint}")
 
 
 def file_path(root: Path, domain: str, building: str, point: int, view: int) -> Path:
