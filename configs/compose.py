@@ -41,6 +41,7 @@ __all__ = ["ConfigError", "check", "cli", "compose"]
 FOLDER = Path(__file__).resolve().parent
 # Characters of a message of Hydra, which may print a whole group.
 LONGEST = 400
+INTERRUPTED = 130  # exit code after Ctrl-C, as of shells
 FULL_ERROR = "HYDRA_FULL_ERROR"  # makes Hydra raise what it would print with a traceback
 
 
@@ -268,7 +269,10 @@ class _errors_on_one_line:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        if error is None or not isinstance(error, Exception):
+        if isinstance(error, KeyboardInterrupt):
+            sys.stderr.write("error: interrupted; what was saved is kept\n")
+            raise SystemExit(INTERRUPTED) from error
+        if not isinstance(error, Exception):
             return
         if is_expected(error):
             # A message may end with an expected folder tree, which only its lines make readable.

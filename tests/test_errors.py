@@ -82,12 +82,16 @@ def test_expected_errors_are_one_line(tmp_path: Path) -> None:
 
 @dataclass(frozen=True)
 class ProbeSettings(Settings):
-    """None."""
+    """What goes wrong."""
+
+    wrong: str = "index"
 
 
 @cli("errors_probe", ProbeSettings)
 def probe(cfg: DictConfig) -> None:
-    """A fault of ours."""
+    """A fault of ours, or of nobody."""
+    if cfg.wrong == "interrupt":
+        raise KeyboardInterrupt
     print([][1])  # noqa: T201
 
 
@@ -102,6 +106,17 @@ def test_a_fault_of_ours_keeps_its_traceback_and_says_what_to_do_with_it(
     *lines, error, last = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("Traceback") and error == "IndexError: list index out of range"
     assert last == f"error: {OURS}"
+
+
+def test_ctrl_c_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["command", "wrong=interrupt"])
+    with pytest.raises(SystemExit) as caught:
+        probe()
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "error: interrupted; what was saved is kept\n"
 
 
 # -- sizes ----------------------------------------------------------------------------------------------------------

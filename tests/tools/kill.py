@@ -230,10 +230,11 @@ class Harness:
 
     def trial(self, number: int, seed: int) -> Trial:
         """One kill, and going on after it."""
-        command = self.commands[number % len(self.commands)]
+        turns = [command for round in range(9) for command in self.commands if command.share > round]
+        command = turns[number % len(turns)]
         seconds, counts = self.reference(command)
         rng = np.random.default_rng([seed, number])
-        everyone = bool(number // len(self.commands) % 2)
+        everyone = bool(number // len(turns) % 2)
         memory = _shared_memory()
         while True:
             self._fresh(command)

@@ -41,6 +41,7 @@ class Command:
         counts: What must be the same as without a kill, given the trial's folder.
         resumes: Whether it goes on with ``resume=true``; else the same command again.
         copies: An input that the trial changes, copied into its folder.
+        share: How many of `CYCLE` trials are its.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Command:
     counts: Callable[[Path], Any]
     resumes: bool = False
     copies: str = ""
+    share: int = 2
 
     def start(self, folder: Path, inputs: Path) -> list[str]:
         """Words of a start, or of going on where the run folder holds a run."""
@@ -83,17 +85,17 @@ def _pretrain(inputs: Path) -> list[str]:
 
 def _bc(folder: Path, inputs: Path) -> list[str]:
     (folder / "data").mkdir(parents=True, exist_ok=True)
-    return [*TRAIN, *BC, f"algo.data={folder / 'expert'}", "algo.updates=24", "save_every=3", f"run={folder / 'run'}"]
+    return [*TRAIN, *BC, f"algo.data={folder / 'expert'}", "algo.updates=18", "save_every=3", f"run={folder / 'run'}"]
 
 
 def _ppo(folder: Path, inputs: Path) -> list[str]:
-    words = ["algo=ppo", "algo.steps=256", "algo.rollout=8", "algo.learner.batch_size=32", "save_every=1"]
+    words = ["algo=ppo", "algo.steps=160", "algo.rollout=8", "algo.learner.batch_size=32", "save_every=1"]
     words += ["algo.learner.n_epochs=1"]
     return [*TRAIN, *words, f"run={folder / 'run'}"]
 
 
 def _dagger(folder: Path, inputs: Path, parallel: bool) -> list[str]:
-    words = ["algo=dagger", f"algo.parallel={parallel}", "algo.updates=40", "save_every=8", "algo.warmup_frames=64"]
+    words = ["algo=dagger", f"algo.parallel={parallel}", "algo.updates=24", "save_every=4", "algo.warmup_frames=64"]
     words += ["algo.buffer_frames=1024", "algo.learner.batch_size=16"]
     return [*TRAIN, *words, f"run={folder / 'run'}"]
 
@@ -175,11 +177,11 @@ def _rendered_views(folder: Path) -> Any:
 
 COMMANDS: Sequence[Command] = (
     Command("train ppo", "agents.train", _ppo, _trained, resumes=True),
-    Command("train dagger", "agents.train", lambda f, i: _dagger(f, i, True), _trained, resumes=True),
+    Command("train dagger", "agents.train", lambda f, i: _dagger(f, i, True), _trained, resumes=True, share=1),
     Command("dagger in turns", "agents.train", lambda f, i: _dagger(f, i, False), _trained, resumes=True),
-    Command("train bc", "agents.train", _bc, _trained, resumes=True, copies="expert"),
-    Command("collect", "agents.collect", lambda f, i: [*NAV, "frames=512", f"out={f / 'frames'}"], _collected),
-    Command("evaluate", "agents.evaluate", lambda f, i: [f"run={f / 'run'}"], _evaluated, copies="run"),
+    Command("train bc", "agents.train", _bc, _trained, resumes=True, copies="expert", share=3),
+    Command("collect", "agents.collect", lambda f, i: [*NAV, "frames=320", f"out={f / 'frames'}"], _collected),
+    Command("evaluate", "agents.evaluate", lambda f, i: [f"run={f / 'run'}", "video=false"], _evaluated, copies="run"),
     Command("adapt.train", "adapt.train", _supervised, _adapted, resumes=True),
     Command(
         "pretrain",
@@ -187,12 +189,14 @@ COMMANDS: Sequence[Command] = (
         lambda f, i: [*_pretrain(i), f"out={f / 'encoder.safetensors'}"],
         _pretrained,
     ),
-    Command("pretrain render", "adapt.pretrain", _rendered, _pretrained),
+    Command("pretrain render", "adapt.pretrain", _rendered, _pretrained, share=1),
     Command("distill", "adapt.distill", _distil, _pretrained),
     Command(
         "render",
         "envs.render",
         lambda f, i: [*VIEWS, "views_per_scene=16", "scenes=train:4", "workers=2", f"out={f / 'views'}"],
         _rendered_views,
+        share=1,
     ),
 )
+CYCLE = sum(command.share for command in COMMANDS)
