@@ -243,7 +243,7 @@ def distill(
     start = time.perf_counter()
     losses = list(distillation.fit(views))
     seconds = time.perf_counter() - start
-    # Judge what will be stored: half-precision weights.
+    # Evaluate what will be stored: half-precision weights.
     student = distillation.student.cpu().half().float()
     check_finite(student.state_dict(), f"{out} is not written: in half precision the weight")
     base.cpu()

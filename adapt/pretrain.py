@@ -6,7 +6,7 @@
 With ``data=render`` views are rendered while encoders, one per task, train on them; nothing is written but ``out``,
 which is then a folder of encoders with the run's checkpoint. The same command again goes on where it stopped.
 
-On several processes or machines: ``torchrun --nproc-per-node 2 -m adapt.pretrain ...``; ``batch`` is then parted.
+On several processes or machines: ``torchrun --nproc-per-node 2 -m adapt.pretrain ...``; ``batch`` is then divided.
 Validation compares with the best constant prediction of the training labels. The decoders are written beside the
 encoder, for distillation and evaluation.
 """
@@ -353,7 +353,7 @@ def pretrain(
     start = time.perf_counter()
     fit(model, views)
     seconds = time.perf_counter() - start
-    # Judge what will be stored: half-precision weights.
+    # Evaluate what will be stored: half-precision weights.
     model.to("cpu")
     model.encoder.half().float()
     for name in model.tasks:

@@ -161,7 +161,7 @@ def make_decoder(task: str, code_shape: Sequence[int], views: TaskonomyViews, se
 
 @torch.no_grad()
 def decode_and_score(task: str, decoder: TaskDecoder, codes: Tensor, labels: Labels, scaling: str) -> dict[str, float]:
-    """What `adapt.pretraining.scores.Tally.scores` gives for the decoded codes of views with these labels."""
+    """Scores (`adapt.pretraining.scores.Tally.scores`) of the decoded codes of views with these labels."""
     job = find_task(task)
     tally = Tally(job, decoder.constant, scaling)
     for chosen in torch.arange(len(codes)).split(BATCH):

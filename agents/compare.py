@@ -35,7 +35,7 @@ class CompareSettings(Settings):
     Attributes:
         run: Evaluated runs, or folders of them: runs/study or [runs/a,runs/b].
         to: One of the runs, that the others are compared with; null: none.
-        split: What they were judged on.
+        split: The split they were evaluated on.
         measure: What the differences are of.
         out: Folder of the page; null: that of the first run, or the folder of runs.
     """

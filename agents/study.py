@@ -1,6 +1,6 @@
 """``python -m agents.study name=imitation|reinforcement|data|size out=runs/study``: navigation tables of Side-Tuning.
 
-Agents are trained and judged one after another; the same command again goes on where it stopped. After every agent
+Agents are trained and evaluated one after another; the same command again goes on where it stopped. After every agent
 ``study.html`` in ``out`` shows what is there: means over seeds with intervals, differences from learning from scratch,
 the paper's numbers, times of training, figures.
 """

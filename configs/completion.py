@@ -29,7 +29,7 @@ def script(shell: str) -> str:
 
 @functools.cache
 def words_of(command: str) -> tuple[str, ...]:
-    """What may follow a command of `configs.console.CONSOLE`: ``key=``, and ``key=choice`` where choices are known."""
+    """Completions of a command of `configs.console.CONSOLE`: ``key=``, and ``key=choice`` where choices are known."""
     module = CONSOLE[command][0]
     for name, (its_module, _) in COMMANDS.items():
         if its_module == module:

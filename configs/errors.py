@@ -1,4 +1,4 @@
-"""Which errors a user can act on, and the one line that is said of each. All others are faults of this project."""
+"""Classification of errors: those a user can act on get one line, all others are faults of this project."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def explain(error: BaseException) -> str:
-    """What is said of an expected error, in one line."""
+    """The one-line message of an expected error."""
     text = str(error)
     if IN_WORKER.match(text):  # the traceback follows, which ends with the error's own line
         text = re.sub(r"^[\w.]+: ", "", text.strip().splitlines()[-1])

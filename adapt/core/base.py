@@ -73,7 +73,7 @@ IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 @dataclass(frozen=True)
 class BaseSpec:
-    """How a base was made, enough to build its encoder again.
+    """Description of a base, enough to build its encoder again.
 
     Attributes:
         encoder: a name of `adapt.encoders.build_encoder`, or empty for a network that the caller built.

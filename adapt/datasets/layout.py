@@ -29,7 +29,7 @@ class LayoutError(FileNotFoundError):
 
 
 def missing(root: Path, wanted: Iterable[str]) -> str:
-    """What `root` lacks of the `wanted` paths below it, as the end of "<root> ..."; empty if nothing.
+    """The `wanted` paths that `root` lacks, as the end of "<root> ..."; empty if none.
 
     Up to three paths are named.
     """

@@ -37,7 +37,7 @@ def write_encoders(
     for name in run.tasks:
         plan = run.plans[name]
         encoder, decoder = copy.deepcopy(family.encoders[name]), family.decoder(name)
-        for part in (encoder, decoder.network):  # Judge what will be stored: half-precision weights.
+        for part in (encoder, decoder.network):  # Evaluate what will be stored: half-precision weights.
             part.half().float().eval()
         base = Base(encoder, BaseSpec(settings.encoder, family.kwargs, run.normalisation, name))
         decoders = Decoders(

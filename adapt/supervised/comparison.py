@@ -48,7 +48,7 @@ class Repeats:
 
     @property
     def first(self) -> Finished:
-        """The run that speaks for what all have in common."""
+        """The first run, for what all have in common."""
         return self.runs[0]
 
     def values(self, name: str) -> list[float]:
@@ -209,7 +209,7 @@ def _rigidity_known(runs: Sequence[Finished]) -> bool:
 
 
 def curves_caption(left: str, right: str, runs: Sequence[Finished]) -> str:
-    """What `curves` shows, in words."""
+    """Caption of `curves`."""
     return f"{left} (left); {right} (right)." if _rigidity_known(runs) else f"{left}."
 
 

@@ -77,7 +77,7 @@ def share(total: int, what: str) -> int:
     """This rank's equal part of a number.
 
     Raises:
-        ValueError: It cannot be parted equally.
+        ValueError: It cannot be divided equally.
     """
     if total % ranks():
         raise ValueError(f"{what}={total} cannot be shared by {ranks()} ranks; choose a multiple of {ranks()}")

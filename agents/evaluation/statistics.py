@@ -53,7 +53,7 @@ class Band:
 
 
 def bootstrap_weights(scenes: Sequence[str], resamples: int = RESAMPLES, seed: int = SEED) -> NDArray[np.float64]:
-    """How often every episode was drawn in every bootstrap sample.
+    """Weights of the episodes in every bootstrap sample: how often each was drawn.
 
     Args:
         scenes: Scene of each of the N episodes.

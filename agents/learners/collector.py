@@ -14,7 +14,7 @@ from envs.pointnav.env import STOP
 from envs.pointnav.simulator import SimulatorVecEnv
 
 STORED = (GOAL, RGB, FEATURES, DEPTH, *MAPS)
-# An agent without this much progress (metres of geodesic distance) in this many steps is led on by the expert for a
+# An agent without this much progress (metres of geodesic distance) in this many steps follows the expert for a
 # while; without that, stuck agents flood the buffer and success falls as training goes on.
 PROGRESS, PATIENCE = 0.2, 25
 LED_STEPS = (5, 20)

@@ -27,7 +27,7 @@ LARGEST_CORE = 6.0  # square metres: a larger hole in the floor is no furniture 
 SERIES = {"train": "#3B8FD1", "val": "#E0702A"}
 SMOOTHED_FROM = 40
 SIDE_BY_SIDE = 1.04  # factor between the places of lines at one number, so that intervals do not hide each other
-# Of lines that are told apart by name (Okabe and Ito 2008).
+# Of lines that are distinguished by name (Okabe and Ito 2008).
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8A94A0")
 
 

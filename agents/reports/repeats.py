@@ -17,7 +17,7 @@ MEASURES = ("success", "spl", "nav_reward")
 
 @dataclass(frozen=True)
 class Versus:
-    """How one setting differs from another.
+    """Paired difference of two settings.
 
     Attributes:
         seeds: Over the seeds that both have, run by run.
@@ -78,7 +78,7 @@ class Repeats:
         return float(np.mean([float(s) for s in found if s is not None])) if None not in found else None
 
     def versus(self, other: Repeats, measure: str) -> Versus:
-        """What is different from another setting, paired by seeds and by episodes."""
+        """Difference to another setting, paired by seeds and by episodes."""
         own, theirs = (dict(zip(r.seeds, r.values(measure), strict=True)) for r in (self, other))
         common = [seed for seed in own if seed in theirs]
         episodes = self.episodes((measure,)), other.episodes((measure,))

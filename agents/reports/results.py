@@ -68,7 +68,7 @@ class EvaluationReport:
 
     @property
     def geodesic(self) -> str:
-        """How distances to the goal are measured: exact, or detour (`envs.navgrid.grid.NavGrid`)."""
+        """The measure of distances to the goal: exact, or detour (`envs.navgrid.grid.NavGrid`)."""
         env = self.settings.get("env")
         if not isinstance(env, dict):
             return "exact"

@@ -34,7 +34,7 @@ class Drawing:
 
 @dataclass
 class TablePage:
-    """What is said, in order.
+    """A page's content, in order.
 
     Attributes:
         title: The first heading.

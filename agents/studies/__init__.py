@@ -1,1 +1,1 @@
-"""Studies: many agents trained and judged one after another, and what they say together."""
+"""Studies: training and evaluation of many agents, and their tables and figures."""

@@ -23,7 +23,7 @@ NOTE = (
 
 
 def finished(settings: StudySettings) -> tuple[list[dict[str, Label]], list[Repeats]]:
-    """Labels and judged runs of every variant that has any."""
+    """Labels and evaluated runs of every variant that has any."""
     found: dict[str, tuple[dict[str, Label], list[Path]]] = {}
     for job in jobs(settings):
         if job.judged:
@@ -41,7 +41,7 @@ def write_page(settings: StudySettings, command: str) -> Path | None:
         command: That makes the study.
 
     Returns:
-        The page; None if no agent was judged yet.
+        The page; None if no agent was evaluated yet.
     """
     labels, groups = finished(settings)
     if not groups:

@@ -1,4 +1,4 @@
-"""What each study trains: the settings of its agents, and the numbers that the paper printed for them."""
+"""Definitions of the studies: settings of their agents, and the paper's numbers."""
 
 from __future__ import annotations
 

@@ -47,12 +47,12 @@ def jobs(settings: StudySettings) -> list[Job]:
 
 
 def expert_data(settings: StudySettings) -> Path:
-    """Where the recorded trajectories are, or will be."""
+    """Folder of the recorded trajectories."""
     return Path(settings.out) / EXPERT if settings.data is None else Path(settings.data)
 
 
 def commands(settings: StudySettings, job: Job) -> Iterator[list[str]]:
-    """What is still to be run for one agent, as words after ``python -m``."""
+    """The remaining commands of one agent, as words after ``python -m``."""
     if not job.trained:
         words = [*job.variant.words, *settings.train]
         if STUDIES[settings.name].expert:
@@ -76,7 +76,7 @@ def run_study(settings: StudySettings, done: Callable[[], object]) -> list[str]:
 
     Args:
         settings: Of the study.
-        done: Called after every agent that was judged.
+        done: Called after every agent that was evaluated.
 
     Returns:
         A line for every agent that failed.

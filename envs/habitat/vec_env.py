@@ -127,7 +127,7 @@ class HabitatNav:
     """The `Simulator` interface (expert, distances, records), backed by Habitat-Lab."""
 
     def __init__(self, venv: HabitatVecEnv, task: PointNavTask) -> None:
-        """Speak for the agents of `venv`."""
+        """Wrap the agents of `venv`."""
         self._venv, self.task = venv, task
         count = venv.num_envs
         self.agents = _HabitatAgents(np.zeros(count, np.int64), np.full(count, np.inf), np.zeros(count, np.bool_))

@@ -52,7 +52,7 @@ class Polygons(NamedTuple):
         corners: (P,) int32 number of them.
         walkable: (P,) bool, whether habitat-sim's filter lets it pass.
         beyond: (P, 6) int32 polygon of the same tile beyond each edge, -1 none, -2 in other tiles (see `link`).
-        island: (P,) int32 polygons that hang together.
+        island: (P,) int32 connected components of the polygons.
         link_start: (P + 1,) int32; polygon p has the links link_start[p]:link_start[p + 1], in Detour's order.
         link: (L, 5) int32 polygon, edge, side (255: within the tile), and the part of the edge in 255ths: low, high.
         triangle_start: (P + 1,) int32; as link_start, of detail triangles.

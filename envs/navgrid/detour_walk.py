@@ -185,7 +185,7 @@ def _stop_at_wall(
 
 @kernel
 def try_step(m: Polygons, start: FloatArray, end: FloatArray, sliding: bool, out: FloatArray) -> None:
-    """Where a walk from start towards end, (3,) float32 each, arrives: in `out`, on the surface."""
+    """End point of a walk from start towards end, (3,) float32 each, into `out`, on the surface."""
     here, other = np.empty(3, np.float32), np.empty(3, np.float32)
     out[:] = start
     first = project(m, start, np.int64(-1), here)

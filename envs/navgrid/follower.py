@@ -14,7 +14,7 @@ LOOKAHEAD = 2.0
 # Below this share of the possible progress a step counts as blocked.
 PROGRESS = 0.5
 # A step that gains at least this share of its length is taken without turning first. A stricter follower walks a little
-# less, but its choice between a step and a turn hangs on angles too fine to be seen, and so is harder to imitate.
+# less, but its choice between a step and a turn depends on angles too fine to be seen, and so is harder to imitate.
 ENOUGH = 0.94
 
 # Nearer than this share of the success distance it stops at once. Between the two it takes one step more if that ends

@@ -32,7 +32,7 @@ class NavMesh:
     Attributes:
         triangles: (T, 3, 3) float64 corners of the detail triangles, metres.
         polygon: (T,) int32 polygon of each triangle.
-        island: (P,) int32 island of each polygon: those that hang together by shared edges.
+        island: (P,) int32 island of each polygon: its component over shared edges.
         border: (E, 2, 3) float64 edges of polygons beyond which there is no floor.
         low: (3,) float64 lowest corner of the tiles; the voxels that they were made of start there.
         radius: Agent radius in metres by which the floor was eroded.

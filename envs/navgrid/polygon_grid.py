@@ -111,7 +111,7 @@ def _check_size(mesh: NavMesh, low: NDArray[np.float64], cell: float) -> None:
 
 
 def _split_islands(ground: Ground, count: int) -> NDArray[np.int64]:
-    """Islands whose nodes do not hang together on the grid, or that have no node."""
+    """Islands whose nodes are not connected on the grid, or that have no node."""
     parts = _components(ground.island, ground.near)
     pairs = np.unique(np.stack([ground.island, parts])[:, ground.island >= 0], axis=1)
     return np.flatnonzero(np.bincount(pairs[0], minlength=count) > 1)

@@ -26,7 +26,7 @@ def set_num_threads(threads: int) -> None:
 
 
 def num_threads() -> int:
-    """How many threads render together: 1, or what `set_num_threads` said."""
+    """Number of threads that render together: 1, or that of `set_num_threads`."""
     return _threads
 
 

@@ -94,7 +94,7 @@ def decoded(data: bytes) -> str:
 
 
 def parse_texture(words: str) -> Texture | None:
-    """What follows ``map_Kd``: options, and a file's name, which may have spaces; None without a name."""
+    """Parse the text after ``map_Kd``: options, and a file's name, which may have spaces; None without a name."""
     parts = list(re.finditer(r"\S+", words))
     given = {"-s": [1.0, 1.0], "-o": [0.0, 0.0]}
     wrap: Wrap = REPEAT

@@ -96,7 +96,7 @@ def _cutoff(part: Primitive, texture: int) -> int:
 def _gltf_image(
     file: Gltf, key: tuple[int, bool], images: dict[tuple[int, bool], NDArray[np.uint8] | ValueError], largest: int
 ) -> NDArray[np.uint8]:
-    """Pixels of an image of the file, one array for all its uses; its failure is told once, too."""
+    """Pixels of an image of the file, one array for all its uses; its failure is logged once, too."""
     index, with_alpha = key
     if key not in images:
         try:

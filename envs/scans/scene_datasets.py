@@ -207,7 +207,7 @@ class SceneDataset:
 
 @contextmanager
 def _one_form(path: Path) -> Iterator[None]:
-    """Tell of values of other types than Habitat's by one line; what is wrong is told with the dataset's name."""
+    """Values of other types than Habitat's become one-line errors with the dataset's name."""
     try:
         yield
     except ValueError as error:

@@ -116,7 +116,7 @@ def _mark(right: Any, down: Any, out: Any) -> None:
 
 @numba.njit(cache=True)
 def patches_of(depth: Any, links: NDArray[np.bool_], free: Any) -> NDArray[np.bool_]:
-    """Which of the 5x5 pixels about a pixel lie on its surface.
+    """Masks of the 5x5 pixels about each pixel that lie on its surface.
 
     Returns:
         (N, 5, 5) bool for the pixels that are not `free_patches`, row by row: what can be reached around one corner

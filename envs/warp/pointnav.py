@@ -114,7 +114,7 @@ class DevicePointNav:
 
     @property
     def agents(self) -> DevicePointNav:
-        """Where `active`, `steps` and `distance` are found, as in `PointNav`."""
+        """The agents' states (`active`, `steps`, `distance`), as in `PointNav`."""
         return self
 
     @property

@@ -105,7 +105,7 @@ class Hit:
 
 @wp.func
 def texel_position(coordinate: float, size: int, wrap: int) -> float:
-    """Where a coordinate falls between the centres of texels."""
+    """Position of a coordinate between the centres of texels."""
     if wrap == 0:
         return (coordinate - wp.floor(coordinate)) * float(size) - 0.5
     at = coordinate
@@ -203,14 +203,14 @@ def unseen(scenes: DeviceScenes, face: int, first: float, second: float, directi
 
 @wp.func
 def right_step(view: DeviceCameras, n: int) -> wp.vec3:
-    """How a ray differs from its right neighbour's."""
+    """Difference of a ray to its right neighbour's."""
     pixel = 2.0 * view.half_width / float(view.columns)
     return wp.vec3(pixel * view.camera[n, 4], 0.0, -pixel * view.camera[n, 3])
 
 
 @wp.func
 def down_step(view: DeviceCameras, n: int) -> wp.vec3:
-    """How a ray differs from the one below."""
+    """Difference of a ray to the one below."""
     pixel = 2.0 * view.half_width / float(view.columns)
     sin_p = view.camera[n, 5]
     return -pixel * wp.vec3(view.camera[n, 3] * sin_p, view.camera[n, 6], view.camera[n, 4] * sin_p)
