@@ -234,6 +234,31 @@ def test_masked_texels_are_holes_and_blended_ones_are_not(tmp_path):
         assert (seen[:, :4] == ([255, 0, 0] if hole else [255, 255, 255])).all()
 
 
+def test_materials_as_habitat_sim_draws_them(tmp_path):
+    positions, uv, indices = quad()
+    image = np.full((8, 8, 4), 255, np.uint8)
+    image[..., 3] = 10
+    file = picture_on_wall(image, textured(0, texCoord=1) | {"alphaMode": "MASK", "doubleSided": True})
+    other = np.full_like(uv, 0.25)
+    file.alone(
+        file.part(0, uv=uv, positions=positions, indices=indices, TEXCOORD_1=other),
+        file.part(0, positions=positions + np.float32([2, 0, 0]), indices=indices),
+    )
+    path = file.save(tmp_path / "a.glb")
+    standard, habitat = load_scene(path), load_scene(path, materials="habitat")
+    # The standard: second coordinates, both sides, a hole; without coordinates no texture.
+    np.testing.assert_allclose(standard.corner_uv[:2], 0.25)
+    assert standard.one_sided is None and standard.cutoff.tolist() == [128, 128, 0, 0]
+    assert standard.face_texture.tolist() == [0, 0, -1, -1]
+    # habitat-sim: first coordinates, the front only, no hole; without coordinates the first texel.
+    np.testing.assert_allclose(habitat.corner_uv[:2], uv[np.reshape(indices, (2, 3))])
+    np.testing.assert_allclose(habitat.corner_uv[2:], 0.0)
+    assert habitat.one_sided.all() and habitat.cutoff is None
+    assert (habitat.face_texture >= 0).all()
+    with pytest.raises(ValueError, match="materials=obj: choose from gltf, habitat"):
+        load_scene(path, materials="obj")
+
+
 @pytest.mark.parametrize("codec", ["etc1s", "uastc"])
 def test_basis_universal_textures(tmp_path, codec):
     positions, uv, indices = quad()

@@ -73,7 +73,11 @@ def _load(
 ) -> _World:
     """The scene that habitat-sim finds under this name, with its rules for the axes and for navigation meshes."""
     settings = ScanSettings(
-        None if dataset in NO_DATASET else dataset, up="habitat", navmesh=navmesh, geodesic=geodesic
+        None if dataset in NO_DATASET else dataset,
+        up="habitat",
+        materials="habitat",
+        navmesh=navmesh,
+        geodesic=geodesic,
     )
     scene, grid = load_scan(scene_id, settings, radius, height, climb, slope)
     if any(scene.origin):

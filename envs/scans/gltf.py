@@ -46,6 +46,10 @@ MOST_ZEROS = 2**24
 GLB_JSON, GLB_BINARY = 0x4E4F534A, 0x004E4942
 
 
+# How materials are read: as the standard says, or as habitat-sim (0.3.3) draws them.
+MATERIALS = ("gltf", "habitat")
+
+
 @dataclass(frozen=True)
 class GltfMaterial:
     """The unlit material of a primitive.
@@ -99,13 +103,21 @@ class Gltf:
         without_positions: Primitives that were passed over for want of positions (glTF 2.0, section 3.7.2.1).
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, materials: str = "gltf") -> None:
         """Parse the file.
 
+        Args:
+            path: Where it is.
+            materials: One of `MATERIALS`: as the standard says, or as habitat-sim draws them.
+
         Raises:
-            ValueError: It is damaged, of version 1, or requires an extension that is not read.
+            ValueError: There are no such materials; the file is damaged, of version 1, or requires an extension that is
+                not read.
         """
+        if materials not in MATERIALS:
+            raise ValueError(f"materials={materials}: choose from {', '.join(MATERIALS)}")
         self.path = path
+        self._as_habitat = materials == "habitat"
         self._buffers: dict[int, bytes] = {}
         self.without_positions = 0
         self.header = self._open()
@@ -263,6 +275,8 @@ class Gltf:
         if faces.max() >= len(position):
             raise ValueError(f"an index points beyond the {len(position)} vertices of its primitive")
         uv = attributes.get(f"TEXCOORD_{material.coordinates}")
+        if uv is None and self._as_habitat and material.image is not None:
+            uv = np.zeros((len(position), 2))  # the texture's first texel everywhere
         if uv is not None:
             affine = np.array(material.transform)
             uv = np.nan_to_num(uv.astype(np.float64), posinf=0.0, neginf=0.0) @ affine[:, :2].T + affine[:, 2]
@@ -318,14 +332,18 @@ class Gltf:
             reference, factor = old.get("diffuseTexture", reference), old.get("diffuseFactor", factor)
         red, green, blue, alpha = (float(v) for v in factor or (1.0, 1.0, 1.0, 1.0))
         cutoff = float(raw.get("alphaCutoff", 0.5)) if raw.get("alphaMode") == "MASK" else None
+        double_sided = bool(raw.get("doubleSided", False))
         image, wrap = (None, (REPEAT, REPEAT)) if reference is None else self._texture(reference["index"])
         change = {} if reference is None else reference.get("extensions", {}).get("KHR_texture_transform", {})
         coordinates = change.get("texCoord", reference.get("texCoord", 0) if reference else 0)
+        if self._as_habitat:
+            # habitat-sim culls all backs, reads the first coordinates only, and cuts nothing out where it draws unlit.
+            double_sided, cutoff, coordinates = False, None, 0
         return GltfMaterial(
             image,
             wrap,
             (red, green, blue, alpha),
-            bool(raw.get("doubleSided", False)),
+            double_sided,
             cutoff,
             coordinates,
             texture_transform(change),

@@ -43,7 +43,9 @@ class Asset:
     local: NDArray[np.float64] = field(default_factory=lambda: IDENTITY)
 
 
-def load_scene(path: str | Path, *, max_texture: int = 1024, up: str = "auto", culling: bool = True) -> Scene:
+def load_scene(
+    path: str | Path, *, max_texture: int = 1024, up: str = "auto", culling: bool = True, materials: str = "gltf"
+) -> Scene:
     """Read a mesh file with its materials.
 
     The colour is texture x base colour factor x vertex colour, each taken as stored, without light and without
@@ -61,6 +63,8 @@ def load_scene(path: str | Path, *, max_texture: int = 1024, up: str = "auto", c
             same name, else y.
         culling: Whether faces of single-sided materials are seen from the front only, as glTF and Habitat have it.
             Without it, all are seen from both sides.
+        materials: How glTF materials are read, one of `envs.scans.gltf.MATERIALS`: ``"gltf"`` as the standard says;
+            ``"habitat"`` as habitat-sim draws them.
 
     Returns:
         The scene in metres, +Y up, named `path`.
@@ -72,7 +76,7 @@ def load_scene(path: str | Path, *, max_texture: int = 1024, up: str = "auto", c
     path = Path(path)
     if up not in UP_CHOICES:
         raise ValueError(f"up must be one of {', '.join(map(repr, UP_CHOICES))}, got {up!r}")
-    reader = MeshReader(max_texture=max_texture)
+    reader = MeshReader(max_texture=max_texture, materials=materials)
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"cannot read {path}: a scene is a file that ends in {', '.join(SUFFIXES)}")
     if not path.is_file():
@@ -84,7 +88,9 @@ def load_scene(path: str | Path, *, max_texture: int = 1024, up: str = "auto", c
     return assemble(str(path), [(mesh, stage.matrix)], culling=culling)
 
 
-def load_assets(name: str, assets: Sequence[Asset], *, max_texture: int = 1024, culling: bool = True) -> Scene:
+def load_assets(
+    name: str, assets: Sequence[Asset], *, max_texture: int = 1024, culling: bool = True, materials: str = "gltf"
+) -> Scene:
     """Read several mesh files and put them together, each file and texture once.
 
     Args:
@@ -92,12 +98,13 @@ def load_assets(name: str, assets: Sequence[Asset], *, max_texture: int = 1024, 
         assets: The files and their places; the instances of one file are one object each.
         max_texture: As for `load_scene`.
         culling: As for `load_scene`.
+        materials: As for `load_scene`.
 
     Raises:
         FileNotFoundError: A file is absent.
         ValueError: A file cannot be read, or none holds triangles.
     """
-    reader = MeshReader(max_texture=max_texture)
+    reader = MeshReader(max_texture=max_texture, materials=materials)
     placed = []
     for asset in assets:
         if asset.path.suffix.lower() not in SUFFIXES:

@@ -24,15 +24,16 @@ _log = logging.getLogger("envs.scans.loading")
 class MeshReader:
     """Reads mesh files, each once."""
 
-    def __init__(self, max_texture: int = 1024) -> None:
+    def __init__(self, max_texture: int = 1024, materials: str = "gltf") -> None:
         """Prepare to read.
 
         Args:
             max_texture: Larger textures are scaled down to this many pixels on their longer side.
+            materials: Of glTF files, one of `envs.scans.gltf.MATERIALS`.
         """
         if max_texture < 1:
             raise ValueError(f"max_texture must be at least 1 pixel, got {max_texture}")
-        self.max_texture = max_texture
+        self.max_texture, self.materials = max_texture, materials
         self._read: dict[Path, FileMesh] = {}
 
     def read(self, path: Path) -> FileMesh:
@@ -46,7 +47,10 @@ class MeshReader:
         if path not in self._read:
             parts = MeshCollector(path, self.max_texture)
             try:
-                _READERS[path.suffix.lower()](path, parts)
+                if path.suffix.lower() in GLTF_SUFFIXES:
+                    _read_gltf(path, parts, self.materials)
+                else:
+                    _READERS[path.suffix.lower()](path, parts)
             except Exception as error:
                 # Parsers fail in any way a broken file makes them; for the user it is one thing.
                 said = " ".join(str(error).split()) or type(error).__name__
@@ -58,8 +62,8 @@ class MeshReader:
         return self._read[path]
 
 
-def _read_gltf(path: Path, parts: MeshCollector) -> None:
-    file = Gltf(path)
+def _read_gltf(path: Path, parts: MeshCollector, materials: str) -> None:
+    file = Gltf(path, materials)
     images: dict[tuple[int, bool], NDArray[np.uint8] | ValueError] = {}
     for part in file.primitives():
         material = part.material
@@ -112,4 +116,4 @@ def _gltf_image(
     return found
 
 
-_READERS = {".glb": _read_gltf, ".gltf": _read_gltf, ".obj": read_obj, ".ply": read_ply}
+_READERS = {".obj": read_obj, ".ply": read_ply}

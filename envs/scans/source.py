@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from envs.navgrid.grid import GEODESICS, NavGrid
 from envs.navgrid.grid_files import load_or_build
 from envs.navgrid.navmesh import NavMesh, navmesh_of, read_navmesh
 from envs.scans.axes import UP_CHOICES, navmesh_file
+from envs.scans.gltf import MATERIALS
 from envs.scans.loading import load_assets, load_scene
 from envs.scans.mesh_files import SUFFIXES
 from envs.scans.scene_datasets import DATASET_CONFIG, SCENE_INSTANCE, Composition, SceneDataset, compose_file
@@ -42,6 +43,7 @@ class ScanSettings(Settings):
         up: Axis of a plain file that points up (`envs.scans.loading.load_scene`).
         culling: Whether single-sided faces are seen from the front only, as in Habitat.
         max_texture: Larger textures are scaled down to this many pixels on their longer side.
+        materials: Of glTF files: ``gltf`` reads them as the standard says, ``habitat`` as habitat-sim draws them.
         navmesh: ``auto`` walks on the scene's ``.navmesh`` where there is one; ``match`` only where it was made for an
             agent of the same radius and height, as habitat-sim does; ``recast`` makes one as habitat-sim does, with the
             system's Recast; ``none`` finds the floor in the mesh.
@@ -54,6 +56,7 @@ class ScanSettings(Settings):
     up: Annotated[str, OneOf(*UP_CHOICES)] = "auto"
     culling: bool = True
     max_texture: Annotated[int, Range(1, 65_536)] = 1024
+    materials: Annotated[str, OneOf(*MATERIALS)] = "gltf"
     navmesh: Annotated[str, OneOf(*NAVMESH_CHOICES)] = "auto"
     geodesic: Annotated[str, OneOf(*GEODESICS)] = "exact"
 
@@ -78,11 +81,12 @@ def load_scan(
         ValueError: A file is damaged, or the scene has no floor, or is too large.
     """
     found = find_scan(scene, settings)
+    look: dict[str, Any] = {name: getattr(settings, name) for name in ("max_texture", "culling", "materials")}
     if isinstance(found, Composition):
-        made = load_assets(found.name, found.assets, max_texture=settings.max_texture, culling=settings.culling)
+        made = load_assets(found.name, found.assets, **look)
         polygons = found.navmesh
     else:
-        made = load_scene(found, max_texture=settings.max_texture, up=settings.up, culling=settings.culling)
+        made = load_scene(found, up=settings.up, **look)
         polygons = navmesh_file(found)
     if settings.navmesh == "recast":
         agent = recast.Agent(radius, height, climb, max_slope)
