@@ -13,7 +13,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 PIP_INSTALL = pip install --quiet --disable-pip-version-check
 resume = $(if $(wildcard $(1)/config.yaml),resume=true)
 
-.PHONY: demo smoke test test-all test-shared test-fuzz test-kill test-wheel test-habitat lint bench docs lock tutorials clean
+.PHONY: demo smoke test test-all test-shared test-fuzz test-kill test-wheel test-habitat lint bench gpu-check docs lock tutorials clean
 
 $(VENV)/installed: pyproject.toml $(LOCK)
 	$(PYTHON) -m venv $(VENV)

@@ -1,4 +1,4 @@
-"""User files: data entries of a folder without hidden ones, and diagnosis of files with a wrong extension.
+"""User files: data entries of a folder without hidden ones, files with a wrong extension; the cache.
 
 Operating systems, editors and file browsers leave their own files among data: those are never data. Every module that
 lists a folder of the user's does it by `visible`.
@@ -7,6 +7,7 @@ lists a folder of the user's does it by `visible`.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -85,3 +86,8 @@ def _peek(path: Path) -> bytes:
             return file.read(PEEK)
     except (OSError, ValueError):  # a name with a null byte is a ValueError
         return b" "
+
+
+def cache_folder() -> Path:
+    """The cache folder: what the environment variable `SIDESTEP_CACHE` names, by default ``~/.cache/sidestep``."""
+    return Path(os.environ.get("SIDESTEP_CACHE", Path.home() / ".cache" / "sidestep"))

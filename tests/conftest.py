@@ -13,6 +13,8 @@ import pytest
 import torch
 
 SHARED = Path(os.environ.get("SIDESTEP_SHARED") or Path(__file__).resolve().parents[2] / "shared")
+# Apartments that tests build are kept for the next run, but not among the user's.
+os.environ.setdefault("SIDESTEP_CACHE", str(Path(__file__).resolve().parents[1] / ".pytest_cache" / "sidestep"))
 RUNS_ON = ("torch", "numpy", "gymnasium", "stable-baselines3")
 SELECTED_BY_MARK = ("slow", "gpu", "habitat", "shared", "fuzz", "kill")
 left_out = pytest.StashKey[dict[str, int]]()

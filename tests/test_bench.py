@@ -12,8 +12,8 @@ from rooms import scene, simple_place, wall
 
 from agents.bench import __main__ as command
 from agents.bench import simulator as bench
-from agents.bench.ppo import STAGES, ours, plain, race, settings
-from agents.bench.table import Measurement, number, write_results
+from agents.bench.ppo import OWN, STAGES, of_sb3, ours, plain, race, settings
+from agents.bench.table import Measurement, median_of, number, write_results
 from configs.compose import ConfigError
 from envs.navgrid.grid import NavGrid
 from envs.rendering.renderer import Camera, EmbreeRenderer
@@ -82,10 +82,32 @@ def test_results_keep_the_sections_that_were_not_measured(tmp_path: Path) -> Non
     document = json.loads(file.read_text())
     assert [row["what"] for row in document["rows"]] == ["step", "new"]
     page = (tmp_path / "bench.md").read_text()
-    assert "| new | 1,234 | s | 2.00 | a reference | <= 3 |" in page
-    assert "| step | 3.00 | us |  |  |  |" in page
-    assert "None was at hand" in page
+    assert "| 2.00 | a reference | base: new | 1,234 | s |  | <= 3 |" in page
+    assert "|  |  | task: step | 3.00 | us |  |  |" in page
+    assert "GPU numbers were not measured" in page
     assert [number(v) for v in (None, 0.5, 12.34, 1e6)] == ["", "0.50", "12.3", "1,000,000"]
+
+
+def test_medians_of_runs_and_their_spread() -> None:
+    runs = [
+        [Measurement("a", "ratio", value, "s", "a reference", value / 2), Measurement("a", "plain", 10 * value, "s")]
+        for value in (4.0, 1.0, 2.0)
+    ]
+    ratio, plain_one = median_of(runs)
+    assert (ratio.value, ratio.ratio, ratio.spread) == (2.0, 1.0, 1.5)
+    assert (plain_one.value, plain_one.ratio, plain_one.spread) == (20.0, None, 1.5)
+    assert median_of(runs[:1]) == runs[0]
+    with pytest.raises(ValueError, match="different things"):
+        median_of([runs[0], runs[0][:1]])
+
+
+def test_sb3_s_own_policy_takes_the_same_observations_and_no_base() -> None:
+    cfg = settings(4, 8, *WORDS)
+    one = of_sb3(cfg, [simple_place(4)])
+    race({OWN: one}, 1)
+    assert set(one.model.observation_space.spaces) >= {"rgb", "goal", "map"}
+    assert not any("base" in name for name in one.model.policy.state_dict())
+    assert one.median("total") > 0 and one.median("frozen base, rollout") == 0
 
 
 def test_sections_by_name() -> None:
@@ -95,14 +117,23 @@ def test_sections_by_name() -> None:
         command.chosen_sections("rendr")
 
 
-def test_the_gpu_section_runs_on_warps_cpu_device() -> None:
+def test_the_gpu_section_runs_on_warps_cpu_device(tmp_path: Path) -> None:
     require("warp")
     from agents.bench.gpu import gpu_rows
     from configs.compose import compose
 
     words = ["gpu.device=cpu", "gpu.agents=2", "gpu.apartments=1", "gpu.frame_sizes=[16]", "gpu.steps=4", "gpu.batch=4"]
-    cfg = compose("bench", [*words, "gpu.rounds=1", "gpu.runs=[{base: random, size: 32, target: ''}]"])
+    cfg = compose(
+        "bench",
+        [
+            *words,
+            "gpu.rounds=1",
+            "gpu.runs=[{base: random, size: 32, target: ''}]",
+            f"gpu.profile={tmp_path}/profile.txt",
+        ],
+    )
     rows = gpu_rows(cfg.gpu)
     assert [row.unit for row in rows[:2]] == ["frames/s", "steps/s"]
     assert all(row.value > 0 for row in rows if row.unit != "us per step")
     assert rows[0].ratio is not None
+    assert "random at 32" in (tmp_path / "profile.txt").read_text()

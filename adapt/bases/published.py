@@ -8,7 +8,6 @@ there.
 
 from __future__ import annotations
 
-import os
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -22,6 +21,7 @@ from adapt.encoders import build_encoder
 from adapt.encoders.resnet26 import ResNet26, from_release
 from adapt.encoders.taskonomy import TaskonomyDecoder, TaskonomyMLPDecoder
 from adapt.training.digests import file_sha256
+from configs.files import cache_folder
 from configs.names import nearest
 
 ADDRESS = "https://github.com/alexsax/visual-prior/raw/networks/assets/pytorch"
@@ -85,11 +85,6 @@ _CHANNELS = {
 _CLASSES = {"class_object": 1000, "class_scene": 365}
 _IMAGENET_ENCODERS = ("resnet44", "fcn4", "resnet26", "wrn28_4")
 _CHUNK = 1 << 20
-
-
-def cache_folder() -> Path:
-    """The cache folder of downloaded files."""
-    return Path(os.environ.get("SIDESTEP_CACHE", Path.home() / ".cache" / "sidestep"))
 
 
 def fetch(file: str, sha256: str, address: str = ADDRESS) -> Path:

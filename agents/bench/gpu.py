@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from agents.bench.ppo import ours, race, settings
+from agents.bench.ppo import Contestant, ours, race, settings
 from agents.bench.simulator import medians
 from agents.bench.table import Measurement
 from agents.setup import make_scenes
@@ -24,7 +25,7 @@ def gpu_rows(cfg: DictConfig) -> list[Measurement]:
 
     Args:
         cfg: ``device``, ``agents``, ``apartments``, ``frame_sizes``, ``runs`` (a base and a size each), ``steps``
-            per agent and rollout, ``batch`` and ``rounds``.
+            per agent and rollout, ``batch``, ``rounds`` and ``profile``.
     """
     device = _device(cfg.device)
     words = [f"device={device}", f"env.splits.train.scenes={cfg.apartments}", "env.backend=warp"]
@@ -38,6 +39,8 @@ def gpu_rows(cfg: DictConfig) -> list[Measurement]:
         chosen.append(f"algo.learner.batch_size={cfg.batch}")
         learner = ours(settings(cfg.agents, cfg.steps, *chosen), scenes)
         race({"ours": learner}, cfg.rounds, time.perf_counter)
+        if cfg.profile is not None:
+            _profile(learner, Path(cfg.profile), f"{run.base} at {run.size}")
         what = f"{name}: PPO, {cfg.agents} agents, {run.base} at {run.size}, features"
         rows.append(Measurement("gpu", what, 1 / learner.median("total"), "steps/s", target=run.target))
         rows += [
@@ -47,6 +50,16 @@ def gpu_rows(cfg: DictConfig) -> list[Measurement]:
         ]
         del learner
     return rows
+
+
+def _profile(learner: Contestant, file: Path, what: str) -> None:
+    """Append torch's profile of one rollout and update to a file, the operators that take longest first."""
+    with torch.profiler.profile() as made:
+        race({what: learner}, 0)
+    kind = "cuda" if learner.model.device.type == "cuda" else "cpu"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a") as out:
+        print(what, made.key_averages().table(sort_by=f"self_{kind}_time_total", row_limit=40), sep="\n", file=out)
 
 
 def _device(asked: str) -> str:

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -31,6 +31,7 @@ from envs.pointnav.vec_env import PointNavVecEnv
 from envs.sources.apartments import apartments
 
 RANKED = "ours, a rank per core"
+OWN = "SB3's MultiInputPolicy"
 Seconds = dict[str, dict[str, list[float]]]
 
 STAGES = ("render and map", "task", "frozen base, rollout", "policy, rollout", "update")
@@ -79,10 +80,24 @@ def plain(cfg: DictConfig, scenes: Sequence[NavigableScene], bfloat16: bool = Fa
     return Contestant(_model(cfg, vision, env, DictRolloutBuffer, bfloat16=bfloat16), False)
 
 
+def of_sb3(cfg: DictConfig, scenes: Sequence[NavigableScene]) -> Contestant:
+    """SB3 as its users write it: `MultiInputPolicy`, whose networks see stacked frames and maps, no frozen base."""
+    task, camera = make_rules(cfg)
+    simulator = PointNavVecEnv(scenes, task, camera, cfg.env.agents, cfg.seed)
+    base = make_visual_encoder(cfg).base
+    env = stack_frames(PolicyObservations(simulator, base, frozenset({"image"})), cfg.policy.frames)
+    keywords: dict[str, Any] = OmegaConf.to_container(cfg.algo.learner, resolve=True)  # type: ignore[assignment]
+    device = device_of(cfg)
+    model = PPO("MultiInputPolicy", env, n_steps=cfg.algo.rollout, seed=cfg.seed, device=device, **keywords)
+    model.set_logger(Logger(None, []))
+    return Contestant(model, False)
+
+
 CONTESTANTS: dict[str, Callable[[DictConfig, Sequence[NavigableScene]], Contestant]] = {
     "ours": ours,
     "plain SB3": plain,
     "plain SB3 in bfloat16": partial(plain, bfloat16=True),
+    OWN: of_sb3,
 }
 
 
@@ -188,7 +203,7 @@ def _round(one: Contestant, clock: Callable[[], float]) -> dict[str, float]:
     """Seconds per environment step of one rollout and update, in all and by stage."""
     model = one.model
     simulator = _innermost(model.env)
-    adapted = cast(NavigationPolicy, model.policy).extractor.adapted
+    adapted = model.policy.extractor.adapted if isinstance(model.policy, NavigationPolicy) else None
     watched: list[tuple[Any, str]] = [
         (simulator.nav, "observe"),
         (simulator.nav, "step"),

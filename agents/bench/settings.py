@@ -66,6 +66,7 @@ class GpuSettings(Settings):
         batch: Samples per update.
         rounds: Repetitions.
         runs: PPO runs that are timed.
+        profile: File for torch's profile of a rollout and an update of each of them; null for none.
     """
 
     device: Device = "auto"
@@ -76,6 +77,7 @@ class GpuSettings(Settings):
     batch: Count = 8192
     rounds: Count = 3
     runs: tuple[GpuRun, ...] = (GpuRun("curvature", 64, ">= 20,000"), GpuRun("random/taskonomy", 256, ">= 6,000"))
+    profile: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,10 +86,11 @@ class BenchSettings(Settings):
 
     Attributes:
         out: File of the numbers.
-        sections: all, or some of imports, render, cores, memory, task, base, ppo, imitation, adapt, gpu (by itself only
-            where there is a GPU).
+        sections: all, or some of imports, render, cores, memory, task, base, ppo, imitation, adapt, habitat, gpu
+            (the last two by themselves only where habitat-sim and a GPU are).
         scene: A textured mesh to measure the renderer on, beside an apartment.
         rounds: Repetitions, of which the median counts.
+        runs: How often a section is measured as a whole; medians count, and their spread is shown.
         ppo: PPO beside Stable-Baselines3.
         memory: Memory.
         gpu: The Warp backend.
@@ -97,6 +100,7 @@ class BenchSettings(Settings):
     sections: Names = "all"
     scene: str | None = None
     rounds: Count = 5
+    runs: Count = 3
     ppo: RaceSettings = field(default_factory=RaceSettings)
     memory: MemorySettings = field(default_factory=MemorySettings)
     gpu: GpuSettings = field(default_factory=GpuSettings)

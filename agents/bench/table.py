@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from adapt.training.run import write_text
 
 @dataclass(frozen=True)
 class Measurement:
-    """One measured number.
+    """One measured number, or the median of several runs (`median_of`).
 
     Attributes:
         section: Section of the benchmark.
@@ -26,6 +27,8 @@ class Measurement:
         reference: What `ratio` compares with, measured in the same run.
         ratio: This over that, as `reference` says; None where there is none.
         target: What is wanted, in words; empty where nothing is.
+        spread: Largest minus smallest of the runs over their median, of `ratio` where there is one, else of `value`;
+            None of a single run.
     """
 
     section: str
@@ -35,6 +38,32 @@ class Measurement:
     reference: str = ""
     ratio: float | None = None
     target: str = ""
+    spread: float | None = None
+
+
+def median_of(runs: Sequence[Sequence[Measurement]]) -> list[Measurement]:
+    """The medians of several runs of a section, and their spread.
+
+    Raises:
+        ValueError: The runs measured different things.
+    """
+    if len({tuple(row.what for row in run) for run in runs}) > 1:
+        raise ValueError("runs of a section measured different things")
+    made = []
+    for rows in zip(*runs, strict=True):
+        values = [row.value for row in rows]
+        ratios = [row.ratio for row in rows if row.ratio is not None]
+        compared = ratios or values
+        middle = statistics.median(compared)
+        spread = (max(compared) - min(compared)) / abs(middle) if len(rows) > 1 and middle else None
+        ratio = statistics.median(ratios) if ratios else None
+        made.append(replace(rows[0], value=statistics.median(values), ratio=ratio, spread=spread))
+    return made
+
+
+def percent(value: float | None) -> str:
+    """A share as a percentage."""
+    return "" if value is None else f"{100 * value:.0f}%"
 
 
 def number(value: float | None) -> str:
@@ -60,9 +89,9 @@ def write_results(path: Path, rows: Sequence[Measurement], about: Mapping[str, M
     write_text(path, to_json(document, indent=1))
     loader = PackageLoader("agents.bench")
     pages = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    pages.filters["number"] = number
-    sections: dict[str, list[dict[str, Any]]] = {}
+    pages.filters.update(number=number, percent=percent)
+    rows_of: dict[str, list[dict[str, Any]]] = {}
     for row in document["rows"]:
-        sections.setdefault(row["section"], []).append(row)
-    page = pages.get_template("bench.md.j2").render(sections=sections, about=document["about"])
+        rows_of.setdefault(row["section"], []).append({"spread": None, **row})
+    page = pages.get_template("bench.md.j2").render(sections=rows_of, about=document["about"])
     write_text(path.with_suffix(".md"), page)

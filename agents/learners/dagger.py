@@ -18,7 +18,7 @@ from adapt.training import distributed
 from adapt.training.run import Run
 from agents.learners.collector import Collector, frame_layout
 from agents.learners.frames import FrameStore
-from agents.learners.imitation import ImitationLearner, train_by_imitation
+from agents.learners.imitation import ImitationLearner, threads_beside_data, train_by_imitation
 from agents.learners.learner import learners
 from agents.learners.settings import DaggerConfig
 from agents.policies.policy import Policy, SequencePolicy
@@ -96,7 +96,7 @@ def _collect_in_child(
     """Body of the collecting process; ends at the stop signal, or when its parent is gone."""
     end_with_parent(parent)
     try:
-        torch.set_num_threads(1)
+        torch.set_num_threads(threads_beside_data(of_data=True))
         vision = make_visual_encoder(cfg)
         policy = make_policy(cfg, vision)
         held = link.fetch(policy, -1)

@@ -161,6 +161,12 @@ class FrameSource(Protocol):
         """Called when training ends, by an error too."""
 
 
+def threads_beside_data(of_data: bool = False) -> int:
+    """Threads for a learner, or for the process that makes its data: half of PyTorch's each, so that all cores work."""
+    own = max(1, torch.get_num_threads() // 2)
+    return max(1, torch.get_num_threads() - own) if of_data else own
+
+
 def train_by_imitation(
     cfg: DictConfig, run: Run, frames: Callable[[SequencePolicy, VisualEncoder, int], FrameSource]
 ) -> dict[str, Any]:
@@ -182,7 +188,7 @@ def train_by_imitation(
     if not isinstance(policy, SequencePolicy):
         raise ValueError(f"algo={cfg.algo.name} cannot train policy={cfg.policy.name}: it has no window_logits")
     if cfg.algo.parallel:
-        torch.set_num_threads(1)
+        torch.set_num_threads(threads_beside_data())
     learner = ImitationLearner(policy, cfg.algo.updates, seed=cfg.seed, **cfg.algo.learner)
     state = run.restore(vision.base_sha256)
     if state is not None:

@@ -43,7 +43,7 @@ class BCConfig(Settings):
         data: Folder that agents.collect wrote.
         trajectories: Only the first so many recorded ones; null: all.
         updates: Gradient steps.
-        parallel: Leave the other cores to data loading: one thread for PyTorch.
+        parallel: Leave half of the cores to other processes.
     """
 
     data: str
@@ -59,7 +59,7 @@ class DaggerConfig(Settings):
 
     Attributes:
         updates: Gradient steps.
-        parallel: Collect in a second process; false: in turns, deterministic.
+        parallel: Collect in a second process, which has half of the cores; false: in turns, deterministic.
         updates_per_step: With parallel=false, updates for each step of all agents.
         warmup_frames: Frames before the first update.
         buffer_frames: Newest frames kept, of all ranks together.

@@ -46,7 +46,7 @@ def camera_offset(seed: int) -> CameraOffset:
     return CameraOffset(float(height), float(pitch), float(10.0 * rng.integers(-2, 3)))
 
 
-def dress(rng: np.random.Generator, parts: Triangles, bank: int) -> tuple[Triangles, tuple[NDArray[np.uint8], ...]]:
+def dress(rng: np.random.Generator, parts: Triangles, bank: int) -> Triangles:
     """Give an apartment other materials.
 
     Args:
@@ -55,7 +55,7 @@ def dress(rng: np.random.Generator, parts: Triangles, bank: int) -> tuple[Triang
         bank: Number of the bank of textures to choose from.
 
     Returns:
-        The apartment with other `texture`, `tint` and `uv`, and the textures that they refer to.
+        The apartment with other `texture`, an index into `wide_textures`, and other `tint` and `uv`.
     """
     style = _draw(rng, SURFACES)
     key = np.column_stack([parts.texture, (parts.tint * 255.0).astype(np.int64)])
@@ -65,7 +65,6 @@ def dress(rng: np.random.Generator, parts: Triangles, bank: int) -> tuple[Triang
     count = int(group.max()) + 1
     old = texture_bank().images
     banks = wide_bank(bank)
-    images = (*old, *(image for kind in RECIPES for image in banks[kind]))
     first = dict(zip(RECIPES, np.cumsum([len(old), *(len(banks[kind]) for kind in RECIPES)]), strict=False))
     texture = np.full(count, -1)
     if style in ("mixed", "one kind"):
@@ -83,7 +82,13 @@ def dress(rng: np.random.Generator, parts: Triangles, bank: int) -> tuple[Triang
         tint = tint if style == "tinted" else np.where(changed[:, None], tint, parts.tint)
     uv = np.where(changed[:, None, None], parts.uv * scale, parts.uv)
     glow = parts.glow * (rng.random() < 0.7)
-    return replace(parts, texture=texture_index, tint=tint, uv=uv, glow=glow), images
+    return replace(parts, texture=texture_index, tint=tint, uv=uv, glow=glow)
+
+
+def wide_textures(bank: int) -> tuple[NDArray[np.uint8], ...]:
+    """The textures of apartments of a wide appearance with this bank: the plain ones, then the bank's."""
+    banks = wide_bank(bank)
+    return (*texture_bank().images, *(image for kind in RECIPES for image in banks[kind]))
 
 
 def light(

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.names import nearest
-from envs.apartments.appearance import BANKS, appearance_rng, check_appearance, dress, light
+from envs.apartments.appearance import BANKS, appearance_rng, check_appearance, dress, light, wide_textures
 from envs.apartments.building import build_floors, build_lintels, build_walls, cut_windows, draw_style, find_walls
 from envs.apartments.floorplan import FloorPlan, draw_plan, outline_of
 from envs.apartments.furnishing import Site, furnish
@@ -86,6 +86,15 @@ def generate(seed: int, appearance: str = "plain", changes: Changes | None = Non
     return scene if changes is None else shear(scene, changes)
 
 
+def textures_of(seed: int, appearance: str = "plain", bank: int | None = None) -> tuple[NDArray[np.uint8], ...]:
+    """The textures that `generate` gives this apartment, the same arrays for all apartments that share them."""
+    return wide_textures(_bank_of(seed, bank)) if appearance == "wide" else texture_bank().images
+
+
+def _bank_of(seed: int, bank: int | None) -> int:
+    return seed % BANKS if bank is None else bank
+
+
 def _assign_kinds(rng: np.random.Generator, plan: FloorPlan) -> list[str]:
     """Return the kind of each room by size: small ones are wet or for storage, the largest is to live in."""
     areas = plan.areas()
@@ -109,10 +118,10 @@ def _to_scene(
     seed: int, mesh: MeshBuilder, plan: FloorPlan, kinds: list[str], ceiling: float, appearance: str, bank: int | None
 ) -> Scene:
     """Light the mesh and pack it."""
-    parts, textures = mesh.triangles(), texture_bank().images
+    parts, textures = mesh.triangles(), textures_of(seed, appearance, bank)
     if appearance == "wide":
         rng = appearance_rng(seed)
-        parts, textures = dress(rng, parts, seed % BANKS if bank is None else bank)
+        parts = dress(rng, parts, _bank_of(seed, bank))
         colors = light(rng, parts, mesh.lights, plan, ceiling)
     else:
         colors = bake(parts, mesh.lights, plan, ceiling)

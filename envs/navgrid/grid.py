@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -152,6 +154,31 @@ class NavGrid:
         grid = cls(ground, float(height), areas)
         grid.base = float(triangles[..., 1].min())
         return grid
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """The grid as arrays, from which `from_arrays` makes an equal one; neighbours are left out."""
+        g = self.ground
+        place = np.array([g.x0, g.z0, g.cell, g.nx, g.nz, g.radius, g.climb, self.height])
+        return {
+            **{name: getattr(g, name) for name in ("start", "height", "clear", "island")},
+            "place": place,
+            "areas": self.island_areas,
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> NavGrid:
+        """The grid that `to_arrays` gave these of."""
+        start, level = arrays["start"], arrays["height"]
+        x0, z0, cell, across, deep, radius, climb, height = arrays["place"].tolist()
+        nx, nz = int(across), int(deep)
+        column = np.repeat(np.arange(nx * nz, dtype=np.int32), np.diff(start))
+        near = _heightfield.link(start, column, level, nx, nz, climb)
+        clear, island = arrays["clear"], arrays["island"]
+        return cls(
+            _ground.Ground(start, column, level, clear, island, near, x0, z0, cell, nx, nz, radius, climb),
+            height,
+            arrays["areas"],
+        )
 
     @classmethod
     def from_navmesh(cls, mesh: NavMesh, name: str = "", geodesic: str = "exact") -> NavGrid:

@@ -159,7 +159,7 @@ def write_episodes(path: str | os.PathLike[str], episodes: Iterable[Episode]) ->
         OSError: If it cannot be written; an existing file is then unchanged.
     """
     file = Path(path)
-    text = json.dumps({"episodes": [_as_dict(e) for e in episodes]}, allow_nan=False)
+    text = json.dumps({"episodes": [as_dict(e) for e in episodes]}, allow_nan=False)
     write_atomically(file, gzip.compress(text.encode(), mtime=0))
 
 
@@ -361,7 +361,7 @@ def scene_name(scene_id: str) -> str:
     return next((name[: -len(ending)] for ending in ENDINGS if name.lower().endswith(ending)), name)
 
 
-def _as_dict(episode: Episode) -> dict[str, Any]:
+def as_dict(episode: Episode) -> dict[str, Any]:
     """The episode as PointNav-v1 writes it."""
     extra = dict(episode.extra)
     goal = {"position": list(episode.goal_position), "radius": episode.goal_radius, **extra.pop("goal", {})}
@@ -405,11 +405,15 @@ def read_gzip(file: Path, most: int = LARGEST_TEXT, cut: bool = False) -> str:
 
 
 def _parse(file: Path, document: dict[str, Any]) -> list[Episode]:
-    return [_from_dict(raw, f"{file}, episode {number}") for number, raw in enumerate(document["episodes"])]
+    return [from_dict(raw, f"{file}, episode {number}") for number, raw in enumerate(document["episodes"])]
 
 
-def _from_dict(raw: Any, where: str) -> Episode:
-    """Check one episode of a file and take it over."""
+def from_dict(raw: Any, where: str) -> Episode:
+    """An episode as PointNav-v1 writes it, checked.
+
+    Raises:
+        ValueError: It is not one; the message begins with `where`.
+    """
     if not isinstance(raw, dict):
         raise ValueError(f"{where} is not an object")
     fields = dict(raw)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from configs.settings import OneOf, Range, Settings
 from envs.apartments import generator
 from envs.apartments.appearance import APPEARANCES, camera_offset, check_appearance
-from envs.navgrid.grid import NavGrid
-from envs.pointnav.episodes import generate_episodes
 from envs.pointnav.scene_episodes import AgentConfig, NavigableScene, every_nth, shard_of
+from envs.sources.scene_cache import SceneCache
 from envs.sources.source import EmbeddedConfig, EmbeddedSource, Episodes, episode_seed, scene_sources
 
 GOALS_PER_SCENE = 4
@@ -89,7 +88,8 @@ def apartments(
     """The first `scenes` procedural apartments of a split, each with generated episodes.
 
     With `shard` (index, shards) only the shard's are built. With `appearance` ``wide`` materials,
-    textures, light and camera are drawn at random for every apartment; shape and episodes stay.
+    textures, light and camera are drawn at random for every apartment; shape and episodes stay. What was built before
+    comes from `envs.sources.scene_cache`.
 
     Raises:
         ValueError: The split does not exist or holds fewer apartments, or the appearance does not exist.
@@ -99,13 +99,16 @@ def apartments(
     if not 1 <= scenes <= len(seeds):
         raise ValueError(f"{split} holds {len(seeds)} apartments, {scenes} were asked for")
 
+    cache = SceneCache()
+
     def make(number: int) -> NavigableScene:
-        scene = generator.generate(number, appearance)
-        grid = NavGrid.build(scene, **asdict(body))
+        scene, grid = cache.scene(number, appearance, body)
         own = episode_seed(seed, split, number)
-        made = generate_episodes(scene.name, grid, episodes_per_scene, seed=own, goals=GOALS_PER_SCENE)
-        return NavigableScene(scene, grid, tuple(made), camera_offset(number) if appearance == "wide" else None)
+        made = cache.episodes(scene.name, grid, body, episodes_per_scene, own, GOALS_PER_SCENE)
+        return NavigableScene(scene, grid, made, camera_offset(number) if appearance == "wide" else None)
 
     # Half of the work is in kernels that leave the interpreter to other threads.
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        return list(pool.map(make, every_nth(seeds[:scenes], shard)))
+        made = list(pool.map(make, every_nth(seeds[:scenes], shard)))
+    cache.trim()
+    return made

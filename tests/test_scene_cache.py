@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from envs.navgrid.grid import NavGrid
+from envs.pointnav.scene_episodes import AgentConfig, NavigableScene
+from envs.scene import Scene
+from envs.sources import scene_cache
+from envs.sources.apartments import apartments
+from envs.sources.scene_cache import SceneCache
+
+BODY = AgentConfig(radius=0.18)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SIDESTEP_CACHE", str(tmp_path))
+    return tmp_path / "apartments"
+
+
+def build(appearance: str = "plain") -> list[NavigableScene]:
+    return apartments("val", 2, 6, 3, BODY, appearance=appearance)
+
+
+def assert_equal(one: Any, other: Any) -> None:
+    assert type(one) is type(other)
+    if isinstance(one, np.ndarray):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+    elif isinstance(one, tuple | list):
+        assert len(one) == len(other)
+        for pair in zip(one, other, strict=True):
+            assert_equal(*pair)
+    elif isinstance(one, NavGrid):
+        assert_equal(one.ground, other.ground)
+        assert_equal(one.island_areas, other.island_areas)
+        assert one.height == other.height
+    elif isinstance(one, NavigableScene | Scene):
+        for field in fields(one):
+            assert_equal(getattr(one, field.name), getattr(other, field.name))
+    elif not hasattr(one, "polygon"):
+        assert one == other
+    else:
+        assert_equal((one.kind, one.polygon), (other.kind, other.polygon))
+
+
+@pytest.mark.parametrize("appearance", ["plain", "wide"])
+def test_what_comes_from_disk_equals_what_is_built(
+    appearance: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = build(appearance)
+    assert len(list(folder.iterdir())) == 4
+    monkeypatch.setattr(scene_cache, "generate", None)
+    monkeypatch.setattr(scene_cache, "generate_episodes", None)
+    kept = build(appearance)
+    assert_equal(built, kept)
+    for one, other in zip(built, kept, strict=True):
+        assert all(map(lambda a, b: a is b, one.scene.textures, other.scene.textures))
+
+
+def test_damaged_files_are_made_anew(folder: Path) -> None:
+    built = build()
+    files = sorted(folder.iterdir())
+    whole = [file.read_bytes() for file in files]
+    for number, file in enumerate(files):
+        content = bytearray(whole[number])
+        if number % 2:
+            content[len(content) // 2] ^= 255
+        file.write_bytes(content if number % 2 else content[: len(content) // 3])
+    assert_equal(built, build())
+    assert [file.read_bytes() for file in files] == whole
+
+
+def test_another_version_of_the_code_another_body_or_seed_are_other_files(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = SceneCache()
+    first = cache.scene(0, "plain", BODY)[1]
+    assert len(list(folder.iterdir())) == 1
+    monkeypatch.setattr(scene_cache, "code_version", lambda: "of tomorrow")
+    cache.scene(0, "plain", BODY)
+    wide = cache.scene(0, "plain", AgentConfig(radius=0.3))[1]
+    assert len(list(folder.iterdir())) == 3
+    assert wide.island_areas[0] < first.island_areas[0]
+
+
+def test_the_least_recently_used_go_first_and_so_does_what_killed_processes_left(tmp_path: Path) -> None:
+    cache, now = SceneCache(tmp_path), time.time()
+    for name, size, age in (("a.npz", 30, 9), ("b.npz", 30, 5), ("c.npz", 30, 7), (".d.npz.1.partial", 99, 4)):
+        (tmp_path / name).write_bytes(bytes(size))
+        scene_cache.os.utime(tmp_path / name, (now - age, now - age))
+    cache.trim(70)
+    assert len(list(tmp_path.iterdir())) == 4
+    cache.written = True
+    cache.trim(70)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.npz", "c.npz"]
+
+
+def test_a_folder_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.warns(UserWarning, match="not write .* choose another place.*; SIDESTEP_CACHE names the folder"):
+        SceneCache(tmp_path / "file" / "apartments").scene(0, "plain", BODY)
