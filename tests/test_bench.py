@@ -14,6 +14,7 @@ from agents.bench import __main__ as command
 from agents.bench import simulator as bench
 from agents.bench.ppo import OWN, STAGES, of_sb3, ours, plain, race, settings
 from agents.bench.table import Measurement, median_of, number, write_results
+from agents.policies.observations import GOAL, MAP, RGB, VALID
 from configs.compose import ConfigError
 from envs.navgrid.grid import NavGrid
 from envs.rendering.renderer import Camera, EmbreeRenderer
@@ -102,10 +103,10 @@ def test_medians_of_runs_and_their_spread() -> None:
 
 
 def test_sb3_s_own_policy_takes_the_same_observations_and_no_base() -> None:
-    cfg = settings(4, 8, *WORDS)
+    cfg = settings(4, 8, *WORDS, "env.camera.size=40")
     one = of_sb3(cfg, [simple_place(4)])
     race({OWN: one}, 1)
-    assert set(one.model.observation_space.spaces) >= {"rgb", "goal", "map"}
+    assert set(one.model.observation_space.spaces) == {RGB, GOAL, MAP, VALID}
     assert not any("base" in name for name in one.model.policy.state_dict())
     assert one.median("total") > 0 and one.median("frozen base, rollout") == 0
 

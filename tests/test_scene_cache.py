@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import fields
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from configs.array_cache import ArrayCache
+from envs.apartments import textures
 from envs.navgrid.grid import NavGrid
 from envs.pointnav.scene_episodes import AgentConfig, NavigableScene
 from envs.scene import Scene
@@ -83,26 +86,38 @@ def test_another_version_of_the_code_another_body_or_seed_are_other_files(
     cache = SceneCache()
     first = cache.scene(0, "plain", BODY)[1]
     assert len(list(folder.iterdir())) == 1
-    monkeypatch.setattr(scene_cache, "code_version", lambda: "of tomorrow")
-    cache.scene(0, "plain", BODY)
+    monkeypatch.setattr(scene_cache, "_code", lambda: "of tomorrow")
+    SceneCache().scene(0, "plain", BODY)
     wide = cache.scene(0, "plain", AgentConfig(radius=0.3))[1]
     assert len(list(folder.iterdir())) == 3
     assert wide.island_areas[0] < first.island_areas[0]
 
 
-def test_the_least_recently_used_go_first_and_so_does_what_killed_processes_left(tmp_path: Path) -> None:
-    cache, now = SceneCache(tmp_path), time.time()
+def test_the_least_recently_used_go_first_and_so_does_what_killed_processes_left(folder: Path) -> None:
+    cache, now = ArrayCache("apartments", ""), time.time()
+    cache.trim(70)
+    folder.mkdir()
     for name, size, age in (("a.npz", 30, 9), ("b.npz", 30, 5), ("c.npz", 30, 7), (".d.npz.1.partial", 99, 4)):
-        (tmp_path / name).write_bytes(bytes(size))
-        scene_cache.os.utime(tmp_path / name, (now - age, now - age))
-    cache.trim(70)
-    assert len(list(tmp_path.iterdir())) == 4
-    cache.written = True
-    cache.trim(70)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.npz", "c.npz"]
+        (folder / name).write_bytes(bytes(size))
+        os.utime(folder / name, (now - age, now - age))
+    cache.trim(1000)
+    assert len(list(folder.iterdir())) == 4  # nothing was written
+    assert cache.get("e", {}, lambda: 5, lambda n: {"n": np.array(n)}, lambda arrays: int(arrays["n"])) == 5
+    cache.trim((folder / next(p.name for p in folder.glob("e*"))).stat().st_size + 70)
+    assert [path.name[0] for path in sorted(folder.iterdir())] == ["b", "c", "e"]
 
 
-def test_a_folder_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
+def test_a_folder_that_cannot_be_written_is_done_without(folder: Path) -> None:
+    folder.write_text("")
     with pytest.warns(UserWarning, match="not write .* choose another place.*; SIDESTEP_CACHE names the folder"):
-        SceneCache(tmp_path / "file" / "apartments").scene(0, "plain", BODY)
+        SceneCache().scene(0, "plain", BODY)
+
+
+def test_textures_on_disk_equal_those_that_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIDESTEP_CACHE", str(tmp_path))
+    drawn = textures.texture_bank.__wrapped__()
+    monkeypatch.setattr(textures, "_draw", None)
+    kept = textures.texture_bank.__wrapped__()
+    assert_equal(drawn.images, kept.images)
+    assert drawn.groups == kept.groups
+    assert not any(image.flags.writeable for image in kept.images)

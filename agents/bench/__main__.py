@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -34,7 +35,7 @@ from agents.learners.frames import ACTION, FrameStore
 from agents.learners.imitation import ImitationLearner
 from agents.policies.observations import RGB, STEP, frozen_features
 from agents.policies.policy import SequencePolicy
-from agents.setup import make_env, make_policy, make_visual_encoder
+from agents.setup import VisualEncoder, make_env, make_policy, make_visual_encoder
 from configs.compose import ConfigError, cli, compose
 from envs.apartments.generator import generate
 from envs.navgrid.grid import NavGrid
@@ -182,24 +183,19 @@ def _race(
 
 
 def imitation_rows(cfg: DictConfig) -> list[Measurement]:
-    """Samples/s of behaviour cloning and DAgger, beside steps of the side network alone on as many images."""
-    made = compose("train", ["run=none"])
-    vision = make_visual_encoder(made)
-    env, simulator = make_env(made, _places(), vision, bench.AGENTS, 0)
-    policy = make_policy(made, vision)
-    observations: dict[str, np.ndarray[Any, Any]] = env.reset()  # type: ignore[assignment]
-    assert vision.adapted is not None
+    """Samples/s of behaviour cloning and DAgger.
+
+    Side-tuning beside steps of the side network alone on as many images; recorded features beside updates of the policy
+    alone, whose batch is in memory already.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        store = FrameStore.create(Path(folder) / "frames", bench.AGENTS, 128, frame_layout(observations))
-        for _ in range(128):
-            labels = simulator.nav.expert()
-            store.push({**stored(observations), ACTION: labels, STEP: simulator.nav.agents.steps})
-            observations = env.step(labels)[0]  # type: ignore[assignment]
-        learner = ImitationLearner(cast(SequencePolicy, policy), 10_000, **made.algo.learner)
+        made = compose("train", ["run=none"])
+        vision, learner, store = _imitation(made, Path(folder) / "images")
         batch, window = made.algo.learner.batch_size, made.algo.learner.window
         images = batch // window * (window + made.policy.frames - 1)
+        assert vision.adapted is not None
         side = cast(SideTuning, vision.adapted.method())
-        rgb = torch.as_tensor(observations[RGB]).repeat(images // bench.AGENTS + 1, 1, 1, 1)[:images]
+        rgb = torch.as_tensor(store.arrays[RGB][:, 0]).repeat(images // bench.AGENTS + 1, 1, 1, 1)[:images]
 
         def side_alone() -> None:
             with torch.autocast("cpu", torch.bfloat16):
@@ -207,12 +203,35 @@ def imitation_rows(cfg: DictConfig) -> list[Measurement]:
             features.float().square().mean().backward()
             side.zero_grad(set_to_none=True)
 
-        seconds = bench.medians({"update": lambda: learner.update(store), "side": side_alone}, 4 * cfg.rounds)
+        works = {"update": partial(learner.update, store), "side": side_alone}
+        seconds = bench.medians(works, 4 * cfg.rounds)
+        _, learner, store = _imitation(compose("train", ["run=none", "adapt=features"]), Path(folder) / "features")
+        sample = store.sample(learner.rng, learner.windows, window + learner.policy.context)
+        in_memory: Any = SimpleNamespace(sample=lambda *_: sample, arrays=store.arrays)
+        works = {"recorded": partial(learner.update, store), "policy": partial(learner.update, in_memory)}
+        seconds.update(bench.medians(works, 20 * cfg.rounds))
     what = f"BC and DAgger, updates of {batch} labels in windows of {window}"
-    ratio = seconds["update"] / seconds["side"]
+    ratio, share = seconds["update"] / seconds["side"], seconds["policy"] / seconds["recorded"]
+    rate, recorded = batch / seconds["update"], batch / seconds["recorded"]
+    alone = "speed of the policy alone"
     return [
-        Measurement("imitation", what, batch / seconds["update"], "samples/s", "time of the side network alone", ratio)
+        Measurement("imitation", what, rate, "samples/s", "time of the side network alone", ratio),
+        Measurement("imitation", f"{what}, recorded features", recorded, "samples/s", alone, share, ">= 0.90"),
     ]
+
+
+def _imitation(made: DictConfig, folder: Path) -> tuple[VisualEncoder, ImitationLearner, FrameStore]:
+    """A learner by imitation and 128 frames of every agent, which follows the expert."""
+    vision = make_visual_encoder(made)
+    env, simulator = make_env(made, _places(), vision, bench.AGENTS, 0)
+    policy = make_policy(made, vision)
+    observations: dict[str, np.ndarray[Any, Any]] = env.reset()  # type: ignore[assignment]
+    store = FrameStore.create(folder, bench.AGENTS, 128, frame_layout(observations))
+    for _ in range(128):
+        labels = simulator.nav.expert()
+        store.push({**stored(observations), ACTION: labels, STEP: simulator.nav.agents.steps})
+        observations = env.step(labels)[0]  # type: ignore[assignment]
+    return vision, ImitationLearner(cast(SequencePolicy, policy), 10_000, **made.algo.learner), store
 
 
 def adapt_rows(cfg: DictConfig) -> list[Measurement]:

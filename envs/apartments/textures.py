@@ -1,14 +1,16 @@
-"""A bank of procedural textures that tile, made once per process and shared by all apartments."""
+"""A bank of procedural textures that tile, loaded once per process and shared by all apartments."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.array_cache import ArrayCache, Arrays, code_version
 from envs.apartments.patterns import (
     Color,
     Field,
@@ -148,12 +150,25 @@ _RECIPES: tuple[tuple[str, float, Recipe], ...] = (
 
 @cache
 def texture_bank() -> TextureBank:
-    """Return the bank; the same object on every call, equal in every process."""
-    images: list[NDArray[np.uint8]] = []
+    """Return the bank; the same object on every call, equal in every process. Its images are kept on disk."""
+    folder = Path(__file__).parent
+    kept = ArrayCache("textures", code_version([folder / "textures.py", folder / "patterns.py"]))
+    images = kept.get("plain", {"seed": _SEED}, _draw, _pack, _unpack)
     groups: dict[str, tuple[int, ...]] = {}
-    for index, (group, _, recipe) in enumerate(_RECIPES):
-        image = image_of(recipe(np.random.Generator(np.random.PCG64([_SEED, index]))))
+    for index, (image, (group, _, _)) in enumerate(zip(images, _RECIPES, strict=True)):
         image.setflags(write=False)
-        images.append(image)
         groups[group] = (*groups.get(group, ()), index)
-    return TextureBank(tuple(images), tuple(side for _, side, _ in _RECIPES), groups)
+    return TextureBank(images, tuple(side for _, side, _ in _RECIPES), groups)
+
+
+def _draw() -> tuple[NDArray[np.uint8], ...]:
+    drawn = [recipe(np.random.Generator(np.random.PCG64([_SEED, k]))) for k, (_, _, recipe) in enumerate(_RECIPES)]
+    return tuple(map(image_of, drawn))
+
+
+def _pack(images: tuple[NDArray[np.uint8], ...]) -> Arrays:
+    return {str(k): image for k, image in enumerate(images)}
+
+
+def _unpack(arrays: Arrays) -> tuple[NDArray[np.uint8], ...]:
+    return tuple(arrays[str(k)] for k in range(len(_RECIPES)))

@@ -110,5 +110,5 @@ def apartments(
     # Half of the work is in kernels that leave the interpreter to other threads.
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         made = list(pool.map(make, every_nth(seeds[:scenes], shard)))
-    cache.trim()
+    cache.arrays.trim()
     return made
