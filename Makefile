@@ -77,6 +77,11 @@ lint: $(VENV)/installed
 bench: $(VENV)/installed
 	$(BIN)/python -m agents.bench
 
+# Where there is a CUDA device: tests of the CUDA code, both benchmarks and a profile, in under 8 minutes, into build/gpu.
+gpu-check: $(VENV)/installed
+	$(BIN)/$(PIP_INSTALL) "warp-lang>=1.8"
+	PYTHON=$(BIN)/python .ci/gpu_check
+
 DOCS_TOOLS = "mkdocs-material>=9.5" "mkdocstrings[python]>=0.26" "mkdocs-jupyter>=0.25" "nbclient>=0.10" "ipykernel>=6.29"
 # The documentation as a site in build/site; a broken link is an error.
 docs: $(VENV)/installed

@@ -156,7 +156,7 @@ class NavGrid:
         return grid
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """The grid as arrays, from which `from_arrays` makes an equal one; neighbours are left out."""
+        """A grid that `build` made as arrays, from which `from_arrays` makes an equal one; neighbours are left out."""
         g = self.ground
         place = np.array([g.x0, g.z0, g.cell, g.nx, g.nz, g.radius, g.climb, self.height])
         return {
