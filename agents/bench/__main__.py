@@ -203,7 +203,7 @@ def imitation_rows(cfg: DictConfig) -> list[Measurement]:
             features.float().square().mean().backward()
             side.zero_grad(set_to_none=True)
 
-        works = {"update": partial(learner.update, store), "side": side_alone}
+        works: dict[str, Callable[[], Any]] = {"update": partial(learner.update, store), "side": side_alone}
         seconds = bench.medians(works, 4 * cfg.rounds)
         _, learner, store = _imitation(compose("train", ["run=none", "adapt=features"]), Path(folder) / "features")
         sample = store.sample(learner.rng, learner.windows, window + learner.policy.context)
