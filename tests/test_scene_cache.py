@@ -43,7 +43,7 @@ def assert_equal(one: Any, other: Any) -> None:
     elif isinstance(one, NavGrid):
         assert_equal(one.ground, other.ground)
         assert_equal(one.island_areas, other.island_areas)
-        assert one.height == other.height
+        assert (one.height, one.base) == (other.height, other.base)
     elif isinstance(one, NavigableScene | Scene):
         for field in fields(one):
             assert_equal(getattr(one, field.name), getattr(other, field.name))

@@ -158,7 +158,7 @@ class NavGrid:
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """A grid that `build` made as arrays, from which `from_arrays` makes an equal one; neighbours are left out."""
         g = self.ground
-        place = np.array([g.x0, g.z0, g.cell, g.nx, g.nz, g.radius, g.climb, self.height])
+        place = np.array([g.x0, g.z0, g.cell, g.nx, g.nz, g.radius, g.climb, self.height, self.base])
         return {
             **{name: getattr(g, name) for name in ("start", "height", "clear", "island")},
             "place": place,
@@ -169,16 +169,15 @@ class NavGrid:
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> NavGrid:
         """The grid that `to_arrays` gave these of."""
         start, level = arrays["start"], arrays["height"]
-        x0, z0, cell, across, deep, radius, climb, height = arrays["place"].tolist()
+        x0, z0, cell, across, deep, radius, climb, height, base = arrays["place"].tolist()
         nx, nz = int(across), int(deep)
         column = np.repeat(np.arange(nx * nz, dtype=np.int32), np.diff(start))
         near = _heightfield.link(start, column, level, nx, nz, climb)
         clear, island = arrays["clear"], arrays["island"]
-        return cls(
-            _ground.Ground(start, column, level, clear, island, near, x0, z0, cell, nx, nz, radius, climb),
-            height,
-            arrays["areas"],
-        )
+        ground = _ground.Ground(start, column, level, clear, island, near, x0, z0, cell, nx, nz, radius, climb)
+        grid = cls(ground, height, arrays["areas"])
+        grid.base = base
+        return grid
 
     @classmethod
     def from_navmesh(cls, mesh: NavMesh, name: str = "", geodesic: str = "exact") -> NavGrid:
