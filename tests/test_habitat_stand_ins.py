@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,12 @@ def test_env_habitat_without_habitat_lab_says_what_to_install(tmp_path: Path) ->
     assert done.returncode == 2
     assert done.stderr.startswith("error: env=habitat needs Habitat-Lab")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.habitat
+@pytest.mark.skipif(find_spec("habitat") is None, reason="needs Habitat-Lab: make test-habitat")
+def test_habitat_lab_is_imported_without_a_notice_of_gym() -> None:
+    code = "from envs import habitat_stand_ins; habitat_stand_ins.install(); import habitat, gym"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "unmaintained" not in done.stdout + done.stderr

@@ -134,6 +134,7 @@ def import_habitat(simulator: str) -> ModuleType:
     # Both are chatty; what goes wrong is raised.
     for name, value in (("MAGNUM_LOG", "quiet"), ("HABITAT_SIM_LOG", "quiet"), ("GLOG_minloglevel", "2")):
         os.environ.setdefault(name, value)
+    habitat_stand_ins.quiet_gym()
     if simulator == "sidestep":
         habitat_stand_ins.install()
         import envs.habitat.simulator  # noqa: F401 (registers the simulator)

@@ -9,6 +9,7 @@ that says so. Nothing happens without a call of `install`.
 from __future__ import annotations
 
 import abc
+import contextlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -31,10 +32,19 @@ def install() -> tuple[str, ...]:
     Returns:
         The names of the modules that are stood in for; empty where habitat-sim is installed.
     """
+    quiet_gym()
     names = missing()
     if names and not _stand_in_names():
         sys.meta_path.append(_Finder(names))
     return names
+
+
+def quiet_gym() -> None:
+    """Keep gym, which Habitat-Lab needs, from printing at its import that it is no longer maintained."""
+    with contextlib.suppress(ImportError):
+        from gym_notices import notices
+
+        notices.notices.clear()
 
 
 def _stand_in_names() -> tuple[str, ...]:
