@@ -2,7 +2,7 @@
 
     python -m adapt.train benchmark=icifar adapt=side_tuning adapt.merge=mlp2 data=data/cifar run=runs/icifar
 
-On several processes or machines ``torchrun --nproc-per-node 2 -m adapt.train ...``; ``training.batch`` is then shared.
+On several processes or machines: ``torchrun --nproc-per-node 2 -m adapt.train ...``; ``training.batch`` is then shared.
 The folder holds what `adapt.training.run.Run` says, the tasks without the base in `adapter/`, and the report.
 """
 

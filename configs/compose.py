@@ -116,8 +116,8 @@ def job_overrides() -> list[str] | None:
     if not HydraConfig.initialized():
         return None
     # Their interpolations are the config's, not Hydra's.
-    words: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
-    return [str(word) for word in words]
+    overrides: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    return [str(override) for override in overrides]
 
 
 def name_bases(overrides: Sequence[str]) -> list[str]:
@@ -126,10 +126,10 @@ def name_bases(overrides: Sequence[str]) -> list[str]:
     What has a colon or a slash, or is a file of weights, is no choice of the group but the name of a base.
     """
     return [
-        f"base.name={word[5:]}"
-        if word.startswith("base=") and (re.search(r"[:/]", word) or word.endswith(".safetensors"))
-        else word
-        for word in overrides
+        f"base.name={override[5:]}"
+        if override.startswith("base=") and (re.search(r"[:/]", override) or override.endswith(".safetensors"))
+        else override
+        for override in overrides
     ]
 
 
@@ -141,7 +141,7 @@ def cli(
     Args:
         name: Of the command, as in `configs.commands`.
         settings: Its settings.
-        bare: A key that words without ``=`` are values of: one of them, or a list of several.
+        bare: A key that arguments without ``=`` are values of: one of them, or a list of several.
     """
 
     def decorate(main: Callable[[DictConfig], Any]) -> Callable[[], None]:
@@ -151,30 +151,34 @@ def cli(
         def command() -> None:
             drop_torchrun_logs()
             with _errors_on_one_line():
-                words = name_bases(_with_key(bare, sys.argv[1:]))
-                if {"-h", "--help"} & set(words):
-                    _show_help(name, settings, sys.modules[main.__module__].__doc__ or "", words)
+                arguments = name_bases(_with_key(bare, sys.argv[1:]))
+                if {"-h", "--help"} & set(arguments):
+                    _show_help(name, settings, sys.modules[main.__module__].__doc__ or "", arguments)
                     return
-                _Job(name, settings, main).run(words)
+                _Job(name, settings, main).run(arguments)
 
         return command
 
     return decorate
 
 
-def _with_key(bare: str | None, words: Sequence[str]) -> list[str]:
+def _with_key(bare: str | None, arguments: Sequence[str]) -> list[str]:
     """Words with the key `bare` before those that have none; options and their values stay as they are."""
-    free = [word for word in words if "=" not in word and not word.startswith("-")]
-    if bare is None or not free or any(word.startswith("-") and word not in ("-h", "--help") for word in words):
-        return list(words)
+    free = [argument for argument in arguments if "=" not in argument and not argument.startswith("-")]
+    if (
+        bare is None
+        or not free
+        or any(argument.startswith("-") and argument not in ("-h", "--help") for argument in arguments)
+    ):
+        return list(arguments)
     value = free[0] if len(free) == 1 else f"[{','.join(free)}]"
-    return [f"{bare}={value}", *(word for word in words if word not in free)]
+    return [f"{bare}={value}", *(argument for argument in arguments if argument not in free)]
 
 
-def _show_help(name: str, settings: type[Settings], about: str, words: Sequence[str]) -> None:
-    """Print the help of a command with what these words choose."""
-    overrides = [word for word in words if "=" in word and not word.startswith("-")]
-    for flag, folder in itertools.pairwise(words):
+def _show_help(name: str, settings: type[Settings], about: str, arguments: Sequence[str]) -> None:
+    """Print the help of a command with what these arguments choose."""
+    overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+    for flag, folder in itertools.pairwise(arguments):
         if flag in ("-cd", "--config-dir"):
             overrides.append(f"hydra.searchpath=[file://{Path(folder).resolve()}]")
     with explained(name, overrides), _hydra():
@@ -193,14 +197,18 @@ class _Job:
         self.expected = True
         self.jobs = 0
 
-    def run(self, words: Sequence[str]) -> None:
+    def run(self, arguments: Sequence[str]) -> None:
         """Let Hydra compose and call `task`, once or for each job of a sweep."""
         source.register()
         # Hydra shows, with --cfg, what it read.
-        typed_overrides = list(words) if {"-c", "--cfg"} & set(words) else [quote_override(word) for word in words]
+        typed_overrides = (
+            list(arguments)
+            if {"-c", "--cfg"} & set(arguments)
+            else [quote_override(argument) for argument in arguments]
+        )
         self.argv = sys.argv
         self.full_error = os.environ.get(FULL_ERROR)
-        with _first_rank_reports(), explained(self.name, [word for word in words if "=" in word]):
+        with _first_rank_reports(), explained(self.name, [argument for argument in arguments if "=" in argument]):
             sys.argv, os.environ[FULL_ERROR] = [sys.argv[0], *typed_overrides], "1"
             try:
                 hydra.main(version_base=None, config_path=str(FOLDER), config_name=self.name)(self.task)()
@@ -343,7 +351,9 @@ def _near_key(key: str, name: str, overrides: Sequence[str]) -> str:
     try:
         with _hydra():
             loader = GlobalHydra.instance().config_loader()
-            choices = [word for word in overrides if loader.get_group_options(word.partition("=")[0].lstrip("+~"))]
+            choices = [
+                override for override in overrides if loader.get_group_options(override.partition("=")[0].lstrip("+~"))
+            ]
             known = _keys(hydra.compose(name, choices))
     except HydraException:  # a choice is wrong, too
         return ""

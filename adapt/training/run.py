@@ -390,20 +390,20 @@ def resumed(cfg: DictConfig) -> DictConfig:
     Raises:
         ValueError: An override of the command line differs from that config.
     """
-    words = job_overrides()
-    if not cfg.resume or words is None:
+    overrides = job_overrides()
+    if not cfg.resume or overrides is None:
         return cfg
-    text = distributed.from_first(_stored(cfg, words) if distributed.is_first() else "")
+    text = distributed.from_first(_stored(cfg, overrides) if distributed.is_first() else "")
     return DictConfig(OmegaConf.create(text)) if text else cfg
 
 
-def _stored(cfg: DictConfig, words: Sequence[str]) -> str:
+def _stored(cfg: DictConfig, overrides: Sequence[str]) -> str:
     """The config of a run that has begun, as YAML; empty if there is none."""
     path = Path(cfg.run)
     if not (path / "config.yaml").is_file() or not _has_begun(path):
         return ""
     old = load_config(path)
-    keys = [word.partition("=")[0].lstrip("+~") for word in words]
+    keys = [override.partition("=")[0].lstrip("+~") for override in overrides]
     if "experiment" in keys:
         _check_same(path, old, cfg)
     for key in keys:
