@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.util import find_spec
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -111,14 +110,6 @@ class HabitatSplit:
 
 def _plain(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
-
-
-def scene_name_of(scene: str) -> str:
-    """Name of a scene, from an episode's scene id or from a dataset's name of its file per scene."""
-    name = Path(scene).name
-    for ending in (".glb", ".gltf", ".obj", ".ply", ".json", ".basis", ".scene_instance"):
-        name = name.removesuffix(ending)
-    return name
 
 
 def import_habitat(simulator: str) -> ModuleType:

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from configs.files import is_hidden
-from envs.habitat.config import HabitatSplit, compose, rules, scene_name_of
+from envs.habitat.config import HabitatSplit, compose, rules
 from envs.habitat.worker import HabitatAgent, Identity, Share, State, load_episodes
 from envs.pointnav.env import PointNavTask
-from envs.pointnav.episodes import distinct
+from envs.pointnav.episodes import distinct, scene_name
 from envs.pointnav.simulator import SimulatorVecEnv, simulators
 from envs.rendering.renderer import Camera
 
@@ -48,7 +48,7 @@ class HabitatScene:
     @property
     def name(self) -> str:
         """The scene's name."""
-        return scene_name_of(self.content)
+        return scene_name(self.content)
 
     @cached_property
     def episodes(self) -> tuple[Any, ...]:

@@ -13,9 +13,10 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from envs.habitat.config import HabitatSplit, compose, import_habitat, scene_name_of
+from envs.habitat.config import HabitatSplit, compose, import_habitat
 from envs.pointnav import measures
 from envs.pointnav.env import FORWARD, LEFT, RIGHT, STOP, PointNavTask
+from envs.pointnav.episodes import scene_name
 from envs.pointnav.record import episode_record
 from envs.pointnav.vec_env import GOAL, observation_space
 from envs.pointnav.visited_map import draw_visited_maps
@@ -171,7 +172,7 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
             return self._nothing(), {"state": self._state()}
         episode = self._env.current_episode
         self._active, self._steps, self._return = True, 0, 0.0
-        self._identity = Identity(scene_name_of(episode.scene_id), str(episode.episode_id))
+        self._identity = Identity(scene_name(episode.scene_id), str(episode.episode_id))
         self._start_distance = self._distance = float(self._env.get_metrics()["distance_to_goal"])
         self._trail = np.zeros((1, self.task.max_steps + 1, 2), np.float32)
         self._note_position()

@@ -32,7 +32,7 @@ CANDIDATES = 256
 FARTHEST = 1e8
 # The largest episode files of Habitat's datasets hold a tenth of this, in characters.
 LARGEST_TEXT = 2**31
-ENDINGS = (".scene_instance.json", ".basis.glb", ".glb", ".gltf", ".obj", ".ply")
+ENDINGS = (".scene_instance.json", ".scene_instance", ".basis.glb", ".glb", ".gltf", ".obj", ".ply", ".json")
 
 
 @dataclass(frozen=True)
