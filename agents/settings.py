@@ -46,13 +46,15 @@ class TrainSettings(Settings):
 
     Attributes:
         run: Folder of this run.
-        resume: Go on with the run in that folder.
+        resume: Go on with the run in that folder; algo.steps or algo.updates may be larger than it was started with.
+        start: Folder of another run whose weights this one begins with; what does not fit is listed and stays fresh.
         seed: Of weights, episodes and sampled actions.
         device: What computes.
         compile: torch.compile the frozen base: a minute at the start, a fifth faster on a CPU (needs a C++ compiler).
         blind: No pictures: what goal and map alone can do.
         log_every: Updates (imitation) or rollouts (ppo) between lines of metrics.jsonl.
         save_every: Updates or rollouts between checkpoints.
+        wandb: Project of Weights & Biases to log to as well; null: none.
         adapt: How the base's features are adapted.
         base: The frozen encoder.
         env: Where agents live, what they see, by which rules.
@@ -67,12 +69,14 @@ class TrainSettings(Settings):
     policy: Annotated[Group, Chosen("policy", default="stack")]
     algo: Annotated[Group, Chosen("algo")]
     resume: bool = False
+    start: str | None = None
     seed: Seed = 0
     device: Device = "auto"
     compile: bool = False
     blind: bool = False
     log_every: Interval = 50
     save_every: Interval = 1000
+    wandb: str | None = None
     validation: ValidationSettings = field(default_factory=ValidationSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
 

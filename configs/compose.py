@@ -323,8 +323,10 @@ def _one_line(name: str, error: Exception, overrides: Sequence[str]) -> str:
     if isinstance(error, OverrideParseException):
         return f"cannot read {error.override}: {first}; quote special characters"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, choice = error.missing_cfg_file.rpartition("/")
         known = list(error.options or [])
+        nested = any("/" in option for option in known)  # such as sb3/dqn
+        missing = error.missing_cfg_file
+        group, _, choice = missing.partition("/") if nested else missing.rpartition("/")
         return f"{group}={choice}: there is no such choice{nearest(choice, known) or _choose(known)}"
     absent = re.match(r"(?:In '(.+)/(.+)': )?Could not override '(\w+)'\. No match in the defaults list", first)
     if absent is not None:

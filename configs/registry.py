@@ -31,6 +31,7 @@ from configs.names import nearest
 T = TypeVar("T")
 Part = TypeVar("Part")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
+NESTED = re.compile(rf"({NAME.pattern}/)?{NAME.pattern}")
 
 
 class Registry(Generic[T]):
@@ -42,7 +43,11 @@ class Registry(Generic[T]):
     """
 
     def __init__(
-        self, kind: str, group: str, builtins: Mapping[str, str] | Callable[[], Mapping[str, str]] | None = None
+        self,
+        kind: str,
+        group: str,
+        builtins: Mapping[str, str] | Callable[[], Mapping[str, str]] | None = None,
+        nested: bool = False,
     ) -> None:
         """Make an empty registry.
 
@@ -51,9 +56,11 @@ class Registry(Generic[T]):
             group: The group of entry points.
             builtins: By name, the module that registers it when imported; or a function that gives this mapping, such
                 as ``partial(modules_of, "adapt.methods")``.
+            nested: Whether names may have a family before a slash, such as ``sb3/dqn``.
         """
         self.kind, self.group = kind, group
         self._builtins = builtins
+        self._pattern = NESTED if nested else NAME
         self._parts: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[Part], Part]:
@@ -62,7 +69,7 @@ class Registry(Generic[T]):
         Raises:
             ValueError: The name is not made of lower-case letters, digits and `_`, or another part has it.
         """
-        if not NAME.fullmatch(name):
+        if not self._pattern.fullmatch(name):
             raise ValueError(f"{self.kind} {name!r}: names are lower-case letters, digits and _, from a letter on")
 
         def add(part: Part) -> Part:

@@ -175,9 +175,9 @@ def test_ppo_trains_resumes_and_keeps_the_base(room: Path, tmp_path: Path) -> No
     done("train", *words, "algo.steps=256")
     first, lines = weights(run), (run / "metrics.jsonl").read_text().splitlines()
     assert json.loads(lines[-1])["step"] == 256
-    config = run / "config.yaml"
-    config.write_text(config.read_text().replace("steps: 256", "steps: 500"))
-    done("train", *words, "algo.steps=500", "resume=true")
+    assert "going on after step 256 of 500; learning rate" in done("train", *words, "algo.steps=500", "resume=true")
+    shorter = call("train", *words, "algo.steps=400", "resume=true")
+    assert "was started with algo.steps=500, now it is 400" in shorter.stderr and shorter.returncode == 2
     assert torch.load(list_checkpoints(run)[-1], weights_only=True)["step"] == 512
     second = weights(run)
     assert any(not torch.equal(first[k], second[k]) for k in first)

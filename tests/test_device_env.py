@@ -10,7 +10,7 @@ from gymnasium import spaces
 from rooms import episode, place, scene, simple_place, wall
 from stable_baselines3.common.buffers import DictRolloutBuffer
 
-from agents.learners import ppo
+from agents.learners import ppo, sb3_training
 from agents.learners.memory import check_memory, ppo_bytes
 from agents.learners.rollout import DeviceRolloutBuffer, Timeouts, rollout_bytes
 from agents.setup import make_stacked_env, make_visual_encoder
@@ -238,11 +238,11 @@ def test_device_buffer_gives_stock_batches_and_returns() -> None:
 
 def learned(monkeypatch: pytest.MonkeyPatch, *words: str, stock: bool = False) -> dict[str, torch.Tensor]:
     cfg = config(*words)
-    monkeypatch.setattr(ppo, "make_scenes", lambda *_: [simple_place(5), simple_place(3)])
+    monkeypatch.setattr(sb3_training, "make_scenes", lambda *_: [simple_place(5), simple_place(3)])
     if stock:
-        monkeypatch.setattr(ppo, "DeviceRolloutBuffer", DictRolloutBuffer)
+        monkeypatch.setattr(sb3_training, "DeviceRolloutBuffer", DictRolloutBuffer)
     model = ppo.make_ppo(cfg, make_visual_encoder(cfg))
-    model.set_logger(ppo.Logger(None, []))
+    model.set_logger(sb3_training.Logger(None, []))
     model.learn(4 * 16 * 2, None if stock else Timeouts())
     monkeypatch.undo()
     return model.policy.own_state()

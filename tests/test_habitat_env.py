@@ -70,6 +70,26 @@ def play(env: Any, actions: np.ndarray) -> Iterator[tuple[Any, ...]]:
             return
 
 
+def test_the_explored_map_is_the_embedded_one(rooms: Path) -> None:
+    made = settings(rooms, task={"sensors": ["explored"]})
+    task, camera = rules(made)
+    theirs = HabitatVecEnv(make_scenes(made), task, camera, 1, None)
+    mine = PointNavVecEnv(ours(rooms, made), task, camera, 1, None)
+    rng = np.random.default_rng(0)
+    seen = 0
+    try:
+        assert theirs.observation_space == mine.observation_space
+        assert "depth" not in theirs.observation_space.spaces
+        actions = rng.choice([1, 1, 2, 3], (150, 1))
+        for a, b in zip(play(theirs, actions), play(mine, actions), strict=True):
+            # A point on the border of two cells may fall into either.
+            assert np.mean(a[0]["explored"] != b[0]["explored"]) < 0.01
+            seen += int((b[0]["explored"] > 0).any(axis=(1, 2, 3)).sum())
+        assert seen > 100
+    finally:
+        theirs.close()
+
+
 @pytest.mark.parametrize("variant", ["habitat", "side_tuning"])
 def test_equals_the_embedded_environment(rooms: Path, variant: str) -> None:
     made = settings(rooms, task={"variant": variant})

@@ -35,6 +35,7 @@ class SupervisedSettings(Settings):
         rigidity: In sequence, also train each task before all others, to compare.
         side_weights: For side_tuning, a released file with which each side network starts.
         log_every: Steps between lines of metrics.jsonl.
+        wandb: Project of Weights & Biases to log to as well; null: none.
         training: How long.
         stage: In two stages, how all tasks first train one network together.
         optimiser: How.
@@ -56,6 +57,7 @@ class SupervisedSettings(Settings):
     rigidity: bool = False
     side_weights: str | None = None
     log_every: Annotated[int, Range(1)] = 20
+    wandb: str | None = None
     training: TrainingConfig = field(default_factory=TrainingConfig)
     stage: StageConfig = field(default_factory=StageConfig)
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(undecayed=UNDECAYED))

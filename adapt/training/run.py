@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -39,6 +39,7 @@ from adapt.training import distributed
 from adapt.training.files import replacing, sweep, to_json, try_lock, write_atomically
 from adapt.training.finite import NotFinite, check_finite
 from adapt.training.state import Damaged, part, reading
+from adapt.training.wandb_logger import WandbLogger
 from configs import files
 from configs.commands import command_settings
 from configs.compose import check, job_overrides
@@ -58,6 +59,8 @@ PACKAGES = (
 KEPT_CHECKPOINTS = 2
 SESSIONS = "sessions.jsonl"
 OLD_SESSIONS = "sittings.jsonl"  # what older versions called it
+# How long to train: a run may go on to more than it was started with.
+LENGTHS = ("algo.steps", "algo.updates")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -127,6 +130,7 @@ class Run:
         """
         self.path = path
         self._board: SummaryWriter | None = None
+        self._wandb: WandbLogger | None = None
         self._started = time.monotonic()
         self._before = 0.0
         self._restored: Path | None = None
@@ -154,7 +158,10 @@ class Run:
         text = OmegaConf.to_yaml(_without_run_keys(cfg), resolve=True)
         begun = _has_begun(path)
         if resume and begun:
-            _check_same(path, load_config(path), cfg)
+            old = load_config(path)
+            _check_same(path, old, cfg)
+            if longer := _longer(old, cfg):
+                write_text(config, OmegaConf.to_yaml(_with(old, longer), resolve=True))
         if begun and not resume:
             raise ValueError(f"{path} already holds a run; choose another run=..., add resume=true, or delete it")
         for folder in (path, path / "checkpoints", path / "adapter"):
@@ -167,6 +174,9 @@ class Run:
         if not begun or not (path / "versions.json").exists():
             write_text(path / "versions.json", to_json(made, indent=1))
         self._sessions.write(f"{to_json(made)}\n".encode())
+        if cfg.get("wandb"):
+            settings: Any = OmegaConf.to_container(_without_run_keys(cfg))
+            self._wandb = WandbLogger(cfg.wandb, path, settings)
         self._metrics = (path / "metrics.jsonl").open("ab", buffering=0)
         return begun
 
@@ -197,6 +207,8 @@ class Run:
             self._board = SummaryWriter(str(self.path / "tb"), purge_step=purge)
         for key, value in values.items():
             self._board.add_scalar(key, value, step)
+        if self._wandb is not None:
+            self._wandb.log(step, values)
 
     def result(self, values: dict[str, Any]) -> None:
         """Merge final numbers into ``result.json``."""
@@ -271,6 +283,8 @@ class Run:
         self._metrics.close()
         if self._board is not None:
             self._board.close()
+        if self._wandb is not None:
+            self._wandb.close()
         self._sessions.close()
 
 
@@ -316,8 +330,8 @@ def list_checkpoints(path: Path) -> list[Path]:
     return visible(path / "checkpoints", "step_*.pt")
 
 
-def load_checkpoint(file: Path, base_sha256: str) -> dict[str, Any]:
-    """Read a checkpoint (tensors and plain values only).
+def load_checkpoint(file: Path, base_sha256: str | None) -> dict[str, Any]:
+    """Read a checkpoint (tensors and plain values only), of any base with `base_sha256` None.
 
     Raises:
         ValueError: The file is damaged, holds numbers that are not finite, or was trained on another base than the one
@@ -333,7 +347,7 @@ def load_checkpoint(file: Path, base_sha256: str) -> dict[str, Any]:
         base = part(state, "base_sha256", str)
         if part(state, "step", int) < 0 or not part(state, "seconds", (int, float)) >= 0:
             raise Damaged("step or seconds is negative")
-    if base != base_sha256:
+    if base_sha256 is not None and base != base_sha256:
         raise ValueError(
             f"{file} was trained on the base {base[:12] or 'none'}, this one is {base_sha256[:12] or 'none'} (sha256); "
             "load the base it was trained on"
@@ -410,10 +424,24 @@ def _stored(cfg: DictConfig, overrides: Sequence[str]) -> str:
         choice = isinstance(OmegaConf.select(cfg, key), DictConfig) and "name" in OmegaConf.select(cfg, key)
         wanted = f"{key}.name" if choice else key
         before, now = OmegaConf.select(old, wanted), OmegaConf.select(cfg, wanted)
-        if key not in ("run", "resume") and before != now:
+        if key not in ("run", "resume", *_longer(old, cfg)) and before != now:
             raise ValueError(_other(path, wanted, before, now))
+    longer = {key: length for key, length in _longer(old, cfg).items() if key in keys}
     old.run, old.resume = cfg.run, True
-    return OmegaConf.to_yaml(old, resolve=True)
+    return OmegaConf.to_yaml(_with(old, longer), resolve=True)
+
+
+def _longer(old: DictConfig, new: DictConfig) -> dict[str, int]:
+    """Which `LENGTHS` are larger in the new config, and how large."""
+    found = {key: (OmegaConf.select(old, key), OmegaConf.select(new, key)) for key in LENGTHS}
+    return {key: now for key, (before, now) in found.items() if before is not None and now is not None and now > before}
+
+
+def _with(cfg: DictConfig, values: Mapping[str, Any]) -> DictConfig:
+    """The config with some values changed."""
+    for key, value in values.items():
+        OmegaConf.update(cfg, key, value)
+    return cfg
 
 
 def _other(path: Path, key: str, before: Any, now: Any, more: str = "") -> str:
@@ -426,7 +454,8 @@ def _other(path: Path, key: str, before: Any, now: Any, more: str = "") -> str:
 def _check_same(path: Path, old: DictConfig, new: DictConfig) -> None:
     """Refuse to resume under another configuration, naming the keys that differ."""
     before, now = _flatten(_without_run_keys(old)), _flatten(_without_run_keys(new))
-    differs = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
+    keys = (before.keys() | now.keys()) - _longer(old, new).keys()
+    differs = sorted(k for k in keys if before.get(k) != now.get(k))
     if differs:
         first = differs[0]
         more = f" ({len(differs)} keys differ)" if len(differs) > 1 else ""

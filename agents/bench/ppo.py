@@ -21,6 +21,7 @@ from stable_baselines3.common.logger import Logger
 
 from agents.learners.memory import keep_freed_memory
 from agents.learners.ppo import make_ppo
+from agents.learners.recurrent import MemoryPPO
 from agents.learners.rollout import DeviceRolloutBuffer, Timeouts
 from agents.policies.observations import PolicyObservations, stack_frames
 from agents.policies.stack import NavigationPolicy
@@ -47,7 +48,7 @@ class Contestant:
         timeouts: Whether time-outs are evaluated together.
     """
 
-    model: PPO
+    model: PPO | MemoryPPO
     timeouts: bool
     seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 

@@ -19,6 +19,7 @@ from adapt.training.run import Run, progress_bar
 from adapt.training.state import Damaged, check_like, load_optimizer, part
 from agents.evaluation.episodes import Validation
 from agents.learners.frames import ACTION, FrameStore
+from agents.learners.start import init_from_run, print_once
 from agents.policies.policy import SequencePolicy, trainable
 from agents.setup import VisualEncoder, make_policy, make_visual_encoder
 
@@ -57,14 +58,13 @@ class ImitationLearner:
         self.rng = np.random.default_rng([seed, 1, distributed.rank()])
         self.parameters = trainable(policy)
         self.optimizer = torch.optim.Adam(self.parameters, lr=learning_rate, weight_decay=weight_decay)
-
-        def falling(k: int) -> float:
-            return max(0.0, 1.0 - k / total_updates)
-
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, falling if schedule == "linear" else lambda k: 1.0
-        )
+        self.total_updates, self.learning_rate, self.falling = total_updates, learning_rate, schedule == "linear"
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda k: self._share_of_rate(k))
         self.updates = 0
+
+    def _share_of_rate(self, updates: int) -> float:
+        """Share of the learning rate after so many updates."""
+        return max(0.0, 1.0 - updates / self.total_updates) if self.falling else 1.0
 
     def update(self, store: FrameStore) -> tuple[float, float]:
         """One gradient step on a random batch of `store`; returns (loss, accuracy) of this rank's share of it.
@@ -124,6 +124,8 @@ class ImitationLearner:
         load_optimizer(self.optimizer, part(state, "optimizer", prefix="learner."), "learner.optimizer")
         self.schedule.load_state_dict(schedule)
         self.updates = state["updates"]
+        for group in self.optimizer.param_groups:  # there may be more updates to make than when it was saved
+            group["lr"] = self.learning_rate * self._share_of_rate(self.updates)
         if distributed.is_first():
             try:
                 self.rng.bit_generator.state = generator
@@ -131,6 +133,12 @@ class ImitationLearner:
                 raise Damaged(f"learner.rng is none ({error})") from error
         else:
             self.rng = np.random.default_rng([self.seed, 1, distributed.rank(), self.updates])
+
+    def progress(self) -> str:
+        """One line about where a resumed training is."""
+        rate = f"{self.learning_rate * self._share_of_rate(self.updates):.3g}"
+        falls = ", falling to 0 at the end" if self.falling else ""
+        return f"going on after update {self.updates:,} of {self.total_updates:,}; learning rate {rate}{falls}"
 
 
 def _named(batch: dict[str, NDArray[Any]], store: FrameStore) -> Data:
@@ -195,6 +203,9 @@ def train_by_imitation(
         with run.taking_over():
             policy.load_own_state(part(state, "policy"))
             learner.restore(part(state, "learner"))
+        print_once(learner.progress())
+    else:
+        init_from_run(cfg, run, policy, vision.base_sha256)
     distributed.copy_from_first(policy.own_state().values())
     source = frames(policy, vision, learner.updates)
     try:

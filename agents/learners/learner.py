@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, ClassVar, Protocol
 
 from omegaconf import DictConfig
@@ -37,9 +36,31 @@ class Learner(Protocol):
         """
 
 
-HELPERS = ("collector", "feature_cache", "frames", "imitation", "learner", "memory", "recorded", "rollout", "settings")
-
-learners: Registry[type[Learner]] = Registry(
-    "learner", "sidestep.learners", partial(modules_of, "agents.learners", but=HELPERS)
+HELPERS = (
+    "collector",
+    "feature_cache",
+    "frames",
+    "imitation",
+    "learner",
+    "memory",
+    "recorded",
+    "recurrent",
+    "rollout",
+    "sb3",
+    "sb3_settings",
+    "sb3_training",
+    "settings",
+    "start",
 )
+
+SB3 = ("a2c", "dqn", "qrdqn", "trpo")
+
+
+def _modules() -> dict[str, str]:
+    """The modules of built-in learners by name."""
+    families = {f"sb3/{name}": "agents.learners.sb3" for name in SB3}
+    return {**modules_of("agents.learners", but=HELPERS), **families}
+
+
+learners: Registry[type[Learner]] = Registry("learner", "sidestep.learners", _modules, nested=True)
 """All learners by name."""

@@ -25,10 +25,20 @@ def ppo_bytes(cfg: DictConfig, vision: VisualEncoder, scenes: Sequence[object], 
     space = policy_space(cfg, vision)
     parts = {"rollout": rollout_bytes(space, cfg.algo.rollout, agents)}
     frame = sum(_numbers(s) for s in space.spaces.values())
-    parts["mini-batch"] = 4 * frame * min(cfg.algo.learner.batch_size, cfg.algo.rollout * agents) * ACTIVATIONS
+    largest = cfg.algo.rollout * agents
+    parts["mini-batch"] = 4 * frame * min(cfg.algo.learner.get("batch_size", largest), largest) * ACTIVATIONS
     parts["frames"] = 8 * agents * sum(_numbers(s) for s in source.spaces.values())
     parts.update(simulator_of(cfg).planned_bytes(scenes, task, agents))
     return parts
+
+
+def replay_bytes(cfg: DictConfig, vision: VisualEncoder) -> dict[str, int]:
+    """Bytes of each part of a training from replayed steps, by the part's name."""
+    space = policy_space(cfg, vision)
+    # Every step is kept with the observation before and the one after it.
+    replay = 2 * rollout_bytes(space, cfg.algo.learner.buffer_size, 1)
+    frame = sum(_numbers(s) for s in space.spaces.values())
+    return {"replay": replay, "mini-batch": 2 * 4 * frame * cfg.algo.learner.batch_size * ACTIVATIONS}
 
 
 def check_memory(parts: Mapping[str, int], device: str) -> str:
@@ -43,8 +53,8 @@ def check_memory(parts: Mapping[str, int], device: str) -> str:
     if total > free:
         largest = max(parts, key=lambda name: parts[name])
         raise ValueError(
-            f"{line}: it does not fit; {largest} takes most: lower env.agents, algo.rollout, env.camera.size or the "
-            "number of scenes"
+            f"{line}: it does not fit; {largest} takes most: lower env.agents, algo.rollout, algo.learner.buffer_size, "
+            "env.camera.size or the number of scenes"
         )
     return line
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import DictRolloutBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
+
+from adapt.training import distributed
 
 _SCALARS = ("action", "reward", "episode_start", "value", "log_prob", "advantage", "return")
 
@@ -114,6 +116,16 @@ class DeviceRolloutBuffer(DictRolloutBuffer):
         )
 
 
+class AdvantagesOverRanks(DeviceRolloutBuffer):
+    """Mini-batches whose advantages have mean 0 and deviation 1 over the mini-batches of all ranks together."""
+
+    def get(self, batch_size: int | None = None) -> Iterator[Any]:  # type: ignore[override]
+        """SB3's random mini-batches of `batch_size` samples of this rank."""
+        for samples in super().get(batch_size):
+            mean, deviation = distributed.moments(samples.advantages)
+            yield samples._replace(advantages=(samples.advantages - mean) / (deviation + 1e-8))
+
+
 class Timeouts(BaseCallback):
     """Value bootstrapping at time limits: adds the discounted value to the last reward, one batch per step.
 
@@ -130,8 +142,13 @@ class Timeouts(BaseCallback):
                 key: torch.stack([torch.as_tensor(last[key]) for last in lasts]).to(self.model.device)
                 for key in lasts[0]
             }
+            policy: Any = self.model.policy
+            memory: list[Any] = []
+            if "lstm_states" in self.locals:  # of a recurrent policy, before these observations
+                states = tuple(part[rows] for part in self.locals["lstm_states"].vf)
+                memory = [states, torch.zeros(len(rows), device=self.model.device)]
             with torch.no_grad():
-                values = self.model.policy.predict_values(stacked).flatten()  # type: ignore[operator]
+                values = policy.predict_values(stacked, *memory).flatten()
             self.locals["rewards"][rows] += self.model.gamma * values.float().cpu().numpy()  # type: ignore[attr-defined]
             for n in rows:
                 infos[n]["TimeLimit.truncated"] = False

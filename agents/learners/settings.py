@@ -126,9 +126,13 @@ class PPOConfig(Settings):
         steps: Environment steps, all agents together.
         rollout: Steps per agent between updates.
         anneal: Whether the learning rate falls linearly to 0.
+        sequence: With a recurrent policy, the steps through which gradients flow; divides rollout and batch_size.
+        value_warmup: With start=, the first rollouts from which the value function alone learns.
     """
 
     steps: Annotated[int, Range(1)] = 500_000
     rollout: Annotated[int, Range(1, 1_000_000)] = 128
     anneal: bool = True
+    sequence: Annotated[int, Range(1, 1_000_000)] = 32
+    value_warmup: Annotated[int, Range(0, 1_000_000)] = 4
     learner: PPOLearnerSettings = field(default_factory=PPOLearnerSettings)

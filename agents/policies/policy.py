@@ -90,7 +90,7 @@ class SequencePolicy(Policy, Protocol):
 
 
 Units = Annotated[int, Range(1, 65_536)]
-HELPERS = ("actor", "device_observations", "extractor", "observations", "policy", "recurrent")
+HELPERS = ("actor", "device_observations", "epsilon_greedy", "extractor", "observations", "policy", "recurrent")
 
 policies: Registry[type[Policy]] = Registry(
     "policy",
@@ -109,7 +109,8 @@ class OwnState(nn.Module):
 
     def own_state(self) -> dict[str, Tensor]:
         """The weights in checkpoints: parameters and buffers without the frozen base."""
-        frozen = tuple(f"{name}." for name, module in self.named_modules() if isinstance(module, Base))
+        modules = self.named_modules(remove_duplicate=False)
+        frozen = tuple(f"{name}." for name, module in modules if isinstance(module, Base))
         # SB3 knows a shared feature extractor by three names.
         aliases = ("pi_features_extractor.", "vf_features_extractor.")
         return {k: v for k, v in self.state_dict().items() if not k.startswith((*frozen, *aliases))}

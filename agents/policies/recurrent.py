@@ -2,7 +2,8 @@
 
 Imitation trains them on windows of consecutive frames: the state is carried in from `context` frames before the window,
 which get no gradient (burn-in, Kapturowski et al. 2019), and gradients flow through the window (truncated
-backpropagation). Where an episode begins the state is zero.
+backpropagation). PPO trains them on sequences of its rollout (`agents.learners.recurrent`). Where an episode begins the
+state is zero.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Annotated, Any, ClassVar, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.policies import MultiInputActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
@@ -45,9 +47,9 @@ class RecurrentConfig(Settings):
 
 
 class RecurrentPolicy(OwnState, MultiInputActorCriticPolicy):
-    """SB3's actor-critic with a memory cell between the extractor and the heads; learned by imitation.
+    """SB3's actor-critic with a memory cell between the extractor and the heads, of which there is one for both.
 
-    Its `forward` for single observations starts every time from an empty memory: act through `actor`.
+    It has the interface of sb3-contrib's recurrent policies. Without states each observation starts without memory.
     """
 
     Config: ClassVar[type[RecurrentConfig]] = RecurrentConfig
@@ -65,21 +67,11 @@ class RecurrentPolicy(OwnState, MultiInputActorCriticPolicy):
     ) -> None:
         """As SB3's policy; `adapted`, `hidden` and `bfloat16` go to the extractor."""
         settings = RecurrentConfig(tuple(hidden), memory, context, bfloat16)
-        kwargs.update(
-            net_arch=[],
-            ortho_init=False,
-            normalize_images=False,
-            features_extractor_class=NavigationExtractor,
-            features_extractor_kwargs={
-                "adapted": adapted,
-                "frames": 1,
-                "hidden": settings.hidden,
-                "bfloat16": settings.bfloat16,
-            },
-        )
+        kwargs.update(net_arch=[], ortho_init=False, normalize_images=False)
+        kwargs.update(self.extractor_settings(adapted, settings))
         super().__init__(*args, **kwargs)
         self.context = settings.context
-        self.memory = self.Cell(settings.hidden[-1], settings.memory)
+        self.memory = self.Cell(self.features_dim, settings.memory)
         for name, weights in self.memory.named_parameters():
             if "weight" in name:
                 nn.init.orthogonal_(weights)
@@ -92,6 +84,14 @@ class RecurrentPolicy(OwnState, MultiInputActorCriticPolicy):
         self.action_net, self.value_net = heads
         orthogonal(self.action_net, 0.01)
         orthogonal(self.value_net, 1.0)
+        # SB3's own knows neither the memory nor these heads.
+        rate = self.optimizer.defaults["lr"]
+        self.optimizer = self.optimizer_class(self.parameters(), lr=rate, **self.optimizer_kwargs)  # type: ignore[call-arg]
+
+    def extractor_settings(self, adapted: Adapted | None, settings: RecurrentConfig) -> dict[str, Any]:
+        """SB3's arguments for the feature extractor of single frames."""
+        arguments = {"adapted": adapted, "frames": 1, "hidden": settings.hidden, "bfloat16": settings.bfloat16}
+        return {"features_extractor_class": NavigationExtractor, "features_extractor_kwargs": arguments}
 
     @classmethod
     def stacked_frames(cls, settings: Mapping[str, Any]) -> int:
@@ -137,6 +137,77 @@ class RecurrentPolicy(OwnState, MultiInputActorCriticPolicy):
         """
         keep = (~begins)[:, None].float()
         return self._step(latent, tuple(part * keep for part in state))
+
+    def empty_states(self, count: int) -> RNNStates:
+        """`empty` as sb3-contrib's states: actor and critic share the memory."""
+        return RNNStates(self.empty(count), self.empty(count))
+
+    def forward(  # type: ignore[override]
+        self,
+        obs: dict[str, Tensor],
+        lstm_states: RNNStates | None = None,
+        episode_starts: Tensor | None = None,
+        deterministic: bool = False,
+    ) -> tuple[Tensor, Tensor, Tensor, RNNStates]:
+        """One step of N agents.
+
+        Args:
+            obs: Single frames.
+            lstm_states: The memory before it.
+            episode_starts: (N,) 1 where an episode begins.
+            deterministic: Take the likeliest action.
+
+        Returns:
+            Actions (N,), values (N, 1), log-probabilities (N,) and the memory after it.
+        """
+        state = None if lstm_states is None else lstm_states.pi
+        output, new = self._remembered(obs, state, episode_starts)
+        chosen = self._get_action_dist_from_latent(output)
+        actions = chosen.get_actions(deterministic=deterministic)
+        return actions, self.value_net(output), chosen.log_prob(actions), RNNStates(new, new)
+
+    def predict_values(  # type: ignore[override]
+        self, obs: dict[str, Tensor], lstm_states: State | None = None, episode_starts: Tensor | None = None
+    ) -> Tensor:
+        """Values (N, 1) of single frames after the given memory."""
+        return cast(Tensor, self.value_net(self._remembered(obs, lstm_states, episode_starts)[0]))
+
+    def evaluate_actions(  # type: ignore[override]
+        self,
+        obs: dict[str, Tensor],
+        actions: Tensor,
+        lstm_states: RNNStates | None = None,
+        episode_starts: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Values (N, 1), log-probabilities (N,) and entropies (N,) of actions in sequences of equal length.
+
+        Args:
+            obs: N frames, sequence by sequence.
+            actions: (N,) actions.
+            lstm_states: The memory before the first frame of each sequence.
+            episode_starts: (N,) 1 where an episode begins.
+        """
+        state = None if lstm_states is None else lstm_states.pi
+        output, _ = self._remembered(obs, state, episode_starts)
+        chosen = self._get_action_dist_from_latent(output)
+        entropy = chosen.entropy()
+        assert entropy is not None
+        return self.value_net(output), chosen.log_prob(actions), entropy
+
+    def _remembered(
+        self, obs: dict[str, Tensor], state: State | None, episode_starts: Tensor | None
+    ) -> tuple[Tensor, State]:
+        """The memory's output (N, memory) for N frames in as many sequences as there are states, and the last state."""
+        latent = self.extractor(obs)
+        if state is None or episode_starts is None:
+            return self._step(latent, self.empty(len(latent)))
+        sequences = latent.unflatten(0, (len(state[0]), -1))
+        begins = episode_starts.reshape(sequences.shape[:2]) > 0
+        outputs = []
+        for k, frame in enumerate(sequences.unbind(1)):
+            output, state = self.advance(frame, state, begins[:, k])
+            outputs.append(output)
+        return torch.stack(outputs, dim=1).flatten(0, 1), state
 
     def _step(self, latent: Tensor, state: State) -> tuple[Tensor, State]:
         if isinstance(self.memory, nn.LSTMCell):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, Protocol, cast
 
 import numpy as np
 import torch
@@ -129,6 +129,24 @@ class NavigationPolicy(OwnState, MultiInputActorCriticPolicy):
             return self.logits(extractor.fuse(codes, stacks(batch[GOAL]), valid.float(), maps, explored))
 
 
+class StackedPolicy(Protocol):
+    """A policy that `FrameStack` acts with."""
+
+    @property
+    def extractor(self) -> NavigationExtractor:
+        """Feature extractor of stacked frames."""
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+
+    def set_training_mode(self, mode: bool) -> None:
+        """Whether dropout and the like are on."""
+
+    def logits(self, latent: Tensor) -> Tensor:
+        """(B, features_dim) extractor output to (B, actions) unnormalised log-probabilities."""
+
+
 class FrameStack:
     """The last K frames of N agents as adapted codes, so that acting encodes each frame once.
 
@@ -136,7 +154,7 @@ class FrameStack:
     (`agents.policies.observations.stack_frames`).
     """
 
-    def __init__(self, policy: NavigationPolicy) -> None:
+    def __init__(self, policy: StackedPolicy) -> None:
         """Start without history."""
         self.policy = policy
         self._history: dict[str, Tensor] = {}

@@ -202,9 +202,9 @@ def _set_simulator(simulator: Any, settings: HabitatSplit) -> None:
     for key, ours in (("radius", "radius"), ("height", "height"), ("max_climb", "climb"), ("max_slope", "max_slope")):
         if body[ours] is not None:
             agent[key] = float(body[ours])
-    if "explored" in settings.sensors:
-        raise ValueError("env=habitat draws no explored map; choose other env.task.sensors, or env=scans")
-    wanted = [name for name in ("rgb", "depth") if name in settings.sensors]
+    # The explored map is made from depth.
+    sources = {*settings.sensors, *(["depth"] if "explored" in settings.sensors else [])}
+    wanted = [name for name in ("rgb", "depth") if name in sources]
     kinds = {name: CAMERAS.get(str(sensor.type)) for name, sensor in agent.sim_sensors.items()}
     lacking = [name for name in wanted if name not in kinds.values()]
     if lacking:
@@ -297,6 +297,8 @@ def rules(settings: HabitatSplit) -> tuple[PointNavTask, Camera]:
         sensors=settings.sensors,
         map_size=ours["map_size"],
         map_extent=ours["map_extent"],
+        explored_size=ours["explored_size"],
+        explored_extent=ours["explored_extent"],
         max_depth=next((float(camera.max_depth) for camera in cameras if "max_depth" in camera), 10.0),
     )
     shapes = {(s.height, s.width, s.hfov, s.position[1]) for s in cameras}

@@ -72,9 +72,11 @@ class HabitatTask(Settings):
         success_distance: Geodesic distance within which STOP is a success, metres.
         max_steps: Actions after which an episode is cut off.
         sliding: Whether an agent that runs into something slides along it.
-        sensors: Some of rgb, depth and map.
+        sensors: Some of rgb, depth, map and explored.
         map_size: Side of the visited map, cells.
         map_extent: Side of the visited map, metres.
+        explored_size: Side of the explored map, cells.
+        explored_extent: Side of the explored map, metres.
         max_depth: Upper bound to which depths are clipped, metres.
     """
 
@@ -87,6 +89,8 @@ class HabitatTask(Settings):
     sensors: Sensors = ("rgb", "map")
     map_size: Annotated[int, Range(1, 2048)] = 40
     map_extent: Annotated[float, Range(0, above=True)] = 14.0
+    explored_size: Annotated[int, Range(1, 2048)] = 40
+    explored_extent: Annotated[float, Range(0, above=True)] = 14.0
     max_depth: Annotated[float | None, Range(0, above=True)] = None
 
 

@@ -17,6 +17,7 @@ from envs.habitat.config import HabitatSplit, compose, import_habitat
 from envs.pointnav import measures
 from envs.pointnav.env import FORWARD, LEFT, RIGHT, STOP, PointNavTask
 from envs.pointnav.episodes import scene_name
+from envs.pointnav.explored_map import ExploredMaps
 from envs.pointnav.record import episode_record
 from envs.pointnav.vec_env import GOAL, observation_space
 from envs.pointnav.visited_map import draw_visited_maps
@@ -118,6 +119,9 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
         self._follower: Any = None
         self._steps, self._distance, self._active = 0, math.inf, False
         self._identity = Identity("", "")
+        self._explored: ExploredMaps | None = None
+        if "explored" in task.sensors:
+            self._explored = ExploredMaps(1, task.explored_size, task.explored_extent, camera)
 
     def start(self) -> str:
         """Start the simulator and load the episodes; returns a one-line error, or an empty text."""
@@ -175,6 +179,8 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
         self._identity = Identity(scene_name(episode.scene_id), str(episode.episode_id))
         self._start_distance = self._distance = float(self._env.get_metrics()["distance_to_goal"])
         self._trail = np.zeros((1, self.task.max_steps + 1, 2), np.float32)
+        if self._explored is not None:
+            self._explored.reset(0)
         self._note_position()
         return self._observe(seen), {"state": self._state()}
 
@@ -281,6 +287,12 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
                 self._trail, np.array([self._steps + 1]), self._heading()[None], goal, self.task.map_extent, image
             )
             out["map"] = image[0]
+        if self._explored is not None:
+            moved = (self._trail[0, self._steps] - self._trail[0, 0]).astype(np.float64)[None]
+            which, heading, limit = np.array([0]), self._heading()[None], self.task.max_depth
+            depth = np.asarray(seen["depth"], np.float32)[None, :, :, 0] * np.float32(limit)
+            self._explored.update(which, depth, moved, heading, limit)
+            out["explored"] = self._explored.egocentric(which, moved, heading)[0]
         return out
 
     def _heading(self) -> NDArray[np.float64]:

@@ -19,6 +19,7 @@ from envs.navgrid.grid import GeodesicField, NavGrid, geodesic_distance, wrap_an
 from envs.pointnav import measures
 from envs.pointnav.episodes import Episode
 from envs.pointnav.explored_map import ExploredMaps
+from envs.pointnav.noise import Noise, NoiseSettings
 from envs.pointnav.record import episode_record
 from envs.pointnav.scene_episodes import NavigableScene
 from envs.pointnav.visited_map import draw_visited_maps
@@ -52,6 +53,9 @@ class PointNavTask(Settings):
         min_depth: Lower bound to which depths are clipped, metres; pixels without a hit have depth 0.
         max_depth: Upper bound to which depths are clipped, metres (Habitat: 10).
         normalize_depth: Whether depths are mapped from [min_depth, max_depth] to [0, 1]; else they stay in metres.
+        gps: False: the goal is given at the start only, and agents reckon where they are from the motions they intended
+            (dead reckoning: goal, visited and explored map); collisions and noise lead them astray.
+        noise: Of motions and sensors.
     """
 
     variant: Annotated[str, OneOf(*VARIANTS)] = "habitat"
@@ -68,6 +72,8 @@ class PointNavTask(Settings):
     min_depth: Annotated[float, Range(0)] = 0.0
     max_depth: Annotated[float, Range(0, above=True)] = 10.0
     normalize_depth: bool = True
+    gps: bool = True
+    noise: NoiseSettings = field(default_factory=NoiseSettings)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -121,12 +127,14 @@ class _Agents:
     collisions: NDArray[np.int64]
     episode_return: NDArray[np.float64]
     trail: NDArray[np.float32]
+    reckoned: NDArray[np.float64]
+    reckoned_trail: NDArray[np.float32]
     turning: NDArray[np.int32]
     active: NDArray[np.bool_]
     field: list[GeodesicField | None] = field(default_factory=list)
 
     @classmethod
-    def empty(cls, count: int, max_steps: int) -> _Agents:
+    def empty(cls, count: int, max_steps: int, reckons: bool) -> _Agents:
         def ints() -> NDArray[np.int64]:
             return np.zeros(count, np.int64)
 
@@ -147,6 +155,8 @@ class _Agents:
             collisions=ints(),
             episode_return=floats(),
             trail=np.zeros((count, max_steps + 1, 2), np.float32),
+            reckoned=floats(3),
+            reckoned_trail=np.zeros((count, max_steps + 1 if reckons else 1, 2), np.float32),
             turning=np.zeros(count, np.int32),
             active=np.zeros(count, np.bool_),
             field=[None] * count,
@@ -180,7 +190,8 @@ class PointNav:
         self.camera = camera
         self.count = count
         self.queue = EpisodeQueue(self.scenes, seed)
-        self.agents = _Agents.empty(count, task.max_steps)
+        self.agents = _Agents.empty(count, task.max_steps, not task.gps)
+        self.noise = Noise(task.noise, count, seed)
         self._explored: ExploredMaps | None = None
         if "explored" in task.sensors:
             if any(place.camera is not None for place in self.scenes):
@@ -221,8 +232,10 @@ class PointNav:
                 )
             a.steps[n] = a.collisions[n] = 0
             a.path_length[n] = a.episode_return[n] = 0.0
-            a.trail[n, 0] = a.position[n, [0, 2]]
+            a.trail[n, 0] = a.reckoned_trail[n, 0] = a.position[n, [0, 2]]
+            a.reckoned[n] = *a.position[n, [0, 2]], a.heading[n]
             a.turning[n] = 0
+            self.noise.reset(n, self.scenes[key[0]].name, episode.episode_id)
             if self._explored is not None:
                 self._explored.reset(n)
                 self._explored_at[n] = -1
@@ -275,18 +288,41 @@ class PointNav:
         a, task = self.agents, self.task
         turn = math.radians(task.turn)
         a.turning[:] = (chosen == LEFT).astype(np.int32) - (chosen == RIGHT)
-        a.heading = wrap_angle(a.heading + np.where(a.active, (chosen == LEFT) * turn - (chosen == RIGHT) * turn, 0.0))
-        for n in np.flatnonzero(a.active & (chosen == FORWARD)):
-            grid = self.scenes[a.place[n]].grid
-            now, collided = grid.step(a.position[n : n + 1], a.heading[n : n + 1], task.forward, sliding=task.sliding)
-            a.path_length[n] += float(np.linalg.norm(now[0] - a.position[n]))
-            a.collisions[n] += int(collided[0])
-            a.position[n] = now[0]
+        if task.noise.actuation:
+            self._move_with_noise(chosen, turn)
+        else:
+            a.heading = wrap_angle(a.heading + np.where(a.active, a.turning * turn, 0.0))
+            for n in np.flatnonzero(a.active & (chosen == FORWARD)):
+                self._walk(int(n), a.heading[n : n + 1], task.forward)
         for n in np.flatnonzero(a.active & measures.moved(a.measured, a.position)):
             a.distance[n] = self._distance(int(n))
             a.measured[n] = a.position[n]
         live = np.flatnonzero(a.active)
         a.trail[live, a.steps[live] + 1] = a.position[live][:, [0, 2]]
+        if not task.gps:
+            a.reckoned[live, 2] = wrap_angle(a.reckoned[live, 2] + a.turning[live] * turn)
+            x, z, heading = a.reckoned[live].T
+            ahead = task.forward * (chosen[live] == FORWARD)
+            a.reckoned[live, 0], a.reckoned[live, 1] = x - np.sin(heading) * ahead, z - np.cos(heading) * ahead
+            a.reckoned_trail[live, a.steps[live] + 1] = a.reckoned[live, :2]
+
+    def _move_with_noise(self, chosen: NDArray[np.int64], turn: float) -> None:
+        """Turn and move the active agents by what their motions become (`Noise.moved`)."""
+        a, task = self.agents, self.task
+        for n in map(int, np.flatnonzero(a.active & (chosen != STOP))):
+            forward = task.forward if chosen[n] == FORWARD else 0.0
+            ahead, right, left = self.noise.moved(n, forward, float(a.turning[n]) * turn)
+            self._walk(n, a.heading[n : n + 1] - math.atan2(right, ahead), math.hypot(ahead, right))
+            a.heading[n] = wrap_angle(a.heading[n] + left)
+
+    def _walk(self, n: int, heading: NDArray[np.float64], metres: float) -> None:
+        """Move agent n by so many metres in the direction `heading` (1,), as far as obstacles let it."""
+        a = self.agents
+        grid = self.scenes[a.place[n]].grid
+        now, collided = grid.step(a.position[n : n + 1], heading, metres, sliding=self.task.sliding)
+        a.path_length[n] += float(np.linalg.norm(now[0] - a.position[n]))
+        a.collisions[n] += int(collided[0])
+        a.position[n] = now[0]
 
     def _record(self, n: int, success: bool, truncated: bool) -> dict[str, Any]:
         """What is known of agent n's finished episode: identity, measures, path."""
@@ -319,8 +355,10 @@ class PointNav:
         out: dict[str, NDArray[Any]] = {"pointgoal_with_gps_compass": self._pointgoal(rows)}
         if self.renderer is not None:
             frames = self._look(rows, self.camera, self._pixels)
+            if "depth" in frames:
+                frames["depth"] = self.noise.depth(rows, frames["depth"])
             if "rgb" in frames:
-                out["rgb"] = frames["rgb"]
+                out["rgb"] = self.noise.rgb(rows, frames["rgb"])
             if self._explored is not None:
                 out["explored"] = self._explore(self._explored, rows, frames["depth"])
             if "depth" in task.sensors:
@@ -328,24 +366,33 @@ class PointNav:
                 out["depth"] = measures.depth_observation(frames["depth"], *limits, task.normalize_depth)
         if "map" in task.sensors:
             out["map"] = np.empty((len(rows), 3, task.map_size, task.map_size), np.uint8)
-            goal = a.goal[rows][:, [0, 2]]
-            draw_visited_maps(a.trail[rows], a.steps[rows] + 1, a.heading[rows], goal, task.map_extent, out["map"])
+            goal, (_, headings) = a.goal[rows][:, [0, 2]], self._poses(rows)
+            trail = a.trail if task.gps else a.reckoned_trail
+            draw_visited_maps(trail[rows], a.steps[rows] + 1, headings, goal, task.map_extent, out["map"])
         return out
+
+    def _poses(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Where agents think they are: x and z (n, 2), and headings (n,)."""
+        a = self.agents
+        if self.task.gps:
+            return a.position[rows][:, [0, 2]], a.heading[rows]
+        return a.reckoned[rows, :2], a.reckoned[rows, 2]
 
     def _explore(self, maps: ExploredMaps, rows: NDArray[np.int64], depth: NDArray[np.float32]) -> NDArray[np.uint8]:
         """(n, 2, E, E) uint8 explored maps, after adding what the agents see now; each state is added once."""
         a = self.agents
-        moved = a.position[rows][:, [0, 2]] - a.trail[rows, 0]
+        positions, headings = self._poses(rows)
+        moved = positions - a.trail[rows, 0]
         new = self._explored_at[rows] != a.steps[rows]
         self._explored_at[rows] = a.steps[rows]
-        maps.update(rows[new], depth[new], moved[new], a.heading[rows[new]], self.task.max_depth)
-        return maps.egocentric(rows, moved, a.heading[rows])
+        maps.update(rows[new], depth[new], moved[new], headings[new], self.task.max_depth)
+        return maps.egocentric(rows, moved, headings)
 
     def _pointgoal(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """(n, 2) float32 polar goal, as Habitat-Lab's PointGoalSensor in 2-D polar form."""
-        a = self.agents
-        dx, dz = (a.goal[rows, i] - a.position[rows, i] for i in (0, 2))
-        cos, sin = np.cos(a.heading[rows]), np.sin(a.heading[rows])
+        positions, headings = self._poses(rows)
+        dx, dz = (self.agents.goal[rows][:, [0, 2]] - positions).T
+        cos, sin = np.cos(headings), np.sin(headings)
         right, ahead = cos * dx - sin * dz, -sin * dx - cos * dz
         return np.stack([np.hypot(dx, dz), np.arctan2(-right, ahead)], axis=1).astype(np.float32)
 

@@ -121,7 +121,7 @@ class EmbeddedSource(SceneSource):
 
     def rules(self, sensors: tuple[str, ...]) -> tuple[PointNavTask, Camera]:
         """See `SceneSource.rules`."""
-        return PointNavTask(**{**self.env["task"], "sensors": sensors}), Camera(**self.env["camera"])
+        return PointNavTask.from_settings({**self.env["task"], "sensors": sensors}), Camera(**self.env["camera"])
 
     def simulator(self, device: str) -> str:
         """The simulator of ``env.backend``; ``auto`` is Warp on a CUDA device if Warp is installed, else Embree."""

@@ -56,13 +56,15 @@ class DevicePointNav:
         """Copy scenes and grids to the device; `paths` asks for the path in the record of every episode.
 
         Raises:
-            ValueError: A place has a camera of its own, or the task asks for the explored map.
+            ValueError: A place has a camera of its own, or the task asks for the explored map, noise or no GPS.
         """
         if any(place.camera is not None for place in scenes):
             raise ValueError(
                 "apartments of wide appearance have cameras of their own, which env.backend=warp does not have; "
                 "choose env.backend=embree or env.appearance=plain"
             )
+        if task.noise.any or not task.gps:
+            raise ValueError("env.backend=warp knows neither env.task.noise nor gps=false; use env.backend=embree")
         if "explored" in task.sensors:
             raise ValueError("env.backend=warp draws no explored map; use env.backend=embree or other env.task.sensors")
         self.scenes, self.task, self.camera, self.count = list(scenes), task, camera, count

@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 from stable_baselines3 import A2C
 
 from adapt.training.run import Run
-from agents.learners.ppo import train_on_policy
 from agents.learners.rollout import Timeouts
+from agents.learners.sb3_training import train_with_sb3
 from agents.setup import make_scenes, make_stacked_env, make_visual_encoder, policy_arguments, policy_class
 from configs.settings import Range, Settings
 
@@ -48,5 +48,5 @@ class A2CLearner:
             policy_kwargs=policy_arguments(cfg, vision),
             seed=cfg.seed,
         )
-        train_on_policy(cfg, run, vision, model, state, [Timeouts()])
+        train_with_sb3(cfg, run, vision, model, state, [Timeouts()])
         return {"steps": model.num_timesteps}

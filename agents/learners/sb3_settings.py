@@ -1,0 +1,156 @@
+"""Settings of ``algo=sb3/...``: the arguments of Stable-Baselines3's and sb3-contrib's algorithms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from agents.learners.settings import Batch, Rate, Share
+from configs.settings import Range, Settings
+
+Count = Annotated[int, Range(1, 1_000_000)]
+Positive = Annotated[float, Range(0, above=True)]
+
+
+@dataclass(frozen=True)
+class A2CLearnerSettings(Settings):
+    """Arguments of Stable-Baselines3's A2C.
+
+    Attributes:
+        learning_rate: Of the optimiser.
+        gamma: Discount.
+        gae_lambda: Lambda of generalised advantage estimation; 1: as in the paper.
+        normalize_advantage: Whether advantages have mean 0 and deviation 1 in each update (of one rank).
+        ent_coef: Weight of the entropy.
+        vf_coef: Weight of the value loss.
+        max_grad_norm: Largest norm of the gradient.
+        use_rms_prop: RMSprop, as in the paper, in place of Adam.
+        rms_prop_eps: Its epsilon.
+    """
+
+    learning_rate: Rate = 7e-4
+    gamma: Share = 0.99
+    gae_lambda: Share = 1.0
+    normalize_advantage: bool = False
+    ent_coef: float = 0.01
+    vf_coef: Rate = 0.5
+    max_grad_norm: Positive = 0.5
+    use_rms_prop: bool = True
+    rms_prop_eps: Positive = 1e-5
+
+
+@dataclass(frozen=True)
+class A2CConfig(Settings):
+    """Stable-Baselines3's A2C.
+
+    Attributes:
+        steps: Environment steps, all agents together.
+        rollout: Steps per agent between updates.
+        anneal: Whether the learning rate falls linearly to 0.
+    """
+
+    steps: Annotated[int, Range(1)] = 500_000
+    rollout: Count = 8
+    anneal: bool = True
+    learner: A2CLearnerSettings = field(default_factory=A2CLearnerSettings)
+
+
+@dataclass(frozen=True)
+class TRPOLearnerSettings(Settings):
+    """Arguments of sb3-contrib's TRPO.
+
+    Attributes:
+        learning_rate: Of the value function.
+        batch_size: Samples per update of the value function.
+        gamma: Discount.
+        gae_lambda: Lambda of generalised advantage estimation.
+        normalize_advantage: Whether advantages have mean 0 and deviation 1 in each update.
+        target_kl: Radius of the trust region: KL divergence from the old policy.
+        cg_max_steps: Steps of conjugate gradients.
+        cg_damping: Damping of the Hessian.
+        line_search_max_iter: Tries of the line search.
+        line_search_shrinking_factor: By which each try is shorter than the last.
+        n_critic_updates: Passes of the value function over a rollout.
+    """
+
+    learning_rate: Rate = 1e-3
+    batch_size: Batch = 512
+    gamma: Share = 0.99
+    gae_lambda: Share = 0.95
+    normalize_advantage: bool = True
+    target_kl: Positive = 0.01
+    cg_max_steps: Count = 15
+    cg_damping: Rate = 0.1
+    line_search_max_iter: Count = 10
+    line_search_shrinking_factor: Annotated[float, Range(0, 1, above=True, below=True)] = 0.8
+    n_critic_updates: Count = 10
+
+
+@dataclass(frozen=True)
+class TRPOConfig(Settings):
+    """sb3-contrib's TRPO.
+
+    Attributes:
+        steps: Environment steps, all agents together.
+        rollout: Steps per agent between updates; an update holds the activations of all of them.
+        anneal: Whether the value function's learning rate falls linearly to 0.
+    """
+
+    steps: Annotated[int, Range(1)] = 500_000
+    rollout: Count = 64
+    anneal: bool = True
+    learner: TRPOLearnerSettings = field(default_factory=TRPOLearnerSettings)
+
+
+@dataclass(frozen=True)
+class DQNLearnerSettings(Settings):
+    """Arguments of Stable-Baselines3's DQN.
+
+    Attributes:
+        learning_rate: Of Adam.
+        buffer_size: Steps kept for replay, each with the observation after it.
+        learning_starts: Random steps before the first update.
+        batch_size: Replayed steps per update.
+        tau: Share of the new weights that the target network takes over; 1: all.
+        gamma: Discount.
+        train_freq: Steps of every agent between updates.
+        gradient_steps: Updates then.
+        target_update_interval: Steps between updates of the target network.
+        exploration_fraction: Share of the training in which random actions become fewer.
+        exploration_initial_eps: Share of random actions at first.
+        exploration_final_eps: And at last.
+        max_grad_norm: Largest norm of the gradient.
+    """
+
+    learning_rate: Rate = 2.5e-4
+    buffer_size: Annotated[int, Range(1, 100_000_000)] = 20_000
+    learning_starts: Annotated[int, Range(0, 100_000_000)] = 5_000
+    batch_size: Batch = 128
+    tau: Share = 1.0
+    gamma: Share = 0.99
+    train_freq: Count = 1
+    gradient_steps: Count = 2
+    target_update_interval: Count = 5_000
+    exploration_fraction: Share = 0.2
+    exploration_initial_eps: Share = 1.0
+    exploration_final_eps: Share = 0.05
+    max_grad_norm: Positive = 10.0
+
+
+@dataclass(frozen=True)
+class DQNConfig(Settings):
+    """Stable-Baselines3's DQN.
+
+    Attributes:
+        steps: Environment steps, all agents together.
+        anneal: Whether the learning rate falls linearly to 0.
+    """
+
+    steps: Annotated[int, Range(1)] = 500_000
+    anneal: bool = False
+    learner: DQNLearnerSettings = field(default_factory=DQNLearnerSettings)
+
+
+@dataclass(frozen=True)
+class QRDQNConfig(DQNConfig):
+    """sb3-contrib's QR-DQN; the number of quantiles is the policy's."""
