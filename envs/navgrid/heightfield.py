@@ -69,7 +69,8 @@ def _clip(src: DoubleArray, count: int, dst: DoubleArray, axis: int, limit: floa
         a = sign * (src[i, axis] - limit)
         b = sign * (src[j, axis] - limit)
         if a >= 0.0:
-            dst[kept] = src[i]
+            for k in range(3):
+                dst[kept, k] = src[i, k]
             kept += 1
         if (a < 0.0 < b) or (b < 0.0 < a):
             t = a / (a - b)
@@ -80,16 +81,21 @@ def _clip(src: DoubleArray, count: int, dst: DoubleArray, axis: int, limit: floa
     return kept
 
 
+@fused_kernel
+def _range(poly: DoubleArray, count: int, axis: int) -> tuple[float, float]:
+    """Least and largest coordinate of a polygon along an axis."""
+    low = high = poly[0, axis]
+    for i in range(1, count):
+        low = min(low, poly[i, axis])
+        high = max(high, poly[i, axis])
+    return low, high
+
+
 @kernel
 def _put(record: FloatArray, poly: DoubleArray, count: int) -> None:
     """Write low, high, x_min, x_max, z_min, z_max of a polygon to `record`."""
     for axis, at in ((1, 0), (0, 2), (2, 4)):
-        low = high = poly[0, axis]
-        for i in range(1, count):
-            low = min(low, poly[i, axis])
-            high = max(high, poly[i, axis])
-        record[at] = low
-        record[at + 1] = high
+        record[at], record[at + 1] = _range(poly, count, axis)
 
 
 @kernel
@@ -110,15 +116,17 @@ def _cut(triangles: DoubleArray, cell: float, nx: int, nz: int) -> tuple[IntArra
     along_x, along_z, corners = np.int64(0), np.int64(2), np.int64(3)
     for f in range(len(triangles)):
         tri = triangles[f]
-        z_low = max(int(np.floor(tri[:, 2].min() / cell)), 0)
-        z_high = min(int(np.floor(tri[:, 2].max() / cell)), nz - 1)
+        low, high = _range(tri, corners, along_z)
+        z_low = max(int(np.floor(low / cell)), 0)
+        z_high = min(int(np.floor(high / cell)), nz - 1)
         for iz in range(z_low, z_high + 1):
             n_strip = _clip(tri, corners, strip_a, along_z, iz * cell, 1.0)
             n_strip = _clip(strip_a, n_strip, strip, along_z, (iz + 1) * cell, -1.0)
             if n_strip == 0:
                 continue
-            x_low = max(int(np.floor(strip[:n_strip, 0].min() / cell)), 0)
-            x_high = min(int(np.floor(strip[:n_strip, 0].max() / cell)), nx - 1)
+            low, high = _range(strip, n_strip, along_x)
+            x_low = max(int(np.floor(low / cell)), 0)
+            x_high = min(int(np.floor(high / cell)), nx - 1)
             if count + x_high - x_low + 1 > capacity:
                 capacity = 2 * capacity + nx
                 column = np.concatenate((column, np.empty(capacity - len(column), np.int32)))
