@@ -62,7 +62,7 @@ class ArrayCache:
         pack: Callable[[T], Arrays],
         unpack: Callable[[Arrays], T],
     ) -> T:
-        """What `make` gives, from the cache where it is there.
+        """The result of `make`, from the cache where it is there.
 
         Args:
             name: Beginning of the file's name.
