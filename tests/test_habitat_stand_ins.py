@@ -67,6 +67,18 @@ def test_imports_work_and_use_is_refused(folder: Path) -> None:
     assert second.startswith("library.Simulator needs habitat-sim")
 
 
+def test_what_libraries_do_without_is_absent(folder: Path) -> None:
+    code = """
+from envs import habitat_stand_ins
+habitat_stand_ins.install()
+try:
+    from habitat_sim.utils import profiling_utils
+except ImportError:
+    print("absent")
+"""
+    assert run(code, folder) == "absent\n"
+
+
 def test_real_modules_stay_as_they_are(folder: Path) -> None:
     (folder / "magnum.py").write_text(
         "class Vector3(tuple):\n    def __new__(cls, *v):\n        return tuple.__new__(cls, v)\n"

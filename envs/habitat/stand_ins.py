@@ -19,6 +19,8 @@ from types import ModuleType
 from typing import Any
 
 MODULES = ("magnum", "corrade", "habitat_sim")
+# What Habitat-Lab and habitat-baselines do without where it is absent.
+OPTIONAL = ("habitat_sim.utils.profiling_utils",)
 
 
 def missing() -> tuple[str, ...]:
@@ -91,6 +93,8 @@ class _StandIn(ModuleType):
     """A module in which every name exists."""
 
     def __getattr__(self, name: str) -> Any:
+        if f"{self.__name__}.{name}" in OPTIONAL:
+            raise AttributeError(name)
         return _absent(self, name)
 
 
@@ -101,7 +105,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self.names = names
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        if fullname.split(".")[0] not in self.names:
+        if fullname.split(".")[0] not in self.names or fullname in OPTIONAL:
             return None
         return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
 
