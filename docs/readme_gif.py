@@ -1,6 +1,6 @@
 """The film at the top of the README, from an evaluated run: ``python docs/readme_gif.py runs/demo docs/demo.gif``.
 
-Two of the run's held-out episodes that took the longest ways round among those that the agent finished in at most 60
+Two of the run's held-out episodes that took the longest ways round among those that the agent finished in at most 48
 steps, replayed as `agents.evaluate` films them: what the agent sees beside the map of where it goes.
 """
 
@@ -16,7 +16,7 @@ from agents.evaluation.episodes import policy_actor
 from agents.reports.video import write_video
 from agents.setup import make_scenes, without_randomisation
 
-CLIPS, STEPS = 2, 60
+CLIPS, STEPS = 2, 48  # of so many frames the film is below 2 MB
 
 
 def main() -> None:

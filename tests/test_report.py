@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageSequence
+from PIL import Image, ImageColor, ImageSequence
 from run_folders import RATES, VERSIONS, clip, records, write_lines, write_run
 
 from agents.evaluation.statistics import summarise
 from agents.report import main, terminal_table, write_report
 from agents.reports.comparison import write_comparison
-from agents.reports.figures import smooth
+from agents.reports.figures import AGENT, EXPERT, GOAL, smooth
 from agents.reports.results import read_results
 from agents.reports.video import HOLD_SECONDS, MAX_PAGES, write_video
 
@@ -217,6 +217,18 @@ def test_film_plays_all_clips_and_keeps_pixels(tmp_path: Path) -> None:
     assert (last[caption : caption + 16, :32] == (200, 30, 40)).all()
     assert (last[caption + 16 :, :32] == (20, 180, 60)).all()
     assert (last[caption + 16 :, -32:] == 0).all()  # the second clip is over and shows its last frame
+
+
+def test_lines_of_the_map_keep_their_colours_in_a_film_of_many(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (20, 64, 128, 3)).astype(np.uint8)
+    for row, colour in enumerate((AGENT, EXPERT, GOAL)):
+        frames[:, row, 70:100] = ImageColor.getrgb(colour)
+    write_video(tmp_path / "film.gif", [(frames, "")], scale=1)
+    with Image.open(tmp_path / "film.gif") as film:
+        film.seek(10)
+        shown = np.asarray(film.convert("RGB"))[-64:]
+    for row, colour in enumerate((AGENT, EXPERT, GOAL)):
+        assert (shown[row, 70:100] == ImageColor.getrgb(colour)).all()
 
 
 def test_long_films_are_thinned_and_every_clip_keeps_its_last_frame(tmp_path: Path) -> None:

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from adapt.training.files import write_atomically
+from agents.reports.figures import AGENT, EXPERT, GOAL
 
 COLOURS = 128
+LINES = (AGENT, EXPERT, GOAL)  # among the colours of every film
 GREYS = 16
 HOLD_SECONDS = 1.5
 GAP = 4
@@ -99,13 +101,16 @@ def _quantise(clips: list[NDArray[np.uint8]]) -> tuple[list[NDArray[np.uint8]], 
     every = np.concatenate(clips)
     picked = every[np.unique(np.linspace(0, len(every) - 1, PALETTE_SAMPLES).round().astype(int))]
     # Undithered: dither is noise that differs from frame to frame, which GIF stores badly.
-    reference = Image.fromarray(picked.reshape(-1, *picked.shape[2:])).quantize(COLOURS)
+    reference = Image.fromarray(picked.reshape(-1, *picked.shape[2:])).quantize(COLOURS - len(LINES))
+    # Thin lines of a map are too few pixels to get colours by themselves.
+    colours = bytes(reference.getpalette() or [])[: 3 * (COLOURS - len(LINES))].ljust(3 * (COLOURS - len(LINES)), b"\0")
+    colours += b"".join(bytes(ImageColor.getrgb(line)) for line in LINES)
+    reference.putpalette(colours)
     out = []
     for frames in clips:
         tall = Image.fromarray(frames.reshape(-1, *frames.shape[2:]))
         mapped = tall.quantize(palette=reference, dither=Image.Dither.NONE)
         out.append(np.asarray(mapped, np.uint8).reshape(frames.shape[:3]))
-    colours = bytes(reference.getpalette() or []).ljust(3 * COLOURS, b"\0")[: 3 * COLOURS]
     greys = np.linspace(0, 255, GREYS).round().astype(np.uint8).repeat(3).tobytes()
     return out, colours + greys
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "tutorials"
+ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+PROGRESS = re.compile(r"━━.*\d+/\d+ \d+:\d\d:\d\d")
 
 
 def run(notebook: Path, folder: Path) -> Any:
@@ -25,7 +28,20 @@ def run(notebook: Path, folder: Path) -> Any:
     client.execute()
     for cell in made.cells:
         cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = _plain(cell.outputs)
     return made
+
+
+def _plain(outputs: list[Any]) -> list[Any]:
+    """Outputs with printed text in one piece, without colours and without what progress bars drew on the way."""
+    import nbformat
+
+    printed = "".join(out.text for out in outputs if out.output_type == "stream").replace("\r\n", "\n")
+    lines = [line for line in re.split("[\r\n]", ESCAPE.sub("", printed)) if not PROGRESS.search(line)]
+    text = "\n".join(line.rstrip() for line in lines).strip("\n")
+    shown = [out for out in outputs if out.output_type != "stream"]
+    return [nbformat.v4.new_output("stream", name="stdout", text=f"{text}\n"), *shown] if text else shown
 
 
 def main() -> None:
