@@ -107,7 +107,7 @@ def _changes(before: Any, after: Any, path: str = "") -> Iterator[tuple[str, Any
         old = before.get(key)
         if isinstance(value, Mapping) and isinstance(old, Mapping):
             yield from _changes(old, value, full)
-        elif value != old or type(value) is not type(old):
+        elif key not in before or value != old or type(value) is not type(old):
             yield full, value
 
 
