@@ -1,8 +1,8 @@
 """``python -m tests.tools.kill kills=200 seed=0``: kill -9 at random moments, then the documented command again.
 
 Each trial starts one of `tests.tools.kill_commands.COMMANDS` in a session of its own, kills it at a moment that the
-seed and the trial's number choose within the time that it takes undisturbed (every second time all its processes, else
-the first alone), and lets it go on until it ends. A trial fails where
+seed and the trial's number choose within the time that it takes undisturbed (in every second round of commands all its
+processes, else the first alone), and lets it go on until it ends. A trial fails where
 
 - a process of the killed command is still there `GONE` seconds later, or one of the resumed command after its end;
 - the resumed command does not end well, or what it leaves is not what an undisturbed run leaves (`Command.counts`);
