@@ -39,23 +39,18 @@ class HabitatResNetConfig(RecurrentConfig):
         hidden: Units of the fully connected layer after the ResNet.
         memory: Units of the LSTM.
         planes: Channels of the first of the four stages; each further one doubles them.
+        bfloat16: Compute in bfloat16 (autocast); habitat-baselines does not.
     """
 
     hidden: tuple[Units, ...] = (512,)
     memory: Units = 512
     planes: Annotated[int, Range(2, 1024)] = 32
+    bfloat16: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require(len(self.hidden) == 1, "hidden", "one number")
         self.require(self.planes % 2 == 0, "planes", "even: it has half as many groups")
-
-
-class _Norm(nn.GroupNorm):
-    """Group normalisation in float32: torch's bfloat16 kernel for the CPU has gradients that are not finite at 1x1."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.float())
 
 
 class _Block(nn.Module):
@@ -65,13 +60,13 @@ class _Block(nn.Module):
         super().__init__()
         self.convs = nn.Sequential(
             nn.Conv2d(before, after, 3, stride, 1, bias=False),
-            _Norm(groups, after),
+            nn.GroupNorm(groups, after),
             nn.ReLU(),
             nn.Conv2d(after, after, 3, 1, 1, bias=False),
-            _Norm(groups, after),
+            nn.GroupNorm(groups, after),
         )
         same = stride == 1 and before == after
-        projection = (nn.Conv2d(before, after, 1, stride, bias=False), _Norm(groups, after))
+        projection = (nn.Conv2d(before, after, 1, stride, bias=False), nn.GroupNorm(groups, after))
         self.shortcut = nn.Identity() if same else nn.Sequential(*projection)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -81,7 +76,7 @@ class _Block(nn.Module):
 def resnet18(channels: int, planes: int) -> nn.Sequential:
     """A ResNet-18 without its head: (B, channels, H, W) to (B, 8 * planes, H/32, W/32), rounded up."""
     groups = planes // 2
-    stem = (nn.Conv2d(channels, planes, 7, 2, 3, bias=False), _Norm(groups, planes), nn.ReLU())
+    stem = (nn.Conv2d(channels, planes, 7, 2, 3, bias=False), nn.GroupNorm(groups, planes), nn.ReLU())
     layers: list[nn.Module] = [*stem, nn.MaxPool2d(3, 2, 1)]
     widths = [planes, *(planes * 2**stage for stage in range(4))]
     for stage, (before, after) in enumerate(itertools.pairwise(widths)):
@@ -107,7 +102,7 @@ class HabitatExtractor(BaseFeaturesExtractor):
             self.visual = nn.Sequential(
                 resnet18(channels, planes),
                 nn.Conv2d(8 * planes, compressed, 3, 1, 1, bias=False),
-                _Norm(1, compressed),
+                nn.GroupNorm(1, compressed),
                 nn.ReLU(),
                 nn.Flatten(),
                 nn.Linear(compressed * height * width, hidden),
