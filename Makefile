@@ -100,8 +100,6 @@ lock:
 	.venv-lock/bin/uv pip compile --universal --python-version 3.10 --generate-hashes --no-annotate --no-header \
 		--quiet --upgrade --extra dev --constraint .ci/lock-constraints.txt --output-file $(LOCK) pyproject.toml
 
-# Numba does not notice a change in a kernel that another file calls: `make clean` drops what it compiled.
-
 clean:
 	rm -rf .venv .venv-latest .venv-lock $(HABITAT_VENV) build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
