@@ -33,12 +33,23 @@ COMMANDS = {
     "transfer_matrix": ("adapt.transfer_matrix", "adapt.transfer_matrix:TransferMatrixCommand"),
 }
 _settings: dict[str, type[Settings]] = {}
+_modules: dict[str, str] = {}
 
 
 def register(name: str, module: str, settings: type[Settings]) -> None:
     """Note the settings of a command that is being defined, which need not be one of `COMMANDS`."""
-    COMMANDS.setdefault(name, (module, ""))
+    _modules[name] = module
     _settings[name] = settings
+
+
+def is_command(name: str) -> bool:
+    """Whether a command of this name is in the table or was defined in this process."""
+    return name in COMMANDS or name in _modules
+
+
+def module_of(name: str) -> str:
+    """What ``python -m`` runs for a command."""
+    return COMMANDS[name][0] if name in COMMANDS else _modules[name]
 
 
 def command_settings(name: str) -> type[Settings]:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from configs.commands import COMMANDS, command_settings
 from configs.console import COMPLETION, CONSOLE, SHELLS
+from configs.files import visible
 from configs.groups import GROUPS, options, settings_of
 from configs.settings import Chosen, OneOf, Settings, kinds
 
@@ -67,7 +68,7 @@ def _choices(key: str, choices: Any) -> Iterator[str]:
 
 def _stems(group: str) -> list[str]:
     """Choices of a group that are YAML."""
-    return [file.stem for file in sorted((FOLDER / group).glob("*.yaml"))]
+    return [file.stem for file in visible(FOLDER / group, "*.yaml")]
 
 
 def _lines(shell: str) -> Iterator[str]:

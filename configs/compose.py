@@ -344,7 +344,7 @@ def _choose(known: Sequence[str]) -> str:
 
 def _module(name: str) -> str:
     """What ``python -m`` runs."""
-    return commands.COMMANDS[name][0]
+    return commands.module_of(name)
 
 
 def _near_key(key: str, name: str, overrides: Sequence[str]) -> str:

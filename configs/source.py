@@ -20,7 +20,7 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
-from configs.commands import COMMANDS, command_settings
+from configs.commands import COMMANDS, command_settings, is_command
 from configs.groups import GROUPS, registry, settings_of
 from configs.settings import Settings, defaults, kinds
 
@@ -49,7 +49,7 @@ class SettingsSource(ConfigSource):
         path = _plain(config_path)
         name = path.removeprefix(f"{SCHEMA}/")
         package = None
-        if name in COMMANDS:
+        if is_command(name):
             config, package = as_config(command_settings(name), **HYDRA), "_global_"
         else:
             group, _, option = name.partition("/")
@@ -65,7 +65,7 @@ class SettingsSource(ConfigSource):
         """Whether the path is a config."""
         path = _plain(config_path).removeprefix(f"{SCHEMA}/")
         group, slash, option = path.partition("/")
-        return path in COMMANDS or bool(slash and group in GROUPS and option in registry(group))
+        return is_command(path) or bool(slash and group in GROUPS and option in registry(group))
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         """The names in a group."""

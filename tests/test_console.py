@@ -85,7 +85,11 @@ def test_errors_and_help_of_the_command(sidestep: Console) -> None:
     assert sidestep("completion", "bsh")[2].endswith("bash, zsh, fish; did you mean 'bash'?\n")
 
 
-def test_a_command_is_forwarded_with_its_exit_code(sidestep: Console, tmp_path: Path) -> None:
+def test_a_command_is_forwarded_with_its_exit_code(
+    sidestep: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("agents.report", "adapt.layers"):  # as in a new process
+        monkeypatch.delitem(sys.modules, module, raising=False)
     code, _, errors = sidestep("report", f"run={tmp_path / 'none'}")
     assert code == 2
     assert errors.startswith("error: ") and f"{tmp_path / 'none'}" in errors
@@ -138,7 +142,7 @@ def complete(shell: str, scripts: Path, line: str) -> set[str]:
         ("sidestep ev", {"evaluate"}),
         ("sidestep adapt co", {"compare", "compress"}),
         ("sidestep train adapt=side", {"adapt=side_tuning"}),
-        ("sidestep train algo.learner.learning", {"algo.learner.learning_rate="}),
+        ("sidestep train algo.learner.learning_r", {"algo.learner.learning_rate="}),
         ("sidestep adapt train protocol=t", {"protocol=two_stage"}),
     ],
 )

@@ -22,10 +22,10 @@ def content(name: str) -> Any:
 
 def command(name: str) -> tuple[str, list[str]]:
     """The command that an experiment is for, and the words that it leaves to the user."""
-    chosen = {key for default in content(name).defaults for key in default}
+    chosen = {key: choice for default in content(name).defaults for key, choice in default.items()}
     if "override /benchmark" in chosen:
         return "supervised", ["data=d"]
-    return "train", ["run=r", *(["algo.data=d"] if name == "side_tuning_bc" else [])]
+    return "train", ["run=r", *(["algo.data=d"] if {"override /algo": "bc"}.items() <= chosen.items() else [])]
 
 
 def jobs(name: str) -> Iterator[list[str]]:

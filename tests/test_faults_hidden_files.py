@@ -154,6 +154,9 @@ def test_every_lister_of_folders_passes_them_over():
     """A module that lists a folder by itself would have to think of hidden files by itself."""
     own = {
         "configs/files.py": "is the helper",
+        "configs/writing.py": "sweeps half-written files of its own, hidden ones",
+        "configs/array_cache.py": "reads source files of its own",
+        "configs/kernel_cache.py": "reads source files of its own",
         "adapt/training/run.py": "asks for one file by its name",
         "adapt/training/files.py": "sweeps half-written files of its own, hidden ones",
         "agents/learners/recorded.py": "sweeps scratch folders of its own, hidden ones",

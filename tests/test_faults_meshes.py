@@ -14,7 +14,7 @@ from navmesh_files import save, strips, tile
 from pictures_broken import huge_png
 from shapes import box, floor, furnished, room, scene
 
-from envs.navgrid.extent import check_extent
+from envs.navgrid.extent import check_grid_size
 from envs.navgrid.grid import NavGrid
 from envs.navgrid.navmesh import read_navmesh
 from envs.pointnav.episodes import read_episodes
@@ -288,7 +288,7 @@ def test_a_scan_in_another_unit_is_refused_with_its_extent(tmp_path, scale, said
 
 def test_a_small_room_in_centimetres_is_warned_of(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
-        check_extent(np.array([[[0, 0, 0], [120.0, 0, 0], [0, 250.0, 100.0]]]), 0.05, "closet.glb")
+        check_grid_size(np.array([[[0, 0, 0], [120.0, 0, 0], [0, 250.0, 100.0]]]), 0.05, "closet.glb")
     assert "scene closet.glb is 120 x 100 m and 250 m high; in centimetres?" in caplog.text
 
 
@@ -312,7 +312,7 @@ def test_huge_coordinates_are_refused(tmp_path, far):
 def test_many_layers_of_large_triangles_are_refused():
     sheet = np.array([[0, 0, 0], [100.0, 0, 0], [0, 0, 100.0]])
     with pytest.raises(ValueError, match=r"is 100 x 100 m and 5 m high with \d+ layers, too large"):
-        check_extent(np.stack([sheet + np.array([0, k / 10, 0]) for k in range(51)]), 0.05, "pile")
+        check_grid_size(np.stack([sheet + np.array([0, k / 10, 0]) for k in range(51)]), 0.05, "pile")
 
 
 def test_a_scan_far_from_the_origin_is_moved_before_it_is_rounded(tmp_path, caplog):

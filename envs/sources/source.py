@@ -130,7 +130,7 @@ class EmbeddedSource(SceneSource):
 
 
 scene_sources: Registry[type[SceneSource]] = Registry(
-    "scene source", "sidestep.scenes", partial(modules_of, "envs.sources", but=("source", "findings"))
+    "scene source", "sidestep.scenes", partial(modules_of, "envs.sources", but=("source", "findings", "scene_cache"))
 )
 """All sources of scenes by name."""
 
