@@ -7,27 +7,24 @@ of how grids are made, so that whatever changes makes another file. It may be de
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from configs.writing import write_atomically
 from envs.navgrid.grid import NavGrid
-from envs.navgrid.ground import Ground
 from envs.scene import Scene
 
 FOLDER = ".sidestep"
 # Raise it whenever the same triangles come to another grid.
-VERSION = 1
+VERSION = 2
 # Grids of smaller scenes take less time to make than their files to look for.
 LEAST_TRIANGLES = 20_000
-ARRAYS = {"start": np.int32, "column": np.int32, "height": np.float32, "clear": np.float32, "island": np.int32,
-          "near": np.int32}  # fmt: skip
-NUMBERS = tuple(name for name in Ground._fields if name not in ARRAYS)
+NODES = {"height": np.float32, "clear": np.float32, "island": np.int32}
 
 _log = logging.getLogger(__name__)
 
@@ -72,35 +69,21 @@ def _key(scene: Scene, body: tuple[float, ...]) -> str:
 
 
 def _write(file: Path, grid: NavGrid) -> None:
-    """Write a grid so that `file` is whole or absent."""
     file.parent.mkdir(exist_ok=True)
-    ground: dict[str, Any] = grid.ground._asdict()
-    new = file.with_name(f"{file.name}.{os.getpid()}")
-    try:
-        with new.open("wb") as stream:
-            np.savez(
-                stream,
-                numbers=np.array([ground[name] for name in NUMBERS], np.float64),
-                body=np.array([grid.height, grid.base]),
-                areas=grid.island_areas,
-                **{name: ground[name] for name in ARRAYS},
-            )
-        os.replace(new, file)
-    finally:
-        new.unlink(missing_ok=True)
+    content = io.BytesIO()
+    arrays: dict[str, Any] = grid.to_arrays()
+    np.savez(content, **arrays)
+    write_atomically(file, content.getvalue(), lasting=False)
 
 
 def _read(file: Path) -> NavGrid:
     with file.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
-        arrays: dict[str, NDArray[Any]] = {name: data[name] for name in ARRAYS}
-        numbers = dict(zip(NUMBERS, data["numbers"].tolist(), strict=True))
-        (height, base), areas = data["body"].tolist(), data["areas"]
-    nodes, columns = len(arrays["column"]), int(numbers["nx"]) * int(numbers["nz"])
-    shapes = {"start": (columns + 1,), "near": (nodes, 4)}
-    for name, dtype in ARRAYS.items():
-        if arrays[name].dtype != dtype or arrays[name].shape != shapes.get(name, (nodes,)):
+        arrays = {name: data[name] for name in data.files}
+    start, place = arrays["start"], arrays["place"]
+    columns, nodes = int(place[3]) * int(place[4]), int(start[-1])
+    if start.dtype != np.int32 or start.shape != (columns + 1,) or (np.diff(start, prepend=0) < 0).any():
+        raise ValueError(f"start is {start.dtype}{start.shape}")
+    for name, dtype in NODES.items():
+        if arrays[name].dtype != dtype or arrays[name].shape != (nodes,):
             raise ValueError(f"{name} is {arrays[name].dtype}{arrays[name].shape}")
-    fields: dict[str, Any] = {**arrays, **numbers, **{name: int(numbers[name]) for name in ("nx", "nz")}}
-    grid = NavGrid(Ground(**fields), float(height), areas)
-    grid.base = float(base)
-    return grid
+    return NavGrid.from_arrays(arrays)
