@@ -48,7 +48,7 @@ def is_command(name: str) -> bool:
 
 
 def module_of(name: str) -> str:
-    """What ``python -m`` runs for a command."""
+    """Module of a command, as ``python -m`` runs it."""
     return COMMANDS[name][0] if name in COMMANDS else _modules[name]
 
 

@@ -49,7 +49,7 @@ def one_room(monkeypatch: pytest.MonkeyPatch) -> None:
     def places(*_: object, **__: object) -> Scenes:
         return [simple_place(6)]
 
-    for module in ("agents.learners.recorded", "agents.learners.ppo"):
+    for module in ("agents.learners.recorded", "agents.learners.sb3_training"):
         monkeypatch.setattr(f"{module}.make_scenes", places)
 
 
