@@ -32,7 +32,7 @@ $(HABITAT_VENV)/installed: pyproject.toml
 
 # Train a seeing and a blind agent the same way, judge both in apartments that neither has seen, write the report.
 demo: $(VENV)/installed
-	$(BIN)/python -m agents.train algo=dagger adapt=side_tuning base=curvature env=apartments run=$(RUN) $(call resume,$(RUN))
+	$(BIN)/python -m agents.train algo=dagger adapt=side_tuning base=normal env=apartments run=$(RUN) $(call resume,$(RUN))
 	$(BIN)/python -m agents.train algo=dagger blind=true env=apartments run=$(RUN)/blind $(call resume,$(RUN)/blind)
 	$(BIN)/python -m agents.evaluate run=$(RUN) blind=$(RUN)/blind env.split=val
 
