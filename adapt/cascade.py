@@ -30,11 +30,12 @@ from adapt.datasets.images import LabelledImages
 from adapt.supervised.cascade import Probabilities, choose_thresholds, run_cascade
 from adapt.supervised.learner import TaskTrainer
 from adapt.train import make_base, make_benchmark, make_plan
-from adapt.training.files import to_json, write_atomically
+from adapt.training.files import to_json
 from adapt.training.run import list_checkpoints, load_checkpoint, load_config
 from adapt.training.state import part, reading
 from configs.compose import cli
 from configs.settings import Settings
+from configs.writing import write_atomically
 
 TOLERANCES = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2)
 

@@ -19,9 +19,10 @@ from adapt.pretrain import as_list
 from adapt.pretraining.data import TaskonomyViews
 from adapt.pretraining.decoders import decoders_path, load_decoders
 from adapt.pretraining.scores import evaluate_base, wanted_domains
-from adapt.training.files import to_json, write_atomically
+from adapt.training.files import to_json
 from configs.compose import cli
 from configs.settings import Names, Pixels, Settings
+from configs.writing import write_atomically
 
 COLUMNS = (
     *("loss", "constant", "ratio", "correlation", "precision", "edges"),

@@ -21,9 +21,9 @@ from adapt.core.method import Method
 from adapt.modules.joint import JointDeltaMethod
 from adapt.supervised.saved import saved_methods
 from adapt.train import make_benchmark, run_base
-from adapt.training.files import nearest
 from adapt.training.run import load_config
 from configs.compose import cli
+from configs.names import nearest
 from configs.settings import Settings
 
 

@@ -25,10 +25,11 @@ from adapt.methods.piggyback import Mask, Piggyback
 from adapt.methods.taps import TAPS
 from adapt.supervised.saved import saved_methods
 from adapt.train import make_benchmark, run_base
-from adapt.training.files import to_json, write_atomically
+from adapt.training.files import to_json
 from adapt.training.run import load_config
 from configs.compose import cli
 from configs.settings import Settings
+from configs.writing import write_atomically
 
 MEANINGS = {
     "taps": "layers that the task changes",

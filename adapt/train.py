@@ -29,9 +29,9 @@ from adapt.supervised.results import mean, shared_means
 from adapt.supervised.settings import SupervisedSettings
 from adapt.training import distributed
 from adapt.training.device import choose_device
-from adapt.training.files import nearest
 from adapt.training.run import Run, progress_bar, resumed
 from configs.compose import cli
+from configs.names import nearest
 
 TRUNK = "trunk.safetensors"  # In a run folder: the network that all tasks of a two-stage run have trained.
 

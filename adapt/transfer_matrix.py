@@ -26,10 +26,11 @@ from adapt.pretraining.data import TaskonomyViews
 from adapt.pretraining.scores import wanted_domains
 from adapt.pretraining.tasks import TASKS, find_task
 from adapt.readouts import ReadoutSettings, compute_codes, decode_and_score, fit_readout, make_decoder
-from adapt.training.files import to_json, write_atomically
+from adapt.training.files import to_json
 from configs.compose import cli
 from configs.files import read_json
 from configs.settings import Names, Pixels, Range, Seed, Settings
+from configs.writing import write_atomically
 
 # The tasks of Side-Tuning's lifelong benchmark, grouped by kin.
 ITASKONOMY = (

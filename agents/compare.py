@@ -15,7 +15,7 @@ from omegaconf import DictConfig, ListConfig
 
 from agents.evaluation.statistics import MEASURES
 from agents.reports.page import NAMES
-from agents.reports.repeats import Repeats, group_seeds, shown, shown_p
+from agents.reports.repeats import Repeats, group_seeds, shown, versus_cells
 from agents.reports.results import EvaluationReport, read_results
 from agents.reports.tables import TablePage, TextTable
 from configs.compose import cli
@@ -77,22 +77,9 @@ def comparison(groups: Sequence[Repeats], measure: str, to: Repeats | None) -> T
         row += [shown(m, group.over_scenes(m)) for m in measures[:2]]
         row.append("" if seconds is None else f"{seconds:.0f}")
         if to is not None:
-            row += versus_cells(group, to, measure)
+            row += versus_cells(group, to, measure) if group is not to else [""] * 4
         rows.append(row)
     return TextTable("Settings", "" if to is None else f"Differences are from {to.name}.", head, rows)
-
-
-def versus_cells(group: Repeats, to: Repeats, measure: str) -> list[str]:
-    """The difference from another row: over seeds with p, over scenes with p; empty for the row itself."""
-    if group is to:
-        return [""] * 4
-    found = group.versus(to, measure)
-    return [
-        shown(measure, found.seeds.estimate, signed=True) if found.seeds.estimate.count else "",
-        shown_p(found.seeds.p),
-        "" if found.scenes is None else shown(measure, found.scenes, signed=True),
-        shown_p(found.signed_rank),
-    ]
 
 
 @cli("compare_agents", CompareSettings)

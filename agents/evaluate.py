@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError
 
 from adapt.training.distributed import refuse_ranks
-from adapt.training.files import to_json, write_atomically
+from adapt.training.files import to_json
 from adapt.training.run import list_checkpoints, load_checkpoint, load_config, read_json, versions, write_text
 from adapt.training.state import part, reading
 from agents.evaluation.episodes import (
@@ -41,6 +41,7 @@ from agents.setup import (
 )
 from configs.compose import check, cli, compose
 from configs.files import visible
+from configs.writing import write_atomically
 from envs.pointnav.scene_episodes import SceneEpisodes
 from envs.pointnav.simulator import Simulator
 

@@ -19,7 +19,6 @@ from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 from rich.table import Table
 
-from adapt.training.files import write_atomically
 from agents.evaluation.statistics import Record, Summary, by_detour, by_scene, difference, summarise
 from agents.reports.comparison import write_comparison
 from agents.reports.figures import DARK, LIGHT, Curve, draw_curves, draw_top_down
@@ -28,6 +27,7 @@ from agents.reports.results import EvaluationReport, read_results
 from agents.reports.runs import is_run, write_runs
 from agents.settings import ReportSettings
 from configs.compose import cli
+from configs.writing import write_atomically
 
 # Learning curves to show, most telling first; other keys of metrics.jsonl are left to TensorBoard.
 CURVES = {

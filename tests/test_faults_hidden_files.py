@@ -158,7 +158,6 @@ def test_every_lister_of_folders_passes_them_over():
         "configs/array_cache.py": "reads source files of its own",
         "configs/kernel_cache.py": "reads source files of its own",
         "adapt/training/run.py": "asks for one file by its name",
-        "adapt/training/files.py": "sweeps half-written files of its own, hidden ones",
         "agents/learners/recorded.py": "sweeps scratch folders of its own, hidden ones",
         "configs/processes.py": "removes empty folders that torchrun left in the temporary folder",
         "envs/rendering/embree.py": "asks for a library of an installed package by its name",

@@ -20,13 +20,14 @@ from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from adapt.training.files import PARTIAL, replacing, reserved_array, sweep, try_lock, write_atomically
+from adapt.training.files import reserved_array
 from adapt.training.run import Run, list_checkpoints, load_checkpoint, load_config, read_json
 from adapt.training.state import Damaged, check_like, load_optimizer, reading
 from agents.learners.frames import FrameStore
 from agents.learners.imitation import ImitationLearner
 from agents.setup import make_policy, make_visual_encoder
 from configs.compose import compose
+from configs.writing import PARTIAL, replacing, sweep, try_lock, write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -20,8 +20,8 @@ from adapt.bases.published import read_released
 from adapt.core.base import IMAGENET, Base, BaseSpec, Normalisation, bases
 from adapt.encoders import build_encoder
 from adapt.training.digests import file_sha256
-from adapt.training.files import write_atomically
 from configs.files import cache_folder
+from configs.writing import write_atomically
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, Published, Ta
 from adapt.datasets.decathlon import BASELINES, SETS, decathlon_score, read_annotations
 from adapt.datasets.images import LabelledImages, Transform, centre_cropped, mirrored, random_crop, shorter_side
 from adapt.datasets.layout import missing
-from adapt.training.files import nearest
+from configs.names import nearest
 
 RESIZE, CROP = 72, 64
 PEDESTRIANS = "daimlerpedcls"

@@ -21,7 +21,7 @@ from adapt.datasets.images import (
     squashed,
 )
 from adapt.datasets.layout import missing
-from adapt.training.files import nearest
+from configs.names import nearest
 
 CROPPED = ("cubs_cropped", "stanford_cars_cropped")
 SETS = {

@@ -26,12 +26,13 @@ from adapt.core.weight_files import fill, read_header, read_safetensors
 from adapt.encoders import build_encoder, encoders
 from adapt.encoders.described import build_described
 from adapt.training.digests import tensors_sha256
-from adapt.training.files import to_json, write_atomically
+from adapt.training.files import to_json
 from adapt.training.finite import check_finite
 from configs.errors import is_out_of_memory
 from configs.files import visible
 from configs.names import nearest
 from configs.registry import Registry
+from configs.writing import write_atomically
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 FORMAT_VERSION = 1

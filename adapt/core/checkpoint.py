@@ -21,9 +21,10 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from adapt.training.files import to_json, write_atomically
+from adapt.training.files import to_json
 from adapt.training.finite import check_finite
 from configs.files import mistaken, visible
+from configs.writing import write_atomically
 
 FORMAT_VERSION = 1
 HEADER = "adapter.json"

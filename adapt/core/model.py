@@ -23,7 +23,7 @@ from adapt.core.base import Base, fitting
 from adapt.core.budget import Budget, multiply_adds, stored_bits
 from adapt.core.method import Loss, Method, get_method
 from adapt.encoders.described import limited
-from adapt.training.files import nearest
+from configs.names import nearest
 
 SAID = 300  # Characters of a reason; PyTorch lists all tensors.
 

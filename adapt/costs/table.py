@@ -13,7 +13,7 @@ from adapt.core.deltas import DeltaMethod
 from adapt.core.method import Incompatible, NotMergeable, list_methods
 from adapt.core.model import wrap
 from adapt.encoders import build_encoder
-from adapt.training.files import nearest
+from configs.names import nearest
 
 Record = dict[str, Any]
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from adapt.pretraining.data import TaskonomyViews
-from adapt.training.files import nearest
 from configs.files import visible_folders
+from configs.names import nearest
 
 FORBIDDEN = ("mosquito", "tansboro")  # Buildings that the authors' lists leave out.
 CURVATURE_CHANNELS = 2

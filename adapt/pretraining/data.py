@@ -16,8 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 from adapt.core.decoding import opened, read_npy
-from adapt.training.files import nearest
 from configs.files import visible, visible_folders
+from configs.names import nearest
 
 VECTORS = ("class_object", "class_scene")
 # Interpolation would mix their codes of invalid pixels into valid ones.

@@ -18,8 +18,10 @@ from adapt.core.base import PRETRAINED
 from adapt.core.weight_files import fill, read_header, read_safetensors
 from adapt.encoders.described import limited
 from adapt.encoders.taskonomy import TaskonomyDecoder, TaskonomyMLPDecoder
-from adapt.training.files import nearest, to_json, write_atomically
+from adapt.training.files import to_json
 from adapt.training.finite import check_finite
+from configs.names import nearest
+from configs.writing import write_atomically
 
 FORMAT_VERSION = 1
 DECODERS = ("light", "taskonomy")

@@ -23,9 +23,9 @@ from adapt.pretraining.rendered import RenderedBlocks, Ring
 from adapt.pretraining.scores import network_input, statistics_of
 from adapt.pretraining.targets import TaskTraining, class_weights, targets_of, training_loss
 from adapt.pretraining.tasks import Labels, TaskonomyTask, find_task
-from adapt.training.files import write_atomically
 from adapt.training.finite import Data, check_finite, clip_finite
 from adapt.training.state import check_like, load_optimizer, part, reading
+from configs.writing import write_atomically
 
 CLIP = 1.0
 STATISTICS_SEED = 199  # Of the stream that constant predictions and frequencies of classes are taken from.

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from adapt.pretraining.decoders import WIDTH
 from adapt.pretraining.tasks import SCALINGS, Labels, TaskonomyTask
-from adapt.training.files import nearest
+from configs.names import nearest
 
 # Classes rarer than this share of the labels count as if they were this frequent.
 RAREST = 2e-4

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from adapt.pretraining import losses
-from adapt.training.files import nearest
+from configs.names import nearest
 
 NOISE_DEVIATION = 0.1
 DEPTH_LIMIT = 64500  # Taskonomy's training takes depths from this count on as invalid.

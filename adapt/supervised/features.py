@@ -24,7 +24,8 @@ from torch import Tensor
 from adapt.core.base import Base, Normalisation
 from adapt.training import distributed
 from adapt.training.digests import file_sha256
-from adapt.training.files import replacing, reserved_array, to_json, write_atomically
+from adapt.training.files import reserved_array, to_json
+from configs.writing import replacing, write_atomically
 
 FORMAT_VERSION = 1
 Features = NDArray[np.float32]

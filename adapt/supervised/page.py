@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapt.training.files import write_atomically
+from configs.writing import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

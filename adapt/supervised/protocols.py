@@ -19,8 +19,8 @@ from adapt.core.method import get_method
 from adapt.supervised.features import FeatureStore
 from adapt.supervised.learner import Log, TaskTrainer, TrainingPlan, knows_earlier
 from adapt.supervised.results import Results, Scores
-from adapt.training.files import nearest
 from adapt.training.state import Damaged, part
+from configs.names import nearest
 
 Save = Callable[[dict[str, Any]], None]
 

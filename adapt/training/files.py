@@ -1,4 +1,4 @@
-"""Disk space that is reserved before it is written, and JSON without undefined numbers; with `configs.writing`."""
+"""Disk space that is reserved before it is written, and JSON without undefined numbers."""
 
 from __future__ import annotations
 
@@ -13,20 +13,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import DTypeLike, NDArray
 
-from configs.names import nearest
-from configs.writing import FULL, PARTIAL, replacing, sweep, try_lock, write_atomically
-
-__all__ = [
-    "PARTIAL",
-    "nearest",
-    "replacing",
-    "reserve",
-    "reserved_array",
-    "sweep",
-    "to_json",
-    "try_lock",
-    "write_atomically",
-]
+from configs.writing import FULL
 
 
 def reserved_array(path: Path, kind: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:

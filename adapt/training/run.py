@@ -36,7 +36,7 @@ from rich.progress import (
 from torch.utils.tensorboard import SummaryWriter
 
 from adapt.training import distributed
-from adapt.training.files import replacing, sweep, to_json, try_lock, write_atomically
+from adapt.training.files import to_json
 from adapt.training.finite import NotFinite, check_finite
 from adapt.training.state import Damaged, part, reading
 from adapt.training.wandb_logger import WandbLogger
@@ -45,6 +45,7 @@ from configs.commands import command_settings
 from configs.compose import check, job_overrides
 from configs.files import visible
 from configs.settings import ConfigError
+from configs.writing import replacing, sweep, try_lock, write_atomically
 
 PACKAGES = (
     "torch",

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from adapt import Base
 from adapt.training import distributed
-from adapt.training.files import replacing, reserved_array
+from adapt.training.files import reserved_array
 from adapt.training.run import progress_bar
 from agents.policies.observations import frozen_features
+from configs.writing import replacing
 
 CHUNK = 256
 # Frames that are computed again to see that a kept file holds this base's features of these frames.

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from adapt.training.files import reserve, reserved_array, to_json, write_atomically
+from adapt.training.files import reserve, reserved_array, to_json
 from agents.policies.observations import STEP
+from configs.writing import write_atomically
 
 FORMAT = 1
 ACTION = "action"

@@ -5,22 +5,21 @@ On several ranks the advantages of a mini-batch are normalised over all of them.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 from omegaconf import DictConfig
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
 from adapt.training import distributed
-from adapt.training.run import Run
 from agents.learners.learner import learners
 from agents.learners.recurrent import MemoryPPO, SequenceBuffer, SequencesOverRanks, sequence_of
-from agents.learners.rollout import AdvantagesOverRanks, Timeouts
-from agents.learners.sb3_training import learner_settings, make_on_policy, train_with_sb3
+from agents.learners.rollout import AdvantagesOverRanks
+from agents.learners.sb3_training import SB3Learner, learner_settings, make_on_policy
 from agents.learners.settings import PPOConfig
 from agents.learners.start import ValueWarmup
 from agents.policies.recurrent import RecurrentPolicy
-from agents.setup import VisualEncoder, make_visual_encoder, policy_class
+from agents.setup import VisualEncoder, policy_class
 
 
 def make_ppo(cfg: DictConfig, vision: VisualEncoder, done: int = 0) -> PPO | MemoryPPO:
@@ -42,19 +41,19 @@ def make_ppo(cfg: DictConfig, vision: VisualEncoder, done: int = 0) -> PPO | Mem
 
 
 @learners.register("ppo")
-class PPOLearner:
-    """SB3's PPO on frames that the policy stacks."""
+class PPOLearner(SB3Learner):
+    """SB3's PPO on frames that the policy stacks, or RecurrentPPO."""
 
     Config = PPOConfig
+    recurrent = by_ranks = True
 
-    def train(self, cfg: DictConfig, run: Run) -> dict[str, Any]:
-        """Train for ``cfg.algo.steps`` environment steps, to the end of the rollout that reaches them."""
-        vision = make_visual_encoder(cfg)
-        state = run.restore(vision.base_sha256)
-        done = int(state["step"]) if state is not None else 0
-        model = make_ppo(cfg, vision, done)
-        callbacks: list[BaseCallback] = [Timeouts()]
+    def make(self, cfg: DictConfig, vision: VisualEncoder, done: int = 0) -> PPO | MemoryPPO:
+        """See `make_ppo`."""
+        return make_ppo(cfg, vision, done)
+
+    def callbacks(self, cfg: DictConfig) -> list[BaseCallback]:
+        """With ``start=``, the value function's warm-up too."""
+        found = super().callbacks(cfg)
         if cfg.get("start"):
-            callbacks.append(ValueWarmup(cfg.algo.value_warmup * cfg.algo.rollout * cfg.env.agents))
-        train_with_sb3(cfg, run, vision, model, state, callbacks)
-        return {"steps": model.num_timesteps * distributed.ranks()}
+            found.append(ValueWarmup(cfg.algo.value_warmup * cfg.algo.rollout * cfg.env.agents))
+        return found

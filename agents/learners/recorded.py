@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
 from adapt import Base
-from adapt.training.files import to_json, try_lock
+from adapt.training.files import to_json
 from adapt.training.run import progress_bar, versions, write_text
 from agents.learners.feature_cache import cached_features
 from agents.learners.frames import ACTION, TRAJECTORY, FrameStore
 from agents.policies.observations import DEPTH, FEATURES, GOAL, MAPS, RGB, STEP, Observations
 from agents.setup import Scenes, make_rules, make_scenes, make_simulator
 from configs.files import read_json
+from configs.writing import try_lock
 from envs.pointnav.env import PointNavTask
 from envs.rendering.renderer import Camera
 

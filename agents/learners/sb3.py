@@ -6,62 +6,21 @@ RecurrentPPO are ``algo=ppo``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, cast
+from typing import ClassVar
 
 from omegaconf import DictConfig
 from sb3_contrib import QRDQN, TRPO
 from stable_baselines3 import A2C, DQN
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.common.policies import BasePolicy
 
-from adapt.training import distributed
-from adapt.training.run import Run
 from agents.learners.learner import learners
-from agents.learners.rollout import Timeouts
 from agents.learners.sb3_settings import A2CConfig, DQNConfig, QRDQNConfig, TRPOConfig
-from agents.learners.sb3_training import learner_settings, make_off_policy, make_on_policy, train_with_sb3
+from agents.learners.sb3_training import SB3Learner, learner_settings, make_off_policy
 from agents.policies.action_values import ActionValuePolicy
 from agents.policies.quantiles import QuantilePolicy
-from agents.policies.recurrent import RecurrentPolicy
-from agents.setup import VisualEncoder, make_visual_encoder, policy_class
-from configs.settings import Settings
-
-
-class SB3Learner:
-    """Learner around one algorithm of Stable-Baselines3 or sb3-contrib."""
-
-    Config: ClassVar[type[Settings]]
-    Algorithm: ClassVar[type[BaseAlgorithm]]
-    # What the policy must be, and the word for it.
-    Policy: ClassVar[type[BasePolicy]] = ActorCriticPolicy
-    word: ClassVar[str] = "stack"
-    callbacks: ClassVar[tuple[type[BaseCallback], ...]] = ()
-    by_ranks = False
-
-    def train(self, cfg: DictConfig, run: Run) -> Mapping[str, Any]:
-        """Train for ``cfg.algo.steps`` environment steps; see `agents.learners.learner.Learner`.
-
-        Raises:
-            ValueError: The policy is none that the algorithm can train, or there are several ranks and it knows one.
-        """
-        kind = policy_class(cfg)
-        if not issubclass(kind, self.Policy) or issubclass(kind, RecurrentPolicy):
-            raise ValueError(f"algo={cfg.algo.name} cannot train policy={cfg.policy.name}; use policy={self.word}")
-        if distributed.ranks() > 1 and not self.by_ranks:
-            raise ValueError(f"algo={cfg.algo.name} trains in one process; start it without torchrun")
-        vision = make_visual_encoder(cfg)
-        state = run.restore(vision.base_sha256)
-        model = self.make(cfg, vision, 0 if state is None else int(state["step"]))
-        train_with_sb3(cfg, run, vision, model, state, [callback() for callback in self.callbacks])
-        return {"steps": model.num_timesteps * distributed.ranks()}
-
-    def make(self, cfg: DictConfig, vision: VisualEncoder, done: int = 0) -> BaseAlgorithm:
-        """The algorithm with its agents, for a training that has made `done` steps."""
-        kind = cast("type[OnPolicyAlgorithm]", self.Algorithm)
-        return make_on_policy(kind, cfg, vision, done, **learner_settings(cfg))
+from agents.setup import VisualEncoder
 
 
 @learners.register("sb3/a2c")
@@ -70,7 +29,6 @@ class A2CLearner(SB3Learner):
 
     Config = A2CConfig
     Algorithm = A2C
-    callbacks = (Timeouts,)
     by_ranks = True
 
 
@@ -83,7 +41,6 @@ class TRPOLearner(SB3Learner):
 
     Config = TRPOConfig
     Algorithm = TRPO
-    callbacks = (Timeouts,)
 
     def make(self, cfg: DictConfig, vision: VisualEncoder, done: int = 0) -> BaseAlgorithm:
         """See `SB3Learner.make`.
@@ -108,6 +65,10 @@ class DQNLearner(SB3Learner):
     def make(self, cfg: DictConfig, vision: VisualEncoder, done: int = 0) -> BaseAlgorithm:
         """See `SB3Learner.make`."""
         return make_off_policy(self.Algorithm, cfg, vision, done, **learner_settings(cfg))
+
+    def callbacks(self, cfg: DictConfig) -> list[BaseCallback]:
+        """None: SB3 itself values time-outs of replayed steps."""
+        return []
 
 
 @learners.register("sb3/qrdqn")

@@ -10,8 +10,8 @@ import contextlib
 import math
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
@@ -19,6 +19,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 
 from adapt.training import distributed
 from adapt.training.finite import Data, NotFinite, blame, check_finite
@@ -26,20 +27,23 @@ from adapt.training.run import Run, progress_bar
 from adapt.training.state import load_optimizer, part
 from agents.evaluation.episodes import Validation
 from agents.learners.memory import check_memory, plan_memory, replay_bytes
-from agents.learners.rollout import DeviceRolloutBuffer
+from agents.learners.rollout import DeviceRolloutBuffer, Timeouts
 from agents.learners.start import init_from_run, print_once
 from agents.policies.observations import stack_frames
 from agents.policies.policy import Policy
+from agents.policies.recurrent import RecurrentPolicy
 from agents.setup import (
     VisualEncoder,
     device_of,
     make_env,
     make_scenes,
     make_stacked_env,
+    make_visual_encoder,
     policy_arguments,
     policy_class,
     stacked_frames,
 )
+from configs.settings import Settings
 
 REPORTED = ("success", "spl", "distance_to_goal", "nav_reward", "steps")
 
@@ -270,3 +274,49 @@ def train_with_sb3(
             with _naming_what_is_not_finite(model):
                 model.learn(left, [*callbacks, watch], log_interval=sys.maxsize, reset_num_timesteps=done == 0)
     save(run, model, vision.base_sha256)
+
+
+class SB3Learner:
+    """Learner around one algorithm of Stable-Baselines3 or sb3-contrib.
+
+    Attributes:
+        Config: Settings of ``algo``.
+        Algorithm: The class of the algorithm.
+        Policy: What the policy must be.
+        word: A policy that is one, for messages.
+        recurrent: Whether the policy may have a memory.
+        by_ranks: Whether several ranks can train together.
+    """
+
+    Config: ClassVar[type[Settings]]
+    Algorithm: ClassVar[type[BaseAlgorithm]]
+    Policy: ClassVar[type[BasePolicy]] = ActorCriticPolicy
+    word: ClassVar[str] = "stack"
+    recurrent = False
+    by_ranks = False
+
+    def train(self, cfg: DictConfig, run: Run) -> Mapping[str, Any]:
+        """Train for ``cfg.algo.steps`` environment steps; see `agents.learners.learner.Learner`.
+
+        Raises:
+            ValueError: The policy is none that the algorithm can train, or there are several ranks and it knows one.
+        """
+        kind = policy_class(cfg)
+        if not issubclass(kind, self.Policy) or (issubclass(kind, RecurrentPolicy) and not self.recurrent):
+            raise ValueError(f"algo={cfg.algo.name} cannot train policy={cfg.policy.name}; use policy={self.word}")
+        if distributed.ranks() > 1 and not self.by_ranks:
+            raise ValueError(f"algo={cfg.algo.name} trains in one process; start it without torchrun")
+        vision = make_visual_encoder(cfg)
+        state = run.restore(vision.base_sha256)
+        model = self.make(cfg, vision, 0 if state is None else int(state["step"]))
+        train_with_sb3(cfg, run, vision, model, state, self.callbacks(cfg))
+        return {"steps": model.num_timesteps * distributed.ranks()}
+
+    def make(self, cfg: DictConfig, vision: VisualEncoder, done: int = 0) -> BaseAlgorithm:
+        """The algorithm with its agents, for a training that has made `done` steps."""
+        kind = cast("type[OnPolicyAlgorithm]", self.Algorithm)
+        return make_on_policy(kind, cfg, vision, done, **learner_settings(cfg))
+
+    def callbacks(self, cfg: DictConfig) -> list[BaseCallback]:
+        """The algorithm's own callbacks: rewards of episodes whose time ran out get the value of their last state."""
+        return [Timeouts()]

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapt.training.files import write_atomically
 from agents.evaluation.statistics import summarise
 from agents.reports.page import NAMES, Cell, cell, template
 from agents.reports.results import EvaluationReport, read_results
+from configs.writing import write_atomically
 
 MEASURES = ("success", "spl", "soft_spl", "distance_to_goal")
 

@@ -107,3 +107,14 @@ def shown(measure: str, found: Estimate | Summary, signed: bool = False) -> str:
 def shown_p(p: float) -> str:
     """A p-value as a person reads it; empty where there is none."""
     return "" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def versus_cells(group: Repeats, other: Repeats, measure: str) -> list[str]:
+    """The difference from another setting: over seeds, p (t), over scenes, p (signed rank)."""
+    found = group.versus(other, measure)
+    return [
+        shown(measure, found.seeds.estimate, signed=True) if found.seeds.estimate.count else "",
+        shown_p(found.seeds.p),
+        "" if found.scenes is None else shown(measure, found.scenes, signed=True),
+        shown_p(found.signed_rank),
+    ]

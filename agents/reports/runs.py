@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from adapt.supervised.finished import number, read_run
-from adapt.training.files import write_atomically
 from agents.evaluation.statistics import summarise
 from agents.reports.figures import smooth
 from agents.reports.page import Cell, cell, template
 from agents.reports.results import EvaluationReport, evaluated_splits, read_results, read_training
 from configs.files import visible
+from configs.writing import write_atomically
 
 NAME = "index.html"
 MEASURES = ("success", "spl", "distance_to_goal")

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from adapt.training.files import write_atomically
 from agents.reports.page import template
+from configs.writing import write_atomically
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from adapt.training.files import write_atomically
 from agents.reports.figures import AGENT, EXPERT, GOAL
+from configs.writing import write_atomically
 
 COLOURS = 128
 LINES = (AGENT, EXPERT, GOAL)  # among the colours of every film

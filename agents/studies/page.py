@@ -9,7 +9,7 @@ from adapt.training.seeds import Estimate
 from agents.evaluation.statistics import Summary
 from agents.reports.figures import DARK, LIGHT, Line, Theme, draw_bars, draw_lines
 from agents.reports.page import NAMES
-from agents.reports.repeats import MEASURES, Repeats, shown, shown_p
+from agents.reports.repeats import MEASURES, Repeats, shown, versus_cells
 from agents.reports.results import read_results
 from agents.reports.tables import Drawing, TablePage, TextTable
 from agents.studies.plans import BASE, METHOD, SCRATCH, SIZE, STUDIES, TRAJECTORIES, Label, Study, StudySettings
@@ -92,10 +92,7 @@ def _differences(labels: Sequence[Mapping[str, Label]], groups: Sequence[Repeats
             continue
         row = [str(label) for label in own.values()]
         for measure in ("success", "spl"):
-            found = group.versus(other, measure)
-            scenes = "" if found.scenes is None else shown(measure, found.scenes, signed=True)
-            seeds = shown(measure, found.seeds.estimate, signed=True) if found.seeds.estimate.count else ""
-            row += [seeds, shown_p(found.seeds.p), scenes, shown_p(found.signed_rank)]
+            row += versus_cells(group, other, measure)
         rows.append(row)
     if not rows:
         return []

@@ -420,18 +420,18 @@ def _expand(m: Polygons, s: Search, best: int, last: int, end: FloatArray, used:
 
 
 @kernel
-def _trace(s: Search, goal: int, out: IntArray) -> int:
-    """Polygons from the start to a node in `out`: how many, 0 where there are too many."""
-    length, node = 0, goal
+def trace(polygon: IntArray, parent: IntArray, last: int, out: IntArray) -> int:
+    """Polygons of a search tree from its root to a node, in `out`: how many, 0 where there are too many."""
+    length, node = 0, last
     while node >= 0:
         length += 1
-        node = s.parent[node]
+        node = parent[node]
     if length > len(out):
         return 0
-    node = goal
+    node = last
     for k in range(length - 1, -1, -1):
-        out[k] = s.polygon[node]
-        node = s.parent[node]
+        out[k] = polygon[node]
+        node = parent[node]
     return length
 
 
@@ -455,7 +455,7 @@ def find_corridor(m: Polygons, first: int, last: int, start: FloatArray, end: Fl
         s.state[best] = CLOSED
         if s.polygon[best] == last:
             # Whoever ran out of nodes cannot know that this is the way, and habitat-sim then takes none.
-            return 0 if full else _trace(s, best, out)
+            return 0 if full else trace(s.polygon, s.parent, best, out)
         used, size = _expand(m, s, best, last, end, used, size)
         if used > MOST_NODES:
             used, full = MOST_NODES, True

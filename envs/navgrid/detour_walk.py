@@ -20,6 +20,7 @@ from envs.navgrid.detour import (
     inside,
     project,
     set_height,
+    trace,
 )
 from envs.navgrid.heightfield import DoubleArray, FloatArray, IntArray, kernel
 
@@ -139,15 +140,7 @@ def _along_surface(
         gap = _look_beyond(m, f, place, end, middle, reach * reach, least, out)
         if gap < least:
             least, best = gap, place
-    length, place = 0, best
-    while place >= 0:
-        length += 1
-        place = f.parent[place]
-    place = best
-    for k in range(length - 1, -1, -1):
-        visited[k] = f.polygon[place]
-        place = f.parent[place]
-    return length
+    return trace(f.polygon, f.parent, best, visited)
 
 
 @kernel

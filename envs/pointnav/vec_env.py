@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -62,6 +62,7 @@ class PointNavVecEnv(SimulatorVecEnv):
     """
 
     can_mirror = True
+    simulation: ClassVar[Callable[..., Any]] = PointNav
 
     def __init__(
         self,
@@ -76,21 +77,10 @@ class PointNavVecEnv(SimulatorVecEnv):
         """Make `count` agents. Seed None: every episode once, in order; agents without one left idle (`active`)."""
         self.mirrored = (np.arange(count) % 2 == 1) & mirror
         self._swapped = swapped_actions(task)
-        self.nav: PointNav = self._make_nav(scenes, task, camera, count, seed, device)
+        self.nav: PointNav = self.simulation(scenes, task, camera, count, seed, device)
         self.render_mode = "rgb_array"
         super().__init__(count, observation_space(task, camera), spaces.Discrete(len(task.actions)))
         self._pending: NDArray[np.int64] = np.zeros(count, np.int64)
-
-    def _make_nav(
-        self,
-        scenes: Sequence[NavigableScene],
-        task: PointNavTask,
-        camera: Camera,
-        count: int,
-        seed: int | None,
-        device: str,
-    ) -> PointNav:
-        return PointNav(scenes, task, camera, count, seed, device)
 
     def reset(self) -> dict[str, NDArray[Any]]:
         """Start a new episode for every agent."""

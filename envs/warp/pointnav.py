@@ -289,6 +289,7 @@ class DevicePointNavVecEnv(PointNavVecEnv):
 
     on_device = True
     can_mirror = False
+    simulation = DevicePointNav
     nav: DevicePointNav  # type: ignore[assignment]
 
     @classmethod
@@ -300,17 +301,6 @@ class DevicePointNavVecEnv(PointNavVecEnv):
     def planned_bytes(cls, scenes: Sequence[NavigableScene], task: PointNavTask, agents: int) -> dict[str, int]:
         """See `envs.warp.world.planned_bytes`."""
         return planned_bytes(scenes, task, agents)
-
-    def _make_nav(
-        self,
-        scenes: Sequence[NavigableScene],
-        task: PointNavTask,
-        camera: Camera,
-        count: int,
-        seed: int | None,
-        device: str,
-    ) -> Any:
-        return DevicePointNav(scenes, task, camera, count, seed, device)
 
     def get_images(self) -> Sequence[NDArray[np.uint8]]:
         """RGB image of each agent, (S, S, 3) uint8 on the host."""
