@@ -82,6 +82,8 @@ class Started:
             end_with_parent(parent)
             _become(module, words, self.temporary, self.log)
         self.code: int | None = None
+        # A kill of its group needs the group, which the process itself makes.
+        _until(lambda: self.ended() or os.getsid(self.process) == self.process, GONE)
 
     def ended(self) -> bool:
         """Whether the first process has ended; then `code` is its exit code."""
