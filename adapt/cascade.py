@@ -8,7 +8,6 @@ see `adapt.supervised.cascade`). Writes `cascade.json` and the cost curve `casca
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -17,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from omegaconf import DictConfig
@@ -29,6 +27,7 @@ from adapt.core.budget import multiply_adds
 from adapt.datasets.images import LabelledImages
 from adapt.supervised.cascade import Probabilities, choose_thresholds, run_cascade
 from adapt.supervised.learner import TaskTrainer
+from adapt.supervised.page import png
 from adapt.train import make_base, make_benchmark, make_plan
 from adapt.training.files import to_json
 from adapt.training.run import list_checkpoints, load_checkpoint, load_config
@@ -114,7 +113,6 @@ def cost_curve(
 def draw(singles: Mapping[str, tuple[float, float]], curve: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Write a PNG: accuracy against mean multiply-adds of the single networks and of the cascade."""
     figure = Figure(figsize=(5, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     points = list(singles.values())
     axes.plot([cost / 1e6 for cost, _ in points], [100 * a for _, a in points], "o--", label="one network")
@@ -124,9 +122,7 @@ def draw(singles: Mapping[str, tuple[float, float]], curve: Sequence[Mapping[str
     axes.plot([cost / 1e6 for cost in costs], [100 * a for a in accuracies], "s-", label="cascade")
     axes.set(xlabel="mean multiply-adds per image, millions", ylabel="test accuracy, %")
     axes.legend()
-    data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=130)
-    write_atomically(path, data.getvalue())
+    write_atomically(path, png(figure, 130))
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,11 @@ methods that change weights it is the size of the change relative to the weights
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
@@ -23,6 +21,7 @@ from adapt.core.deltas import DeltaMethod, weighted_layers
 from adapt.core.method import Method
 from adapt.methods.piggyback import Mask, Piggyback
 from adapt.methods.taps import TAPS
+from adapt.supervised.page import png
 from adapt.supervised.saved import saved_methods
 from adapt.train import make_benchmark, run_base
 from adapt.training.files import to_json
@@ -102,7 +101,6 @@ def draw(method: str, changes: Mapping[str, Mapping[str, float]], path: Path) ->
     values = [[task[layer] for layer in layers] for task in changes.values()]
     largest = max(1e-9, *(value for row in values for value in row))
     figure = Figure(figsize=(2.5 + 0.18 * len(layers), 2.2 + 0.3 * len(changes)), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     image = axes.pcolormesh(values, cmap="Blues", vmin=0, vmax=1 if method == "taps" else largest, edgecolors="0.85")
     axes.set_yticks([place + 0.5 for place in range(len(changes))], list(changes))
@@ -111,9 +109,7 @@ def draw(method: str, changes: Mapping[str, Mapping[str, float]], path: Path) ->
     axes.set_title(MEANINGS.get(method, RELATIVE), fontsize=9)
     if method != "taps":
         figure.colorbar(image, ax=axes)
-    data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=130)
-    write_atomically(path, data.getvalue())
+    write_atomically(path, png(figure, 130))
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from typing import Annotated
 
 from omegaconf import DictConfig, ListConfig
 
+from adapt.supervised.page import Document
 from agents.evaluation.statistics import MEASURES
-from agents.reports.page import NAMES
+from agents.reports.page import KICKER, NAMES
 from agents.reports.repeats import Repeats, group_seeds, shown, versus_cells
 from agents.reports.results import EvaluationReport, read_results
-from agents.reports.tables import TablePage, TextTable
 from configs.compose import cli
 from configs.files import visible
 from configs.settings import Names, OneOf, Settings
@@ -62,8 +62,8 @@ def find_reports(folders: Sequence[Path], split: str) -> list[EvaluationReport]:
     return [read_results(run, split) for run in dict.fromkeys(found)]
 
 
-def comparison(groups: Sequence[Repeats], measure: str, to: Repeats | None) -> TextTable:
-    """A row for each setting."""
+def add_table(document: Document, groups: Sequence[Repeats], measure: str, to: Repeats | None) -> None:
+    """Add a row for each setting."""
     measures = ("success", "spl", "nav_reward", "distance_to_goal")
     head = ["run", "seeds", *(f"{NAMES[m]} (seeds)" for m in measures), *(f"{NAMES[m]} (scenes)" for m in measures[:2])]
     head += ["training (s)"]
@@ -79,7 +79,9 @@ def comparison(groups: Sequence[Repeats], measure: str, to: Repeats | None) -> T
         if to is not None:
             row += versus_cells(group, to, measure) if group is not to else [""] * 4
         rows.append(row)
-    return TextTable("Settings", "" if to is None else f"Differences are from {to.name}.", head, rows)
+    if to is not None:
+        document.paragraph(f"Differences are from {to.name}.")
+    document.table(head, rows)
 
 
 @cli("compare_agents", CompareSettings)
@@ -93,12 +95,14 @@ def main(cfg: DictConfig) -> None:
         to = next((g for g in groups if any(r.path.resolve() == chosen for r in g.reports)), None)
         if to is None:
             raise ValueError(f"to={cfg.to} is none of the {len(groups)} settings' runs; give the folder of one of them")
-    page = TablePage(f"{len(groups)} settings", f"Split {cfg.split}. {NOTE}", [comparison(groups, cfg.measure, to)])
-    page.commands = list(dict.fromkeys(str(r.trained.get("command", r.path)) for g in groups for r in g.reports))
-    out = Path(cfg.out) if cfg.out is not None else folders[0]
-    written = page.write(out, "seeds")
-    print(page.markdown("seeds").split("## Commands")[0].rstrip())  # noqa: T201 (the command's output)
-    print(f"page: {written}")  # noqa: T201
+    document = Document(f"{len(groups)} settings", KICKER)
+    document.paragraph(f"Split {cfg.split}. {NOTE}")
+    add_table(document, groups, cfg.measure, to)
+    print(document.markdown())  # noqa: T201 (the command's output)
+    document.heading("Commands")
+    commands = dict.fromkeys(str(r.trained.get("command", r.path)) for g in groups for r in g.reports)
+    document.code("\n".join(commands))
+    print(f"page: {document.write(Path(cfg.out or folders[0]), 'seeds')}")  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -19,10 +19,11 @@ from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 from rich.table import Table
 
+from adapt.supervised.page import template
 from agents.evaluation.statistics import Record, Summary, by_detour, by_scene, difference, summarise
 from agents.reports.comparison import write_comparison
 from agents.reports.figures import DARK, LIGHT, Curve, draw_curves, draw_top_down
-from agents.reports.page import NAMES, Cell, cell, template
+from agents.reports.page import NAMES, Cell, cell
 from agents.reports.results import EvaluationReport, read_results
 from agents.reports.runs import is_run, write_runs
 from agents.settings import ReportSettings
@@ -99,7 +100,7 @@ def render(report: EvaluationReport) -> str:
     agent = report.rows["agent"]
     summaries = {name: summarise(records) for name, records in report.rows.items()}
     task = report.task
-    return template("report.html.j2").render(
+    return template("report.html.j2", "agents.reports").render(
         report=report,
         title=report.path.resolve().name,
         headline=summaries["agent"],

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from adapt.supervised.finished import Finished, number
-from adapt.supervised.page import Document
+from adapt.supervised.page import Document, png
 from adapt.supervised.results import average_ranks, mean
 from adapt.training.seeds import alike
 
@@ -113,9 +113,10 @@ def compare(runs: Sequence[Finished], out: Path, x: str | None = None) -> Path:
     if all(len(run.result["matrix"]["loss"]) > 1 for run in runs):
         text = "Mean growth of the test loss of finished tasks"
         text = curves_caption(text, "log of loss in sequence over loss when first", runs)
-        document.figure("comparison", curves({group.name: group.runs for group in groups}), text)
+        picture = png(curves({group.name: group.runs for group in groups}), 110)
+        document.figure("comparison", picture, text)
     if x is not None:
-        document.figure("sweep", sweep(groups, x), f"{runs[0].score} against {x}")
+        document.figure("sweep", png(sweep(groups, x), 110), f"{runs[0].score} against {x}")
     _relevance(document, groups)
     document.heading("Commands")
     document.code("\n".join(f"{run.versions['command']}  # {run.versions['git_commit'][:12]}" for run in runs))

@@ -8,7 +8,7 @@ from typing import Any
 
 from adapt.supervised.comparison import curves, curves_caption
 from adapt.supervised.finished import Finished, number, read_run
-from adapt.supervised.page import Document
+from adapt.supervised.page import Document, png
 
 
 def write_report(path: Path) -> Path:
@@ -37,7 +37,7 @@ def write_report(path: Path) -> Path:
     if len(result["matrix"]["loss"]) > 1:
         text = "Growth of a task's test loss after its own training"
         text = curves_caption(text, "log of its loss over its loss when first", [run])
-        document.figure("report", curves({run.name: [run]}), text)
+        document.figure("report", png(curves({run.name: [run]}), 110), text)
     return document.write(path, "report")
 
 

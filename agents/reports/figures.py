@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from adapt.supervised.page import png
 from adapt.training.seeds import Estimate
 from agents.evaluation.statistics import Summary
 
@@ -62,12 +62,6 @@ class Line:
     y: Sequence[Estimate | Summary]
 
 
-def _png(figure: Figure, dpi: int) -> bytes:
-    data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=dpi, transparent=True)
-    return data.getvalue()
-
-
 def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Centred running mean over 5% of a long series, fewer at its ends; short series as they are."""
     if len(values) < SMOOTHED_FROM:
@@ -96,7 +90,7 @@ def draw_curves(curves: Sequence[Curve], theme: Theme, rate: bool = False) -> by
     axes.xaxis.set_major_formatter(FuncFormatter(_short))
     axes.set_xlabel("step", color=theme.ink, fontsize=9)
     _minutes_above(axes, max(curves, key=lambda c: len(c.steps)), theme)
-    return _png(figure, 150)
+    return png(figure, 150, transparent=True)
 
 
 def draw_lines(lines: Sequence[Line], theme: Theme, x: str, y: str) -> bytes:
@@ -116,7 +110,7 @@ def draw_lines(lines: Sequence[Line], theme: Theme, x: str, y: str) -> bytes:
     axes.set_xlabel(x, color=theme.ink, fontsize=9)
     axes.set_ylabel(y, color=theme.ink, fontsize=9)
     axes.legend(fontsize=8, labelcolor=theme.ink, frameon=False)
-    return _png(figure, 150)
+    return png(figure, 150, transparent=True)
 
 
 def draw_bars(names: Sequence[str], values: Sequence[Estimate | Summary], theme: Theme, x: str) -> bytes:
@@ -130,7 +124,7 @@ def draw_bars(names: Sequence[str], values: Sequence[Estimate | Summary], theme:
     axes.set_yticks(places, names)
     axes.invert_yaxis()
     axes.set_xlabel(x, color=theme.ink, fontsize=9)
-    return _png(figure, 150)
+    return png(figure, 150, transparent=True)
 
 
 def _whiskers(values: Sequence[Estimate | Summary]) -> NDArray[np.float64]:
@@ -205,7 +199,7 @@ def draw_top_down(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     axes.plot(*arrays["goal"], "*", color=GOAL, markeredgecolor="white", markeredgewidth=1, markersize=17)
     axes.set_axis_off()
     _scale_bar(axes, x + border * cell, z + height, width)
-    return _png(figure, 140)
+    return png(figure, 140, transparent=True)
 
 
 def _scale_bar(axes: Axes, left: float, bottom: float, width: float) -> None:

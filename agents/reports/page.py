@@ -1,13 +1,12 @@
-"""Jinja templates and number formats of the HTML pages of `agents.report`."""
+"""Names and number formats of measures in pages and tables."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-
 from agents.evaluation.statistics import Summary
 
+KICKER = "Sidestep · point-goal navigation"  # above the titles of pages
 NAMES = {
     "success": "Success",
     "spl": "SPL",
@@ -36,15 +35,3 @@ def cell(measure: str, summary: Summary) -> Cell:
     low, mean, high = (f"{v:.{DIGITS[measure]}f}" for v in (summary.low, summary.mean, summary.high))
     bar = (100 * summary.low, 100 * summary.mean, 100 * summary.high) if measure in RATES else None
     return Cell(mean, low, high, bar)
-
-
-def template(name: str) -> Template:
-    """A template of ``agents/reports/templates``; text is escaped, and an unknown variable is an error."""
-    environment = Environment(
-        loader=PackageLoader("agents.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(name)

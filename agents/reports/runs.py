@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from adapt.supervised.finished import number, read_run
+from adapt.supervised.page import template
 from agents.evaluation.statistics import summarise
 from agents.reports.figures import smooth
-from agents.reports.page import Cell, cell, template
+from agents.reports.page import Cell, cell
 from agents.reports.results import EvaluationReport, evaluated_splits, read_results, read_training
 from configs.files import visible
 from configs.writing import write_atomically
@@ -129,7 +130,7 @@ def write_runs(root: Path, split: str = "val") -> Path:
         )
         if rows
     ]
-    page = template("runs.html.j2").render(
+    page = template("runs.html.j2", "agents.reports").render(
         title=root.resolve().name,
         groups=groups,
         names=TITLES,

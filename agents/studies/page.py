@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from adapt.supervised.page import Document
 from adapt.training.seeds import Estimate
 from agents.evaluation.statistics import Summary
 from agents.reports.figures import DARK, LIGHT, Line, Theme, draw_bars, draw_lines
-from agents.reports.page import NAMES
+from agents.reports.page import KICKER, NAMES
 from agents.reports.repeats import MEASURES, Repeats, shown, versus_cells
 from agents.reports.results import read_results
-from agents.reports.tables import Drawing, TablePage, TextTable
 from agents.studies.plans import BASE, METHOD, SCRATCH, SIZE, STUDIES, TRAJECTORIES, Label, Study, StudySettings
 from agents.studies.runner import jobs
 
@@ -48,15 +48,20 @@ def write_page(settings: StudySettings, command: str) -> Path | None:
         return None
     study = STUDIES[settings.name]
     missing = len(jobs(settings)) - sum(len(group.reports) for group in groups)
-    note = NOTE + (f"{missing} agents of this study are not there yet." if missing else "")
-    page = TablePage(study.title, note)
-    page.tables = [_means(study, labels, groups), *_differences(labels, groups)]
-    page.drawings = _drawings(study, labels, groups)
-    page.commands = [command, *dict.fromkeys(str(r.trained.get("command", "")) for g in groups for r in g.reports)]
-    return page.write(Path(settings.out), PAGE)
+    document = Document(study.title, KICKER)
+    document.paragraph(NOTE + (f"{missing} agents of this study are not there yet." if missing else ""))
+    _add_figures(document, study, labels, groups)
+    _add_means(document, study, labels, groups)
+    _add_differences(document, labels, groups)
+    document.heading("Commands")
+    trainings = dict.fromkeys(str(r.trained.get("command", "")) for g in groups for r in g.reports)
+    document.code("\n".join([command, *trainings]))
+    return document.write(Path(settings.out), PAGE)
 
 
-def _means(study: Study, labels: Sequence[Mapping[str, Label]], groups: Sequence[Repeats]) -> TextTable:
+def _add_means(
+    document: Document, study: Study, labels: Sequence[Mapping[str, Label]], groups: Sequence[Repeats]
+) -> None:
     names = list(labels[0])
     head = [*names, "seeds", *(f"{NAMES[m]} (seeds)" for m in MEASURES), *(f"{NAMES[m]} (scenes)" for m in MEASURES)]
     head += ["training (s)"]
@@ -74,7 +79,8 @@ def _means(study: Study, labels: Sequence[Mapping[str, Label]], groups: Sequence
             printed = [published.get((str(own.get(METHOD)), base)) for base in _bases(own)]
             row += [", ".join(f"{reward:.1f}" for reward in dict.fromkeys(printed) if reward is not None)]
         rows.append(row)
-    return TextTable("Means", "", head, rows, len(names))
+    document.heading("Means")
+    document.table(head, rows, len(names))
 
 
 def _bases(own: Mapping[str, Label]) -> list[str]:
@@ -82,7 +88,7 @@ def _bases(own: Mapping[str, Label]) -> list[str]:
     return [str(own[BASE])] if own.get(BASE) else ["curvature", "denoising"]
 
 
-def _differences(labels: Sequence[Mapping[str, Label]], groups: Sequence[Repeats]) -> list[TextTable]:
+def _add_differences(document: Document, labels: Sequence[Mapping[str, Label]], groups: Sequence[Repeats]) -> None:
     """Differences from learning from scratch on as many trajectories."""
     scratch = {own.get(TRAJECTORIES): group for own, group in zip(labels, groups, strict=True) if _is_scratch(own)}
     rows = []
@@ -95,25 +101,28 @@ def _differences(labels: Sequence[Mapping[str, Label]], groups: Sequence[Repeats
             row += versus_cells(group, other, measure)
         rows.append(row)
     if not rows:
-        return []
+        return
     head = list(labels[0])
     for measure in ("success", "spl"):
         head += [f"{NAMES[measure]} (seeds)", "p, t", "(scenes)", "p, signed rank"]
-    note = "Paired by seed and by episode; p of Student's paired t test over seeds, of Wilcoxon's test over scenes."
-    return [TextTable("Difference from scratch", note, head, rows, len(labels[0]))]
+    document.heading("Difference from scratch")
+    document.paragraph(
+        "Paired by seed and by episode; p of Student's paired t test over seeds, of Wilcoxon's test over scenes."
+    )
+    document.table(head, rows, len(labels[0]))
 
 
 def _is_scratch(own: Mapping[str, Label]) -> bool:
     return own.get(METHOD) == SCRATCH
 
 
-def _drawings(study: Study, labels: Sequence[Mapping[str, Label]], groups: Sequence[Repeats]) -> list[Drawing]:
-    found = []
+def _add_figures(
+    document: Document, study: Study, labels: Sequence[Mapping[str, Label]], groups: Sequence[Repeats]
+) -> None:
+    against = f" against {study.axis}" if study.axis else ""
     for measure in MEASURES:
-        both = [_draw(study, labels, groups, measure, theme) for theme in (LIGHT, DARK)]
-        against = f" against {study.axis}" if study.axis else ""
-        found.append(Drawing(measure, f"{NAMES[measure]}{against}, with 95% intervals", *both))
-    return found
+        light, dark = (_draw(study, labels, groups, measure, theme) for theme in (LIGHT, DARK))
+        document.figure(f"{PAGE}_{measure}", light, f"{NAMES[measure]}{against}, with 95% intervals", dark)
 
 
 def _interval(group: Repeats, measure: str) -> Estimate | Summary:
