@@ -1,36 +1,40 @@
-"""Table of commands: module and settings dataclass by name."""
+"""Table of commands: module and purpose by name, and the settings of each."""
 
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 from configs.settings import Settings
 
-# By name, the module that `python -m` runs, and the dataclass; imported when it is asked for.
+# By name: the module that `python -m` runs, and what it does.
 COMMANDS = {
-    "bench": ("agents.bench", "agents.bench.settings:BenchSettings"),
-    "cascade": ("adapt.cascade", "adapt.cascade:CascadeCommand"),
-    "collect": ("agents.collect", "agents.settings:CollectSettings"),
-    "compare": ("adapt.compare", "adapt.compare:CompareCommand"),
-    "compare_agents": ("agents.compare", "agents.compare:CompareSettings"),
-    "compress": ("adapt.compress", "adapt.compress:CompressCommand"),
-    "contact_sheets": ("envs.contact_sheets", "envs.contact_sheets:ContactSheetsCommand"),
-    "distill": ("adapt.distill", "adapt.distill:DistillCommand"),
-    "doctor": ("agents.doctor", "agents.settings:DoctorSettings"),
-    "evaluate": ("agents.evaluate", "agents.settings:EvaluateSettings"),
-    "evaluate_encoders": ("adapt.evaluate", "adapt.evaluate:EvaluateCommand"),
-    "export": ("adapt.export", "adapt.export:ExportCommand"),
-    "layers": ("adapt.layers", "adapt.layers:LayersCommand"),
-    "navmesh": ("envs.navmesh", "envs.navmesh:NavmeshCommand"),
-    "pretrain": ("adapt.pretrain", "adapt.pretrain:PretrainCommand"),
-    "readouts": ("adapt.readouts", "adapt.readouts:ReadoutsCommand"),
-    "render": ("envs.render", "envs.render:RenderCommand"),
-    "report": ("agents.report", "agents.settings:ReportSettings"),
-    "stream": ("envs.stream", "envs.stream:StreamCommand"),
-    "study": ("agents.study", "agents.studies.plans:StudySettings"),
-    "supervised": ("adapt.train", "adapt.supervised.settings:SupervisedSettings"),
-    "train": ("agents.train", "agents.settings:TrainSettings"),
-    "transfer_matrix": ("adapt.transfer_matrix", "adapt.transfer_matrix:TransferMatrixCommand"),
+    "train": ("agents.train", "train an agent"),
+    "evaluate": ("agents.evaluate", "play every held-out episode once, write records and a report"),
+    "report": ("agents.report", "write the report of a run, or one page over many runs"),
+    "compare_agents": (
+        "agents.compare",
+        "set evaluated agents beside each other, runs that differ in seeds in one row",
+    ),
+    "study": ("agents.study", "train and judge the agents of a navigation table, one after another"),
+    "collect": ("agents.collect", "record expert trajectories for behaviour cloning"),
+    "doctor": ("agents.doctor", "say what is installed, what is missing and how to get it"),
+    "bench": ("agents.bench", "measure how fast things are on this machine"),
+    "supervised": ("adapt.train", "train the tasks of a supervised benchmark on one frozen base"),
+    "compare": ("adapt.compare", "set supervised runs beside each other and the published numbers"),
+    "layers": ("adapt.layers", "draw which layers a method changed for which task"),
+    "compress": ("adapt.compress", "make the adapters of a run low-rank"),
+    "cascade": ("adapt.cascade", "classify at low resolution first, and go on only where that is unsure"),
+    "export": ("adapt.export", "write the network of a run as a base for others"),
+    "pretrain": ("adapt.pretrain", "train encoders on rendered or real Taskonomy data"),
+    "distill": ("adapt.distill", "train a smaller encoder to do what another does"),
+    "readouts": ("adapt.readouts", "train decoders for an encoder that stays as it is"),
+    "evaluate_encoders": ("adapt.evaluate", "score encoders with their decoders on a dataset"),
+    "transfer_matrix": ("adapt.transfer_matrix", "measure what one encoder tells about another's task"),
+    "render": ("envs.render", "render a dataset in Taskonomy's layout"),
+    "stream": ("envs.stream", "render views while encoders train on them"),
+    "navmesh": ("envs.navmesh", "write a navigation mesh of a scan for habitat-sim"),
+    "contact_sheets": ("envs.contact_sheets", "draw sheets of pictures and their labels"),
 }
 _settings: dict[str, type[Settings]] = {}
 _modules: dict[str, str] = {}
@@ -53,8 +57,10 @@ def module_of(name: str) -> str:
 
 
 def command_settings(name: str) -> type[Settings]:
-    """The dataclass of a command's settings."""
+    """The dataclass of a command's settings; its module is imported if it has not been yet."""
     if name not in _settings:
-        module, _, settings = COMMANDS[name][1].partition(":")
-        _settings[name] = getattr(importlib.import_module(module), settings)
+        module: Any = importlib.import_module(COMMANDS[name][0])
+        if not hasattr(module, "main"):  # a package
+            module = importlib.import_module(f"{module.__name__}.__main__")
+        _settings[name] = module.main.settings
     return _settings[name]

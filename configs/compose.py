@@ -157,6 +157,7 @@ def cli(
                     return
                 _Job(name, settings, main).run(arguments)
 
+        command.settings = settings  # type: ignore[attr-defined]
         return command
 
     return decorate

@@ -11,34 +11,13 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
+from configs.commands import COMMANDS
 from configs.names import nearest
 
 # By the words that choose it: the module that is run, and what it does.
 CONSOLE = {
-    "train": ("agents.train", "train an agent"),
-    "evaluate": ("agents.evaluate", "play every held-out episode once, write records and a report"),
-    "report": ("agents.report", "write the report of a run, or one page over many runs"),
-    "compare": ("agents.compare", "set evaluated agents beside each other, runs that differ in seeds in one row"),
-    "study": ("agents.study", "train and judge the agents of a navigation table, one after another"),
-    "collect": ("agents.collect", "record expert trajectories for behaviour cloning"),
-    "doctor": ("agents.doctor", "say what is installed, what is missing and how to get it"),
-    "bench": ("agents.bench", "measure how fast things are on this machine"),
-    "adapt train": ("adapt.train", "train the tasks of a supervised benchmark on one frozen base"),
-    "adapt compare": ("adapt.compare", "set supervised runs beside each other and the published numbers"),
-    "adapt methods": ("adapt.methods", "say what every method costs on every backbone"),
-    "adapt layers": ("adapt.layers", "draw which layers a method changed for which task"),
-    "adapt compress": ("adapt.compress", "make the adapters of a run low-rank"),
-    "adapt cascade": ("adapt.cascade", "classify at low resolution first, and go on only where that is unsure"),
-    "adapt export": ("adapt.export", "write the network of a run as a base for others"),
-    "adapt pretrain": ("adapt.pretrain", "train encoders on rendered or real Taskonomy data"),
-    "adapt distill": ("adapt.distill", "train a smaller encoder to do what another does"),
-    "adapt readouts": ("adapt.readouts", "train decoders for an encoder that stays as it is"),
-    "adapt evaluate": ("adapt.evaluate", "score encoders with their decoders on a dataset"),
-    "adapt transfer_matrix": ("adapt.transfer_matrix", "measure what one encoder tells about another's task"),
-    "envs render": ("envs.render", "render a dataset in Taskonomy's layout"),
-    "envs stream": ("envs.stream", "render views while encoders train on them"),
-    "envs navmesh": ("envs.navmesh", "write a navigation mesh of a scan for habitat-sim"),
-    "envs contact_sheets": ("envs.contact_sheets", "draw sheets of pictures and their labels"),
+    module.removeprefix("agents.").replace(".", " "): (module, about)
+    for module, about in (*COMMANDS.values(), ("adapt.methods", "say what every method costs on every backbone"))
 }
 COMPLETION = "completion"
 SHELLS = ("bash", "zsh", "fish")
