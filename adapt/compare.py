@@ -12,12 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 
 from adapt.supervised.comparison import compare
 from adapt.supervised.finished import find_runs
 from configs.compose import cli
-from configs.settings import Names, Settings
+from configs.settings import Names, Settings, as_list
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,7 @@ class CompareCommand(Settings):
 @cli("compare", CompareCommand)
 def main(cfg: DictConfig) -> None:
     """Write the comparison and print its table."""
-    words = list(cfg.run) if isinstance(cfg.run, ListConfig) else [cfg.run]
-    runs = find_runs([Path(str(word)) for word in words])
+    runs = find_runs([Path(run) for run in as_list(cfg.run)])
     page = compare(runs, Path(cfg.out), cfg.x)
     lines = page.with_suffix(".md").read_text().splitlines()
     start = next(place for place, line in enumerate(lines) if line.startswith("|"))

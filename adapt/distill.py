@@ -24,16 +24,15 @@ from torch.nn import functional as F
 
 from adapt.core.base import Base, BaseSpec, load_base, save_base
 from adapt.encoders import build_encoder
-from adapt.pretrain import as_list, has_bfloat16
 from adapt.pretraining.data import TaskonomyViews
 from adapt.pretraining.decoders import Decoders, decoders_path, load_decoders, save_decoders
 from adapt.pretraining.distillation import TARGETS, Compare, match, to_shape
 from adapt.pretraining.scores import BATCH, batches, evaluate_base, network_input, wanted_domains
 from adapt.pretraining.tasks import find_task
-from adapt.training.device import choose_device
+from adapt.training.device import choose_device, has_bfloat16
 from adapt.training.finite import check_finite
 from configs.compose import cli
-from configs.settings import Device, Names, OneOf, Pixels, Range, Seed, Settings, kinds
+from configs.settings import Device, Names, OneOf, Pixels, Range, Seed, Settings, as_list, kinds
 
 STUDENTS = ("fcn3", "fcn4", "fcn5", "fcn8")
 LOSSES = ("decoded", "features")

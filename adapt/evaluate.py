@@ -15,13 +15,12 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from adapt.core.base import list_bases, load_base
-from adapt.pretrain import as_list
 from adapt.pretraining.data import TaskonomyViews
 from adapt.pretraining.decoders import decoders_path, load_decoders
 from adapt.pretraining.scores import evaluate_base, wanted_domains
 from adapt.training.files import to_json
 from configs.compose import cli
-from configs.settings import Names, Pixels, Settings
+from configs.settings import Names, Pixels, Settings, as_list
 from configs.writing import write_atomically
 
 COLUMNS = (

@@ -23,7 +23,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from torch import Tensor, nn
 
@@ -36,24 +36,22 @@ from adapt.pretraining.decoders import (
     WIDTH,
     Decoders,
     TaskDecoder,
-    build_decoder,
     decoders_path,
     save_decoders,
+    task_decoder,
 )
+from adapt.pretraining.distillation import CLIP, WARM_UP
 from adapt.pretraining.export import write_encoders
 from adapt.pretraining.scores import Tally, batches, label_statistics, network_input, wanted_domains
 from adapt.pretraining.targets import TaskTraining
 from adapt.pretraining.tasks import SCALINGS, Labels, TaskonomyTask, find_task
 from adapt.training import distributed
-from adapt.training.device import choose_device
+from adapt.training.device import choose_device, has_bfloat16
 from adapt.training.finite import check_finite, clip_finite
 from configs.compose import cli
-from configs.settings import Device, Names, OneOf, Pixels, Range, Seed, Settings, kinds
+from configs.settings import Device, Names, OneOf, Pixels, Range, Seed, Settings, as_list, kinds
 
-Share = Annotated[float, Range(0, 1)]
 RENDER = "render"  # The value of `data` that renders views instead of reading them.
-CLIP = 1.0
-WARM_UP = 0.1  # Share of the steps in which the learning rate rises.
 
 
 @dataclass(frozen=True)
@@ -119,33 +117,13 @@ PLANS = {
 
 
 @dataclass(frozen=True)
-class RenderedViews(Settings):
+class RenderedViews(joint.StreamTraining):
     """With data=render: one encoder per task, all on one stream of views (envs.stream).
 
     Attributes:
-        views_per_scene: Views of each apartment.
-        mix: Shares of apartments: plain, of other looks, of other shape, of both.
-        tied: Steps in which the encoders share their early layers.
-        warm_up: Steps in which the learning rate rises.
-        decay: Last steps, in which it falls.
-        reuse: How often a view is used on average.
-        ring: Apartments kept to draw from.
-        save_every: Steps between checkpoints.
-        average_from: Step from which on the weights of all checkpoints are averaged for what is written; 0: the last.
-        workers: Processes that render.
         plans: By task, how it is trained where otherwise than label_size (8), decoder_width, scaling and every step.
     """
 
-    views_per_scene: Annotated[int, Range(8, 100_000)] = 64
-    mix: tuple[Share, Share, Share, Share] = (0.4, 0.15, 0.05, 0.4)
-    tied: Annotated[int, Range(0)] = 8000
-    warm_up: Annotated[int, Range(0)] = 200
-    decay: Annotated[int, Range(0)] = 2500
-    reuse: Annotated[int, Range(1, 1_000_000)] = 4
-    ring: Annotated[int, Range(8, 100_000)] = 48
-    save_every: Annotated[int, Range(1)] = 250
-    average_from: Annotated[int, Range(0)] = 0
-    workers: Annotated[int, Range(1, 1024)] = 1
     plans: Mapping[str, PlanChanges] = field(default_factory=lambda: dict(PLANS))
 
 
@@ -208,11 +186,9 @@ class Pretraining(nn.Module):
 
     def _build_decoder(self, name: str, views: TaskonomyViews) -> TaskDecoder:
         task, settings = self.tasks[name], self.settings
-        classes, classifier = task.classes(settings.scaling), task.kind == "classification"
-        network = build_decoder(
-            settings.decoder, self.code_shape, classes, self.size, classifier, settings.decoder_width
-        )
-        return TaskDecoder(network, *label_statistics(task, views, settings.scaling, self.size))
+        decoder, scaling, width = settings.decoder, settings.scaling, settings.decoder_width
+        statistics = label_statistics(task, views, scaling, self.size)
+        return task_decoder(task, self.code_shape, statistics, decoder, scaling, self.size, width)
 
     def decoder(self, name: str) -> TaskDecoder:
         """The decoder of a task."""
@@ -229,11 +205,6 @@ class Pretraining(nn.Module):
         with torch.autocast(device.type, torch.bfloat16, enabled=self.training and has_bfloat16(device)):
             code = self.encoder(images)
             return {name: decoder(code) for name, decoder in self.decoders.items()}
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether autocast to bfloat16 pays there."""
-    return device.type == "cuda" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 @torch.no_grad()
@@ -452,11 +423,6 @@ def main(cfg: DictConfig) -> None:
                 numbers = ", ".join(f"{key} {value:.4f}" for key, value in scores.items())
                 print(f"{name}: {numbers}")  # noqa: T201
             print(f"{cfg.out}: {training['seconds']} s on {training['views']} views")  # noqa: T201
-
-
-def as_list(value: Any) -> list[str]:
-    """A setting that is one name or several."""
-    return list(OmegaConf.to_container(value)) if isinstance(value, ListConfig) else [str(value)]  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

@@ -20,22 +20,23 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from adapt.core.base import Base, load_base
-from adapt.pretrain import CLIP, WARM_UP, as_list, has_bfloat16
 from adapt.pretraining.data import TaskonomyViews
 from adapt.pretraining.decoders import (
     DECODERS,
     WIDTH,
     Decoders,
     TaskDecoder,
-    build_decoder,
     decoders_path,
     save_decoders,
+    task_decoder,
 )
+from adapt.pretraining.distillation import CLIP, WARM_UP
 from adapt.pretraining.scores import Tally, label_statistics, network_input, wanted_domains
 from adapt.pretraining.tasks import SCALINGS, Labels, find_task
+from adapt.training.device import has_bfloat16
 from adapt.training.finite import check_finite, clip_finite
 from configs.compose import cli
-from configs.settings import Names, OneOf, Pixels, Range, Seed, Settings, kinds
+from configs.settings import Names, OneOf, Pixels, Range, Seed, Settings, as_list, kinds
 
 BATCH = 64
 
@@ -145,18 +146,12 @@ def fit_readout(
 
 def make_decoder(task: str, code_shape: Sequence[int], views: TaskonomyViews, settings: ReadoutSettings) -> TaskDecoder:
     """An untrained decoder of a task that answers near the constant prediction of these views' labels."""
-    job = find_task(task)
+    job, size = find_task(task), settings.label_size
+    statistics = label_statistics(job, views, settings.scaling, size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        network = build_decoder(
-            settings.decoder,
-            code_shape,
-            job.classes(settings.scaling),
-            settings.label_size,
-            job.kind == "classification",
-            settings.decoder_width,
-        )
-    return TaskDecoder(network, *label_statistics(job, views, settings.scaling, settings.label_size))
+        decoder, scaling, width = settings.decoder, settings.scaling, settings.decoder_width
+        return task_decoder(job, code_shape, statistics, decoder, scaling, size, width)
 
 
 @torch.no_grad()

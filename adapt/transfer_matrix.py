@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from adapt.core.base import list_bases, load_base
-from adapt.pretrain import as_list
 from adapt.pretraining.data import TaskonomyViews
 from adapt.pretraining.scores import wanted_domains
 from adapt.pretraining.tasks import TASKS, find_task
@@ -29,7 +28,7 @@ from adapt.readouts import ReadoutSettings, compute_codes, decode_and_score, fit
 from adapt.training.files import to_json
 from configs.compose import cli
 from configs.files import read_json
-from configs.settings import Names, Pixels, Range, Seed, Settings
+from configs.settings import Names, Pixels, Range, Seed, Settings, as_list
 from configs.writing import write_atomically
 
 # The tasks of Side-Tuning's lifelong benchmark, grouped by kin.

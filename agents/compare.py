@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 
 from adapt.supervised.page import Document
 from agents.evaluation.statistics import MEASURES
@@ -20,7 +20,7 @@ from agents.reports.repeats import Repeats, group_seeds, shown, versus_cells
 from agents.reports.results import EvaluationReport, read_results
 from configs.compose import cli
 from configs.files import visible
-from configs.settings import Names, OneOf, Settings
+from configs.settings import Names, OneOf, Settings, as_list
 
 NOTE = (
     "Means with 95% confidence intervals: over seeds by Student's t, over scenes by a bootstrap of scenes, then of "
@@ -87,7 +87,7 @@ def add_table(document: Document, groups: Sequence[Repeats], measure: str, to: R
 @cli("compare_agents", CompareSettings)
 def main(cfg: DictConfig) -> None:
     """Write the comparison and print its table."""
-    folders = [Path(str(run)) for run in (cfg.run if isinstance(cfg.run, ListConfig) else [cfg.run])]
+    folders = [Path(run) for run in as_list(cfg.run)]
     groups = group_seeds(find_reports(folders, cfg.split))
     to = None
     if cfg.to is not None:

@@ -143,6 +143,11 @@ Pixels = Annotated[int, Range(1, 4096)]
 Names = str | tuple[str, ...]
 
 
+def as_list(value: str | Iterable[Any]) -> list[str]:
+    """A setting of the type `Names` as a list."""
+    return [value] if isinstance(value, str) else [str(name) for name in value]
+
+
 class Settings:
     """Base of the dataclasses of settings: built from plain values, checked when made.
 

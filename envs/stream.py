@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Annotated, Any, BinaryIO
@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from safetensors.numpy import save
 
-import configs.settings
 from configs.compose import cli
-from configs.settings import Names, Range
+from configs.settings import Names, Range, Settings, as_list
 from envs.apartments.generator import generate
 from envs.apartments.shape_changes import Changes
 from envs.navgrid.grid import NavGrid
@@ -46,34 +45,34 @@ KINDS = ("plain", "looks", "shape", "wide")
 
 
 @dataclass(frozen=True)
-class StreamConfig:
+class StreamConfig(Settings):
     """Settings of the rendered stream.
 
     Attributes:
         size: Pixels per side.
         views_per_scene: Views of every apartment, a multiple of 8.
-        mix: Share of each of `KINDS`; they sum to 1.
+        mix: Shares of apartments: plain, of other looks, of other shape, of other looks and shape.
         seed: Other apartments for every seed.
-        domains: Labels.
+        domains: all, or a list, such as [rgb,principal_curvature,mask_valid].
     """
 
-    size: int = 64
-    views_per_scene: int = 64
-    mix: tuple[float, ...] = (0.4, 0.15, 0.05, 0.4)
-    seed: int = 0
-    domains: tuple[str, ...] = tuple(DOMAINS)
+    size: Annotated[int, Range(16, 4096)] = 64
+    views_per_scene: Annotated[int, Range(8, 100_000)] = 64
+    mix: tuple[Share, Share, Share, Share] = (0.4, 0.15, 0.05, 0.4)
+    seed: Annotated[int, Range(0, 199)] = 0
+    domains: Names = "all"
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        check_domains(self.domains)
-        if self.size < 16:
-            raise ValueError(f"size={self.size}: labels need at least 16 pixels")
-        if self.views_per_scene < 8 or self.views_per_scene % 8:
-            raise ValueError(f"views_per_scene must be a multiple of 8, got {self.views_per_scene}")
-        if len(self.mix) != len(KINDS) or min(self.mix) < 0.0 or abs(sum(self.mix) - 1.0) > 1e-6:
-            raise ValueError(f"mix must be the shares of {', '.join(KINDS)}, which sum to 1, got {list(self.mix)}")
-        if not 0 <= self.seed < 200:
-            raise ValueError(f"seed must lie between 0 and 199, got {self.seed}")
+        super().__post_init__()
+        check_domains(self.labels)
+        self.require(self.views_per_scene % 8 == 0, "views_per_scene", "a multiple of 8")
+        self.require(abs(sum(self.mix) - 1.0) <= 1e-6, "mix", f"the shares of {', '.join(KINDS)}, which sum to 1")
+
+    @property
+    def labels(self) -> list[str]:
+        """The domains by name."""
+        return list(DOMAINS) if self.domains == "all" else as_list(self.domains)
 
 
 def render_block(number: int, settings: StreamConfig) -> tuple[str, dict[str, NDArray[Any]]]:
@@ -103,7 +102,7 @@ def render_block(number: int, settings: StreamConfig) -> tuple[str, dict[str, ND
         except ValueError:
             continue
         views = [_view(scene, renderer, at, settings.size, rng, kind) for at in viewpoints]
-        return kind, {name: np.stack([view.label(name) for view in views]) for name in settings.domains}
+        return kind, {name: np.stack([view.label(name) for view in views]) for name in settings.labels}
     raise ValueError(f"none of {ATTEMPTS} apartments offers {settings.views_per_scene} views; ask for fewer per scene")
 
 
@@ -182,30 +181,15 @@ def write_blocks(out: BinaryIO, first: int, settings: StreamConfig, step: int = 
         return
 
 
-def chosen_domains(names: str | Sequence[str]) -> tuple[str, ...]:
-    """The domains that a setting names: ``all``, or some."""
-    return tuple(DOMAINS) if names == "all" else tuple(names)
-
-
 @dataclass(frozen=True)
-class StreamCommand(configs.settings.Settings):
+class StreamCommand(StreamConfig):
     """Settings of ``python -m envs.stream``.
 
     Attributes:
-        size: Pixels per side.
-        views_per_scene: Views of every apartment, a multiple of 8.
-        mix: Shares of apartments: plain, of other looks, of other shape, of other looks and shape.
-        domains: all, or a list, such as [rgb,principal_curvature,mask_valid].
-        seed: Other apartments for every seed.
         first: Number of the first block.
         step: Every step-th block, so that several processes share the work.
     """
 
-    size: Annotated[int, Range(16, 4096)] = 64
-    views_per_scene: Annotated[int, Range(8, 100_000)] = 64
-    mix: tuple[Share, Share, Share, Share] = (0.4, 0.15, 0.05, 0.4)
-    domains: Names = "all"
-    seed: Annotated[int, Range(0, 199)] = 0
     first: Annotated[int, Range(0)] = 0
     step: Annotated[int, Range(1)] = 1
 
@@ -213,9 +197,8 @@ class StreamCommand(configs.settings.Settings):
 @cli("stream", StreamCommand)
 def main(cfg: DictConfig) -> None:
     """Write the stream to standard output."""
-    domains = cfg.domains if isinstance(cfg.domains, str) else OmegaConf.to_container(cfg.domains)
-    settings = StreamConfig(cfg.size, cfg.views_per_scene, tuple(cfg.mix), cfg.seed, chosen_domains(domains))  # type: ignore[arg-type]
-    write_blocks(sys.stdout.buffer, cfg.first, settings, cfg.step)
+    settings = StreamCommand.from_settings(OmegaConf.to_container(cfg))  # type: ignore[arg-type]
+    write_blocks(sys.stdout.buffer, settings.first, settings, settings.step)
 
 
 if __name__ == "__main__":

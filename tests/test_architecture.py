@@ -115,7 +115,7 @@ def test_packages_form_no_cycle() -> None:
 
 
 # Commands that still hold what others use.
-SHARED_COMMANDS = {"adapt.evaluate", "adapt.pretrain", "adapt.readouts", "adapt.train", "agents.report"}
+SHARED_COMMANDS = {"adapt.readouts", "adapt.train", "agents.report"}
 
 
 def test_nothing_imports_a_command() -> None:

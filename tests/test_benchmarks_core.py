@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from adapt import Base
-from adapt.benchmarks.benchmark import Accuracy, Tensors, build_benchmark, get_benchmark, list_benchmarks
+from adapt.benchmarks.benchmark import Accuracy, Tensors, benchmarks, build_benchmark, get_benchmark
 from adapt.core.base import IMAGENET, random_base
 from adapt.core.method import list_methods
 from adapt.supervised.features import FeatureStore
@@ -237,14 +237,14 @@ class TestFeatures:
 
 class TestRegistry:
     def test_every_configured_benchmark_is_found(self) -> None:
-        for name in list_benchmarks():
+        for name in benchmarks.names():
             kind = get_benchmark(name)
             assert kind.name() == name
             assert kind.layout.strip()
 
     def test_tuned_settings_belong_to_benchmarks_and_methods(self) -> None:
         for file in (FOLDER / "tuned").rglob("*.yaml"):
-            assert file.parent.name in list_benchmarks()
+            assert file.parent.name in benchmarks.names()
             assert file.stem in list_methods()
 
     def test_unknown_names_suggest_the_nearest(self) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
-from adapt.benchmarks.benchmark import get_benchmark, list_benchmarks
+from adapt.benchmarks.benchmark import benchmarks, get_benchmark
 from adapt.core.method import get_method
 from adapt.train import make_benchmark, make_plan
 from configs.compose import FOLDER, compose
@@ -19,7 +19,7 @@ def configured(benchmark: str, *words: str) -> DictConfig:
     return compose("supervised", [f"benchmark={benchmark}", "data=d", "run=r", *words])
 
 
-@pytest.mark.parametrize("name", list_benchmarks())
+@pytest.mark.parametrize("name", benchmarks.names())
 def test_settings_in_yaml_are_those_of_the_code(name: str) -> None:
     config = make_benchmark(configured(name)).config
     kind = get_benchmark(name).Config

@@ -150,7 +150,7 @@ def test_settings_that_make_no_sense_are_refused() -> None:
     for words in ({"steps": 10}, {"batch": 1}, {"reuse": 0}, {"ring": 2}):
         with pytest.raises(ValueError):
             JointConfig(**words)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="unknown scaling"):
+    with pytest.raises(ValueError, match="did you mean 'side_tuning'"):
         TaskTraining(scaling="side_tunning")
 
 

@@ -14,7 +14,6 @@ from adapt.core.base import PRETRAINED, load_base, random_base, save_base
 from adapt.evaluate import evaluate as evaluate_names
 from adapt.evaluate import table
 from adapt.pretrain import Pretraining, PretrainSettings, evaluate, flip, pretrain
-from adapt.pretraining import losses
 from adapt.pretraining.data import TaskonomyViews
 from adapt.pretraining.decoders import LightDecoder, build_decoder, decoders_path, load_decoders
 from adapt.pretraining.scores import (
@@ -25,7 +24,7 @@ from adapt.pretraining.scores import (
     label_statistics,
     wanted_domains,
 )
-from adapt.pretraining.tasks import TASKS, add_noise, as_probabilities, find_task
+from adapt.pretraining.tasks import TASKS, add_noise, as_probabilities, find_task, masked_mean
 from configs.groups import options
 
 SIZE = 32
@@ -61,21 +60,24 @@ def dataset(tmp_path_factory) -> Path:
 
 
 def test_masked_losses_are_means_over_valid_pixels_and_channels():
-    output, target = torch.zeros(2, 3, 4, 4), torch.full((2, 3, 4, 4), 2.0)
-    target[..., 0] = 100.0
+    error = torch.full((2, 3, 4, 4), 2.0)
+    error[..., 0] = 100.0
     mask = torch.ones(2, 1, 4, 4)
     mask[..., 0] = 0.0
-    assert losses.masked_l1(output, target, mask) == pytest.approx(2.0)
-    assert losses.masked_l2(output, target, mask) == pytest.approx(4.0)
-    assert losses.masked_l1(output, target, mask * 0) == 0.0
+    assert masked_mean(error, mask) == pytest.approx(2.0)
+    assert masked_mean(error, mask * 0) == 0.0
 
 
 def test_cross_entropies_in_closed_form():
-    scores = torch.zeros(1, 4, 2, 2)
-    target = torch.tensor([[[0, 1], [2, -1]]])
-    assert losses.segmentation_cross_entropy(scores, target, ignore=-1) == pytest.approx(math.log(4))
-    soft = torch.tensor([[0.5, 0.5, 0.0, 0.0]])
-    assert losses.dense_cross_entropy(soft.clamp(min=1e-9).log(), soft) == pytest.approx(math.log(2), rel=1e-5)
+    labels = {"segment_semantic": torch.tensor([[[[1, 2], [3, 0]]]])}
+    segmentation, classification = find_task("segment_semantic"), find_task("class_scene")
+    assert segmentation.loss(torch.zeros(1, 18, 2, 2), labels, "side_tuning") == pytest.approx(math.log(18))
+    # The class "uncertain" (0) is not learnt in the task bank's scaling.
+    assert segmentation.loss(torch.zeros(1, 17, 2, 2), labels, "taskonomy") == pytest.approx(math.log(17))
+    soft = torch.zeros(1, 63)
+    soft[0, :2] = 0.5
+    loss = classification.loss(soft.clamp(min=1e-9).log(), {"class_scene": soft}, "side_tuning")
+    assert loss == pytest.approx(math.log(2), rel=1e-5)
 
 
 # Scalings.

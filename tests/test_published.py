@@ -9,21 +9,22 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from adapt.benchmarks.benchmark import Published, get_benchmark, list_benchmarks
+from adapt.benchmarks.benchmark import Published, benchmarks, get_benchmark
 from adapt.core.method import get_method, list_methods
 from adapt.datasets.decathlon import SETS, decathlon_score
-from adapt.supervised.finished import Finished, flat
+from adapt.supervised.finished import Finished
 from adapt.supervised.protocols import PROTOCOLS
+from adapt.training.seeds import flat
 from configs.compose import compose
 
-ROWS = [(name, row) for name in list_benchmarks() for row in get_benchmark(name).published]
+ROWS = [(name, row) for name in benchmarks.names() for row in get_benchmark(name).published]
 
 
 @lru_cache
 def settings(benchmark: str, method: str, *words: str) -> dict[str, Any]:
     """The flat configuration of a run."""
     cfg = compose("supervised", [f"benchmark={benchmark}", f"adapt={method}", "data=d", "run=r", *words])
-    return dict(flat(OmegaConf.to_container(cfg, resolve=True)))
+    return flat(OmegaConf.to_container(cfg, resolve=True))
 
 
 def run(benchmark: str, method: str, *words: str, encoder: str = "", pretraining: str = "imagenet") -> Finished:
@@ -43,7 +44,7 @@ def test_rows_name_methods_protocols_and_settings_that_exist(benchmark: str, row
         assert 0 <= value <= 1 or name in ("s_score", "rank")
 
 
-@pytest.mark.parametrize("benchmark", list_benchmarks())
+@pytest.mark.parametrize("benchmark", benchmarks.names())
 def test_no_two_rows_describe_the_same_run(benchmark: str) -> None:
     keys = [
         (r.method, r.encoder, r.pretraining, r.protocol, sorted((k, str(v)) for k, v in r.settings.items()))

@@ -235,7 +235,7 @@ def test_a_texture_shared_by_scenes_is_stored_once():
         ({"position": [[0, 0, 0], [0, np.nan, 0]]}, "position of agent 1 is not finite"),
         ({"heading": [0.0]}, r"heading must have shape \(2,\)"),
         ({"pitch": [0.0, np.inf]}, "pitch of agent 1 is not finite"),
-        ({"sensors": ("rbg",)}, "unknown sensor 'rbg': did you mean 'rgb'"),
+        ({"sensors": ("rbg",)}, "unknown sensor 'rbg'; did you mean 'rgb'"),
         ({"out": {"rgb": np.zeros((2, 16, 16, 3), np.float32)}}, "must be C-contiguous uint8"),
     ],
 )

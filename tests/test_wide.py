@@ -143,7 +143,7 @@ def test_a_reader_that_closes_ends_the_stream() -> None:
     [
         ({"mix": (0.5, 0.5, 0.5, 0.0)}, "which sum to 1"),
         ({"views_per_scene": 12}, "multiple of 8"),
-        ({"size": 8}, "at least 16 pixels"),
+        ({"size": 8}, "size must be between 16"),
         ({"domains": ("rbg",)}, "did you mean 'rgb'"),
     ],
 )

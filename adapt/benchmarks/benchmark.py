@@ -270,12 +270,7 @@ benchmarks: Registry[type[Benchmark]] = Registry(
     "sidestep.benchmarks",
     partial(modules_of, "adapt.benchmarks", but=("benchmark", "taskonomy_tasks")),
 )
-"""All benchmarks by name."""
-
-
-def list_benchmarks() -> list[str]:
-    """Names of all benchmarks: the files of `adapt/benchmarks`, and those of other distributions."""
-    return benchmarks.names()
+"""All benchmarks by name: the files of `adapt/benchmarks`, and those of other distributions."""
 
 
 def get_benchmark(name: str) -> type[Benchmark]:

@@ -9,7 +9,6 @@ previous state readable.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from torch import Tensor
 
 from adapt.training.files import to_json
 from adapt.training.finite import check_finite
-from configs.files import mistaken, visible
+from configs.files import mistaken, read_json, visible
 from configs.writing import write_atomically
 
 FORMAT_VERSION = 1
@@ -104,11 +103,9 @@ def read(directory: Path, base: str) -> tuple[dict[str, Any], list[Entry]]:
     if not path.is_file():
         raise FileNotFoundError(f"no {HEADER} in {directory}: give the folder that Adapted.save wrote")
     try:
-        header = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not readable JSON: {mistaken(path) or error}; save the tasks again") from error
-    if not isinstance(header, dict):
-        raise ValueError(f"{path} holds no JSON object; save the tasks again")
+        header = read_json(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; save the tasks again") from error
     if header.get("format") != FORMAT_VERSION:
         raise ValueError(f"{path} has format {header.get('format')}, this version reads format {FORMAT_VERSION}")
     _check_header(header, path)

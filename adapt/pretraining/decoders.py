@@ -18,6 +18,7 @@ from adapt.core.base import PRETRAINED
 from adapt.core.weight_files import fill, read_header, read_safetensors
 from adapt.encoders.described import limited
 from adapt.encoders.taskonomy import TaskonomyDecoder, TaskonomyMLPDecoder
+from adapt.pretraining.tasks import TaskonomyTask
 from adapt.training.files import to_json
 from adapt.training.finite import check_finite
 from configs.names import nearest
@@ -164,6 +165,30 @@ def build_decoder(
     if tuple(code_shape) != (8, 16, 16):
         raise ValueError(f"decoder=taskonomy reads codes of 8x16x16, this encoder gives {tuple(code_shape)}")
     return TaskonomyMLPDecoder(out_channels) if classifier else TaskonomyDecoder(out_channels)
+
+
+def task_decoder(
+    task: TaskonomyTask,
+    code_shape: Sequence[int],
+    statistics: tuple[Tensor, Tensor],
+    decoder: str,
+    scaling: str,
+    size: int,
+    width: int,
+) -> TaskDecoder:
+    """An untrained decoder of a task, whose output is near the constant prediction of its labels.
+
+    Args:
+        task: The task.
+        code_shape: (C, h, w) of the code.
+        statistics: Constant prediction and spread, as `adapt.pretraining.scores.label_statistics` gives them.
+        decoder: A name of `build_decoder`.
+        scaling: Out of `adapt.pretraining.tasks.SCALINGS`.
+        size: Pixels per side of the decoded labels.
+        width: Of a light decoder.
+    """
+    classifier = task.kind == "classification"
+    return TaskDecoder(build_decoder(decoder, code_shape, task.classes(scaling), size, classifier, width), *statistics)
 
 
 def decoders_path(base: str | Path) -> Path:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from adapt.core.base import Base
 from adapt.encoders import build_encoder
 from adapt.encoders.fcn import FCN5
-from adapt.pretraining.decoders import TaskDecoder, build_decoder
+from adapt.pretraining.decoders import TaskDecoder, task_decoder
 from adapt.pretraining.targets import TaskTraining
 from adapt.pretraining.tasks import TaskonomyTask
 
@@ -54,15 +54,8 @@ class Family(nn.Module):
         self.decoders = nn.ModuleDict()
         for name, task in tasks.items():
             plan = plans[name]
-            network = build_decoder(
-                decoder,
-                self.code_shape,
-                task.classes(plan.scaling),
-                plan.label_size,
-                task.kind == "classification",
-                plan.decoder_width,
-            )
-            self.decoders[name] = TaskDecoder(network, *statistics[name])
+            sizes = plan.label_size, plan.decoder_width
+            self.decoders[name] = task_decoder(task, self.code_shape, statistics[name], decoder, plan.scaling, *sizes)
         self.tied = tied
         if tied:
             if not isinstance(first, FCN5):

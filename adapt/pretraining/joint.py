@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from torch import Tensor, nn
 
 from adapt.core.base import Normalisation
+from adapt.pretraining.distillation import CLIP
 from adapt.pretraining.family import Family
 from adapt.pretraining.rendered import RenderedBlocks, Ring
 from adapt.pretraining.scores import network_input, statistics_of
@@ -25,37 +26,56 @@ from adapt.pretraining.targets import TaskTraining, class_weights, targets_of, t
 from adapt.pretraining.tasks import Labels, TaskonomyTask, find_task
 from adapt.training.finite import Data, check_finite, clip_finite
 from adapt.training.state import check_like, load_optimizer, part, reading
+from configs.settings import Range, Settings
 from configs.writing import write_atomically
 
-CLIP = 1.0
+Share = Annotated[float, Range(0, 1)]
 STATISTICS_SEED = 199  # Of the stream that constant predictions and frequencies of classes are taken from.
 STATISTICS_BLOCKS = 24
 FIRST_BLOCKS = 8  # Blocks rendered before the first step.
 
 
 @dataclass(frozen=True)
-class JointConfig:
+class StreamTraining(Settings):
+    """Settings of joint training on rendered views, but for the network and the length.
+
+    Attributes:
+        views_per_scene: Views of each apartment, which are one block.
+        mix: Shares of apartments: plain, of other looks, of other shape, of both.
+        tied: Steps in which the encoders share their early layers.
+        warm_up: Steps in which the learning rate rises.
+        decay: Last steps, in which it falls to a hundredth, as a half cosine.
+        reuse: How often a view is used on average.
+        ring: Apartments kept to draw from.
+        save_every: Steps between checkpoints.
+        average_from: Step from which on the weights of all checkpoints are averaged for what is written; 0: the last.
+        workers: Processes that render.
+    """
+
+    views_per_scene: Annotated[int, Range(8, 100_000)] = 64
+    mix: tuple[Share, Share, Share, Share] = (0.4, 0.15, 0.05, 0.4)
+    tied: Annotated[int, Range(0)] = 8000
+    warm_up: Annotated[int, Range(0)] = 200
+    decay: Annotated[int, Range(0)] = 2500
+    reuse: Annotated[int, Range(1, 1_000_000)] = 4
+    ring: Annotated[int, Range(FIRST_BLOCKS, 100_000)] = 48
+    save_every: Annotated[int, Range(1)] = 250
+    average_from: Annotated[int, Range(0)] = 0
+    workers: Annotated[int, Range(1, 1024)] = 1
+
+
+@dataclass(frozen=True)
+class JointConfig(StreamTraining):
     """Settings of joint training on rendered views.
 
     Attributes:
         encoder: A name of `adapt.encoders.build_encoder`.
         decoder: A name of `adapt.pretraining.decoders.build_decoder`.
         size: Pixels per side.
-        views_per_scene: Views of every apartment, which are one block.
-        mix: Shares of plain apartments, and of those of other looks, of other shape, and of both.
         steps: Updates in all.
-        tied: Steps in which all encoders share their early layers.
-        warm_up: Steps in which the learning rate rises.
-        decay: Last steps, in which the learning rate falls to a hundredth, as a half cosine.
         batch: Views per step.
-        reuse: How often a view is used on average.
-        ring: Blocks kept to draw from.
         lr: Highest learning rate of Adam.
         seed: Of weights, apartments, order, flips and noise.
-        save_every: Steps between checkpoints.
-        average_from: Step from which on the weights of all checkpoints are averaged; their mean is what is written. 0
-            writes the last weights.
-        workers: Processes that render.
         device: ``cpu`` or ``cuda``; only on the CPU is a run repeated bit for bit.
         plans: How each task is trained; as `TaskTraining` says by default.
     """
@@ -63,29 +83,16 @@ class JointConfig:
     encoder: str = "fcn5"
     decoder: str = "light"
     size: int = 64
-    views_per_scene: int = 64
-    mix: tuple[float, ...] = (0.4, 0.15, 0.05, 0.4)
-    steps: int = 10000
-    tied: int = 6000
-    warm_up: int = 200
-    decay: int = 2000
-    batch: int = 64
-    reuse: int = 4
-    ring: int = 48
-    lr: float = 2e-3
+    steps: Annotated[int, Range(1)] = 10000
+    batch: Annotated[int, Range(2)] = 64
+    lr: Annotated[float, Range(0, above=True)] = 2e-3
     seed: int = 0
-    save_every: int = 250
-    average_from: int = 0
-    workers: int = 1
     device: str = "cpu"
-    plans: dict[str, TaskTraining] = field(default_factory=dict)
+    plans: Mapping[str, TaskTraining] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if self.steps < 1 or self.batch < 2 or self.lr <= 0.0 or self.save_every < 1:
-            raise ValueError("steps and save_every must be at least 1, batch at least 2 and lr positive")
-        if self.reuse < 1 or self.workers < 1 or self.ring < FIRST_BLOCKS:
-            raise ValueError(f"reuse and workers must be at least 1 and ring at least {FIRST_BLOCKS}")
+        super().__post_init__()
         if self.decay + self.warm_up > self.steps:
             raise ValueError(f"warm_up={self.warm_up} and decay={self.decay} are more than steps={self.steps}")
 

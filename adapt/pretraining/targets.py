@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -10,14 +11,14 @@ from torch.nn import functional
 
 from adapt.pretraining.decoders import WIDTH
 from adapt.pretraining.tasks import SCALINGS, Labels, TaskonomyTask
-from configs.names import nearest
+from configs.settings import OneOf, Range, Settings
 
 # Classes rarer than this share of the labels count as if they were this frequent.
 RAREST = 2e-4
 
 
 @dataclass(frozen=True)
-class TaskTraining:
+class TaskTraining(Settings):
     """Training settings of one task.
 
     Attributes:
@@ -29,20 +30,11 @@ class TaskTraining:
         every: The task is trained in every n-th step.
     """
 
-    label_size: int = 8
+    label_size: Annotated[int, Range(1)] = 8
     decoder_width: int = WIDTH
-    scaling: str = "side_tuning"
+    scaling: Annotated[str, OneOf(*SCALINGS)] = "side_tuning"
     balance: float = 0.0
-    every: int = 1
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        if self.scaling not in SCALINGS:
-            raise ValueError(
-                f"unknown scaling {self.scaling!r}{nearest(self.scaling, SCALINGS)}; choose from {', '.join(SCALINGS)}"
-            )
-        if self.label_size < 1 or self.every < 1:
-            raise ValueError("label_size and every must be at least 1")
+    every: Annotated[int, Range(1)] = 1
 
 
 def class_weights(task: TaskonomyTask, labels: Labels, plan: TaskTraining) -> Tensor:

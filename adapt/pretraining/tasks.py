@@ -1,7 +1,8 @@
 """The Taskonomy tasks as networks see them: which files, how values are scaled, which loss.
 
 Two scalings exist by name, whose losses are not comparable: ``side_tuning`` (Side-Tuning,
-tlkit/data/img_transforms.py) and ``taskonomy`` (the original task bank, taskbank/lib/data/load_ops.py).
+tlkit/data/img_transforms.py and evkit/utils/losses.py) and ``taskonomy`` (the original task bank,
+taskbank/lib/data/load_ops.py).
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from adapt.pretraining import losses
 from configs.names import nearest
 
 NOISE_DEVIATION = 0.1
@@ -119,15 +119,16 @@ class TaskonomyTask:
             scaling: Out of `SCALINGS`.
         """
         if self.kind == "classification":
-            return losses.dense_cross_entropy(output, self.target(labels, scaling))
+            return functional.cross_entropy(output, self.target(labels, scaling))
         if self.kind == "segmentation":
             target = self.class_target(labels, scaling, output.shape[-1])
             if scaling == "side_tuning":
-                return losses.segmentation_cross_entropy(output, target)
+                return functional.cross_entropy(output, target)
             weight = torch.tensor(SEMANTIC_WEIGHTS, device=output.device)
-            return losses.segmentation_cross_entropy(output, target, weight, ignore=-1)
-        masked = losses.masked_l1 if self.kind == "l1" else losses.masked_l2
-        return masked(output, *self.image_target(labels, scaling, output.shape[-1]))
+            return functional.cross_entropy(output, target, weight, ignore_index=-1)
+        target, mask = self.image_target(labels, scaling, output.shape[-1])
+        difference = output - target
+        return masked_mean(difference.abs() if self.kind == "l1" else difference**2, mask)
 
     def class_target(self, labels: Labels, scaling: str, size: int) -> Tensor:
         """Classes of a segmentation, (B,size,size) int64: of every block of pixels one at its middle."""
@@ -166,6 +167,11 @@ TASKS: dict[str, TaskonomyTask] = {
     "autoencoding": TaskonomyTask("rgb", 3, "l1", _first_channels(3)),
     "denoising": TaskonomyTask("rgb", 3, "l1", _first_channels(3), noisy=True),
 }
+
+
+def masked_mean(error: Tensor, mask: Tensor) -> Tensor:
+    """Mean error (B,C,H,W) over channels and valid pixels, a scalar: 0 if the mask (B,1,H,W) is 0 everywhere."""
+    return (mask * error).mean() / torch.clamp(mask.mean(), min=1e-12)
 
 
 def find_task(name: str) -> TaskonomyTask:

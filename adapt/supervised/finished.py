@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from adapt.benchmarks.benchmark import Published, get_benchmark
 from adapt.training.run import load_config
+from adapt.training.seeds import flat
 from configs.files import read_json, visible
 
 SHARES = ("accuracy", "mean_iou", "f1", "exact", "parameter_share", "layer_share", "masked_share")
@@ -79,9 +80,9 @@ def read_run(path: Path) -> Finished:
     file = path / "result.json"
     if not file.is_file():
         raise FileNotFoundError(f"{path} holds no result.json; give the folder of a finished run of adapt.train")
-    config = OmegaConf.to_container(load_config(path), resolve=True)
+    config: Any = OmegaConf.to_container(load_config(path), resolve=True)
     result = read_json(file, ("benchmark", "method", "tasks", "score", "per_task", "matrix"))
-    return Finished(path, result, read_json(path / "versions.json"), dict(flat(config)))
+    return Finished(path, result, read_json(path / "versions.json"), flat(config))
 
 
 def find_runs(paths: Sequence[Path]) -> list[Finished]:
@@ -104,10 +105,3 @@ def number(name: str, value: Any) -> str:
     if name in SHARES:
         return f"{100 * value:.2f} %"
     return f"{value:,}" if isinstance(value, int) else f"{value:.2f}" if name == "rank" else f"{value:.4g}"
-
-
-def flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """Dotted keys and values of nested dictionaries."""
-    if not isinstance(value, dict):
-        return [(prefix.rstrip("."), value)]
-    return [pair for key, inner in value.items() for pair in flat(inner, f"{prefix}{key}.")]

@@ -1,4 +1,4 @@
-"""Choice of the torch device."""
+"""Choice of the torch device, and what it computes fast."""
 
 from __future__ import annotations
 
@@ -18,3 +18,8 @@ def choose_device(name: str) -> str:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device={name}: there is no CUDA device here; use device=cpu or device=auto")
     return name
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether autocast to bfloat16 pays there."""
+    return device.type == "cuda" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -26,6 +26,7 @@ import torch.distributed as dist
 # Its functions take the process group as a default argument. Imported later (by an optimiser, through TorchDynamo) they
 # would hold the group until Python is being finalised, where gloo's threads that need Python abort the process.
 import torch.distributed.nn
+from rich.console import Console
 from torch import Tensor, nn
 from torch.distributed.distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
@@ -71,6 +72,12 @@ def ranks() -> int:
 def is_first() -> bool:
     """Whether this is the process that writes files and prints."""
     return rank() == 0
+
+
+def print_once(line: str) -> None:
+    """Print one line on the first rank."""
+    if is_first():
+        Console().print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def share(total: int, what: str) -> int:

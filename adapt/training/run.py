@@ -38,6 +38,7 @@ from torch.utils.tensorboard import SummaryWriter
 from adapt.training import distributed
 from adapt.training.files import to_json
 from adapt.training.finite import NotFinite, check_finite
+from adapt.training.seeds import flat
 from adapt.training.state import Damaged, part, reading
 from adapt.training.wandb_logger import WandbLogger
 from configs import files
@@ -156,7 +157,7 @@ class Run:
 
     def _begin(self, cfg: DictConfig, resume: bool) -> bool:
         path, config = self.path, self.path / "config.yaml"
-        text = OmegaConf.to_yaml(_without_run_keys(cfg), resolve=True)
+        settings = _without_run_keys(cfg)
         begun = _has_begun(path)
         if resume and begun:
             old = load_config(path)
@@ -170,13 +171,12 @@ class Run:
         if not begun:
             if config.is_file():  # else it is no folder of ours
                 shutil.rmtree(path / "frames", ignore_errors=True)
-            write_text(config, text)
+            write_text(config, OmegaConf.to_yaml(settings))
         made = versions(int(cfg.seed))
         if not begun or not (path / "versions.json").exists():
             write_text(path / "versions.json", to_json(made, indent=1))
         self._sessions.write(f"{to_json(made)}\n".encode())
         if cfg.get("wandb"):
-            settings: Any = OmegaConf.to_container(_without_run_keys(cfg))
             self._wandb = WandbLogger(cfg.wandb, path, settings)
         self._metrics = (path / "metrics.jsonl").open("ab", buffering=0)
         return begun
@@ -388,10 +388,10 @@ def completed(cfg: DictConfig, path: Path) -> DictConfig:
         raise ValueError(f"{path / 'config.yaml'}: {error}") from error
 
 
-def _without_run_keys(cfg: DictConfig) -> DictConfig:
-    """The config without the keys that may differ between the sessions of one run."""
-    kept = {str(k): v for k, v in cfg.items() if k not in ("run", "resume")}
-    return OmegaConf.create(OmegaConf.to_container(OmegaConf.create(kept), resolve=True))  # type: ignore[return-value]
+def _without_run_keys(cfg: DictConfig) -> dict[str, Any]:
+    """The config, as plain values, without the keys that may differ between the sessions of one run."""
+    settings = OmegaConf.create({str(k): v for k, v in cfg.items() if k not in ("run", "resume")})
+    return OmegaConf.to_container(settings, resolve=True)  # type: ignore[return-value]
 
 
 def _has_begun(path: Path) -> bool:
@@ -454,20 +454,13 @@ def _other(path: Path, key: str, before: Any, now: Any, more: str = "") -> str:
 
 def _check_same(path: Path, old: DictConfig, new: DictConfig) -> None:
     """Refuse to resume under another configuration, naming the keys that differ."""
-    before, now = _flatten(_without_run_keys(old)), _flatten(_without_run_keys(new))
+    before, now = flat(_without_run_keys(old)), flat(_without_run_keys(new))
     keys = (before.keys() | now.keys()) - _longer(old, new).keys()
     differs = sorted(k for k in keys if before.get(k) != now.get(k))
     if differs:
         first = differs[0]
         more = f" ({len(differs)} keys differ)" if len(differs) > 1 else ""
         raise ValueError(_other(path, first, before.get(first), now.get(first), more))
-
-
-def _flatten(cfg: Any, prefix: str = "") -> dict[str, Any]:
-    plain: Any = OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else cfg
-    if not isinstance(plain, dict):
-        return {prefix.rstrip("."): plain}
-    return {k: v for key, value in plain.items() for k, v in _flatten(value, f"{prefix}{key!s}.").items()}
 
 
 def _logged_step(line: str) -> float:

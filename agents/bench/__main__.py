@@ -10,7 +10,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from difflib import get_close_matches
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
@@ -37,6 +36,8 @@ from agents.policies.observations import RGB, STEP, frozen_features
 from agents.policies.policy import SequencePolicy
 from agents.setup import VisualEncoder, make_env, make_policy, make_visual_encoder
 from configs.compose import ConfigError, cli, compose
+from configs.names import nearest
+from configs.settings import as_list
 from envs.apartments.generator import generate
 from envs.navgrid.grid import NavGrid
 from envs.pointnav.scene_episodes import AgentConfig, NavigableScene
@@ -312,12 +313,11 @@ def chosen_sections(asked: Any) -> list[str]:
     """
     if asked == "all":
         return [name for name in SECTIONS if name not in NEEDS or NEEDS[name]()]
-    names = list(asked) if isinstance(asked, ListConfig | list | tuple) else [asked]
+    names = as_list(asked)
     for name in names:
         if name not in SECTIONS:
-            near = get_close_matches(str(name), SECTIONS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(SECTIONS)}"
-            raise ConfigError(f"sections: there is no section {name!r}; {hint}")
+            hint = nearest(name, SECTIONS) or f"; choose from {', '.join(SECTIONS)}"
+            raise ConfigError(f"sections: there is no section {name!r}{hint}")
     return [name for name in SECTIONS if name in names]
 
 

@@ -5,10 +5,8 @@ Each function returns numbers by name, for `make bench`.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,21 +16,7 @@ from adapt.core.deltas import DeltaMethod
 from adapt.core.method import Incompatible, get_method, list_methods
 from adapt.core.model import wrap
 from adapt.methods.side_tuning import SideTuning
-
-
-def best_times(works: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Processor seconds of each work, the best of `rounds` after one to warm up; the works take turns.
-
-    What else runs on the machine disturbs them less than seconds on the clock.
-    """
-    best = dict.fromkeys(works, float("inf"))
-    for i in range(rounds + 1):
-        for name, work in works.items():
-            start = time.process_time()
-            work()
-            if i:
-                best[name] = min(best[name], time.process_time() - start)
-    return best
+from agents.bench.simulator import medians
 
 
 def inference(
@@ -44,7 +28,7 @@ def inference(
         base: by default ResNet-26 with random weights.
         image_size: pixels.
         batch: images per pass.
-        rounds: passes of which the fastest counts.
+        rounds: passes of which the median counts.
         methods: by default all weight-delta methods.
 
     Returns:
@@ -61,7 +45,7 @@ def inference(
         networks = {"base": base, "merged": adapted.merge(), "unmerged": adapted}
         works = {kind: partial(network, images) for kind, network in networks.items()}
         with torch.no_grad():
-            times = best_times(works, rounds)
+            times = medians(works, rounds)
         ratios[f"{name}_unmerged"] = times["unmerged"] / times["base"]
         ratios[f"{name}_merged"] = times["merged"] / times["base"]
         ratios["base_seconds"] = min(times["base"], ratios.get("base_seconds", float("inf")))
@@ -113,7 +97,7 @@ def side_tuning_step(
         "side_tuning": step(lambda: adapted(images, features), adapted.trainable()),
         "side": step(lambda: method.side_features(images), list(method.side.parameters())),
     }
-    times = best_times(works, rounds)
+    times = medians(works, rounds)
     return {"step_over_side_alone": times["side_tuning"] / times["side"], "side_step_seconds": times["side"]}
 
 

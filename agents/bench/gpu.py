@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
+from adapt.training.device import choose_device
 from agents.bench.ppo import Contestant, ours, race, settings
 from agents.bench.simulator import medians
 from agents.bench.table import Measurement
@@ -27,7 +28,7 @@ def gpu_rows(cfg: DictConfig) -> list[Measurement]:
         cfg: ``device``, ``agents``, ``apartments``, ``frame_sizes``, ``runs`` (a base and a size each), ``steps``
             per agent and rollout, ``batch``, ``rounds`` and ``profile``.
     """
-    device = _device(cfg.device)
+    device = choose_device(cfg.device)
     words = [f"device={device}", f"env.splits.train.scenes={cfg.apartments}", "env.backend=warp"]
     scenes = cast("list[NavigableScene]", make_scenes(settings(cfg.agents, cfg.steps, *words).env, "train", 0))
     name = torch.cuda.get_device_name() if device.startswith("cuda") else "Warp's CPU device"
@@ -60,12 +61,6 @@ def _profile(learner: Contestant, file: Path, what: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a") as out:
         print(what, made.key_averages().table(sort_by=f"self_{kind}_time_total", row_limit=40), sep="\n", file=out)
-
-
-def _device(asked: str) -> str:
-    if asked != "auto":
-        return asked
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _frames(

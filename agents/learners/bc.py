@@ -9,24 +9,10 @@ from omegaconf import DictConfig
 
 from adapt.training import distributed
 from adapt.training.run import Run
-from agents.learners.frames import FrameStore
-from agents.learners.imitation import ImitationLearner, train_by_imitation
+from agents.learners.imitation import FrameSource, train_by_imitation
 from agents.learners.learner import learners
 from agents.learners.recorded import prepare
 from agents.learners.settings import BCConfig
-
-
-class Recorded:
-    """Frames that were recorded before; see `agents.learners.imitation.FrameSource`."""
-
-    def __init__(self, store: FrameStore) -> None:
-        self.store = store
-
-    def advance(self, learner: ImitationLearner) -> None:
-        """Nothing comes in while the policy learns."""
-
-    def close(self) -> None:
-        """Nothing to release."""
 
 
 @learners.register("bc")
@@ -41,7 +27,7 @@ class BehaviourCloning:
         return train_by_imitation(
             cfg,
             run,
-            lambda policy, vision, start: Recorded(
+            lambda policy, vision, start: FrameSource(
                 prepare(cfg, Path(cfg.algo.data), vision.base, vision.reads, cfg.algo.trajectories).part(rank, ranks)
             ),
         )

@@ -18,7 +18,7 @@ from adapt.training import distributed
 from adapt.training.run import Run
 from agents.learners.collector import Collector, frame_layout
 from agents.learners.frames import FrameStore
-from agents.learners.imitation import ImitationLearner, threads_beside_data, train_by_imitation
+from agents.learners.imitation import FrameSource, ImitationLearner, threads_beside_data, train_by_imitation
 from agents.learners.learner import learners
 from agents.learners.settings import DaggerConfig
 from agents.policies.policy import Policy, SequencePolicy
@@ -137,7 +137,7 @@ def drop_frames(folder: Path, but: str = "") -> None:
             folder.rmdir()
 
 
-class DaggerData:
+class DaggerData(FrameSource):
     """Frames that keep coming while the learner learns; `parallel` false collects in turns, deterministically."""
 
     def __init__(

@@ -6,7 +6,6 @@ is one agent's frames in order of time. Frames are stored once; stacks are put t
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from adapt.training.files import reserve, reserved_array, to_json
 from agents.policies.observations import STEP
+from configs.files import read_json
 from configs.writing import write_atomically
 
 FORMAT = 1
@@ -100,16 +100,16 @@ class FrameStore:
             ValueError: It is of another format, or damaged.
         """
         try:
-            index = json.loads((folder / "index.json").read_text())
+            index = read_json(folder / "index.json")
         except FileNotFoundError:
             raise FileNotFoundError(
                 f"{folder} holds no recorded frames; make some with python -m agents.collect out={folder}"
             ) from None
         except ValueError as error:
-            raise ValueError(f"{folder / 'index.json'} is damaged ({error}); collect the frames again") from error
-        found = index.get("format") if isinstance(index, dict) else None
-        if found != FORMAT:
-            raise ValueError(f"{folder}: frames of format {found}, this version reads {FORMAT}; collect them again")
+            raise ValueError(f"{error}; collect the frames again") from error
+        version = index.get("format")
+        if version != FORMAT:
+            raise ValueError(f"{folder}: frames of format {version}, this version reads {FORMAT}; collect them again")
         keys = index.get("keys")
         if not isinstance(keys, list) or not {ACTION, STEP} <= set(map(str, keys)):
             raise ValueError(f"{folder / 'index.json'} is damaged (keys: {keys}); collect the frames again")

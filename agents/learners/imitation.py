@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from adapt.training.run import Run, progress_bar
 from adapt.training.state import Damaged, check_like, load_optimizer, part
 from agents.evaluation.episodes import Validation
 from agents.learners.frames import ACTION, FrameStore
-from agents.learners.start import init_from_run, print_once
+from agents.learners.start import init_from_run
 from agents.policies.policy import SequencePolicy, trainable
 from agents.setup import VisualEncoder, make_policy, make_visual_encoder
 
@@ -153,14 +153,15 @@ def _plain(state: Any) -> Any:
     return int(state) if isinstance(state, int | np.integer) else state
 
 
-class FrameSource(Protocol):
-    """Source of labelled frames during imitation learning.
+class FrameSource:
+    """Source of labelled frames during imitation learning: a store to which nothing is added, unless subclassed.
 
     Attributes:
         store: This rank's frames.
     """
 
-    store: FrameStore
+    def __init__(self, store: FrameStore) -> None:
+        self.store = store
 
     def advance(self, learner: ImitationLearner) -> None:
         """Called after every update."""
@@ -203,7 +204,7 @@ def train_by_imitation(
         with run.taking_over():
             policy.load_own_state(part(state, "policy"))
             learner.restore(part(state, "learner"))
-        print_once(learner.progress())
+        distributed.print_once(learner.progress())
     else:
         init_from_run(cfg, run, policy, vision.base_sha256)
     distributed.copy_from_first(policy.own_state().values())

@@ -5,66 +5,56 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from agents.learners.settings import Batch, Rate, Share
+from agents.learners.settings import (
+    ActorCriticSettings,
+    AdvantageSettings,
+    Batch,
+    Count,
+    Positive,
+    Rate,
+    ReinforcementConfig,
+    Share,
+)
 from configs.settings import Range, Settings
-
-Count = Annotated[int, Range(1, 1_000_000)]
-Positive = Annotated[float, Range(0, above=True)]
 
 
 @dataclass(frozen=True)
-class A2CLearnerSettings(Settings):
+class A2CLearnerSettings(ActorCriticSettings):
     """Arguments of Stable-Baselines3's A2C.
 
     Attributes:
-        learning_rate: Of the optimiser.
-        gamma: Discount.
         gae_lambda: Lambda of generalised advantage estimation; 1: as in the paper.
         normalize_advantage: Whether advantages have mean 0 and deviation 1 in each update (of one rank).
-        ent_coef: Weight of the entropy.
-        vf_coef: Weight of the value loss.
-        max_grad_norm: Largest norm of the gradient.
         use_rms_prop: RMSprop, as in the paper, in place of Adam.
         rms_prop_eps: Its epsilon.
     """
 
     learning_rate: Rate = 7e-4
-    gamma: Share = 0.99
     gae_lambda: Share = 1.0
     normalize_advantage: bool = False
-    ent_coef: float = 0.01
-    vf_coef: Rate = 0.5
-    max_grad_norm: Positive = 0.5
     use_rms_prop: bool = True
     rms_prop_eps: Positive = 1e-5
 
 
 @dataclass(frozen=True)
-class A2CConfig(Settings):
+class A2CConfig(ReinforcementConfig):
     """Stable-Baselines3's A2C.
 
     Attributes:
-        steps: Environment steps, all agents together.
         rollout: Steps per agent between updates.
-        anneal: Whether the learning rate falls linearly to 0.
     """
 
-    steps: Annotated[int, Range(1)] = 500_000
     rollout: Count = 8
-    anneal: bool = True
     learner: A2CLearnerSettings = field(default_factory=A2CLearnerSettings)
 
 
 @dataclass(frozen=True)
-class TRPOLearnerSettings(Settings):
+class TRPOLearnerSettings(AdvantageSettings):
     """Arguments of sb3-contrib's TRPO.
 
     Attributes:
         learning_rate: Of the value function.
         batch_size: Samples per update of the value function.
-        gamma: Discount.
-        gae_lambda: Lambda of generalised advantage estimation.
-        normalize_advantage: Whether advantages have mean 0 and deviation 1 in each update.
         target_kl: Radius of the trust region: KL divergence from the old policy.
         cg_max_steps: Steps of conjugate gradients.
         cg_damping: Damping of the Hessian.
@@ -75,9 +65,6 @@ class TRPOLearnerSettings(Settings):
 
     learning_rate: Rate = 1e-3
     batch_size: Batch = 512
-    gamma: Share = 0.99
-    gae_lambda: Share = 0.95
-    normalize_advantage: bool = True
     target_kl: Positive = 0.01
     cg_max_steps: Count = 15
     cg_damping: Rate = 0.1
@@ -87,18 +74,14 @@ class TRPOLearnerSettings(Settings):
 
 
 @dataclass(frozen=True)
-class TRPOConfig(Settings):
+class TRPOConfig(ReinforcementConfig):
     """sb3-contrib's TRPO.
 
     Attributes:
-        steps: Environment steps, all agents together.
         rollout: Steps per agent between updates; an update holds the activations of all of them.
-        anneal: Whether the value function's learning rate falls linearly to 0.
     """
 
-    steps: Annotated[int, Range(1)] = 500_000
     rollout: Count = 64
-    anneal: bool = True
     learner: TRPOLearnerSettings = field(default_factory=TRPOLearnerSettings)
 
 
@@ -138,15 +121,9 @@ class DQNLearnerSettings(Settings):
 
 
 @dataclass(frozen=True)
-class DQNConfig(Settings):
-    """Stable-Baselines3's DQN.
+class DQNConfig(ReinforcementConfig):
+    """Stable-Baselines3's DQN."""
 
-    Attributes:
-        steps: Environment steps, all agents together.
-        anneal: Whether the learning rate falls linearly to 0.
-    """
-
-    steps: Annotated[int, Range(1)] = 500_000
     anneal: bool = False
     learner: DQNLearnerSettings = field(default_factory=DQNLearnerSettings)
 

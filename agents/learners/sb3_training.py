@@ -28,7 +28,7 @@ from adapt.training.state import load_optimizer, part
 from agents.evaluation.episodes import Validation
 from agents.learners.memory import check_memory, plan_memory, replay_bytes
 from agents.learners.rollout import DeviceRolloutBuffer, Timeouts
-from agents.learners.start import init_from_run, print_once
+from agents.learners.start import init_from_run
 from agents.policies.observations import stack_frames
 from agents.policies.policy import Policy
 from agents.policies.recurrent import RecurrentPolicy
@@ -148,7 +148,7 @@ def make_on_policy(
             f"env.agents=1 with algo.rollout=1 is one sample, too few for algo={cfg.algo.name}; raise either"
         )
     scenes = make_scenes(cfg.env, cfg.env.split, cfg.seed, (distributed.rank(), ranks))
-    print_once(plan_memory(cfg, vision, scenes, agents))
+    distributed.print_once(plan_memory(cfg, vision, scenes, agents))
     arguments, largest = _arguments(cfg, vision, done, settings)
     env = make_stacked_env(cfg, scenes, vision, agents, arguments["seed"])
     arguments = {"rollout_buffer_class": DeviceRolloutBuffer, **arguments}
@@ -166,7 +166,7 @@ def make_off_policy(
     The replay is not kept with checkpoints: a resumed training fills it again before it goes on learning.
     """
     scenes = make_scenes(cfg.env, cfg.env.split, cfg.seed)
-    print_once(check_memory(replay_bytes(cfg, vision), "cpu"))
+    distributed.print_once(check_memory(replay_bytes(cfg, vision), "cpu"))
     arguments, largest = _arguments(cfg, vision, done, settings)
     arguments["learning_starts"] += done
     env = make_env(cfg, scenes, vision, cfg.env.agents, arguments["seed"])[0]
@@ -261,7 +261,7 @@ def train_with_sb3(
         with run.taking_over():
             policy.load_own_state(part(state, "policy"))
             load_optimizer(model.policy.optimizer, part(state, "optimizer"))
-        print_once(_progress(model, done, cfg.algo.steps))
+        distributed.print_once(_progress(model, done, cfg.algo.steps))
     else:
         init_from_run(cfg, run, policy, vision.base_sha256)
     distributed.copy_from_first(policy.own_state().values())

@@ -12,6 +12,8 @@ Rate = Annotated[float, Range(0)]
 Share = Annotated[float, Range(0, 1)]
 Updates = Annotated[int, Range(1)]
 Batch = Annotated[int, Range(1, 1_048_576)]
+Count = Annotated[int, Range(1, 1_000_000)]
+Positive = Annotated[float, Range(0, above=True)]
 
 
 @dataclass(frozen=True)
@@ -86,53 +88,80 @@ class DaggerConfig(Settings):
 
 
 @dataclass(frozen=True)
-class PPOLearnerSettings(Settings):
-    """Arguments of Stable-Baselines3's PPO.
+class AdvantageSettings(Settings):
+    """Arguments of Stable-Baselines3's algorithms that learn from advantages.
 
     Attributes:
-        learning_rate: Of Adam.
-        n_epochs: Passes over a rollout.
-        batch_size: Samples per update, of all ranks together.
+        learning_rate: Of the optimiser.
         gamma: Discount.
         gae_lambda: Lambda of generalised advantage estimation.
-        clip_range: Largest change of a probability's ratio.
-        clip_range_vf: Largest change of a value; null: not clipped.
         normalize_advantage: Whether advantages have mean 0 and deviation 1 in each update.
-        ent_coef: Weight of the entropy.
-        vf_coef: Weight of the value loss.
-        max_grad_norm: Largest norm of the gradient.
-        target_kl: KL divergence at which the passes over a rollout end early; null: never.
     """
 
     learning_rate: Rate = 5e-4
-    n_epochs: Annotated[int, Range(1, 10_000)] = 3
-    batch_size: Annotated[int, Range(2, 1_048_576)] = 512
     gamma: Share = 0.99
     gae_lambda: Share = 0.95
-    clip_range: Annotated[float, Range(0, above=True)] = 0.2
-    clip_range_vf: Annotated[float | None, Range(0, above=True)] = None
     normalize_advantage: bool = True
+
+
+@dataclass(frozen=True)
+class ActorCriticSettings(AdvantageSettings):
+    """Those that minimise one loss of policy, value and entropy.
+
+    Attributes:
+        ent_coef: Weight of the entropy.
+        vf_coef: Weight of the value loss.
+        max_grad_norm: Largest norm of the gradient.
+    """
+
     ent_coef: float = 0.01
     vf_coef: Rate = 0.5
-    max_grad_norm: Annotated[float, Range(0, above=True)] = 0.5
+    max_grad_norm: Positive = 0.5
+
+
+@dataclass(frozen=True)
+class PPOLearnerSettings(ActorCriticSettings):
+    """Arguments of Stable-Baselines3's PPO.
+
+    Attributes:
+        n_epochs: Passes over a rollout.
+        batch_size: Samples per update, of all ranks together.
+        clip_range: Largest change of a probability's ratio.
+        clip_range_vf: Largest change of a value; null: not clipped.
+        target_kl: KL divergence at which the passes over a rollout end early; null: never.
+    """
+
+    n_epochs: Annotated[int, Range(1, 10_000)] = 3
+    batch_size: Annotated[int, Range(2, 1_048_576)] = 512
+    clip_range: Positive = 0.2
+    clip_range_vf: Annotated[float | None, Range(0, above=True)] = None
     target_kl: Annotated[float | None, Range(0, above=True)] = None
 
 
 @dataclass(frozen=True)
-class PPOConfig(Settings):
-    """Stable-Baselines3's PPO.
+class ReinforcementConfig(Settings):
+    """Length of reinforcement learning.
 
     Attributes:
         steps: Environment steps, all agents together.
+        anneal: Whether the learning rate (TRPO: of the value function) falls linearly to 0.
+    """
+
+    steps: Annotated[int, Range(1)] = 500_000
+    anneal: bool = True
+
+
+@dataclass(frozen=True)
+class PPOConfig(ReinforcementConfig):
+    """Stable-Baselines3's PPO.
+
+    Attributes:
         rollout: Steps per agent between updates.
-        anneal: Whether the learning rate falls linearly to 0.
         sequence: With a recurrent policy, the steps through which gradients flow; divides rollout and batch_size.
         value_warmup: With start=, the first rollouts from which the value function alone learns.
     """
 
-    steps: Annotated[int, Range(1)] = 500_000
-    rollout: Annotated[int, Range(1, 1_000_000)] = 128
-    anneal: bool = True
-    sequence: Annotated[int, Range(1, 1_000_000)] = 32
+    rollout: Count = 128
+    sequence: Count = 32
     value_warmup: Annotated[int, Range(0, 1_000_000)] = 4
     learner: PPOLearnerSettings = field(default_factory=PPOLearnerSettings)

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.console import Console
 from stable_baselines3.common.callbacks import BaseCallback
 from torch import Tensor
 
@@ -35,21 +34,15 @@ def init_from_run(cfg: DictConfig, run: Run, policy: Policy, base_sha256: str) -
         raise FileNotFoundError(f"start={folder}: that run has no checkpoint yet; train it first")
     state = load_checkpoint(files[-1], None)
     with reading(files[-1]):
-        found = part(state, "policy")
-    said = load_fitting(policy, found)
+        tensors = part(state, "policy")
+    summary = load_fitting(policy, tensors)
     if state["base_sha256"] != base_sha256:
-        said += "; it saw through another base"
-    print_once(f"start: {files[-1]}: {said}")
+        summary += "; it saw through another base"
+    distributed.print_once(f"start: {files[-1]}: {summary}")
     run.result({"started_from": str(files[-1])})
 
 
-def print_once(line: str) -> None:
-    """Print one line on the first rank."""
-    if distributed.is_first():
-        Console().print(line, highlight=False, soft_wrap=True, markup=False)
-
-
-def load_fitting(policy: Policy, found: Mapping[str, Tensor]) -> str:
+def load_fitting(policy: Policy, tensors: Mapping[str, Tensor]) -> str:
     """Load the tensors that have a policy's names and shapes; the others stay as they are.
 
     Returns:
@@ -59,23 +52,23 @@ def load_fitting(policy: Policy, found: Mapping[str, Tensor]) -> str:
         ValueError: None fits.
     """
     own = policy.own_state()
-    fitting = {key: found[key] for key in own if key in found and _alike(found[key], own[key])}
+    fitting = {key: tensors[key] for key in own if key in tensors and _alike(tensors[key], own[key])}
     if not fitting:
         raise ValueError("start=...: no tensor of that run fits this policy; start from one of the same kind")
     policy.load_own_state({**own, **fitting})
-    said = f"{len(fitting)} of {len(own)} tensors loaded"
-    for words, keys in (
-        ("other shape", own.keys() & found.keys() - fitting.keys()),
-        ("new here", own.keys() - found.keys()),
-        ("not used", found.keys() - own.keys()),
+    summary = f"{len(fitting)} of {len(own)} tensors loaded"
+    for reason, keys in (
+        ("other shape", own.keys() & tensors.keys() - fitting.keys()),
+        ("new here", own.keys() - tensors.keys()),
+        ("not used", tensors.keys() - own.keys()),
     ):
-        said += f"; {words}: {', '.join(_layers(keys))}" if keys else ""
-    return said
+        summary += f"; {reason}: {', '.join(_layers(keys))}" if keys else ""
+    return summary
 
 
-def _alike(found: Tensor, own: Tensor) -> bool:
-    same = isinstance(found, Tensor) and found.shape == own.shape
-    return same and found.is_floating_point() == own.is_floating_point()
+def _alike(tensor: Tensor, own: Tensor) -> bool:
+    same = isinstance(tensor, Tensor) and tensor.shape == own.shape
+    return same and tensor.is_floating_point() == own.is_floating_point()
 
 
 def _layers(keys: Iterable[str]) -> list[str]:

@@ -6,13 +6,13 @@ import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib.util import find_spec
 from typing import Annotated, Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from configs.names import nearest
 from configs.settings import Pixels, Range, Settings
 from envs.rendering import embree, layout
 from envs.rendering.packets import PacketTracer, first_faces
@@ -279,9 +279,8 @@ def check_sensors(sensors: Sequence[str]) -> None:
     """Refuse a name that is not in `SENSORS`, with the nearest one that is."""
     for name in sensors:
         if name not in SENSORS:
-            near = get_close_matches(name, SENSORS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(SENSORS)}"
-            raise ValueError(f"unknown sensor {name!r}: {hint}")
+            hint = nearest(name, SENSORS) or f"; choose from {', '.join(SENSORS)}"
+            raise ValueError(f"unknown sensor {name!r}{hint}")
 
 
 def allocate(
