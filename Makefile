@@ -30,7 +30,7 @@ $(HABITAT_VENV)/installed: pyproject.toml
 	$(HABITAT_BIN)/$(PIP_INSTALL) --editable ".[habitat]" pytest pytest-xdist
 	touch $@
 
-# Train a seeing and a blind agent the same way, judge both in apartments that neither has seen, write the report.
+# Train a seeing and a blind agent the same way, evaluate both in apartments that neither has seen, write the report.
 demo: $(VENV)/installed
 	$(BIN)/python -m agents.train algo=dagger adapt=side_tuning base=normal env=apartments run=$(RUN) $(call resume,$(RUN))
 	$(BIN)/python -m agents.train algo=dagger blind=true env=apartments run=$(RUN)/blind $(call resume,$(RUN)/blind)

@@ -65,8 +65,8 @@ def stages_of_run(run: Path) -> tuple[list[str], list[float], list[Probabilities
     state = load_checkpoint(checkpoints[-1], base.sha256)
     every = zip(benchmark.tasks(Path(cfg.data)), benchmark.held_out(Path(cfg.data)), strict=True)
     with reading(checkpoints[-1]):
-        kept = part(state, "tasks")
-    chosen = [(task, examples) for task, examples in every if task.name in kept]
+        saved = part(state, "tasks")
+    chosen = [(task, examples) for task, examples in every if task.name in saved]
     plan = make_plan(cfg, benchmark)
     learners = [TaskTrainer(base, plan)] * len(chosen)
     if cfg.protocol == "single":
@@ -76,7 +76,7 @@ def stages_of_run(run: Path) -> tuple[list[str], list[float], list[Probabilities
     labels: tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]] = ([], [])
     for (task, examples), learner in zip(chosen, learners, strict=True):
         with reading(checkpoints[-1]):
-            learner.restore([task], kept)
+            learner.restore([task], saved)
         learner.eval()
         assert isinstance(task.test, LabelledImages)
         image = examples[0][0][None].to(learner.device)

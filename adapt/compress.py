@@ -92,10 +92,10 @@ def train_on(run: Run, learner: TaskTrainer, tasks: Sequence[TaskData]) -> tuple
         The results after training, and the scores before it.
     """
     sha256 = learner.adapted.base.sha256
-    kept: dict[str, Any] = run.restore(sha256) or {"untuned": {}, "rows": {}, "tasks": {}, "images": 0}
-    untuned = kept["untuned"] or {task.name: learner.test(task) for task in tasks}
-    rows, learner.images = kept["rows"], kept["images"]
-    for name, state in kept["tasks"].items():
+    saved: dict[str, Any] = run.restore(sha256) or {"untuned": {}, "rows": {}, "tasks": {}, "images": 0}
+    untuned = saved["untuned"] or {task.name: learner.test(task) for task in tasks}
+    rows, learner.images = saved["rows"], saved["images"]
+    for name, state in saved["tasks"].items():
         learner.fill(name, state)
     with progress_bar() as bar:
         shown = bar.add_task("compressed adapters", total=len(tasks), completed=len(rows), note="")

@@ -256,12 +256,12 @@ def distill(
         "command": " ".join(["python -m adapt.distill", *sys.argv[1:]]),
     }
     spec = BaseSpec(settings.encoder, distillation.kwargs, base.spec.normalisation, base.spec.task, {})
-    made = Base(student, spec)
+    distilled = Base(student, spec)
     if settings.target == "zero":
         training["energy"] = distillation.energy(held_out)
     elif decoders is not None:
-        training["tasks"] = _compare_scores(made, base, decoders, held_out)
-        save_decoders(replace(decoders, base=made.sha256), decoders_path(out))
+        training["tasks"] = _compare_scores(distilled, base, decoders, held_out)
+        save_decoders(replace(decoders, base=distilled.sha256), decoders_path(out))
     save_base(Base(student, replace(spec, training=training)), out)
     return training
 
@@ -271,8 +271,8 @@ def _compare_scores(student: Base, teacher: Base, decoders: Decoders, views: Tas
     scores = {}
     for name, score in ours.items():
         gain = theirs[name]["constant"] - theirs[name]["loss"]
-        kept = (score["constant"] - score["loss"]) / gain if gain else math.nan
-        scores[name] = {**score, "teacher_loss": theirs[name]["loss"], "kept": kept}
+        share = (score["constant"] - score["loss"]) / gain if gain else math.nan
+        scores[name] = {**score, "teacher_loss": theirs[name]["loss"], "kept": share}
     return scores
 
 

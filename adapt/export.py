@@ -69,8 +69,8 @@ def main(cfg: DictConfig) -> None:
     settings = load_config(run)
     base = run_base(run, settings, make_benchmark(settings)).cpu()
     methods = saved_methods(run, base)
-    made = exported(methods, cfg.task, cfg.shared)
-    print(f"{cfg.out}: {save_base(made, Path(cfg.out), torch.float32)}")  # noqa: T201
+    network = exported(methods, cfg.task, cfg.shared)
+    print(f"{cfg.out}: {save_base(network, Path(cfg.out), torch.float32)}")  # noqa: T201
 
 
 if __name__ == "__main__":

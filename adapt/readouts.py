@@ -92,12 +92,12 @@ def compute_codes(base: Base, rgb: Tensor, noisy: bool = False, seed: int = 0) -
     """Codes (N,C,h,w) float32 of uint8 images (N,3,H,W), with the denoising task's noise on them if asked for."""
     generator = torch.Generator().manual_seed(seed)
     device = torch.device("cpu")
-    made = []
+    codes = []
     for part in rgb.split(BATCH):
         images = network_input(part, base.spec.normalisation, noisy, generator)
         with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
-            made.append(base.encoder(images.to(memory_format=torch.channels_last)).float())
-    return torch.cat(made)
+            codes.append(base.encoder(images.to(memory_format=torch.channels_last)).float())
+    return torch.cat(codes)
 
 
 def fit_readout(

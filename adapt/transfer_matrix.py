@@ -98,9 +98,9 @@ def known_gains(path: Path, budget: Mapping[str, Any], sha256: Mapping[str, str]
     stored = read_json(path, ("budget", "sha256", "gains")) if path.exists() else {}
     if stored.get("budget") != budget:
         return {}, {}
-    made: dict[str, str] = stored["sha256"]
-    kept = {name: row for name, row in stored["gains"].items() if sha256.get(name, made[name]) == made[name]}
-    return kept, {name: made[name] for name in kept}
+    digests: dict[str, str] = stored["sha256"]
+    valid = {name: row for name, row in stored["gains"].items() if sha256.get(name, digests[name]) == digests[name]}
+    return valid, {name: digests[name] for name in valid}
 
 
 def correlation(gains: Gains, first: str, second: str) -> float:

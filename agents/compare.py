@@ -53,13 +53,13 @@ def find_reports(folders: Sequence[Path], split: str) -> list[EvaluationReport]:
     Raises:
         FileNotFoundError: A folder holds none.
     """
-    found: list[Path] = []
+    runs: list[Path] = []
     for folder in folders:
         below = [file.parents[2] for file in visible(folder, f"**/eval/{split}/agent.jsonl")]
         if not below:
             raise FileNotFoundError(f"{folder} holds no run evaluated on {split}; see python -m agents.evaluate")
-        found += below
-    return [read_results(run, split) for run in dict.fromkeys(found)]
+        runs += below
+    return [read_results(run, split) for run in dict.fromkeys(runs)]
 
 
 def add_table(document: Document, groups: Sequence[Repeats], measure: str, to: Repeats | None) -> None:

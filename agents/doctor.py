@@ -39,14 +39,14 @@ def check_python() -> Finding:
 def check_torch() -> list[Finding]:
     """PyTorch, and the GPU it can compute on."""
     torch = importlib.import_module("torch")
-    found = [Finding(OK, f"PyTorch {torch.__version__}")]
+    findings = [Finding(OK, f"PyTorch {torch.__version__}")]
     if torch.cuda.is_available():
-        found.append(Finding(OK, f"CUDA device: {torch.cuda.get_device_name(0)}"))
+        findings.append(Finding(OK, f"CUDA device: {torch.cuda.get_device_name(0)}"))
     else:
-        found.append(
+        findings.append(
             Finding(NOTE, "no CUDA device for PyTorch; the CPU does", "for a GPU, install a driver that CUDA runs on")
         )
-    return found
+    return findings
 
 
 def check_embree() -> Finding:
@@ -64,10 +64,10 @@ def check_embree() -> Finding:
         return Finding(MISSING, "Embree missed a triangle in front of it", "pip install --force-reinstall embreex")
     from envs.rendering.embree import EmbreeLibrary, library
 
-    name, found = f"Embree (embreex {metadata.version('embreex')})", library()
-    if isinstance(found, EmbreeLibrary):
-        return Finding(OK, f"{name} traces {found.lanes} rays at a time")
-    return Finding(NOTE, f"{name} traces rays one by one, at a third of the speed: {found}", "pip install -U embreex")
+    name, embree = f"Embree (embreex {metadata.version('embreex')})", library()
+    if isinstance(embree, EmbreeLibrary):
+        return Finding(OK, f"{name} traces {embree.lanes} rays at a time")
+    return Finding(NOTE, f"{name} traces rays one by one, at a third of the speed: {embree}", "pip install -U embreex")
 
 
 def check_warp() -> Finding:
@@ -119,22 +119,22 @@ def check_data(folder: Path) -> Iterator[Finding]:
 
 def examine(cfg: DictConfig) -> list[Finding]:
     """Everything that the command looks at, in its order."""
-    found = [check_python(), *check_torch(), check_embree(), check_warp()]
-    found += check_sources(cfg.env)
-    found += check_env(cfg.env)
+    findings = [check_python(), *check_torch(), check_embree(), check_warp()]
+    findings += check_sources(cfg.env)
+    findings += check_env(cfg.env)
     if cfg.data is not None:
-        found += check_data(Path(cfg.data))
-    return found
+        findings += check_data(Path(cfg.data))
+    return findings
 
 
-def report(found: list[Finding], env: str) -> str:
+def report(findings: list[Finding], env: str) -> str:
     """The findings as lines of text."""
     lines = []
-    for finding in found:
+    for finding in findings:
         lines.append(f"{finding.state:8}{finding.what}")
         if finding.fix:
             lines.append(f"{'':8}-> {finding.fix}")
-    missing = sum(f.state == MISSING for f in found)
+    missing = sum(f.state == MISSING for f in findings)
     lines.append(f"env={env} can run" if not missing else f"env={env} cannot run: {missing} missing")
     return "\n".join(lines)
 
@@ -142,9 +142,9 @@ def report(found: list[Finding], env: str) -> str:
 @cli("doctor", DoctorSettings)
 def main(cfg: DictConfig) -> None:
     """Run all checks and print the findings."""
-    found = examine(cfg)
-    print(report(found, cfg.env.name))  # noqa: T201 (the command's output)
-    if any(f.state == MISSING for f in found):
+    findings = examine(cfg)
+    print(report(findings, cfg.env.name))  # noqa: T201 (the command's output)
+    if any(f.state == MISSING for f in findings):
         raise SystemExit(1)
 
 

@@ -164,12 +164,12 @@ def _merged(cfg: DictConfig, changes: dict[Any, Any]) -> DictConfig:
     """
     OmegaConf.set_struct(cfg, True)
     try:
-        made = OmegaConf.merge(cfg, changes)
+        merged = OmegaConf.merge(cfg, changes)
     except ConfigKeyError as error:
         raise ValueError(f"the run's config has no key {error.full_key}; see its config.yaml") from error
-    assert isinstance(made, DictConfig)
-    check(made, TrainSettings)
-    return made
+    assert isinstance(merged, DictConfig)
+    check(merged, TrainSettings)
+    return merged
 
 
 @cli("evaluate", EvaluateSettings)
@@ -197,8 +197,8 @@ def main(cfg: DictConfig) -> None:
     if cfg.references and not cfg.untrained:
         rows["random"] = run_episodes(sightless, scenes, unseen, random_actor, cfg.seed)
         rows["expert"] = run_episodes(sightless, scenes, unseen, expert_actor, cfg.seed)
-    judged = _judged(trained.env, cfg)
-    folder = run_path / "eval" / judged
+    label = _evaluation_name(trained.env, cfg)
+    folder = run_path / "eval" / label
     folder.mkdir(parents=True, exist_ok=True)
     if not cfg.untrained:
         _clear(folder)
@@ -212,22 +212,22 @@ def main(cfg: DictConfig) -> None:
             act = partial(policy_actor, policy, temperature)
             clips = film_clips(trained, scenes, vision, act, _filmed(rows[AGENT]), cfg.seed)
             write_video(folder / "video.gif", clips, scale=1)
-    _write_numbers(run_path, judged, rows, len(scenes), round(time.monotonic() - started, 1))
+    _write_numbers(run_path, label, rows, len(scenes), round(time.monotonic() - started, 1))
     print(terminal_table(rows))  # noqa: T201 (the command's output)
     if not cfg.untrained:
-        print(f"report: {write_report(run_path, judged)}")  # noqa: T201
+        print(f"report: {write_report(run_path, label)}")  # noqa: T201
 
 
 def _elsewhere(env: DictConfig, scene: str) -> DictConfig:
     """A mesh as the environment, for agents with the body, camera and rules that they were trained with."""
     there = compose("train", ["env=scans", "run=none"]).env
-    kept = {key: env[key] for key in ("agents", "backend", "body", "camera", "task") if key in env}
-    made = OmegaConf.merge(there, kept, {"scene": scene})
-    assert isinstance(made, DictConfig)
-    return made
+    own = {key: env[key] for key in ("agents", "backend", "body", "camera", "task") if key in env}
+    merged = OmegaConf.merge(there, own, {"scene": scene})
+    assert isinstance(merged, DictConfig)
+    return merged
 
 
-def _judged(env: DictConfig, cfg: DictConfig) -> str:
+def _evaluation_name(env: DictConfig, cfg: DictConfig) -> str:
     """What an evaluation is called: the mesh, or the split, and how it looks if otherwise than usual."""
     if cfg.scene is not None:
         return Path(cfg.scene).stem

@@ -156,8 +156,8 @@ def _gain(report: EvaluationReport) -> Cell | None:
     """How much success the agent owes to seeing: the paired difference to the blind one."""
     if "blind" not in report.rows:
         return None
-    found = difference(report.rows["agent"], report.rows["blind"], "success")
-    return None if found is None else cell("success", found)
+    gain = difference(report.rows["agent"], report.rows["blind"], "success")
+    return None if gain is None else cell("success", gain)
 
 
 # -- pictures ---------------------------------------------------------------------------------------------------
@@ -177,13 +177,13 @@ def _video(file: Path | None) -> tuple[str, Markup] | None:
 
 def _curves(metrics: Sequence[Mapping[str, float]], measure: str) -> list[Curve]:
     """All series of one measure (``train/success`` and ``val/success``) with at least two points."""
-    found: dict[str, list[tuple[float, float, float]]] = {}
+    curves: dict[str, list[tuple[float, float, float]]] = {}
     for line in metrics:
         for key, value in line.items():
             series, _, name = key.rpartition("/")
             if name == measure:
-                found.setdefault(series, []).append((line["step"], line.get("seconds", 0.0) / 60, value))
-    return [Curve(s, *np.array(points, np.float64).T) for s, points in found.items() if len(points) > 1]
+                curves.setdefault(series, []).append((line["step"], line.get("seconds", 0.0) / 60, value))
+    return [Curve(s, *np.array(points, np.float64).T) for s, points in curves.items() if len(points) > 1]
 
 
 def _panels(metrics: Sequence[Mapping[str, float]]) -> list[_Panel]:
@@ -230,8 +230,8 @@ def terminal_table(rows: Mapping[str, Sequence[Record]]) -> str:
         table.add_column(NAMES[measure], justify="right")
     table.add_column("Episodes", justify="right")
     for name, records in rows.items():
-        found = summarise(records, measures)
-        cells = [cell(m, found[m]) for m in measures]
+        summaries = summarise(records, measures)
+        cells = [cell(m, summaries[m]) for m in measures]
         table.add_row(
             _label(name, {})[0], *(f"{c.mean}\n[dim]\\[{c.low}, {c.high}][/]" for c in cells), str(len(records))
         )

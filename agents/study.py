@@ -29,7 +29,7 @@ def main(cfg: DictConfig) -> None:
     command = str(versions(0)["command"])
     failed = [] if settings.draw else run_study(settings, lambda: write_page(settings, command))
     page = write_page(settings, command)
-    print("no agent was judged yet" if page is None else f"page: {page}")  # noqa: T201 (the command's output)
+    print("no agent was evaluated yet" if page is None else f"page: {page}")  # noqa: T201 (the command's output)
     if failed:
         sys.stderr.write(f"error: {len(failed)} agents failed:\n" + "".join(f"  {line}\n" for line in failed))
         raise SystemExit(2)

@@ -35,11 +35,11 @@ DAMAGE = (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfil
 
 def code_version(code: Sequence[Path]) -> str:
     """A digest of source files, of all in a folder for a folder, and of the versions of NumPy and SciPy."""
-    made = hashlib.sha256(f"numpy {version('numpy')} scipy {version('scipy')}".encode())
+    digest = hashlib.sha256(f"numpy {version('numpy')} scipy {version('scipy')}".encode())
     for part in code:
         for file in sorted(part.rglob("*.py")) if part.is_dir() else [part]:
-            made.update(file.read_bytes())
-    return made.hexdigest()
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 class ArrayCache:
@@ -75,9 +75,9 @@ class ArrayCache:
         file = self.folder / f"{name}-{digest[:16]}.npz"
         with contextlib.suppress(*DAMAGE):
             return unpack(_read(file))
-        made = make()
-        self._write(file, pack(made))
-        return made
+        result = make()
+        self._write(file, pack(result))
+        return result
 
     def _write(self, file: Path, arrays: Arrays) -> None:
         """Put arrays into the cache; where that is impossible they are made every time, with a warning."""
@@ -87,8 +87,8 @@ class ArrayCache:
             write_atomically(file, content.getvalue(), lasting=False)
             self._written = True
         except OSError as error:
-            told = f"nothing is kept for the next start: {error.strerror}; SIDESTEP_CACHE names the folder"
-            warnings.warn(told, stacklevel=3)
+            message = f"nothing is kept for the next start: {error.strerror}; SIDESTEP_CACHE names the folder"
+            warnings.warn(message, stacklevel=3)
 
     def trim(self, largest: int = LARGEST) -> None:
         """If anything was written: drop the least recently used files beyond `largest` bytes, and half-written ones."""

@@ -16,7 +16,7 @@ COMMANDS = {
         "agents.compare",
         "set evaluated agents beside each other, runs that differ in seeds in one row",
     ),
-    "study": ("agents.study", "train and judge the agents of a navigation table, one after another"),
+    "study": ("agents.study", "train and evaluate the agents of a navigation table, one after another"),
     "collect": ("agents.collect", "record expert trajectories for behaviour cloning"),
     "doctor": ("agents.doctor", "say what is installed, what is missing and how to get it"),
     "bench": ("agents.bench", "measure how fast things are on this machine"),

@@ -217,7 +217,7 @@ class _Job:
                 self._restore()
         if self.failed:
             lines = "".join(
-                f"  {job}: {textwrap.shorten(said, 200, placeholder=' ...')}\n" for job, said in self.failed
+                f"  {job}: {textwrap.shorten(reason, 200, placeholder=' ...')}\n" for job, reason in self.failed
             )
             sys.stderr.write(f"error: {len(self.failed)} of the sweep's {self.jobs} jobs failed:\n{lines}")
             raise SystemExit(2 if self.expected else 1)
@@ -245,10 +245,10 @@ class _Job:
         except (Exception, SystemExit) as error:
             if isinstance(error, SystemExit) and error.code in (None, 0):
                 return
-            said = self._failure(error)
-            self.failed.append((" ".join(overrides), said))
+            reason = self._failure(error)
+            self.failed.append((" ".join(overrides), reason))
             if not str(HydraConfig.get().launcher._target_).endswith("BasicLauncher"):
-                raise RuntimeError(said) from error
+                raise RuntimeError(reason) from error
 
     def _failure(self, error: Exception | SystemExit) -> str:
         """Write why a job of a sweep failed; gives it in short."""
@@ -371,10 +371,10 @@ def _near_key(key: str, name: str, overrides: Sequence[str]) -> str:
 
 def _keys(cfg: Any, prefix: str = "") -> list[str]:
     """All dotted keys of a config."""
-    found: list[str] = []
+    keys: list[str] = []
     for key in cfg:
         full = f"{prefix}{key}"
-        found.append(full)
+        keys.append(full)
         if not OmegaConf.is_missing(cfg, key) and isinstance(cfg[key], DictConfig):
-            found += _keys(cfg[key], f"{full}.")
-    return found
+            keys += _keys(cfg[key], f"{full}.")
+    return keys

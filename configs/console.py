@@ -49,10 +49,10 @@ def split(words: Sequence[str]) -> tuple[str, list[str]]:
     known = [command.partition(" ")[2] for command in CONSOLE if command.startswith(f"{first} ")]
     second = words[1] if len(words) > 1 else ""
     if second not in known:
-        said = (
+        reason = (
             f"{first} has no command {second!r}{nearest(second, known)}" if second else f"{first} needs a second word"
         )
-        raise ValueError(f"{said}; choose from {', '.join(known)}")
+        raise ValueError(f"{reason}; choose from {', '.join(known)}")
     return f"{first} {second}", list(words[2:])
 
 

@@ -39,11 +39,11 @@ def explain(error: BaseException) -> str:
     text = str(error)
     if IN_WORKER.match(text):  # the traceback follows, which ends with the error's own line
         text = re.sub(r"^[\w.]+: ", "", text.strip().splitlines()[-1])
-    said = " ".join(text.split())
-    if LOST_WORKER.search(said):
+    message = " ".join(text.split())
+    if LOST_WORKER.search(message):
         return "a process that reads data ended without a word (killed, or out of memory?); use fewer workers"
     if is_out_of_memory(error):
-        size = SIZE.search(said)
-        what = f" ({size[1]} at once)" if size else f" ({said[:200]})" if said else ""
+        size = SIZE.search(message)
+        what = f" ({size[1]} at once)" if size else f" ({message[:200]})" if message else ""
         return f"out of memory{what}; ask for smaller pictures, a smaller batch, or fewer agents or frames"
-    return said or type(error).__name__
+    return message or type(error).__name__

@@ -31,8 +31,8 @@ def visible(folder: Path, pattern: str = "*") -> list[Path]:
         folder: Where to look; its own name may be hidden.
         pattern: As for `Path.glob`.
     """
-    found = folder.glob(pattern) if folder.is_dir() else ()
-    return sorted(path for path in found if not any(map(is_hidden, path.relative_to(folder).parts)))
+    entries = folder.glob(pattern) if folder.is_dir() else ()
+    return sorted(path for path in entries if not any(map(is_hidden, path.relative_to(folder).parts)))
 
 
 def visible_folders(folder: Path) -> list[Path]:
@@ -52,14 +52,14 @@ def read_json(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
         ValueError: It is damaged, holds no object or lacks a key.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError, IsADirectoryError) as error:
         raise ValueError(f"cannot read {path}: {mistaken(path) or error}") from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise ValueError(f"cannot read {path}: it holds no JSON object")
-    if lacking := [key for key in keys if key not in found]:
+    if lacking := [key for key in keys if key not in content]:
         raise ValueError(f"cannot read {path}: it lacks {', '.join(lacking)}")
-    return found
+    return content
 
 
 def mistaken(source: Path | bytes) -> str:
@@ -73,8 +73,8 @@ def mistaken(source: Path | bytes) -> str:
         return "it is empty; fetch it again"
     if start.startswith(b"version https://git-lfs"):
         return "it is a Git LFS pointer, not the file itself; fetch it with git lfs pull"
-    words = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if words.startswith((b"<!doctype html", b"<html")) or (words.startswith(b"<?xml") and b"<error>" in words):
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if text.startswith((b"<!doctype html", b"<html")) or (text.startswith(b"<?xml") and b"<error>" in text):
         return "it is a web page that was saved under this name; download the file itself"
     return ""
 

@@ -39,23 +39,23 @@ def rows(
     settings: type[Settings], values: Any, choices: Mapping[str, Sequence[str]] | None = None, prefix: str = ""
 ) -> list[tuple[str, str]]:
     """Key, default and description of every setting, recursively through groups."""
-    found: list[tuple[str, str]] = []
-    said = explanations(settings)
+    table: list[tuple[str, str]] = []
+    texts = explanations(settings)
     for name, kind in kinds(settings).items():
-        key, value, about = f"{prefix}{name}", (values or {}).get(name, REQUIRED), said.get(name, "").replace("``", "")
+        key, value, about = f"{prefix}{name}", (values or {}).get(name, REQUIRED), texts.get(name, "").replace("``", "")
         group = _group(kind)
         if group is not None or key in (choices or {}):
             choice = value.get("name", "") if isinstance(value, dict) else ""
             names = (choices or {}).get(key) or options(group or "")
-            found.append((f"{key}={choice}" if choice else key, f"{about} {_choices(names, key, bool(choice))}"))
+            table.append((f"{key}={choice}" if choice else key, f"{about} {_choices(names, key, bool(choice))}"))
             if group is not None and choice in options(group):
-                found += rows(settings_of(group, choice), value, None, f"{key}.")
+                table += rows(settings_of(group, choice), value, None, f"{key}.")
         elif isinstance(kind, type) and issubclass(kind, Settings):
-            found += rows(kind, value, None, f"{key}.")
+            table += rows(kind, value, None, f"{key}.")
         else:
             default = f"{key}={_value(value)}" if value != REQUIRED else key
-            found.append((default, f"{about} [{describe(kind)}{'' if value != REQUIRED else '; required'}]".strip()))
-    return found
+            table.append((default, f"{about} [{describe(kind)}{'' if value != REQUIRED else '; required'}]".strip()))
+    return table
 
 
 def _group(kind: Any) -> str | None:

@@ -166,8 +166,8 @@ def modules_of(package: str, but: Collection[str] = ()) -> dict[str, str]:
     """The modules of a package by name, without those named in `but`, those that start with `_`, and subpackages."""
     spec = find_spec(package)
     paths = spec.submodule_search_locations if spec is not None else None
-    found = [module.name for module in pkgutil.iter_modules(paths) if not module.ispkg]
-    return {name: f"{package}.{name}" for name in found if name not in but and not name.startswith("_")}
+    modules = [module.name for module in pkgutil.iter_modules(paths) if not module.ispkg]
+    return {name: f"{package}.{name}" for name in modules if name not in but and not name.startswith("_")}
 
 
 def _place(part: Any) -> str:

@@ -166,8 +166,8 @@ class Settings:
         Raises:
             ConfigError: An unknown setting (the nearest is suggested), a value of another type or out of range.
         """
-        made: SettingsT = fit(cls, settings, "")
-        return made
+        built: SettingsT = fit(cls, settings, "")
+        return built
 
     def to_settings(self) -> dict[str, Any]:
         """The settings as plain values for JSON."""
@@ -200,11 +200,11 @@ def _fields(cls: type[Any]) -> tuple[Field[Any], ...]:
 
 def defaults(cls: type[Settings]) -> dict[str, Any]:
     """The default of every field as plain values, `REQUIRED` where there is none."""
-    found = {}
+    values = {}
     for field in _fields(cls):
         value = field.default if field.default_factory is MISSING else field.default_factory()
-        found[field.name] = REQUIRED if value is MISSING else plain(value)
-    return found
+        values[field.name] = REQUIRED if value is MISSING else plain(value)
+    return values
 
 
 def plain(value: Any) -> Any:
@@ -218,13 +218,13 @@ def plain(value: Any) -> Any:
 
 def explanations(cls: type[Settings]) -> dict[str, str]:
     """Descriptions of the fields, from the docstrings (``Attributes:``) of a class and its bases."""
-    found: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         text = inspect.cleandoc(base.__dict__.get("__doc__") or "")
         section = re.search(r"^Attributes:\n((?:[ ]+.*\n?|\n)*)", text, re.MULTILINE)
-        for name, said in re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", section[1] if section else "", re.MULTILINE):
-            found[name] = " ".join(said.split())
-    return found
+        for name, body in re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", section[1] if section else "", re.MULTILINE):
+            descriptions[name] = " ".join(body.split())
+    return descriptions
 
 
 # -- checks -----------------------------------------------------------------------------------------------------
@@ -267,7 +267,7 @@ def fit(kind: Any, value: Any, path: str, texts: Any = None) -> Any:
 
 
 def _scalar(kind: Any, value: Any, path: str, texts: Any) -> Any:
-    accepted, words = TYPES[kind]
+    accepted, rule = TYPES[kind]
     if kind is str and not isinstance(value, str) and isinstance(texts, str):
         return texts
     if texts is not None and kind is not str and isinstance(value, str):
@@ -278,7 +278,7 @@ def _scalar(kind: Any, value: Any, path: str, texts: Any) -> Any:
             hint = f"; write it out, as {value:.0f}"
         if kind is str and value is not None and not isinstance(value, list | Mapping):
             hint = "; put it in quotes"
-        raise ConfigError(f"{path} must be {words}, got {_shown(value, texts)}{hint}")
+        raise ConfigError(f"{path} must be {rule}, got {_shown(value, texts)}{hint}")
     if kind is float and not math.isfinite(value):  # type: ignore[arg-type]
         raise ConfigError(f"{path} must be a finite number, got {value}")
     return kind(value)
@@ -324,10 +324,10 @@ def _items(options: Sequence[Any], value: Any, path: str, texts: Any) -> tuple[A
     if options[-1] is not Ellipsis and len(value) != len(options):
         raise ConfigError(rule)
     of = [options[0]] * len(value) if options[-1] is Ellipsis else options
-    said: list[Any] = [None if texts is None else {}] * len(value)
+    typed: list[Any] = [None if texts is None else {}] * len(value)
     if isinstance(texts, list) and len(texts) == len(value):
-        said = texts
-    every = enumerate(zip(of, value, said, strict=True))
+        typed = texts
+    every = enumerate(zip(of, value, typed, strict=True))
     return tuple(fit(kind, one, f"{path}[{i}]", text) for i, (kind, one, text) in every)
 
 
@@ -342,13 +342,13 @@ def _group(cls: type[SettingsT], value: Any, path: str, texts: Any) -> SettingsT
         if name not in known:
             hint = nearest(str(name), known) or f"; choose from {', '.join(known) or 'none'}"
             raise ConfigError(f"unknown setting {_join(path, name)!r}{hint}")
-    made = {name: fit(known[name], one, _join(path, name), _part(texts, name)) for name, one in value.items()}
+    values = {name: fit(known[name], one, _join(path, name), _part(texts, name)) for name, one in value.items()}
     try:
-        return cls(**made)
+        return cls(**values)
     except ConfigError as error:
         raise ConfigError(_join(path, str(error))) from error
     except TypeError as error:
-        lacking = [name for name, default in defaults(cls).items() if default == REQUIRED and name not in made]
+        lacking = [name for name, default in defaults(cls).items() if default == REQUIRED and name not in values]
         if not lacking:
             raise
         raise ConfigError(f"give a value for {', '.join(_join(path, name) for name in lacking)}") from error
@@ -362,8 +362,8 @@ def _chosen(rule: Chosen, value: Any, path: str, texts: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping) or "name" not in value:
         raise ConfigError(f"{path} must be a group with a name and its settings, got {_shown(value, texts)}")
     rest = {key: one for key, one in value.items() if key != "name"}
-    made = fit(settings_of(rule.group, value["name"]), rest, path, texts)
-    return {"name": value["name"], **plain(made)}
+    settings = fit(settings_of(rule.group, value["name"]), rest, path, texts)
+    return {"name": value["name"], **plain(settings)}
 
 
 def _join(path: str, key: Any) -> str:

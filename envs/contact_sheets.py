@@ -121,20 +121,20 @@ def choose_views(root: Path, count: int, seed: int = 0) -> list[tuple[str, int, 
         FileNotFoundError: There is no dataset, or it holds fewer views.
     """
     pattern = re.compile(r"point_(\d+)_view_(\d+)_domain_rgb\.png")
-    found = [
+    views = [
         (path.parent.name, int(match[1]), int(match[2]))
         for path in visible(root / "rgb", "*/*.png")
         if (match := pattern.fullmatch(path.name))
     ]
-    if len(found) < count:
-        raise FileNotFoundError(f"{root} holds {len(found)} views, wanted are {count}; render it with envs.render")
-    order = np.random.default_rng(seed).permutation(len(found))
+    if len(views) < count:
+        raise FileNotFoundError(f"{root} holds {len(views)} views, wanted are {count}; render it with envs.render")
+    order = np.random.default_rng(seed).permutation(len(views))
     seen: dict[str, int] = {}
     ranked: list[tuple[int, int, tuple[str, int, int]]] = []
     for i in order:
-        building = found[i][0]
+        building = views[i][0]
         seen[building] = seen.get(building, 0) + 1
-        ranked.append((seen[building], len(ranked), found[i]))
+        ranked.append((seen[building], len(ranked), views[i]))
     return [view for *_, view in sorted(ranked)[:count]]
 
 

@@ -77,13 +77,13 @@ def write_navmesh(scene: str, out: Path, settings: ScanSettings, agent: recast.A
         raise ValueError(f"out={out}: the file must end in {SUFFIX}")
     if out.exists():
         raise FileExistsError(f"out={out} is there already; take it away first, or give another name")
-    found = find_scan(scene, settings)
-    if isinstance(found, Composition):
-        made = load_assets(found.name, found.assets)
+    scan = find_scan(scene, settings)
+    if isinstance(scan, Composition):
+        loaded = load_assets(scan.name, scan.assets)
     else:
-        made = load_scene(found, up=settings.up)
-    corners = made.vertices[made.faces[made.solid]] + np.array(made.origin)
-    content = recast.build(corners, made.name, agent)
+        loaded = load_scene(scan, up=settings.up)
+    corners = loaded.vertices[loaded.faces[loaded.solid]] + np.array(loaded.origin)
+    content = recast.build(corners, loaded.name, agent)
     floor = navmesh_of(content)
     new = out.with_name(f".{out.name}.{os.getpid()}")
     new.write_bytes(content)

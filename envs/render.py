@@ -165,8 +165,8 @@ def _describe(root: Path, settings: RenderSettings) -> None:
     path = root / DESCRIPTION
     if path.exists():
         written = read_json(path, ("settings",))["settings"]
-        found = written if isinstance(written, dict) else {}
-        wrong = [f"{key}={found.get(key)}" for key, value in asdict(settings).items() if found.get(key) != value]
+        existing = written if isinstance(written, dict) else {}
+        wrong = [f"{key}={existing.get(key)}" for key, value in asdict(settings).items() if existing.get(key) != value]
         if wrong:
             raise ValueError(f"{root} holds views with {', '.join(wrong)}; ask for the same or choose another out=")
         return

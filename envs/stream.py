@@ -111,11 +111,11 @@ def choose_viewpoints(
 ) -> list[Viewpoint]:
     """Half of the views an agent's, half Taskonomy's; where the apartment is changed, every other camera is, too."""
     half = views // 2
-    found = sample_agent(renderer, 0, grid, rng, half, 1)
-    found += sample_taskonomy(renderer, 0, grid, rng, half // VIEWS_PER_POINT, VIEWS_PER_POINT)
+    viewpoints = sample_agent(renderer, 0, grid, rng, half, 1)
+    viewpoints += sample_taskonomy(renderer, 0, grid, rng, half // VIEWS_PER_POINT, VIEWS_PER_POINT)
     if kind == "plain":
-        return found
-    return [_moved(at, rng) if index % 2 else at for index, at in enumerate(found)]
+        return viewpoints
+    return [_moved(at, rng) if index % 2 else at for index, at in enumerate(viewpoints)]
 
 
 def _moved(at: Viewpoint, rng: np.random.Generator) -> Viewpoint:

@@ -25,7 +25,7 @@ from agents.setup import Scenes
 from agents.studies import runner
 from agents.studies.page import write_page
 from agents.studies.plans import STUDIES, StudySettings
-from agents.studies.runner import commands, jobs, record_words, run_study
+from agents.studies.runner import commands, jobs, record_command, run_study
 from configs.compose import compose
 from configs.files import read_json
 from configs.settings import ConfigError
@@ -97,7 +97,7 @@ def test_what_is_learned_from_scratch_has_no_base_and_comes_once(tmp_path: Path)
     names = [job.variant.name for job in jobs(settings) if job.seed == 0]
     assert [name for name in names if "scratch" in name] == ["5-scratch", "7-scratch"]
     assert len(names) == 2 * (3 * 2 + 1)
-    words = record_words(settings)
+    words = record_command(settings)
     assert "trajectories=7" in words
     assert "env.splits.train.scenes=200" in words
     compose("collect", words[1:])
@@ -111,7 +111,7 @@ def test_more_words_reach_every_training_and_evaluation(tmp_path: Path) -> None:
     train, evaluate = commands(settings, jobs(settings)[0])
     assert compose("train", train[1:]).env.agents == 16
     assert compose("evaluate", evaluate[1:]).env.splits.val.scenes == 2
-    assert "env.agents=16" in record_words(settings)
+    assert "env.agents=16" in record_command(settings)
 
 
 @pytest.mark.parametrize(

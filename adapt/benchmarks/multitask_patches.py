@@ -79,14 +79,14 @@ get it: https://image-net.org (ILSVRC 2012) as "imagenet", http://places2.csail.
     def _task(self, data: Path, name: str, size: int) -> TaskData:
         # "cifar10" does not mean cifar100.npz.
         packed = [path for path in visible(data, f"{name}*.npz") if not path.name[len(name)].isalnum()]
-        found = [data / name] if (data / name).exists() else packed
-        if not found:
+        files = [data / name] if (data / name).exists() else packed
+        if not files:
             raise self.absent(data, f"has neither a folder {name} nor a file {name}*.npz")
-        if len(found) > 1:
-            raise self.absent(data, f"has more than one {name}*.npz ({', '.join(path.name for path in found)})")
-        splits = find_set(found[0], self.config.test_share, self.config.seed)
+        if len(files) > 1:
+            raise self.absent(data, f"has more than one {name}*.npz ({', '.join(path.name for path in files)})")
+        splits = find_set(files[0], self.config.test_share, self.config.seed)
         if not len(splits.train) or not len(splits.test):
-            raise self.absent(found[0], "has no images to train on or to test on")
+            raise self.absent(files[0], "has no images to train on or to test on")
         train = LabelledImages(splits.train, random_resized_crop(size))
         test = LabelledImages(splits.test, centre_cropped(round(size * 256 / 224), size))
         identity = f"{train.identity} {test.identity}"

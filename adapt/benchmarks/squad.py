@@ -183,10 +183,10 @@ get it: https://rajpurkar.github.io/SQuAD-explorer
         ]
 
     def _file(self, data: Path, name: str) -> Path:
-        found = [path for path in (data / name, data / f"{name}.gz") if path.is_file()]
-        if not found:
+        files = [path for path in (data / name, data / f"{name}.gz") if path.is_file()]
+        if not files:
             raise self.absent(data, f"has no {name}" if data.is_dir() else "is absent")
-        return found[0]
+        return files[0]
 
     def _windows(self, asked: Sequence[Question], data: Path) -> Windows:
         if not asked:

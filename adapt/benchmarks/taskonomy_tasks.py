@@ -132,18 +132,18 @@ class TaskonomyBenchmark(Benchmark):
         """Tasks with their masked losses, which are also their scores; `curvature` as `LabelledViews` takes it."""
         # Looking at every file takes its time, and the inputs of all tasks are the same.
         identity = " ".join(LabelledViews(views, (), curvature).identity for views in (train, test))
-        made = []
+        tasks = []
         for name in names:
             job = find_task(name)
             learned, tested = (LabelledViews(views, job.domains(), curvature) for views in (train, test))
             kind = {"segmentation": "segmentation", "classification": "classes"}.get(job.kind, "dense")
             loss = partial(job.loss, scaling=SCALING)
-            made.append(
+            tasks.append(
                 TaskData(
                     name, learned, tested, job.channels, loss, LossOnly, "loss", False, kind=kind, identity=identity
                 )
             )
-        return made
+        return tasks
 
     def readout(self, shape: tuple[int, ...], task: TaskData) -> nn.Module:
         """Standardisation in 8 groups where channels divide into them, the transfer network and a decoder, all of it

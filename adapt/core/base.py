@@ -277,9 +277,9 @@ def fitting(what: str, height: int, width: int) -> Iterator[None]:
     except (ValueError, RuntimeError) as error:
         if type(error) not in (ValueError, RuntimeError) or is_out_of_memory(error):
             raise
-        said = " ".join(str(error).split())
+        reason = " ".join(str(error).split())
         raise ValueError(
-            f"{what} cannot look at images of {height}x{width} pixels ({said[:200]}); use others"
+            f"{what} cannot look at images of {height}x{width} pixels ({reason[:200]}); use others"
         ) from error
 
 
@@ -378,8 +378,8 @@ def with_maps(base: Base) -> Base:
     state = base.encoder.state_dict()
     encoder.load_state_dict({key: state[key] for key in encoder.state_dict()})
     device = next((p.device for p in base.parameters()), None)
-    made = Base(encoder, replace(base.spec, kwargs=settings))
-    return made if device is None else made.to(device)
+    unpooled = Base(encoder, replace(base.spec, kwargs=settings))
+    return unpooled if device is None else unpooled.to(device)
 
 
 def save_base(base: Base, path: str | Path, dtype: torch.dtype = torch.float16) -> str:

@@ -85,10 +85,10 @@ def write(directory: Path, base: str, image_size: int, active: str, entries: Seq
         "tasks": tasks,
     }
     write_atomically(directory / HEADER, to_json(header, indent=2).encode())
-    kept = {str(task["file"]) for task in tasks}
+    current = {str(task["file"]) for task in tasks}
     for old in visible(directory, "*.safetensors"):
         # The folder may hold files that are not tasks, such as a base.
-        if old.name not in kept and re.fullmatch(rf"{TASK_NAME}\.[0-9a-f]{{{DIGITS}}}\.safetensors", old.name):
+        if old.name not in current and re.fullmatch(rf"{TASK_NAME}\.[0-9a-f]{{{DIGITS}}}\.safetensors", old.name):
             old.unlink()
 
 
@@ -110,8 +110,8 @@ def read(directory: Path, base: str) -> tuple[dict[str, Any], list[Entry]]:
         raise ValueError(f"{path} has format {header.get('format')}, this version reads format {FORMAT_VERSION}")
     _check_header(header, path)
     if header["base"] != base:
-        found, given = header["base"][:12], base[:12]
-        raise ValueError(f"{directory} was trained on base {found}, but the given base is {given}; load that base")
+        trained, given = header["base"][:12], base[:12]
+        raise ValueError(f"{directory} was trained on base {trained}, but the given base is {given}; load that base")
     return header, [_read_entry(directory, task) for task in header["tasks"]]
 
 
@@ -143,8 +143,8 @@ def _read_entry(directory: Path, task: dict[str, Any]) -> Entry:
         tensors = load_tensors(data)
     except Exception as error:
         # The reader fails in any way a broken file makes it.
-        said = mistaken(file) or " ".join(str(error).split())
-        raise ValueError(f"{file} is not a readable safetensors file ({said}); copy it again") from error
+        reason = mistaken(file) or " ".join(str(error).split())
+        raise ValueError(f"{file} is not a readable safetensors file ({reason}); copy it again") from error
     return Entry(task["task"], task["method"], task["settings"], task["samples_seen"], tensors)
 
 

@@ -44,8 +44,8 @@ def opened(source: Path | bytes, where: str = "") -> Iterator[Image.Image]:
     except FileNotFoundError as error:
         raise FileNotFoundError(f"no image {name}, which the dataset lists; unpack its archive again") from error
     except (OSError, SyntaxError, ValueError, MemoryError, EOFError, Image.DecompressionBombError) as error:
-        said = " ".join(str(error).split()) or type(error).__name__
-        reason = mistaken(source) or ("it is no image that Pillow reads" if "identify" in said else said)
+        message = " ".join(str(error).split()) or type(error).__name__
+        reason = mistaken(source) or ("it is no image that Pillow reads" if "identify" in message else message)
         raise ValueError(f"cannot decode {name}: {reason}; unpack its archive again") from error
 
 
@@ -59,10 +59,10 @@ def read_npy(path: Path) -> Array:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     with path.open("rb") as file, _one_line(path):
-        found = np.load(file, allow_pickle=False)
-        if not isinstance(found, np.ndarray):
+        array = np.load(file, allow_pickle=False)
+        if not isinstance(array, np.ndarray):
             raise ValueError("it holds several arrays")
-    return found
+    return array
 
 
 def read_npz(path: Path) -> dict[str, Array]:
@@ -77,13 +77,13 @@ def read_npz(path: Path) -> dict[str, Array]:
     members: dict[str, Array] = {}
     with path.open("rb") as file:
         with _one_line(path):
-            found = np.load(file, allow_pickle=False)
-            if isinstance(found, np.ndarray):
+            archive = np.load(file, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
                 raise ValueError("it holds one array")
             _check_size(file)
-        for name in found.files:
+        for name in archive.files:
             with _one_line(path, f"its array {name}: "):
-                members[name] = found[name]
+                members[name] = archive[name]
                 if not isinstance(members[name], np.ndarray):
                     raise ValueError("it is none")
     return members
@@ -95,10 +95,12 @@ def _one_line(path: Path, part: str = "") -> Iterator[None]:
         yield
     except Exception as error:
         # The reader fails in any way a broken file makes it; for the user it is one thing.
-        said = " ".join(str(error).split()) or type(error).__name__
-        if "allow_pickle" in said:
-            said = "it holds pickled objects, which could run code" if part else "it is no file of NumPy's"
-        raise ValueError(f"{path} is not a readable {path.suffix[1:]} file: {mistaken(path) or part + said}") from error
+        fault = " ".join(str(error).split()) or type(error).__name__
+        if "allow_pickle" in fault:
+            fault = "it holds pickled objects, which could run code" if part else "it is no file of NumPy's"
+        raise ValueError(
+            f"{path} is not a readable {path.suffix[1:]} file: {mistaken(path) or part + fault}"
+        ) from error
 
 
 def _check_size(file: IO[bytes]) -> None:

@@ -45,9 +45,9 @@ class MethodConfig(Settings):
     @classmethod
     def from_settings(cls: type[ConfigT], settings: Mapping[str, Any]) -> ConfigT:
         """See `configs.settings.Settings.from_settings`; retired settings are passed over."""
-        kept = {k: v for k, v in settings.items() if k not in cls.retired or v != cls.retired[k]}
-        made: ConfigT = super().from_settings(kept)
-        return made
+        current = {k: v for k, v in settings.items() if k not in cls.retired or v != cls.retired[k]}
+        config: ConfigT = super().from_settings(current)
+        return config
 
 
 class Method(nn.Module):

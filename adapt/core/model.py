@@ -340,6 +340,6 @@ def _add_stored(adapted: Adapted, entry: checkpoint.Entry) -> None:
         method.unpack(entry.tensors)
     except Exception as error:
         # Every method reads its own tensors, and fails in any way others make it.
-        said = " ".join(str(error).split())[:SAID]
-        raise ValueError(f"the tensors do not fit {where}: {said}") from error
+        reason = " ".join(str(error).split())[:SAID]
+        raise ValueError(f"the tensors do not fit {where}: {reason}") from error
     method.samples_seen.fill_(entry.samples_seen)

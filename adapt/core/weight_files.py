@@ -48,14 +48,14 @@ def read_torch(path: Path) -> Any:
 
 def _fault(path: Path, error: Exception) -> str:
     """What is wrong with a file that PyTorch does not read."""
-    said = " ".join(str(error).split()).lower()
+    message = " ".join(str(error).split()).lower()
     with path.open("rb") as file:
         zipped = file.read(2) == b"PK"
     if known := mistaken(path):
         return known
-    if isinstance(error, EOFError) or any(word in said for word in _ENDS_EARLY) or (zipped and not _is_zip(path)):
+    if isinstance(error, EOFError) or any(word in message for word in _ENDS_EARLY) or (zipped and not _is_zip(path)):
         return INCOMPLETE
-    if isinstance(error, UnpicklingError) and any(word in said for word in _OBJECTS):
+    if isinstance(error, UnpicklingError) and any(word in message for word in _OBJECTS):
         return PICKLED
     return f"it is no file of PyTorch weights, or damaged ({type(error).__name__})"
 
@@ -92,7 +92,7 @@ def fill(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     """
     own = network.state_dict()
     shapes = [name for name in own if name in state and state[name].shape != own[name].shape]
-    for names, said in (
+    for names, fault in (
         # PyTorch itself adds the counter, which files of its older versions lack.
         ([name for name in own if name not in state and not name.endswith("num_batches_tracked")], "missing"),
         ([name for name in state if name not in own], "unknown"),
@@ -100,7 +100,7 @@ def fill(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     ):
         if names:
             more = f" and {len(names) - 1} others are" if len(names) > 1 else " is"
-            raise ValueError(f"{names[0]}{more} {said}")
+            raise ValueError(f"{names[0]}{more} {fault}")
     try:
         network.load_state_dict(dict(state))
     except RuntimeError as error:
@@ -120,9 +120,9 @@ def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}
     except Exception as error:
-        said = " ".join(str(error).split())
-        early = "not fully covered" in said or "header too small" in said
-        reason = mistaken(path) or (INCOMPLETE if early else said)
+        message = " ".join(str(error).split())
+        early = "not fully covered" in message or "header too small" in message
+        reason = mistaken(path) or (INCOMPLETE if early else message)
         raise ValueError(f"{path} is not a readable safetensors file: {reason}") from error
 
 
@@ -133,12 +133,12 @@ def read_header(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
         ValueError: There is none.
     """
     try:
-        found = json.loads(metadata["spec"])
+        header = json.loads(metadata["spec"])
     except (KeyError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: its header describes no network ({type(error).__name__})") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: its header describes no network: it is {_described(found)}")
-    return found
+    if not isinstance(header, dict):
+        raise ValueError(f"{path}: its header describes no network: it is {_described(header)}")
+    return header
 
 
 def _described(value: Any) -> str:

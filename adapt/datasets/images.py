@@ -147,8 +147,8 @@ def class_folders(folder: Path) -> list[str]:
 def image_folder(folder: Path, classes: Sequence[str]) -> Labelled:
     """Images of `<folder>/<class>/`, in the order of `classes` and of names; the class is the index in `classes`."""
     files = [image_files(folder / name) for name in classes]
-    labels = np.repeat(np.arange(len(classes)), [len(found) for found in files])
-    return Labelled([file for found in files for file in found], labels)
+    labels = np.repeat(np.arange(len(classes)), [len(group) for group in files])
+    return Labelled([file for group in files for file in group], labels)
 
 
 @dataclass(frozen=True)

@@ -62,23 +62,23 @@ def find_sets(data: Path, share: float, seed: int) -> dict[str, Splits]:
         return {_stem(data): array_set(data, share, seed)} if data.suffix == ".npz" else _archive(data, share, seed)
     if not data.is_dir():
         raise FileNotFoundError(f"{data} is absent")
-    found: dict[str, Splits] = {}
+    sets: dict[str, Splits] = {}
     for file in visible(data):
         if file.is_file() and (file.suffix == ".npz" or file.name.lower().endswith(ARCHIVES)):
-            _add(found, find_sets(file, share, seed))
+            _add(sets, find_sets(file, share, seed))
     entries = [Entry(path.relative_to(data).parts, path) for path in _images_below(data)]
     if entries:
-        _add(found, tree_sets(data.resolve().name, entries, share, seed))
-    if not found:
+        _add(sets, tree_sets(data.resolve().name, entries, share, seed))
+    if not sets:
         raise FileNotFoundError(f"{data} holds no images in class folders, no npz file and no archive")
-    return found
+    return sets
 
 
-def _add(found: dict[str, Splits], more: Mapping[str, Splits]) -> None:
+def _add(sets: dict[str, Splits], more: Mapping[str, Splits]) -> None:
     """Add sets to those found, whose names they must not have; raises ValueError."""
-    if twice := sorted(found.keys() & more.keys()):
+    if twice := sorted(sets.keys() & more.keys()):
         raise ValueError(f"two sets are named {twice[0]}; rename one, for each becomes a task of its name")
-    found.update(more)
+    sets.update(more)
 
 
 def find_set(path: Path, share: float, seed: int) -> Splits:
@@ -124,8 +124,8 @@ def _archive(path: Path, share: float, seed: int) -> dict[str, Splits]:
             if not any(map(is_hidden, PurePosixPath(name).parts))
         ]
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
-        said = str(error).partition("\n")[0].rstrip(":")
-        raise ValueError(f"{path} is neither a readable archive nor an npz file ({said})") from error
+        reason = str(error).partition("\n")[0].rstrip(":")
+        raise ValueError(f"{path} is neither a readable archive nor an npz file ({reason})") from error
     if not entries:
         raise FileNotFoundError(f"{path} holds no images")
     return tree_sets(_stem(path), entries, share, seed)
@@ -164,19 +164,19 @@ def tree_sets(name: str, entries: Sequence[Entry], share: float, seed: int) -> d
     if len(children) > 1 and any(kinds.values()):
         odd = next(child for child, is_class in kinds.items() if is_class)
         raise ValueError(f"{name} mixes class folders ({odd}) and folders of class folders; give one kind")
-    found: dict[str, Splits] = {}
+    sets: dict[str, Splits] = {}
     for child, inside in children.items():
-        _add(found, tree_sets(child, inside, share, seed))
-    return found
+        _add(sets, tree_sets(child, inside, share, seed))
+    return sets
 
 
 def _children(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
     """Entries by their first folder, without it; those that lie in none are left out."""
-    found: dict[str, list[Entry]] = {}
+    children: dict[str, list[Entry]] = {}
     for entry in entries:
         if len(entry.parts) > 1:
-            found.setdefault(entry.parts[0], []).append(Entry(entry.parts[1:], entry.source))
-    return found
+            children.setdefault(entry.parts[0], []).append(Entry(entry.parts[1:], entry.source))
+    return children
 
 
 def _part(children: Mapping[str, list[Entry]], names: Sequence[str]) -> list[str]:
@@ -272,14 +272,14 @@ def _pair(path: Path, members: Mapping[str, Array], parts: Sequence[str]) -> tup
     """Images and classes of the first of these parts that a file has, "" for members without a part's name."""
     lowered = {name.lower(): name for name in members}
     for part in parts:
-        found = []
+        pair = []
         for bases in (IMAGES, LABELS):
             forms = [f for base in bases for f in ((base,) if not part else (f"{base}_{part}", f"{part}_{base}"))]
-            found.append(next((lowered[form] for form in forms if form in lowered), None))
-        if found[0] is not None and found[1] is not None:
-            x, y = as_images(path, members[found[0]]), members[found[1]]
+            pair.append(next((lowered[form] for form in forms if form in lowered), None))
+        if pair[0] is not None and pair[1] is not None:
+            x, y = as_images(path, members[pair[0]]), members[pair[1]]
             if len(x) != len(y):
-                raise ValueError(f"{path} has {len(x)} images in {found[0]} and {len(y)} classes in {found[1]}")
+                raise ValueError(f"{path} has {len(x)} images in {pair[0]} and {len(y)} classes in {pair[1]}")
             return x, y
     return None
 

@@ -63,8 +63,8 @@ def read_articles(path: Path) -> list[dict[str, Any]]:
             _check_question(question)
         return articles
     except (ValueError, KeyError, TypeError, AttributeError, EOFError, RecursionError, zlib.error) as error:
-        said = mistaken(path) or f"{type(error).__name__}: {error}"
-        raise ValueError(f"{path} is no SQuAD 2.0 file ({said})") from error
+        reason = mistaken(path) or f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path} is no SQuAD 2.0 file ({reason})") from error
     except gzip.BadGzipFile as error:
         raise ValueError(f"{path} is no SQuAD 2.0 file ({mistaken(path) or error})") from error
 
@@ -286,15 +286,15 @@ def read_answers(
     Returns:
         The answer to each question, empty for "no answer", and how much better "no answer" is.
     """
-    found: dict[int, tuple[float, str]] = {}
+    best: dict[int, tuple[float, str]] = {}
     nothing: dict[int, float] = {}
     for row, index in enumerate(range(len(windows)) if scored is None else scored):
         owner = int(windows.owner[index])
         score, text = _best_span(windows, index, first[row], last[row])
-        found[owner] = max(found.get(owner, (-np.inf, "")), (score, text), key=lambda pair: pair[0])
+        best[owner] = max(best.get(owner, (-np.inf, "")), (score, text), key=lambda pair: pair[0])
         nothing[owner] = min(nothing.get(owner, np.inf), float(first[row, 0] + last[row, 0]))
     answers, odds = {}, {}
-    for owner, (score, text) in found.items():
+    for owner, (score, text) in best.items():
         question = windows.questions[owner].id
         # Where no span is allowed "no answer" is certain; the odds stay finite, so that JSON can hold them.
         odds[question] = float(np.clip(nothing[owner] - score, -1e6, 1e6))

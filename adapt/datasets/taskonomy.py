@@ -55,8 +55,8 @@ class LabelledViews(Dataset[Labelled]):
         total = hashlib.sha256(f"{self.inputs} {self.views.size}".encode())
         for domain in self.inputs:
             for file in self.views.files(domain):
-                found = file.stat()
-                total.update(f"{file.parent.name}/{file.name} {found.st_size} {found.st_mtime_ns}".encode())
+                stat = file.stat()
+                total.update(f"{file.parent.name}/{file.name} {stat.st_size} {stat.st_mtime_ns}".encode())
         return total.hexdigest()
 
 

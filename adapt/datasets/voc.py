@@ -45,8 +45,8 @@ def sbd_label(path: Path) -> NDArray[np.int64]:
         return loadmat(path)["GTcls"][0]["Segmentation"][0].astype(np.int64)
     except Exception as error:
         # The reader fails in any way a broken file makes it; for the user it is one thing.
-        said = mistaken(path) or " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"cannot read {path} ({said}); unpack its archive again") from error
+        reason = mistaken(path) or " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"cannot read {path} ({reason}); unpack its archive again") from error
 
 
 class SegmentedImages(Dataset[tuple[Tensor, Tensor]]):

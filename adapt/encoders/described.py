@@ -67,8 +67,8 @@ def build_described(name: Any, settings: Any, stored: Mapping[str, Tensor]) -> n
             raise
         except Exception as error:
             # Libraries fail in any way impossible settings make them.
-            said = " ".join(str(error).split()) or type(error).__name__
-            raise ValueError(f"{name} cannot be built with its settings ({said})") from error
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ValueError(f"{name} cannot be built with its settings ({reason})") from error
 
 
 def known_settings(name: str) -> frozenset[str]:

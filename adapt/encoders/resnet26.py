@@ -56,12 +56,12 @@ def from_release(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     if "pre_layers_conv.conv.weight" not in state:
         return dict(state)
-    found = {}
+    renamed = {}
     for name, tensor in state.items():
         for pattern, own in _RELEASED:
             if match := re.fullmatch(pattern, name):
-                found[match.expand(own)] = tensor
-    return found
+                renamed[match.expand(own)] = tensor
+    return renamed
 
 
 @encoders.register("resnet26")

@@ -20,12 +20,12 @@ def residual_blocks(network: nn.Module) -> dict[str, nn.Module | None]:
         The module that maps a block's input to its output if the block's body is left out (parameter-free or a
         projection, part of the block); None for a block that cannot be left out because it has no shortcut.
     """
-    found: dict[str, nn.Module | None] = {}
+    blocks: dict[str, nn.Module | None] = {}
     for name, module in network.named_modules():
-        inside = any(name.startswith(f"{outer}.") for outer in found)
+        inside = any(name.startswith(f"{outer}.") for outer in blocks)
         if not inside and (known := _shortcut(module)) is not None:
-            found[name] = known[0]
-    return found
+            blocks[name] = known[0]
+    return blocks
 
 
 def _shortcut(module: nn.Module) -> tuple[nn.Module | None] | None:

@@ -59,8 +59,8 @@ class TaskonomyViews:
         self.domains = tuple(dict.fromkeys(domains))
         self._files: list[dict[str, Path]] = []
         for root in map(Path, roots):
-            found = _index(root, self.domains)
-            self._files += [v for v in found if buildings is None or next(iter(v.values())).parent.name in buildings]
+            views = _index(root, self.domains)
+            self._files += [v for v in views if buildings is None or next(iter(v.values())).parent.name in buildings]
         if not self._files:
             raise NoViews(f"{', '.join(map(str, roots))}: no view has all of {', '.join(self.domains)}")
         self.size = size or len(_read(self._files[0]["rgb"], "rgb", None))
@@ -128,7 +128,7 @@ class TaskonomyViews:
 
 def _index(root: Path, domains: Sequence[str]) -> list[dict[str, Path]]:
     """Files of the views of a root that have all domains, in the order of building, point and view."""
-    found: dict[tuple[str, int, int], dict[str, Path]] = {}
+    views: dict[tuple[str, int, int], dict[str, Path]] = {}
     for domain in domains:
         names = ALIASES.get(domain, (domain,))
         folders = [root / name for name in names if (root / name).is_dir()]
@@ -141,8 +141,8 @@ def _index(root: Path, domains: Sequence[str]) -> list[dict[str, Path]]:
         for path in visible(folders[0], "*/point_*"):
             if match := pattern.fullmatch(path.name):
                 key = (path.parent.name, int(match[1]), int(match[2]))
-                found.setdefault(key, {})[domain] = path
-    return [found[key] for key in sorted(found) if len(found[key]) == len(domains)]
+                views.setdefault(key, {})[domain] = path
+    return [views[key] for key in sorted(views) if len(views[key]) == len(domains)]
 
 
 def _read(path: Path, domain: str, size: int | None) -> NDArray[np.generic]:

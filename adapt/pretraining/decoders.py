@@ -244,8 +244,8 @@ def load_decoders(base: str | Path) -> Decoders:
         with limited(tensors):
             return _decoders(header, tensors)
     except (KeyError, TypeError, AttributeError, RuntimeError, OverflowError, ArithmeticError, ValueError) as error:
-        said = " ".join(str(error).split())
-        raise ValueError(f"cannot use {path}: its header and weights describe no decoders ({said})") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"cannot use {path}: its header and weights describe no decoders ({reason})") from error
 
 
 def _decoders(header: dict[str, Any], tensors: Mapping[str, Tensor]) -> Decoders:

@@ -32,7 +32,7 @@ def write_encoders(
     Raises:
         OSError: A file could not be written; older ones are undamaged.
     """
-    found: dict[str, dict[str, float]] = {}
+    scores: dict[str, dict[str, float]] = {}
     family, settings = run.result(), run.settings
     for name in run.tasks:
         plan = run.plans[name]
@@ -72,5 +72,5 @@ def write_encoders(
         path = out / f"{name}.safetensors"
         save_base(base, path)
         save_decoders(replace(decoders, base=base.sha256), decoders_path(path))
-        found |= training["tasks"]
-    return found
+        scores |= training["tasks"]
+    return scores

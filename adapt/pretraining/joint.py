@@ -106,7 +106,7 @@ class JointConfig(StreamTraining):
         """Blocks rendered by a step, those dropped again included."""
         return FIRST_BLOCKS + int(step * self.batch / (self.reuse * self.views_per_scene))
 
-    def words(self, domains: list[str]) -> list[str]:
+    def overrides(self, domains: list[str]) -> list[str]:
         """Settings of `envs.stream`."""
         mix = ",".join(map(str, self.mix))
         return [
@@ -197,7 +197,7 @@ class JointRun:
         ring = Ring(self.tasks, self.plans, self.weights, settings.ring)
         columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"))
         with (
-            RenderedBlocks(first, settings.words(self.domains), settings.workers) as source,
+            RenderedBlocks(first, settings.overrides(self.domains), settings.workers) as source,
             Progress(*columns) as progress,
         ):
             taken = first
@@ -301,26 +301,26 @@ class JointRun:
         if not path.is_file():
             return False
         try:
-            found = torch.load(path, weights_only=True, map_location=self.settings.device)
+            state = torch.load(path, weights_only=True, map_location=self.settings.device)
         except Exception as error:  # whatever a damaged file makes torch raise
             raise ValueError(f"{path} is not a readable checkpoint ({error}); delete it to start anew") from error
         with reading(path):
-            self._take_over(path, found)
+            self._take_over(path, state)
         return True
 
-    def _take_over(self, path: Path, found: Any) -> None:
-        check_resume(part(found, "settings"), _plain(self.settings), list(self.tasks), part(found, "tasks", list))
-        tied = part(found, "tied", bool)
+    def _take_over(self, path: Path, state: Any) -> None:
+        check_resume(part(state, "settings"), _plain(self.settings), list(self.tasks), part(state, "tasks", list))
+        tied = part(state, "tied", bool)
         if self.family.tied and not tied:
             self._untie()
         if self.family.tied != tied:
             raise ValueError(f"{path} was made with other settings of tied; choose another out=")
-        step, seconds = part(found, "step", int), part(found, "seconds", (int, float))
-        check_like(part(found, "family"), self.family.state_dict(), "family")
-        load_optimizer(self.optimizer, part(found, "optimizer"))
-        self.family.load_state_dict(found["family"])
+        step, seconds = part(state, "step", int), part(state, "seconds", (int, float))
+        check_like(part(state, "family"), self.family.state_dict(), "family")
+        load_optimizer(self.optimizer, part(state, "optimizer"))
+        self.family.load_state_dict(state["family"])
         self.step, self.seconds = step, seconds
-        self.averaged, self.mean = part(found, "averaged", int), part(found, "mean")
+        self.averaged, self.mean = part(state, "averaged", int), part(state, "mean")
 
 
 def check_resume(before: Mapping[str, Any], now: Mapping[str, Any], tasks: list[str], found_tasks: list[str]) -> None:
@@ -340,9 +340,9 @@ def check_resume(before: Mapping[str, Any], now: Mapping[str, Any], tasks: list[
 def plain_labels(settings: JointConfig, domains: list[str]) -> dict[str, Tensor]:
     """Labels of some hundred views of plain apartments that are not trained on."""
     plain = replace(settings, mix=(1.0, 0.0, 0.0, 0.0), seed=STATISTICS_SEED)
-    with RenderedBlocks(0, plain.words(domains), settings.workers) as source:
-        found = [source.next() for _ in range(STATISTICS_BLOCKS)]
-    return {name: torch.cat([block[name] for block in found]) for name in found[0]}
+    with RenderedBlocks(0, plain.overrides(domains), settings.workers) as source:
+        blocks = [source.next() for _ in range(STATISTICS_BLOCKS)]
+    return {name: torch.cat([block[name] for block in blocks]) for name in blocks[0]}
 
 
 def _plain(settings: JointConfig) -> dict[str, Any]:

@@ -26,12 +26,12 @@ class RenderedBlocks:
 
     Args:
         first: Number of the first block.
-        words: Settings of the stream, as ``size=64``.
+        settings: Of the stream, as ``size=64``.
         workers: Processes; they take turns, so the blocks do not depend on how many there are.
     """
 
-    def __init__(self, first: int, words: Sequence[str], workers: int = 1) -> None:
-        command = [sys.executable, "-m", "envs.stream", *words, f"step={workers}"]
+    def __init__(self, first: int, settings: Sequence[str], workers: int = 1) -> None:
+        command = [sys.executable, "-m", "envs.stream", *settings, f"step={workers}"]
         self._processes = deque(
             subprocess.Popen([*command, f"first={first + index}"], stdout=subprocess.PIPE) for index in range(workers)
         )
@@ -115,14 +115,14 @@ class Ring:
         half = count // 2
         rgb = self._gather("rgb", 0, block, view)
         rgb = torch.cat([rgb[:half], rgb[half:].flip(-1)])
-        found = {}
+        targets = {}
         for name in tasks:
             target, weight = (self._gather(name, part, block, view) for part in (0, 1))
-            found[name] = (
+            targets[name] = (
                 torch.cat([target[:half], mirrored(name, target[half:])]),
                 torch.cat([weight[:half], mirrored("", weight[half:])]),
             )
-        return rgb, found
+        return rgb, targets
 
     def _gather(self, name: str, part: int, block: NDArray[Any], view: NDArray[Any]) -> Tensor:
         return torch.stack([self._blocks[b][name][part][v] for b, v in zip(block, view, strict=True)])

@@ -105,8 +105,8 @@ class Tally:
         if self.task.kind not in ("segmentation", "classification"):
             target, mask = self.task.image_target(labels, self.scaling, output.shape[-1])
             valid = mask[:, 0] > 0.0
-            found = ((image - fixed).movedim(1, -1)[valid] for image in (target, output))
-            self._pixels.append((next(found), next(found)))
+            pair = ((image - fixed).movedim(1, -1)[valid] for image in (target, output))
+            self._pixels.append((next(pair), next(pair)))
             return
         if self.task.kind == "segmentation":
             target = self.task.class_target(labels, self.scaling, output.shape[-1])
@@ -166,9 +166,9 @@ def edge_precision(label: Tensor, output: Tensor) -> dict[str, float]:
         ``precision``, the mean over the values to be found of the share of such ones among all outputs that are at
         least as large; ``edges``, the share of values to be found.
     """
-    found = (label > (label.double() ** 2).mean().sqrt())[output.argsort(descending=True, stable=True)].double()
-    precision = found.cumsum(0) / torch.arange(1, len(found) + 1)
-    return {"precision": float((precision * found).sum() / found.sum().clamp(min=1.0)), "edges": float(found.mean())}
+    hits = (label > (label.double() ** 2).mean().sqrt())[output.argsort(descending=True, stable=True)].double()
+    precision = hits.cumsum(0) / torch.arange(1, len(hits) + 1)
+    return {"precision": float((precision * hits).sum() / hits.sum().clamp(min=1.0)), "edges": float(hits.mean())}
 
 
 @torch.no_grad()

@@ -63,10 +63,10 @@ def _threshold(
 ) -> float:
     """The lowest threshold at which the answered are right often enough; above 1 if there is none."""
     order = np.argsort(-sure, kind="stable")
-    kept = np.cumsum(right[order]) >= (1 - tolerance) * np.cumsum(reference[order])
+    accurate = np.cumsum(right[order]) >= (1 - tolerance) * np.cumsum(reference[order])
     # Equally sure examples are answered together.
     last = np.append(sure[order][1:] < sure[order][:-1], True) if len(order) else np.zeros(0, bool)
-    places = np.flatnonzero(kept & last)
+    places = np.flatnonzero(accurate & last)
     return float(sure[order][places[-1]]) if len(places) else 2.0
 
 

@@ -53,13 +53,13 @@ class Repeats:
 
     def values(self, name: str) -> list[float]:
         """A number of the result, of each run that has it."""
-        found = [run.result.get(name) for run in self.runs]
-        return [value for value in found if isinstance(value, int | float) and not math.isnan(value)]
+        numbers = [run.result.get(name) for run in self.runs]
+        return [value for value in numbers if isinstance(value, int | float) and not math.isnan(value)]
 
     def of_task(self, task: str, name: str) -> list[float]:
         """A number of a task, of each run that has it."""
-        found = [run.result["per_task"].get(task, {}).get(name) for run in self.runs]
-        return [value for value in found if value is not None]
+        numbers = [run.result["per_task"].get(task, {}).get(name) for run in self.runs]
+        return [value for value in numbers if value is not None]
 
     def shown(self, name: str) -> str:
         """A number of the result as a person reads it: mean ± standard deviation over the runs."""
@@ -132,8 +132,8 @@ def ranks(groups: Sequence[Repeats]) -> list[float | None]:
         str(place): {task: mean(group.of_task(task, score)) for task, score in kinds.items()}
         for place, group in enumerate(groups)
     }
-    found = average_ranks(scores, groups[0].first.result["higher_is_better"])
-    return [found[str(place)] for place in range(len(groups))]
+    by_group = average_ranks(scores, groups[0].first.result["higher_is_better"])
+    return [by_group[str(place)] for place in range(len(groups))]
 
 
 def _table(document: Document, groups: Sequence[Repeats]) -> None:
@@ -189,7 +189,7 @@ def _relevance(document: Document, groups: Sequence[Repeats]) -> None:
     features = next((group for group in groups if group.first.result["method"] == "features"), None)
     for group in groups:
         score, tasks = group.first.score, group.first.result["tasks"]
-        alphas = {task: mean(found) for task in tasks if (found := group.of_task(task, "alpha"))}
+        alphas = {task: mean(values) for task in tasks if (values := group.of_task(task, "alpha"))}
         if not alphas:
             continue
         document.heading(f"The base's share: {group.name}")
@@ -287,8 +287,8 @@ def sweep(groups: Sequence[Repeats], x: str) -> Figure:
 
 def _abscissa(group: Repeats, x: str) -> Any:
     value = group.first.config.get(x)
-    if value is None and (found := group.values(x)):
-        return mean(found)
+    if value is None and (results := group.values(x)):
+        return mean(results)
     if not isinstance(value, int | float | str):
         raise ValueError(f"{group.first.path} has neither a setting nor a result {x!r} to draw against")
     return value

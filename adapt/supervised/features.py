@@ -79,10 +79,10 @@ class FeatureStore:
             lambda: self._write(key, described, count, _evaluated(base, inputs(), normalisation)),
             lambda: self._read(key, listed) is not None,
         )
-        found = self._read(key, listed)
-        if found is None:
+        features = self._read(key, listed)
+        if features is None:
             raise OSError(f"features written to {self.folder / key}.npy cannot be read back; the disk may be damaged")
-        return found
+        return features
 
     def _read(self, key: str, described: dict[str, Any]) -> Features | None:
         header, array = self.folder / f"{key}.json", self.folder / f"{key}.npy"

@@ -331,39 +331,39 @@ class TaskTrainer:
         for task in tasks:
             if task.name not in state:
                 continue
-            kept = part(state, task.name, prefix="tasks.")
+            saved = part(state, task.name, prefix="tasks.")
             self.add(task)
-            self.fill(task.name, kept)
-            self.images += kept["samples_seen"]
+            self.fill(task.name, saved)
+            self.images += saved["samples_seen"]
 
-    def fill(self, task: str, kept: Any) -> None:
+    def fill(self, task: str, saved: Any) -> None:
         """Bring a task that was added to a state.
 
         Raises:
             Damaged: the state is not what `state` gave for this task and this method.
         """
         method, here = self.adapted.method(task), f"tasks.{task}."
-        tensors, seen = part(kept, "method", prefix=here), part(kept, "samples_seen", int, here)
+        tensors, seen = part(saved, "method", prefix=here), part(saved, "samples_seen", int, here)
         for name in tensors:
             part(tensors, name, Tensor, f"{here}method.")
-        check_like(part(kept, "readout", prefix=here), self.readouts[task].state_dict(), f"{here}readout")
+        check_like(part(saved, "readout", prefix=here), self.readouts[task].state_dict(), f"{here}readout")
         try:
             method.unpack({key: tensor.to(self.device) for key, tensor in tensors.items()})
         except (RuntimeError, KeyError, ValueError, IndexError, TypeError) as error:
-            said = " ".join(str(error).split())
-            raise Damaged(f"{here}method does not fit {self.plan.method} ({said})") from error
-        self.readouts[task].load_state_dict(kept["readout"])
+            reason = " ".join(str(error).split())
+            raise Damaged(f"{here}method does not fit {self.plan.method} ({reason})") from error
+        self.readouts[task].load_state_dict(saved["readout"])
         method.samples_seen.fill_(seen)
 
 
 def _named(tasks: Sequence[TaskData], batches: Sequence[tuple[int, Tensor, Targets, Tensor | None]]) -> Data:
     """Inputs, targets and kept features of each task's batch by name."""
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for task, (_, inputs, targets, features) in zip(tasks, batches, strict=True):
         parts = targets if isinstance(targets, Mapping) else {"targets": targets}
-        kept = {} if features is None else {"the base's features": features}
-        found |= {f"{name} of {task.name}": tensor for name, tensor in {"inputs": inputs, **parts, **kept}.items()}
-    return found
+        cached = {} if features is None else {"the base's features": features}
+        tensors |= {f"{name} of {task.name}": tensor for name, tensor in {"inputs": inputs, **parts, **cached}.items()}
+    return tensors
 
 
 def rank_part(indices: Tensor) -> Tensor:

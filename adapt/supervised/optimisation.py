@@ -106,12 +106,12 @@ def shuffled(count: int, batch: int, steps: int, generator: torch.Generator) -> 
 
     A last batch of one example is left out where there are others, because batch norms cannot train on it.
     """
-    made = 0
-    while made < steps:
+    batches = 0
+    while batches < steps:
         parts = torch.randperm(count, generator=generator).split(batch)
-        for indices in parts[: steps - made]:
+        for indices in parts[: steps - batches]:
             if len(indices) > 1 or batch == 1 or len(parts) == 1:
-                made += 1
+                batches += 1
                 yield indices
 
 

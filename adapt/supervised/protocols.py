@@ -79,8 +79,8 @@ class Session:
         names = [task.name for task in self.tasks]
         if not self.state:
             return Results(names)
-        kept = part(self.state, "results")
-        rows, first = part(kept, "rows", list, "results."), part(kept, "first", dict, "results.")
+        saved = part(self.state, "results")
+        rows, first = part(saved, "rows", list, "results."), part(saved, "first", dict, "results.")
         if len(rows) > len(names):
             raise Damaged(f"results.rows has {len(rows)} rows for {len(names)} tasks")
         for key, scores in [*((f"rows.{i}.", row) for i, row in enumerate(rows)), ("first.", first)]:
@@ -90,8 +90,8 @@ class Session:
 
     def restored(self) -> Mapping[str, Any]:
         """The state of the tasks so far, by name."""
-        kept: Mapping[str, Any] = part(self.state, "tasks") if self.state else {}
-        return kept
+        saved: Mapping[str, Any] = part(self.state, "tasks") if self.state else {}
+        return saved
 
 
 @dataclass
@@ -125,20 +125,20 @@ class ProtocolResult:
 
 
 def _state(results: Results, learners: Sequence[TaskTrainer]) -> dict[str, Any]:
-    tasks = {name: kept for learner in learners for name, kept in learner.state().items()}
+    tasks = {name: saved for learner in learners for name, saved in learner.state().items()}
     images = sum(learner.images for learner in learners)
     return {"results": {"rows": results.rows, "first": results.first}, "tasks": tasks, "images": images}
 
 
 def single(session: Session) -> ProtocolResult:
     """Transfer: every task alone on the base, tested on itself."""
-    results, kept = session.results(), session.restored()
+    results, saved = session.results(), session.restored()
     learners = []
     for i, task in enumerate(session.tasks):
         learner = session.learner()
         learners.append(learner)
         if i < len(results.rows):
-            learner.restore([task], kept)
+            learner.restore([task], saved)
             continue
         session.note(f"{task.name} ({i + 1} of {len(session.tasks)})")
         learner.add(task)
@@ -233,20 +233,20 @@ def two_stage(session: Session) -> ProtocolResult:
     assert session.stage is not None
     if not session.base.spec.encoder:
         raise ValueError("protocol=two_stage stores the network of its first stage, and this base names no encoder")
-    first, kept = TaskTrainer(session.base, session.stage, session.store), session.state.get("stage", {})
-    first.restore(session.tasks, kept)
-    if not kept:
+    first, saved = TaskTrainer(session.base, session.stage, session.store), session.state.get("stage", {})
+    first.restore(session.tasks, saved)
+    if not saved:
         session.note("all tasks in one network")
         for task in session.tasks:
             first.add(task)
         first.train(session.tasks, session.log)
-        kept = first.state()
-        session.save({**_state(session.results(), []), "stage": kept, "images": first.images})
+        saved = first.state()
+        session.save({**_state(session.results(), []), "stage": saved, "images": first.images})
     trunk = first.adapted.merge(session.tasks[0].name).to(first.device)
     trunk.encoder.to(memory_format=torch.contiguous_format)
 
     def save(state: dict[str, Any]) -> None:
-        session.save({**state, "stage": kept, "images": first.images + state["images"]})
+        session.save({**state, "stage": saved, "images": first.images + state["images"]})
 
     outcome = single(replace(session, base=trunk, save=save, log=_offset(session.log, first.images)))
     return ProtocolResult(outcome.results, outcome.learners, trunk, first.images)

@@ -61,12 +61,12 @@ def clip_finite(
 
 def blame(data: Data) -> str:
     """Describe which arrays hold NaN or infinity, and how many; empty if none does."""
-    found = []
+    arrays = []
     for name, array in data.items():
         tensor = torch.as_tensor(array)
         if tensor.is_floating_point() and (count := int((~tensor.isfinite()).sum())):
-            found.append(f"{name} ({count:,} of {tensor.numel():,} numbers)")
-    return f"the data is not finite in {', '.join(found)}" if found else ""
+            arrays.append(f"{name} ({count:,} of {tensor.numel():,} numbers)")
+    return f"the data is not finite in {', '.join(arrays)}" if arrays else ""
 
 
 def check_finite(state: Any, what: str) -> None:

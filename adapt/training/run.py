@@ -84,11 +84,11 @@ def progress_bar() -> Progress:
     )
 
 
-def _git(*words: str) -> str:
+def _git(*arguments: str) -> str:
     """Output of a git command in the project's checkout, empty outside one."""
     try:
         done = subprocess.run(
-            ["git", *words], cwd=Path(__file__).resolve().parent, capture_output=True, text=True, check=False
+            ["git", *arguments], cwd=Path(__file__).resolve().parent, capture_output=True, text=True, check=False
         )
     except OSError:  # no git here
         return ""
@@ -172,10 +172,10 @@ class Run:
             if config.is_file():  # else it is no folder of ours
                 shutil.rmtree(path / "frames", ignore_errors=True)
             write_text(config, OmegaConf.to_yaml(settings))
-        made = versions(int(cfg.seed))
+        provenance = versions(int(cfg.seed))
         if not begun or not (path / "versions.json").exists():
-            write_text(path / "versions.json", to_json(made, indent=1))
-        self._sessions.write(f"{to_json(made)}\n".encode())
+            write_text(path / "versions.json", to_json(provenance, indent=1))
+        self._sessions.write(f"{to_json(provenance)}\n".encode())
         if cfg.get("wandb"):
             self._wandb = WandbLogger(cfg.wandb, path, settings)
         self._metrics = (path / "metrics.jsonl").open("ab", buffering=0)
@@ -248,8 +248,8 @@ class Run:
             yield
         except NotFinite as error:
             files = list_checkpoints(self.path)
-            kept = f"the last good checkpoint is {files[-1]}" if files else "there is no checkpoint yet"
-            raise NotFinite(f"{error}; training stopped before it was taken up, {kept}") from error
+            hint = f"the last good checkpoint is {files[-1]}" if files else "there is no checkpoint yet"
+            raise NotFinite(f"{error}; training stopped before it was taken up, {hint}") from error
 
     def restore(self, base_sha256: str) -> dict[str, Any] | None:
         """The newest checkpoint of a resumed run, if there is one; metrics written after it are dropped."""
@@ -434,8 +434,8 @@ def _stored(cfg: DictConfig, overrides: Sequence[str]) -> str:
 
 def _longer(old: DictConfig, new: DictConfig) -> dict[str, int]:
     """Which `LENGTHS` are larger in the new config, and how large."""
-    found = {key: (OmegaConf.select(old, key), OmegaConf.select(new, key)) for key in LENGTHS}
-    return {key: now for key, (before, now) in found.items() if before is not None and now is not None and now > before}
+    pairs = {key: (OmegaConf.select(old, key), OmegaConf.select(new, key)) for key in LENGTHS}
+    return {key: now for key, (before, now) in pairs.items() if before is not None and now is not None and now > before}
 
 
 def _with(cfg: DictConfig, values: Mapping[str, Any]) -> DictConfig:

@@ -89,13 +89,13 @@ def is_seed(key: str) -> bool:
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings by dotted keys."""
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
+            settings |= flat(value, f"{prefix}{key}.")
         else:
-            found[f"{prefix}{key}"] = value
-    return found
+            settings[f"{prefix}{key}"] = value
+    return settings
 
 
 def alike(configs: Sequence[Mapping[str, Any]], indifferent: Collection[str] = INDIFFERENT) -> list[list[int]]:

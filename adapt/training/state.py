@@ -80,19 +80,19 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Any, key: str = "opt
     groups = part(state, "param_groups", list, f"{key}.")
     if len(groups) != len(fresh["param_groups"]):
         raise Damaged(f"{key}.param_groups is {_described(groups)}")
-    for i, (found, wanted) in enumerate(zip(groups, fresh["param_groups"], strict=True)):
+    for i, (stored, wanted) in enumerate(zip(groups, fresh["param_groups"], strict=True)):
         here = f"{key}.param_groups.{i}"
         for name in ("params", "lr"):
-            part(found, name, (list, int, float), f"{here}.")
-        check_like({n: found[n] for n in wanted if n in found}, {n: wanted[n] for n in wanted if n in found}, here)
+            part(stored, name, (list, int, float), f"{here}.")
+        check_like({n: stored[n] for n in wanted if n in stored}, {n: wanted[n] for n in wanted if n in stored}, here)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for index, kept in part(state, "state", Mapping, f"{key}.").items():
+    for index, entry in part(state, "state", Mapping, f"{key}.").items():
         here = f"{key}.state.{index}"
-        if not isinstance(index, int) or not 0 <= index < len(parameters) or not isinstance(kept, Mapping):
-            raise Damaged(f"{here} is {_described(kept)}")
+        if not isinstance(index, int) or not 0 <= index < len(parameters) or not isinstance(entry, Mapping):
+            raise Damaged(f"{here} is {_described(entry)}")
         for name in ADAM if isinstance(optimizer, torch.optim.Adam) else ():
-            part(kept, name, Tensor, f"{here}.")
-        for name, value in kept.items():
+            part(entry, name, Tensor, f"{here}.")
+        for name, value in entry.items():
             if not isinstance(value, Tensor) or value.shape not in ((), parameters[index].shape):
                 raise Damaged(f"{here}.{name} is {_described(value)}")
     optimizer.load_state_dict(state)

@@ -166,8 +166,8 @@ def ppo_rows(cfg: DictConfig) -> list[Measurement]:
 def _race(
     cfg: DictConfig, names: list[str], threads: int, epochs: int | None, how: str, beside: str = "plain SB3"
 ) -> list[Measurement]:
-    words = [] if epochs is None else [f"algo.learner.n_epochs={epochs}"]
-    chosen = settings(cfg.ppo.agents, cfg.ppo.steps, *words)
+    overrides = [] if epochs is None else [f"algo.learner.n_epochs={epochs}"]
+    chosen = settings(cfg.ppo.agents, cfg.ppo.steps, *overrides)
     spent = race_in_processes(names, chosen, cfg.ppo.scenes, cfg.ppo.rounds, threads)
     medians = {name: {stage: statistics.median(s) for stage, s in stages.items()} for name, stages in spent.items()}
     reference = medians[beside]
@@ -190,10 +190,10 @@ def imitation_rows(cfg: DictConfig) -> list[Measurement]:
     alone, whose batch is in memory already.
     """
     with tempfile.TemporaryDirectory() as folder:
-        made = compose("train", ["run=none"])
-        vision, learner, store = _imitation(made, Path(folder) / "images")
-        batch, window = made.algo.learner.batch_size, made.algo.learner.window
-        images = batch // window * (window + made.policy.frames - 1)
+        config = compose("train", ["run=none"])
+        vision, learner, store = _imitation(config, Path(folder) / "images")
+        batch, window = config.algo.learner.batch_size, config.algo.learner.window
+        images = batch // window * (window + config.policy.frames - 1)
         assert vision.adapted is not None
         side = cast(SideTuning, vision.adapted.method())
         rgb = torch.as_tensor(store.arrays[RGB][:, 0]).repeat(images // bench.AGENTS + 1, 1, 1, 1)[:images]
@@ -221,37 +221,37 @@ def imitation_rows(cfg: DictConfig) -> list[Measurement]:
     ]
 
 
-def _imitation(made: DictConfig, folder: Path) -> tuple[VisualEncoder, ImitationLearner, FrameStore]:
+def _imitation(config: DictConfig, folder: Path) -> tuple[VisualEncoder, ImitationLearner, FrameStore]:
     """A learner by imitation and 128 frames of every agent, which follows the expert."""
-    vision = make_visual_encoder(made)
-    env, simulator = make_env(made, _places(), vision, bench.AGENTS, 0)
-    policy = make_policy(made, vision)
+    vision = make_visual_encoder(config)
+    env, simulator = make_env(config, _places(), vision, bench.AGENTS, 0)
+    policy = make_policy(config, vision)
     observations: dict[str, np.ndarray[Any, Any]] = env.reset()  # type: ignore[assignment]
     store = FrameStore.create(folder, bench.AGENTS, 128, frame_layout(observations))
     for _ in range(128):
         labels = simulator.nav.expert()
         store.push({**stored(observations), ACTION: labels, STEP: simulator.nav.agents.steps})
         observations = env.step(labels)[0]  # type: ignore[assignment]
-    return vision, ImitationLearner(cast(SequencePolicy, policy), 10_000, **made.algo.learner), store
+    return vision, ImitationLearner(cast(SequencePolicy, policy), 10_000, **config.algo.learner), store
 
 
 def adapt_rows(cfg: DictConfig) -> list[Measurement]:
     """Adapted networks: inference merged and unmerged, several tasks at once, a side-tuning step on kept features."""
-    made = measure_methods()
+    measured = measure_methods()
     rows = []
-    for key, value in made["adapt/inference"].items():
+    for key, value in measured["adapt/inference"].items():
         if key.endswith(("_merged", "_unmerged")):
             name, _, kind = key.rpartition("_")
             target = "<= 1.25" if kind == "unmerged" else "1.00"
             rows.append(
                 Measurement("adapt", f"{name}, {kind}: a pass", value, "x", "time of the plain base", value, target)
             )
-    fusion = made["adapt/fusion"]
+    fusion = measured["adapt/fusion"]
     passes = f"{fusion['tasks']:.0f} fusion tasks at once: passes of sides, one of the base"
     rows.append(
         Measurement("adapt", passes, fusion["side_passes"], "passes", "passes of the base", fusion["base_passes"])
     )
-    step = made["adapt/training"]["step_over_side_alone"]
+    step = measured["adapt/training"]["step_over_side_alone"]
     rows.append(
         Measurement(
             "adapt", "side_tuning, a step on kept features", step, "x", "time of the side alone", step, "<= 1.10"
@@ -326,19 +326,19 @@ def main(cfg: DictConfig) -> None:
     """Measure, print, and write ``docs/bench.json`` and ``docs/bench.md``."""
     names = chosen_sections(cfg.sections)
     torch.set_num_threads(1)
-    made = versions(0)
+    provenance = versions(0)
     machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
     rows, about = [], {}
     for name in names:
         start = time.perf_counter()
         rows += median_of([SECTIONS[name](cfg) for _ in range(cfg.runs)])
         about[name] = {
-            "date": made["date"][:10],
-            "commit": made["git_commit"][:7],
-            "command": made["command"],
+            "date": provenance["date"][:10],
+            "commit": provenance["git_commit"][:7],
+            "command": provenance["command"],
             "machine": machine,
             "device": "cuda" if torch.cuda.is_available() else "cpu",
-            "packages": made["packages"],
+            "packages": provenance["packages"],
             "runs": cfg.runs,
             "seconds": round(time.perf_counter() - start, 1),
         }

@@ -29,14 +29,14 @@ def gpu_rows(cfg: DictConfig) -> list[Measurement]:
             per agent and rollout, ``batch``, ``rounds`` and ``profile``.
     """
     device = choose_device(cfg.device)
-    words = [f"device={device}", f"env.splits.train.scenes={cfg.apartments}", "env.backend=warp"]
-    scenes = cast("list[NavigableScene]", make_scenes(settings(cfg.agents, cfg.steps, *words).env, "train", 0))
+    overrides = [f"device={device}", f"env.splits.train.scenes={cfg.apartments}", "env.backend=warp"]
+    scenes = cast("list[NavigableScene]", make_scenes(settings(cfg.agents, cfg.steps, *overrides).env, "train", 0))
     name = torch.cuda.get_device_name() if device.startswith("cuda") else "Warp's CPU device"
     rows = []
     for size in cfg.frame_sizes:
         rows += _frames(scenes, cfg.agents, size, device, name, cfg.rounds)
     for run in cfg.runs:
-        chosen = [*words, f"base.name={run.base}", f"env.camera.size={run.size}", "adapt=features"]
+        chosen = [*overrides, f"base.name={run.base}", f"env.camera.size={run.size}", "adapt=features"]
         chosen.append(f"algo.learner.batch_size={cfg.batch}")
         learner = ours(settings(cfg.agents, cfg.steps, *chosen), scenes)
         race({"ours": learner}, cfg.rounds, time.perf_counter)
@@ -55,12 +55,12 @@ def gpu_rows(cfg: DictConfig) -> list[Measurement]:
 
 def _profile(learner: Contestant, file: Path, what: str) -> None:
     """Append torch's profile of one rollout and update to a file, the operators that take longest first."""
-    with torch.profiler.profile() as made:
+    with torch.profiler.profile() as profile:
         race({what: learner}, 0)
     kind = "cuda" if learner.model.device.type == "cuda" else "cpu"
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a") as out:
-        print(what, made.key_averages().table(sort_by=f"self_{kind}_time_total", row_limit=40), sep="\n", file=out)
+        print(what, profile.key_averages().table(sort_by=f"self_{kind}_time_total", row_limit=40), sep="\n", file=out)
 
 
 def _frames(

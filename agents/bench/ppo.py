@@ -57,10 +57,10 @@ class Contestant:
         return statistics.median(self.seconds[stage])
 
 
-def settings(agents: int, steps: int, *words: str) -> DictConfig:
+def settings(agents: int, steps: int, *overrides: str) -> DictConfig:
     """The PPO configuration with shorter rollouts, which cost the same per step."""
     return compose(
-        "train", ["run=none", "experiment=side_tuning_ppo", f"env.agents={agents}", f"algo.rollout={steps}", *words]
+        "train", ["run=none", "experiment=side_tuning_ppo", f"env.agents={agents}", f"algo.rollout={steps}", *overrides]
     )
 
 
@@ -150,8 +150,8 @@ def race_in_processes(names: Sequence[str], cfg: DictConfig, scenes: int, rounds
         try:
             for i in range(rounds + 1):
                 for name in names:
-                    found = _ask(pipes[name])
-                    for stage, seconds in found.items() if i else ():
+                    stages = _ask(pipes[name])
+                    for stage, seconds in stages.items() if i else ():
                         spent[name][stage].append(seconds)
         finally:
             for name in names:
@@ -166,8 +166,8 @@ def _ask(pipes: Sequence[Any]) -> dict[str, float]:
     """Let the ranks of one contestant make a round; the slowest counts, and steps of all."""
     for pipe in pipes:
         pipe.send(True)
-    found = [pipe.recv() for pipe in pipes]
-    return {stage: max(one[stage] for one in found) / len(pipes) for stage in found[0]}
+    answers = [pipe.recv() for pipe in pipes]
+    return {stage: max(one[stage] for one in answers) / len(pipes) for stage in answers[0]}
 
 
 def _serve(name: str, text: str, scenes: int, threads: int, place: tuple[int, int, str], pipe: Any) -> None:

@@ -93,12 +93,12 @@ def _rays_row_by_row(
     poses = Poses(np.zeros(count, np.int64), position, heading, np.zeros(count))
     half_width = math.tan(math.radians(camera.hfov) / 2)
     view = CameraRows(camera.size, camera.columns, half_width, camera.height, camera.near, camera.far, False)
-    made = []
+    rays = []
     for n in range(count):
         origins, directions, scenes = list_rays(n, poses, view)
         order = np.argsort(scenes)
-        made.append(np.stack([origins[order], directions[order]]))
-    return np.concatenate(made, axis=1)
+        rays.append(np.stack([origins[order], directions[order]]))
+    return np.concatenate(rays, axis=1)
 
 
 def renderer(scene: Scene, grid: NavGrid, size: int, agents: int, rounds: int = 7) -> tuple[float, float]:
@@ -181,11 +181,11 @@ def memory(apartments: int) -> dict[str, float]:
     Arrays are counted; what Embree's trees take is the growth of the process over many of them. Textures, which all
     apartments share, come once; they are given apart.
     """
-    made = scenes("val", apartments, 40, 0, AgentConfig())
-    drawer = EmbreeRenderer([place.scene for place in made])
-    arrays = np.mean([_scene_bytes(p.scene) + _row_bytes(p.scene) + _grid_bytes(p) for p in made])
-    trees = np.mean([_tree_bytes(place.scene, 8) for place in made])
-    fine = refined(made[0].scene, 3)
+    places = scenes("val", apartments, 40, 0, AgentConfig())
+    drawer = EmbreeRenderer([place.scene for place in places])
+    arrays = np.mean([_scene_bytes(p.scene) + _row_bytes(p.scene) + _grid_bytes(p) for p in places])
+    trees = np.mean([_tree_bytes(place.scene, 8) for place in places])
+    fine = refined(places[0].scene, 3)
     dense = _scene_bytes(fine) + _row_bytes(fine) + _tree_bytes(fine, 2)
     return {
         "apartment": float(arrays + trees),
@@ -214,21 +214,21 @@ def _grid_bytes(place: NavigableScene) -> int:
 def _tree_bytes(scene: Scene, times: int) -> float:
     library, triangles = embree.library(), traced_triangles(scene)
     assert isinstance(library, embree.EmbreeLibrary), library
-    kept = [embree.Bvh(library, triangles)]
+    trees = [embree.Bvh(library, triangles)]
     before = resident_bytes()
-    kept += [embree.Bvh(library, triangles) for _ in range(times)]
+    trees += [embree.Bvh(library, triangles) for _ in range(times)]
     return (resident_bytes() - before) / times
 
 
-def task(made: list[NavigableScene]) -> dict[str, float]:
+def task(places: list[NavigableScene]) -> dict[str, float]:
     """Cost of one step of the task (physics, distances, map, expert) beside rendering, microseconds per agent."""
     camera = Camera(size=64)
-    seeing = PointNav(made, PointNavTask(sensors=("rgb", "depth")), camera, AGENTS, seed=0)
+    seeing = PointNav(places, PointNavTask(sensors=("rgb", "depth")), camera, AGENTS, seed=0)
     seeing.reset(np.arange(AGENTS))
     render = 1e6 / rate(seeing.observe, AGENTS)
 
     def stepping(sensors: tuple[str, ...], expert: bool) -> float:
-        nav = PointNav(made, PointNavTask(sensors=sensors, map_size=40), camera, AGENTS, seed=0)
+        nav = PointNav(places, PointNavTask(sensors=sensors, map_size=40), camera, AGENTS, seed=0)
         nav.reset(np.arange(AGENTS))
 
         def step() -> None:

@@ -49,7 +49,7 @@ def median_of(runs: Sequence[Sequence[Measurement]]) -> list[Measurement]:
     """
     if len({tuple(row.what for row in run) for run in runs}) > 1:
         raise ValueError("runs of a section measured different things")
-    made = []
+    medians = []
     for rows in zip(*runs, strict=True):
         values = [row.value for row in rows]
         ratios = [row.ratio for row in rows if row.ratio is not None]
@@ -57,8 +57,8 @@ def median_of(runs: Sequence[Sequence[Measurement]]) -> list[Measurement]:
         middle = statistics.median(compared)
         spread = (max(compared) - min(compared)) / abs(middle) if len(rows) > 1 and middle else None
         ratio = statistics.median(ratios) if ratios else None
-        made.append(replace(rows[0], value=statistics.median(values), ratio=ratio, spread=spread))
-    return made
+        medians.append(replace(rows[0], value=statistics.median(values), ratio=ratio, spread=spread))
+    return medians
 
 
 def percent(value: float | None) -> str:
@@ -84,8 +84,8 @@ def write_results(path: Path, rows: Sequence[Measurement], about: Mapping[str, M
         about: For each of these sections when, where and by which command it was measured.
     """
     old = json.loads(path.read_text()) if path.exists() else {}
-    kept = [row for row in old.get("rows", []) if row["section"] not in about]
-    document = {"about": {**old.get("about", {}), **about}, "rows": [*kept, *(asdict(row) for row in rows)]}
+    others = [row for row in old.get("rows", []) if row["section"] not in about]
+    document = {"about": {**old.get("about", {}), **about}, "rows": [*others, *(asdict(row) for row in rows)]}
     write_text(path, to_json(document, indent=1))
     loader = PackageLoader("agents.bench")
     pages = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -150,6 +150,6 @@ def by_detour(records: Sequence[Record], seed: int = SEED) -> list[Band]:
     for lower, upper in DETOUR_BANDS:
         inside = [r for r in records if lower <= detour_ratio(r) < upper]
         if inside:
-            found = summarise(inside, ("success", "spl"), seed)
-            bands.append(Band(lower, upper, found["success"], found["spl"]))
+            summary = summarise(inside, ("success", "spl"), seed)
+            bands.append(Band(lower, upper, summary["success"], summary["spl"]))
     return bands

@@ -189,8 +189,8 @@ class DaggerData(FrameSource):
 
     def _check(self) -> None:
         if self.process is not None and not self.process.is_alive():
-            said = self.link.error.value.decode(errors="replace") or f"exit code {self.process.exitcode}"
-            raise CollectorDied(f"the collecting process ended: {said}")
+            reason = self.link.error.value.decode(errors="replace") or f"exit code {self.process.exitcode}"
+            raise CollectorDied(f"the collecting process ended: {reason}")
 
     def advance(self, learner: ImitationLearner) -> None:
         """Called after every update: share new weights, or take a turn at collecting."""

@@ -54,15 +54,15 @@ def _holds(file: Path, base: Base, rgb: NDArray[np.uint8]) -> bool:
     if not file.exists():
         return False
     try:
-        kept: NDArray[Any] = open_memmap(file, "r")
+        stored: NDArray[Any] = open_memmap(file, "r")
     except ValueError:  # cut off
         return False
-    if kept.shape != _shape(base, rgb) or kept.dtype != np.float16:
+    if stored.shape != _shape(base, rgb) or stored.dtype != np.float16:
         return False
     rng = np.random.default_rng()
     at = rng.integers(rgb.shape[0], size=SAMPLED), rng.integers(rgb.shape[1], size=SAMPLED)
     expected = frozen_features(base, np.array(rgb[at])).astype(np.float32)
-    return bool(np.abs(kept[at] - expected).max() <= TOLERANCE * np.abs(expected).max())
+    return bool(np.abs(stored[at] - expected).max() <= TOLERANCE * np.abs(expected).max())
 
 
 def _make(file: Path, base: Base, rgb: NDArray[np.uint8]) -> None:

@@ -53,7 +53,7 @@ class PPOLearner(SB3Learner):
 
     def callbacks(self, cfg: DictConfig) -> list[BaseCallback]:
         """With ``start=``, the value function's warm-up too."""
-        found = super().callbacks(cfg)
+        callbacks = super().callbacks(cfg)
         if cfg.get("start"):
-            found.append(ValueWarmup(cfg.algo.value_warmup * cfg.algo.rollout * cfg.env.agents))
-        return found
+            callbacks.append(ValueWarmup(cfg.algo.value_warmup * cfg.algo.rollout * cfg.env.agents))
+        return callbacks

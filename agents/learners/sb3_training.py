@@ -225,8 +225,8 @@ def _naming_what_is_not_finite(model: BaseAlgorithm) -> Iterator[None]:
         if isinstance(error, NotFinite):
             raise
         seen = model._last_obs
-        if isinstance(seen, dict) and (found := blame({f"observation {key}": seen[key] for key in seen})):
-            raise NotFinite(f"{_place(model)}: {found}") from error
+        if isinstance(seen, dict) and (fault := blame({f"observation {key}": seen[key] for key in seen})):
+            raise NotFinite(f"{_place(model)}: {fault}") from error
         check_finite(policy_of(model).own_state(), f"{_place(model)}: the policy")
         raise
 

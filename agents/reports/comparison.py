@@ -48,8 +48,8 @@ def write_comparison(runs: Sequence[Path], split: str = "val", out: Path | None 
 
 
 def _row(report: EvaluationReport, groups: Sequence[str]) -> list[str]:
-    made, records = report.trained, report.rows["agent"]
-    absent = [key for key in ("command", "seed", "git_commit") if made.get(key) in (None, "", "unknown")]
+    trained, records = report.trained, report.rows["agent"]
+    absent = [key for key in ("command", "seed", "git_commit") if trained.get(key) in (None, "", "unknown")]
     if absent:
         raise ValueError(
             f"{report.path}: versions.json does not tell {', '.join(absent)}; a result that cannot be made again "
@@ -65,9 +65,9 @@ def _row(report: EvaluationReport, groups: Sequence[str]) -> list[str]:
         str(len(records)),
         str(summaries["success"].scenes),
         "" if seconds is None else f"{seconds / 60:.1f}",
-        str(int(made["seed"])),
-        str(made["git_commit"])[:10] + ("+" if made.get("git_dirty") else ""),
-        str(made.get("date", ""))[:10],
+        str(int(trained["seed"])),
+        str(trained["git_commit"])[:10] + ("+" if trained.get("git_dirty") else ""),
+        str(trained.get("date", ""))[:10],
     ]
 
 

@@ -100,7 +100,7 @@ def draw_lines(lines: Sequence[Line], theme: Theme, x: str, y: str) -> bytes:
     ticks = sorted({place for line in lines for place in line.x})
     for number, (colour, line) in enumerate(zip(itertools.cycle(COLOURS), lines, strict=False)):
         places = [place * SIDE_BY_SIDE ** (number - (len(lines) - 1) / 2) for place in line.x]
-        means = [found.mean for found in line.y]
+        means = [value.mean for value in line.y]
         axes.errorbar(places, means, _whiskers(line.y), color=colour, label=line.name, marker="o", capsize=3)
     _plain(axes, theme)
     axes.set_xscale("log")
@@ -118,7 +118,7 @@ def draw_bars(names: Sequence[str], values: Sequence[Estimate | Summary], theme:
     figure = Figure(figsize=(7.0, 0.9 + 0.28 * len(names)), layout="constrained")
     axes = figure.add_subplot()
     places = np.arange(len(names))
-    means = [found.mean for found in values]
+    means = [value.mean for value in values]
     axes.barh(places, means, xerr=_whiskers(values), color=AGENT, ecolor=theme.ink, capsize=2, height=0.65)
     _plain(axes, theme)
     axes.set_yticks(places, names)
@@ -129,7 +129,7 @@ def draw_bars(names: Sequence[str], values: Sequence[Estimate | Summary], theme:
 
 def _whiskers(values: Sequence[Estimate | Summary]) -> NDArray[np.float64]:
     """(2, N) lengths of the intervals below and above the means; 0 where there is none."""
-    lengths = np.array([[found.mean - found.low, found.high - found.mean] for found in values]).T
+    lengths = np.array([[value.mean - value.low, value.high - value.mean] for value in values]).T
     return np.nan_to_num(np.maximum(lengths, 0.0))
 
 

@@ -61,21 +61,21 @@ class Repeats:
 
     def episodes(self, measures: Sequence[str] = MEASURES) -> list[Record]:
         """Every episode that all seeds ran, its measures averaged over them."""
-        found = [{(r["scene_id"], r["episode_id"]): r for r in report.rows["agent"]} for report in self.reports]
-        common = [key for key in found[0] if all(key in other for other in found)]
+        by_seed = [{(r["scene_id"], r["episode_id"]): r for r in report.rows["agent"]} for report in self.reports]
+        common = [key for key in by_seed[0] if all(key in other for other in by_seed)]
         return [
             {
                 "scene_id": scene,
                 "episode_id": episode,
-                **{m: float(np.mean([rows[scene, episode][m] for rows in found])) for m in measures},
+                **{m: float(np.mean([rows[scene, episode][m] for rows in by_seed])) for m in measures},
             }
             for scene, episode in common
         ]
 
     def train_seconds(self) -> float | None:
         """Mean time of training, if every run tells."""
-        found = [report.numbers.get("train_seconds") for report in self.reports]
-        return float(np.mean([float(s) for s in found if s is not None])) if None not in found else None
+        seconds = [report.numbers.get("train_seconds") for report in self.reports]
+        return float(np.mean([float(s) for s in seconds if s is not None])) if None not in seconds else None
 
     def versus(self, other: Repeats, measure: str) -> Versus:
         """Difference to another setting, paired by seeds and by episodes."""
@@ -97,11 +97,11 @@ def group_seeds(reports: Sequence[EvaluationReport]) -> list[Repeats]:
     return [Repeats(str(reports[places[0]].path), tuple(reports[p] for p in places)) for places in groups]
 
 
-def shown(measure: str, found: Estimate | Summary, signed: bool = False) -> str:
+def shown(measure: str, estimate: Estimate | Summary, signed: bool = False) -> str:
     """A mean and its interval as a person reads them; the mean alone where there is no interval."""
     form = f"{{:{'+' if signed else ''}.{DIGITS[measure]}f}}"
-    mean, low, high = (form.format(value) for value in (found.mean, found.low, found.high))
-    return mean if np.isnan(found.low) else f"{mean} [{low}, {high}]"
+    mean, low, high = (form.format(value) for value in (estimate.mean, estimate.low, estimate.high))
+    return mean if np.isnan(estimate.low) else f"{mean} [{low}, {high}]"
 
 
 def shown_p(p: float) -> str:
@@ -111,10 +111,10 @@ def shown_p(p: float) -> str:
 
 def versus_cells(group: Repeats, other: Repeats, measure: str) -> list[str]:
     """The difference from another setting: over seeds, p (t), over scenes, p (signed rank)."""
-    found = group.versus(other, measure)
+    versus = group.versus(other, measure)
     return [
-        shown(measure, found.seeds.estimate, signed=True) if found.seeds.estimate.count else "",
-        shown_p(found.seeds.p),
-        "" if found.scenes is None else shown(measure, found.scenes, signed=True),
-        shown_p(found.signed_rank),
+        shown(measure, versus.seeds.estimate, signed=True) if versus.seeds.estimate.count else "",
+        shown_p(versus.seeds.p),
+        "" if versus.scenes is None else shown(measure, versus.scenes, signed=True),
+        shown_p(versus.signed_rank),
     ]

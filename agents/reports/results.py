@@ -140,11 +140,11 @@ def evaluated_splits(run: Path) -> list[str]:
 
 def _settings(text: str, file: Path) -> dict[str, Any]:
     try:
-        made = OmegaConf.to_container(OmegaConf.create(text))
+        settings = OmegaConf.to_container(OmegaConf.create(text))
     except (YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
-        said = " ".join(str(error).split())
-        raise ValueError(f"{file} is no configuration: {said[:200]}") from error
-    return {str(key): value for key, value in made.items()} if isinstance(made, dict) else {}
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{file} is no configuration: {reason[:200]}") from error
+    return {str(key): value for key, value in settings.items()} if isinstance(settings, dict) else {}
 
 
 def _rank(name: str) -> tuple[int]:
@@ -215,6 +215,6 @@ def _read_metrics(file: Path) -> list[dict[str, float]]:
         if step is None:
             raise ValueError(f"{file} line {number} has no finite 'step'; delete the line")
         if step <= last:
-            lines = {s: kept for s, kept in lines.items() if s < step}
+            lines = {s: earlier for s, earlier in lines.items() if s < step}
         lines[step], last = numbers, step
     return list(lines.values())

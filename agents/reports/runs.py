@@ -84,9 +84,9 @@ class RunSummary:
 
 def find_runs(root: Path) -> list[Path]:
     """Folders below `root` that hold a run (config.yaml and metrics.jsonl or result.json), runs inside of runs too."""
-    made = ("metrics.jsonl", "result.json", "versions.json")
+    outputs = ("metrics.jsonl", "result.json", "versions.json")
     folders = [file.parent for file in visible(root, "**/config.yaml")]
-    return [folder for folder in folders if any((folder / name).is_file() for name in made)]
+    return [folder for folder in folders if any((folder / name).is_file() for name in outputs)]
 
 
 def is_run(folder: Path) -> bool:
@@ -150,15 +150,15 @@ def _agent(root: Path, training: EvaluationReport, split: str) -> RunSummary:
     splits = evaluated_splits(training.path)
     choices = training.choices
     cells = {measure: Sortable("") for measure in MEASURES}
-    film = judged = ""
+    film = evaluated = ""
     if splits:
         results = read_results(training.path, split if split in splits else splits[0])
-        found = summarise(results.rows["agent"], MEASURES)
-        cells = {measure: Sortable("", found[measure].mean, cell(measure, found[measure])) for measure in MEASURES}
+        summary = summarise(results.rows["agent"], MEASURES)
+        cells = {measure: Sortable("", summary[measure].mean, cell(measure, summary[measure])) for measure in MEASURES}
         film = "" if results.video is None else _link(root, results.video)
-        judged = results.split
+        evaluated = results.split
     cells |= {group: Sortable(choices.get(group, "")) for group in ("adapt", "base", "algo", "env")}
-    cells["split"] = Sortable(judged)
+    cells["split"] = Sortable(evaluated)
     note = "" if splits else "not evaluated"
     return _row(root, training, cells, note, film)
 

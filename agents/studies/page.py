@@ -24,12 +24,12 @@ NOTE = (
 
 def finished(settings: StudySettings) -> tuple[list[dict[str, Label]], list[Repeats]]:
     """Labels and evaluated runs of every variant that has any."""
-    found: dict[str, tuple[dict[str, Label], list[Path]]] = {}
+    runs_by_variant: dict[str, tuple[dict[str, Label], list[Path]]] = {}
     for job in jobs(settings):
-        if job.judged:
-            found.setdefault(job.variant.name, (dict(job.variant.labels), []))[1].append(job.folder)
-    labels = [own for own, _ in found.values()]
-    groups = [Repeats(name, tuple(map(read_results, runs))) for name, (_, runs) in found.items()]
+        if job.evaluated:
+            runs_by_variant.setdefault(job.variant.name, (dict(job.variant.labels), []))[1].append(job.folder)
+    labels = [own for own, _ in runs_by_variant.values()]
+    groups = [Repeats(name, tuple(map(read_results, runs))) for name, (_, runs) in runs_by_variant.items()]
     return labels, groups
 
 

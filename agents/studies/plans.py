@@ -28,8 +28,8 @@ class StudySettings(Settings):
         trajectories: Expert trajectories of imitation (the last number) and data.
         steps: Updates of imitation and data, steps of the environment of the others; null: the experiment's own.
         data: Folder of recorded trajectories; null: recorded into out.
-        train: More words for every training, such as '["env.agents=16"]'.
-        evaluate: More words for every evaluation, such as '["+env.splits.val.scenes=10"]'.
+        train: More overrides for every training, such as '["env.agents=16"]'.
+        evaluate: More overrides for every evaluation, such as '["+env.splits.val.scenes=10"]'.
         draw: Train nothing, write the page of what is there.
     """
 
@@ -58,11 +58,11 @@ class Variant:
 
     Attributes:
         labels: What it is, by the names of the study's columns.
-        words: For ``python -m agents.train``, but for ``run`` and ``seed``.
+        overrides: For ``python -m agents.train``, but for ``run`` and ``seed``.
     """
 
     labels: Mapping[str, Label]
-    words: Sequence[str]
+    overrides: Sequence[str]
 
     @property
     def name(self) -> str:
@@ -95,7 +95,7 @@ def _adapted(methods: Sequence[str], bases: Sequence[str]) -> list[tuple[str, st
     return [*pairs, (SCRATCH, "")] if SCRATCH in methods else pairs
 
 
-def _words(method: str, base: str) -> list[str]:
+def _method_on_base(method: str, base: str) -> list[str]:
     return [f"adapt={method}", *([f"base={base}"] if base else [])]
 
 
@@ -104,7 +104,7 @@ def _cloned(settings: StudySettings, trajectories: Sequence[int]) -> list[Varian
     return [
         Variant(
             {TRAJECTORIES: count, METHOD: method, BASE: base},
-            ["experiment=navigation_imitation", f"algo.trajectories={count}", *_words(method, base), *steps],
+            ["experiment=navigation_imitation", f"algo.trajectories={count}", *_method_on_base(method, base), *steps],
         )
         for count in trajectories
         for method, base in _adapted(settings.methods, settings.bases)
@@ -113,7 +113,7 @@ def _cloned(settings: StudySettings, trajectories: Sequence[int]) -> list[Varian
 
 def _reinforced(settings: StudySettings) -> list[Variant]:
     return [
-        Variant({METHOD: method, BASE: base}, [*_ppo(settings), *_words(method, base)])
+        Variant({METHOD: method, BASE: base}, [*_ppo(settings), *_method_on_base(method, base)])
         for method, base in _adapted(settings.methods, settings.bases)
     ]
 
@@ -127,7 +127,7 @@ def _sizes(settings: StudySettings) -> list[Variant]:
     return [
         Variant(
             {SIZE: f"side {width:g}", BASE: base},
-            [*_ppo(settings), *_words("side_tuning", base), f"adapt.width={width}"],
+            [*_ppo(settings), *_method_on_base("side_tuning", base), f"adapt.width={width}"],
         )
         for base in settings.bases
         for width in (0.25, 0.5, 1.0)

@@ -1,4 +1,4 @@
-"""Training and judging the agents of a study, each in a process of its own, one after another."""
+"""Training and evaluating the agents of a study, each in a process of its own, one after another."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Job:
         return "train_seconds" in read_json(self.folder / "result.json")
 
     @property
-    def judged(self) -> bool:
+    def evaluated(self) -> bool:
         """Whether its evaluation is over, too."""
         return self.trained and (self.folder / "report.html").is_file()
 
@@ -52,23 +52,25 @@ def expert_data(settings: StudySettings) -> Path:
 
 
 def commands(settings: StudySettings, job: Job) -> Iterator[list[str]]:
-    """The remaining commands of one agent, as words after ``python -m``."""
+    """The remaining commands of one agent, as arguments of ``python -m``."""
     if not job.trained:
-        words = [*job.variant.words, *settings.train]
+        arguments = [*job.variant.overrides, *settings.train]
         if STUDIES[settings.name].expert:
-            words.append(f"algo.data={expert_data(settings)}")
+            arguments.append(f"algo.data={expert_data(settings)}")
         resume = ["resume=true"] if (job.folder / "config.yaml").is_file() else []
-        yield ["agents.train", *words, f"seed={job.seed}", f"run={job.folder}", *resume]
-    if not job.judged:
+        yield ["agents.train", *arguments, f"seed={job.seed}", f"run={job.folder}", *resume]
+    if not job.evaluated:
         yield ["agents.evaluate", f"run={job.folder}", "references=false", "video=false", *settings.evaluate]
 
 
-def record_words(settings: StudySettings) -> list[str]:
-    """The command that records the trajectories of a study, as words after ``python -m``."""
-    kept = [word for word in settings.train if word.lstrip("+").startswith("env")]
-    scenes = [] if any("splits.train.scenes=" in word for word in kept) else ["env.splits.train.scenes=200"]
+def record_command(settings: StudySettings) -> list[str]:
+    """The command that records the trajectories of a study, as arguments of ``python -m``."""
+    overrides = [override for override in settings.train if override.lstrip("+").startswith("env")]
+    scenes = (
+        [] if any("splits.train.scenes=" in override for override in overrides) else ["env.splits.train.scenes=200"]
+    )
     most = max(settings.trajectories)
-    return ["agents.collect", f"out={expert_data(settings)}", f"trajectories={most}", *scenes, *kept]
+    return ["agents.collect", f"out={expert_data(settings)}", f"trajectories={most}", *scenes, *overrides]
 
 
 def run_study(settings: StudySettings, done: Callable[[], object]) -> list[str]:
@@ -84,13 +86,13 @@ def run_study(settings: StudySettings, done: Callable[[], object]) -> list[str]:
     Raises:
         ValueError: The expert's trajectories could not be recorded.
     """
-    if STUDIES[settings.name].expert and not expert_data(settings).exists() and _run(record_words(settings)):
+    if STUDIES[settings.name].expert and not expert_data(settings).exists() and _run(record_command(settings)):
         raise ValueError(f"{expert_data(settings)} could not be recorded; what was wrong stands above")
     failed = []
-    todo = [job for job in jobs(settings) if not job.judged]
+    todo = [job for job in jobs(settings) if not job.evaluated]
     for number, job in enumerate(todo, 1):
         sys.stderr.write(f"agent {number} of {len(todo)}: {job.variant.name}, seed {job.seed}\n")
-        code = next((code for words in commands(settings, job) if (code := _run(words))), 0)
+        code = next((code for command in commands(settings, job) if (code := _run(command))), 0)
         if code:
             failed.append(f"{job.folder}: exit code {code}")
         else:
@@ -98,6 +100,6 @@ def run_study(settings: StudySettings, done: Callable[[], object]) -> list[str]:
     return failed
 
 
-def _run(words: Sequence[str]) -> int:
+def _run(command: Sequence[str]) -> int:
     """Exit code of a command of this project, in a process of its own."""
-    return subprocess.run([sys.executable, "-m", *words], check=False).returncode
+    return subprocess.run([sys.executable, "-m", *command], check=False).returncode

@@ -32,8 +32,8 @@ class DetourFloor:
         return np.ascontiguousarray(np.asarray(position, np.float64) - self._offset, np.float32)
 
     def _project(self, position: ArrayLike, island: int = -1) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-        found, polygon = detour.projections(self.polygons, self._single(position), island)
-        return found.astype(np.float64) + self._offset, polygon
+        points, polygon = detour.projections(self.polygons, self._single(position), island)
+        return points.astype(np.float64) + self._offset, polygon
 
     def snap(self, position: ArrayLike, island: int | None = None) -> NDArray[np.float64]:
         """`snap_point`: nearest points (N, 3) on the polygons, of `island` if given; NaN where none is in the box."""
@@ -47,8 +47,8 @@ class DetourFloor:
     def is_navigable(self, position: ArrayLike, max_y_delta: float = 0.5) -> NDArray[np.bool_]:
         """(N,) whether a polygon is within 1 cm, seen from above, and within `max_y_delta` metres in height."""
         points = self._single(position)
-        found, polygon = detour.projections(self.polygons, points, -1)
-        x, y, z = (found - points).T
+        projected, polygon = detour.projections(self.polygons, points, -1)
+        x, y, z = (projected - points).T
         return (polygon >= 0) & (np.abs(y) <= np.float32(max_y_delta)) & (np.sqrt(x * x + z * z) <= BESIDE)
 
     def distance(self, position: ArrayLike, goal: ArrayLike) -> NDArray[np.float64]:

@@ -125,7 +125,7 @@ def _meeting(
 ) -> list[tuple[int, np.float32, np.float32]]:
     """Polygons of a tile whose edges on a side overlap with the edge a-b, and from where to where."""
     mine, across = _slab(a, b, side), 0 if side in (0, 4) else 2
-    found: list[tuple[int, np.float32, np.float32]] = []
+    meeting: list[tuple[int, np.float32, np.float32]] = []
     for number, poly in enumerate(tile.polys):
         for k in range(poly["count"]):
             if int(poly["neighbours"][k]) != EXTERNAL | side:
@@ -134,10 +134,10 @@ def _meeting(
             other = _slab(c, d, side)
             if abs(a[across] - c[across]) > SLACK or not _overlap(mine, other, np.float32(tile.header["climb"])):
                 continue
-            if len(found) < MOST_MEETING:
-                found.append((number, max(mine[0, 0], other[0, 0]), min(mine[1, 0], other[1, 0])))
+            if len(meeting) < MOST_MEETING:
+                meeting.append((number, max(mine[0, 0], other[0, 0]), min(mine[1, 0], other[1, 0])))
             break
-    return found
+    return meeting
 
 
 def _overlap(mine: NDArray[np.float32], other: NDArray[np.float32], climb: np.float32) -> bool:
@@ -178,9 +178,9 @@ def _flattened(placed: list[_Placed], order: list[int], read: TileSet) -> Polygo
         inner = np.where(codes == 0, -1, codes - 1 + part.first)
         beyond.append(np.where(codes & EXTERNAL, ELSEWHERE, inner))
         for number in range(len(tile.polys)):
-            found = _detail(tile, number, base)
-            triangles.append(found)
-            triangle_count.append(len(found))
+            detail = _detail(tile, number, base)
+            triangles.append(detail)
+            triangle_count.append(len(detail))
         base += len(tile.verts) + len(tile.detail_verts)
     links = [link for part in placed for those in part.links for link in those]
     link_count = [len(those) for part in placed for those in part.links]

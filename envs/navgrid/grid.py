@@ -372,10 +372,10 @@ class NavGrid:
         """
         point = np.asarray(position, np.float64)
         if field.tree is None:
-            found = self._detour().path(point, field.goal)
-            if not len(found):
+            by_detour = self._detour().path(point, field.goal)
+            if not len(by_detour):
                 raise ValueError(f"no way from {point.tolist()} to the goal {field.goal.tolist()}")
-            return found
+            return by_detour
         distance, vertex, bend = _follower.toward(self.ground, field.tree, *point)
         if not np.isfinite(distance):
             raise ValueError(f"no way from {point.tolist()} to the goal {field.goal.tolist()}")

@@ -134,9 +134,9 @@ def _joined(tiles: list[Tile], settings: dict[str, float], polygons: Polygons) -
     for t, tile in enumerate(tiles):
         for p in np.flatnonzero(tile.walkable):
             number = number_of.setdefault((t, int(p)), len(number_of))
-            found = tile.triangles(int(p))
-            triangles.append(found)
-            polygon.append(np.full(len(found), number, np.int32))
+            part = tile.triangles(int(p))
+            triangles.append(part)
+            polygon.append(np.full(len(part), number, np.int32))
     joints, border = _joints(tiles, number_of)
     count = len(number_of)
     pairs = np.array(joints, np.int64).reshape(-1, 2)

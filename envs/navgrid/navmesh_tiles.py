@@ -165,9 +165,9 @@ def _tile(data: bytes, size: int, wide: bool) -> Tile:
 
     def take(dtype: np.dtype[np.void] | str, count: int) -> NDArray[Any]:
         nonlocal at
-        found = np.frombuffer(data, dtype, count, at)
-        at += found.nbytes
-        return found
+        array = np.frombuffer(data, dtype, count, at)
+        at += array.nbytes
+        return array
 
     verts = take("<f4", 3 * counts["verts"]).reshape(-1, 3)
     polys = take(POLY, counts["polys"])

@@ -139,11 +139,11 @@ def _library() -> dict[str, Any]:
     functions = {}
     for ours, (theirs, result, arguments) in _FUNCTIONS.items():
         names = theirs.split("|")
-        found = next((getattr(library, n) for library in opened for n in names if hasattr(library, n)), None)
-        if found is None:
+        function = next((getattr(library, n) for library in opened for n in names if hasattr(library, n)), None)
+        if function is None:
             raise ImportError(f"the installed Recast has no function {names[0]}; versions 1.5.1 and 1.6.0 are known")
-        found.restype, found.argtypes = result, arguments
-        functions[ours] = found
+        function.restype, function.argtypes = result, arguments
+        functions[ours] = function
     return functions
 
 
@@ -180,11 +180,11 @@ def build(triangles: NDArray[np.floating[Any]], name: str, agent: Agent) -> byte
 @contextmanager
 def _own(library: dict[str, Any], kind: str) -> Iterator[Any]:
     """One of Recast's objects, freed at the end."""
-    made = library[f"alloc_{kind}"]()
+    handle = library[f"alloc_{kind}"]()
     try:
-        yield made
+        yield handle
     finally:
-        library[f"free_{kind}"](made)
+        library[f"free_{kind}"](handle)
 
 
 def _done(success: bool, step: str, name: str) -> None:
@@ -250,8 +250,8 @@ def _detour_tile(library: dict[str, Any], mesh: _PolyMesh, detail: _Detail, name
         height=agent.height, radius=agent.radius, climb=agent.climb, cell=CELL, cell_height=CELL_HEIGHT, tree=True,
     )  # fmt: skip
     data, size = _P(), _I()
-    made = library["create_tile"](ctypes.addressof(params), ctypes.addressof(data), ctypes.addressof(size))
-    _done(made, "put the polygons into a tile", name)
+    created = library["create_tile"](ctypes.addressof(params), ctypes.addressof(data), ctypes.addressof(size))
+    _done(created, "put the polygons into a tile", name)
     try:
         return ctypes.string_at(data, size.value)
     finally:

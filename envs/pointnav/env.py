@@ -247,9 +247,9 @@ class PointNav:
     def _distance(self, agent: int) -> float:
         """Geodesic distance in metres from an agent to its goal."""
         a = self.agents
-        made = a.field[agent]
-        assert made is not None
-        return geodesic_distance(self.scenes[a.place[agent]].grid, made, a.position[agent])
+        field = a.field[agent]
+        assert field is not None
+        return geodesic_distance(self.scenes[a.place[agent]].grid, field, a.position[agent])
 
     # -- stepping -----------------------------------------------------------------------------------------------
 

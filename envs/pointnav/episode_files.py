@@ -39,7 +39,7 @@ def may_generate(episodes: str | os.PathLike[str]) -> bool:
     return path.suffix != ".gz" and ((path / GENERATED).is_file() or not visible(path))
 
 
-def write_generated(folder: str | os.PathLike[str], split: str, scene: str, made: list[Episode]) -> Path:
+def write_generated(folder: str | os.PathLike[str], split: str, scene: str, episodes: list[Episode]) -> Path:
     """Write generated episodes where `split_file` finds them, and mark the folder.
 
     Raises:
@@ -48,7 +48,7 @@ def write_generated(folder: str | os.PathLike[str], split: str, scene: str, made
     file = split_file(folder, split)
     # The mark first: a folder of generated episodes without it would pass for the user's own.
     write_atomically(Path(folder) / GENERATED, (json.dumps({"scene": scene, "by": "sidestep"}) + "\n").encode())
-    write_episodes(file, made)
+    write_episodes(file, episodes)
     return file
 
 

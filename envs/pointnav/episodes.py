@@ -194,12 +194,12 @@ def _fit(
     """Whether starts and goals are on the floor (2, N), whether a way joins them (N,); the starts and goals (N, 3)."""
     starts = np.array([e.start_position for e in episodes]).reshape(-1, 3)
     goals = np.array([e.goal_position for e in episodes]).reshape(-1, 3)
-    found = [grid.snap(starts), grid.snap(goals)]
+    snapped = [grid.snap(starts), grid.snap(goals)]
     on_floor = np.zeros((2, len(episodes)), np.bool_)
     for k, given in enumerate((starts, goals)):
-        apart = np.hypot(*(found[k] - given)[:, ::2].T)
-        on_floor[k] = (apart <= tolerance) & (np.abs(found[k][:, 1] - given[:, 1]) <= MAX_RISE)
-    return on_floor, grid.island(found[0]) == grid.island(found[1]), starts, goals
+        apart = np.hypot(*(snapped[k] - given)[:, ::2].T)
+        on_floor[k] = (apart <= tolerance) & (np.abs(snapped[k][:, 1] - given[:, 1]) <= MAX_RISE)
+    return on_floor, grid.island(snapped[0]) == grid.island(snapped[1]), starts, goals
 
 
 def check_episodes(grid: NavGrid, episodes: Sequence[Episode], tolerance: float = 0.3) -> None:
@@ -282,8 +282,8 @@ def generate_episodes(
         goal = grid.sample(rng, 1, int(rng.choice(islands, p=_shares(grid, islands))))[0]
         starts, lengths, ratios = _candidates(grid, goal, rng, min_distance, max_distance, need)
         if straight is None:
-            kept = (ratios >= min_ratio) | (rng.random(len(ratios)) <= 20.0 * (ratios - 0.98) ** 2)
-            starts, lengths, ratios = starts[kept], lengths[kept], ratios[kept]
+            accepted = (ratios >= min_ratio) | (rng.random(len(ratios)) <= 20.0 * (ratios - 0.98) ** 2)
+            starts, lengths, ratios = starts[accepted], lengths[accepted], ratios[accepted]
         bent, plain = np.flatnonzero(ratios >= min_ratio), np.flatnonzero(ratios < min_ratio)
         if len(starts) < need or (len(bent) < curved and attempts > goals - len(per_goal)):
             continue  # another goal has more to offer, unless attempts run out

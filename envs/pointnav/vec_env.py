@@ -22,18 +22,18 @@ def observation_space(task: PointNavTask, camera: Camera) -> spaces.Dict:
     """Gymnasium space of one agent's observation (names and ranges: `PointNav`)."""
     limits = np.array([np.inf, np.pi], np.float32)
     low = np.array([0.0, -np.pi], np.float32)
-    made: dict[str, spaces.Space[Any]] = {GOAL: spaces.Box(low, limits, dtype=np.float32)}
+    boxes: dict[str, spaces.Space[Any]] = {GOAL: spaces.Box(low, limits, dtype=np.float32)}
     rows, columns = camera.size, camera.columns
     if "rgb" in task.sensors:
-        made["rgb"] = spaces.Box(0, 255, (rows, columns, 3), np.uint8)
+        boxes["rgb"] = spaces.Box(0, 255, (rows, columns, 3), np.uint8)
     if "depth" in task.sensors:
         bounds = (0.0, 1.0) if task.normalize_depth else (task.min_depth, task.max_depth)
-        made["depth"] = spaces.Box(*bounds, (rows, columns, 1), np.float32)
+        boxes["depth"] = spaces.Box(*bounds, (rows, columns, 1), np.float32)
     if "map" in task.sensors:
-        made["map"] = spaces.Box(0, 255, (3, task.map_size, task.map_size), np.uint8)
+        boxes["map"] = spaces.Box(0, 255, (3, task.map_size, task.map_size), np.uint8)
     if "explored" in task.sensors:
-        made["explored"] = spaces.Box(0, 255, (2, task.explored_size, task.explored_size), np.uint8)
-    return spaces.Dict(made)
+        boxes["explored"] = spaces.Box(0, 255, (2, task.explored_size, task.explored_size), np.uint8)
+    return spaces.Dict(boxes)
 
 
 def reflect(observations: dict[str, NDArray[Any]], which: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:

@@ -130,10 +130,10 @@ def _open(path: Path) -> EmbreeLibrary:
     version = f"{number // 10000}.{number // 100 % 100}.{number % 100}"
     if number // 10000 != _MAJOR:
         raise ValueError(f"it is Embree {version}, not {_MAJOR}")
-    made = EmbreeLibrary(c, device, version, 0)
-    if not made.natives:
+    opened = EmbreeLibrary(c, device, version, 0)
+    if not opened.natives:
         raise ValueError("it was built without packets of rays")
-    return replace(made, lanes=made.natives[0])
+    return replace(opened, lanes=opened.natives[0])
 
 
 # The last argument of what `EmbreeLibrary.intersect` points to.
@@ -147,7 +147,7 @@ class Bvh:
         handle: RTCScene.
     """
 
-    def __init__(self, made: EmbreeLibrary, triangles: NDArray[np.float32]) -> None:
+    def __init__(self, library: EmbreeLibrary, triangles: NDArray[np.float32]) -> None:
         """Build the tree of (F, 3, 3) triangles; Python's lock is free meanwhile.
 
         Raises:
@@ -155,21 +155,21 @@ class Bvh:
         """
         corners = np.ascontiguousarray(triangles, np.float32).reshape(-1, 3)
         faces = np.arange(len(corners), dtype=np.uint32).reshape(-1, 3)
-        c = made.c
-        geometry = c.rtcNewGeometry(made.device, _TRIANGLES)
+        c = library.c
+        geometry = c.rtcNewGeometry(library.device, _TRIANGLES)
         for kind, form, array in ((_VERTEX, _FLOAT3, corners), (_INDEX, _UINT3, faces)):
             target = c.rtcSetNewGeometryBuffer(geometry, kind, 0, form, 12, len(array))
             if not target:
                 raise MemoryError(f"Embree has no memory for {len(array)} rows")
             ctypes.memmove(target, array.ctypes.data, array.nbytes)
         c.rtcCommitGeometry(geometry)
-        self.handle = c.rtcNewScene(made.device)
+        self.handle = c.rtcNewScene(library.device)
         weakref.finalize(self, c.rtcReleaseScene, self.handle)
         c.rtcSetSceneFlags(self.handle, _ROBUST)
         c.rtcAttachGeometry(self.handle, geometry)
         c.rtcReleaseGeometry(geometry)
         c.rtcCommitScene(self.handle)
-        error = c.rtcGetDeviceError(made.device)
+        error = c.rtcGetDeviceError(library.device)
         if error:
             raise MemoryError(f"Embree could not build a tree of {len(faces)} faces: error {error}")
 

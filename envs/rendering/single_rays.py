@@ -79,8 +79,8 @@ class SingleRayTracer:
             hits: Hits = tree.run(origins, directions, output=1)
             if self._passable[scene]:
                 _pass_unseen(hits, origins, directions, tree, first_face, surfaces)
-            found = hits["primID"], hits["tfar"], hits["u"], hits["v"], directions, pixels
-            _shade(n, *found, first_face, poses, view, surfaces, images)
+            results = hits["primID"], hits["tfar"], hits["u"], hits["v"], directions, pixels
+            _shade(n, *results, first_face, poses, view, surfaces, images)
 
 
 def _pass_unseen(

@@ -299,8 +299,8 @@ class Gltf:
         compressed = part.get("extensions", {}).get("KHR_draco_mesh_compression")
         if compressed is not None:
             return self._draco(part, compressed, wanted)
-        found = {name: self._accessor(i) for name, i in part.get("attributes", {}).items() if name in wanted}
-        return found, self._accessor(part["indices"], as_stored=True) if "indices" in part else None
+        arrays = {name: self._accessor(i) for name, i in part.get("attributes", {}).items() if name in wanted}
+        return arrays, self._accessor(part["indices"], as_stored=True) if "indices" in part else None
 
     def _draco(
         self, part: Mapping[str, Any], compressed: Mapping[str, Any], wanted: set[str]
@@ -311,14 +311,14 @@ class Gltf:
         except ImportError as error:
             raise ValueError("it is compressed with Draco; install DracoPy to read it") from error
         mesh = DracoPy.decode(self._view(compressed["bufferView"]))
-        found = {}
+        arrays = {}
         for name, unique in compressed["attributes"].items():
             if name in wanted:
                 values = np.asarray(mesh.get_attribute_by_unique_id(unique)["data"])
                 values = values.reshape(len(values), -1)
                 scaled = self.header["accessors"][part["attributes"][name]].get("normalized")
-                found[name] = normalised(values) if scaled else values
-        return found, np.asarray(mesh.faces)
+                arrays[name] = normalised(values) if scaled else values
+        return arrays, np.asarray(mesh.faces)
 
     def material(self, index: int | None) -> GltfMaterial:
         """The material number `index`, glTF's default for None."""
@@ -376,12 +376,12 @@ def _chunks(data: bytes) -> Iterator[tuple[int, bytes]]:
         raise ValueError(f"it is binary glTF of version {version}; convert it to version 2")
     if total > len(data):
         raise ValueError(f"it ends after {len(data)} of {total} bytes")
-    found: list[tuple[int, bytes]] = []
+    chunks: list[tuple[int, bytes]] = []
     at = 12
     while at + 8 <= total:
         length, kind = (int.from_bytes(data[i : i + 4], "little") for i in (at, at + 4))
         if at + 8 + length > total:
             raise ValueError("a chunk reaches beyond the end of the file")
-        found.append((kind, data[at + 8 : at + 8 + length]))
+        chunks.append((kind, data[at + 8 : at + 8 + length]))
         at += 8 + length
-    yield from reversed(found)
+    yield from reversed(chunks)

@@ -93,9 +93,9 @@ def decoded(data: bytes) -> str:
         return data.decode("latin-1")
 
 
-def parse_texture(words: str) -> Texture | None:
+def parse_texture(text: str) -> Texture | None:
     """Parse the text after ``map_Kd``: options, and a file's name, which may have spaces; None without a name."""
-    parts = list(re.finditer(r"\S+", words))
+    parts = list(re.finditer(r"\S+", text))
     given = {"-s": [1.0, 1.0], "-o": [0.0, 0.0]}
     wrap: Wrap = REPEAT
     at = 0
@@ -116,32 +116,32 @@ def parse_texture(words: str) -> Texture | None:
     if at >= len(parts):
         return None
     (su, sv), (ou, ov) = given["-s"], given["-o"]
-    return Texture(words[parts[at].start() :].strip(), (su, sv), (ou, ov), wrap)
+    return Texture(text[parts[at].start() :].strip(), (su, sv), (ou, ov), wrap)
 
 
 def _parse(text: str) -> Iterator[tuple[str, ObjMaterial]]:
     """Yield the materials of one file."""
     name: str | None = None
-    made = ObjMaterial()
+    material = ObjMaterial()
     for line in text.replace("\\\n", " ").splitlines():
         key, rest = [*line.split(None, 1), "", ""][:2]
         if key.lower() == "newmtl":
             if name is not None:
-                yield name, made
-            name, made = " ".join(rest.split()), ObjMaterial()
+                yield name, material
+            name, material = " ".join(rest.split()), ObjMaterial()
         elif key.lower() == "kd":
-            made = replace(made, color=_color(rest.split()) or made.color)
+            material = replace(material, color=_color(rest.split()) or material.color)
         elif key.lower() == "map_kd":
-            made = replace(made, texture=parse_texture(rest) or made.texture)
+            material = replace(material, texture=parse_texture(rest) or material.texture)
     if name is not None:
-        yield name, made
+        yield name, material
 
 
-def _color(words: list[str]) -> tuple[float, float, float] | None:
+def _color(fields: list[str]) -> tuple[float, float, float] | None:
     """Three numbers, or one for all three; None for spectral files and CIE XYZ."""
-    if not words or len(words) == 2 or not all(map(_is_number, words[:3])):
+    if not fields or len(fields) == 2 or not all(map(_is_number, fields[:3])):
         return None
-    values = [float(word) for word in words[:3]]
+    values = [float(word) for word in fields[:3]]
     return (values[0], values[0], values[0]) if len(values) == 1 else (values[0], values[1], values[2])
 
 

@@ -91,10 +91,10 @@ class MeshCollector:
             raise ValueError(f"it holds more than {MOST_CORNERS / 1e6:.0f} million vertices or triangles")
         whole = np.asarray(np.isfinite(vertices).all(axis=1), np.bool_)
         if not whole.all():
-            kept = np.asarray(whole[faces].all(axis=1), np.bool_)
-            _log.warning("%s: %d faces with corners that are not finite are left out", self.path, (~kept).sum())
-            color = color[kept] if color.ndim == 3 else color
-            vertices, faces = np.where(whole[:, None], vertices, 0.0), faces[kept]
+            finite = np.asarray(whole[faces].all(axis=1), np.bool_)
+            _log.warning("%s: %d faces with corners that are not finite are left out", self.path, (~finite).sum())
+            color = color[finite] if color.ndim == 3 else color
+            vertices, faces = np.where(whole[:, None], vertices, 0.0), faces[finite]
         number = len(faces)
         self.vertices.append(vertices)
         self.faces.append(faces + self.count)

@@ -53,8 +53,8 @@ class MeshReader:
                     _READERS[path.suffix.lower()](path, parts)
             except Exception as error:
                 # Parsers fail in any way a broken file makes them; for the user it is one thing.
-                said = " ".join(str(error).split()) or type(error).__name__
-                reason = mistaken(path) or f"{said}; is it a complete {path.suffix} file?"
+                message = " ".join(str(error).split()) or type(error).__name__
+                reason = mistaken(path) or f"{message}; is it a complete {path.suffix} file?"
                 raise ValueError(f"cannot read {path}: {reason}") from error
             if not any(len(faces) for faces in parts.faces):
                 raise ValueError(f"cannot use {path}: it holds no triangles")
@@ -110,10 +110,10 @@ def _gltf_image(
             images[key] = ValueError(f"file {error}")
         except (ValueError, IndexError, KeyError) as error:
             images[key] = ValueError(f"texture {file.image_name(index)} is broken or unknown: {error}")
-    found = images[key]
-    if isinstance(found, ValueError):
-        raise found
-    return found
+    image = images[key]
+    if isinstance(image, ValueError):
+        raise image
+    return image
 
 
 _READERS = {".obj": read_obj, ".ply": read_ply}

@@ -105,25 +105,25 @@ def _ply_header(path: Path) -> _PlyHeader:
     elements = 0
     with path.open("rb") as stream:
         for line in iter(partial(stream.readline, 4096), b""):
-            words = line.decode("utf-8", "replace").split(None, 2)
-            if words[:1] == ["end_header"]:
+            fields = line.decode("utf-8", "replace").split(None, 2)
+            if fields[:1] == ["end_header"]:
                 return _PlyHeader(tuple(textures), elements)
-            if len(words) == 3 and words[0] == "element":
-                elements += int(words[2])
-            elif len(words) == 3 and words[0] == "comment" and words[1].lower() == "texturefile":
-                textures.append(words[2].strip())
+            if len(fields) == 3 and fields[0] == "element":
+                elements += int(fields[2])
+            elif len(fields) == 3 and fields[0] == "comment" and fields[1].lower() == "texturefile":
+                textures.append(fields[2].strip())
     raise ValueError("its header does not end")
 
 
 def _meshes(file: trimesh.Scene) -> list[tuple[str, trimesh.Trimesh, NDArray[np.float64]]]:
     """Name, mesh and placed vertices of the parts of a scene that have faces."""
-    found = []
+    meshes = []
     for node in file.graph.nodes_geometry:
         transform, part = file.graph[node]
         mesh = file.geometry[part]
         if isinstance(mesh, trimesh.Trimesh) and len(mesh.faces):
-            found.append((str(part), mesh, mesh.vertices @ transform[:3, :3].T + transform[:3, 3]))
-    return found
+            meshes.append((str(part), mesh, mesh.vertices @ transform[:3, :3].T + transform[:3, 3]))
+    return meshes
 
 
 def _texture(parts: MeshCollector, name: str, wrap: tuple[Wrap, Wrap]) -> int:

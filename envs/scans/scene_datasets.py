@@ -140,8 +140,8 @@ class SceneDataset:
             near = get_close_matches(plain_name(scene), self.scene_names(), n=3, cutoff=0.5)
             hint = f"did you mean {', '.join(near)}?" if near else f"it has {', '.join(self.scene_names()[:5])}, ..."
             raise ValueError(f"scene {scene} is not in {self.path}: {hint}")
-        found = stage_of(stage.attributes, stage.folder, stage.asset)
-        return Composition(stage.stem, (Asset(found.asset, found.matrix, stage.stem),), found.navmesh)
+        placed = stage_of(stage.attributes, stage.folder, stage.asset)
+        return Composition(stage.stem, (Asset(placed.asset, placed.matrix, stage.stem),), placed.navmesh)
 
     def _find(self, kind: str, handle: str) -> Template | None:
         """The template of a handle: of that path, that name or, as in Habitat, whose handle contains it."""
@@ -153,18 +153,18 @@ class SceneDataset:
             lambda t: t.stem == name,
             lambda t: wanted in t.handle,
         ):
-            found = sorted((t for t in offered if matches(t)), key=lambda t: t.handle)
-            if found:
-                return found[0]
+            matching = sorted((t for t in offered if matches(t)), key=lambda t: t.handle)
+            if matching:
+                return matching[0]
         return None
 
     def _needed(self, kind: str, handle: Any, scene: Template) -> Template:
-        found = self._find(kind, handle) if isinstance(handle, str) and handle else None
-        if found is None:
+        template = self._find(kind, handle) if isinstance(handle, str) and handle else None
+        if template is None:
             near = get_close_matches(plain_name(str(handle)), [t.stem for t in self.templates[kind]], n=3)
             hint = f"; near are {', '.join(near)}" if near else ""
             raise ValueError(f"scene {scene.handle}: {self.path.name} has no {handle!r} among its {kind}{hint}")
-        return found
+        return template
 
     def _of_instance(self, scene: Template) -> Composition:
         """The parts of a scene instance."""
@@ -180,8 +180,8 @@ class SceneDataset:
         origin = attributes.get("translation_origin", "com")
         for instance in attributes.get("object_instances", ()):
             template = self._needed("objects", instance.get("template_name"), scene)
-            found = _object(template, instance, str(instance.get("translation_origin", origin)))
-            assets += [] if found is None else [found]
+            asset = _object(template, instance, str(instance.get("translation_origin", origin)))
+            assets += [] if asset is None else [asset]
         for instance in attributes.get("articulated_object_instances", ()):
             assets += self._articulated(instance, scene)
         named = attributes.get("navmesh_instance")
@@ -290,18 +290,18 @@ def _object(template: Template, instance: Mapping[str, Any], origin: str) -> Ass
 def _templates(section: Mapping[str, Any], ending: str, root: Path) -> Iterator[Template]:
     """What a section of a dataset lists: files, meshes without config, and entries of its own."""
     defaults = section.get("default_attributes", {})
-    found: dict[str, Template] = {}
+    templates: dict[str, Template] = {}
     for extension, patterns in section.get("paths", {}).items():
         for file in _files(root, extension, patterns, ending):
             handle = _handle(file, root)
             if extension == ".json":
-                found[handle] = Template(handle, {**defaults, **read_json(file)}, file.parent)
+                templates[handle] = Template(handle, {**defaults, **read_json(file)}, file.parent)
             else:
-                found[handle] = Template(handle, defaults, file.parent, file)
+                templates[handle] = Template(handle, defaults, file.parent, file)
     for entry in section.get("configs", ()):
-        template = _entry(entry, found, defaults, ending, root)
-        found[template.handle] = template
-    yield from found.values()
+        template = _entry(entry, templates, defaults, ending, root)
+        templates[template.handle] = template
+    yield from templates.values()
 
 
 def _entry(

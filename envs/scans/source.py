@@ -80,34 +80,34 @@ def load_scan(
         ImportError: Recast is to make the navigation mesh and is not installed.
         ValueError: A file is damaged, or the scene has no floor, or is too large.
     """
-    found = find_scan(scene, settings)
+    scan = find_scan(scene, settings)
     look: dict[str, Any] = {name: getattr(settings, name) for name in ("max_texture", "culling", "materials")}
-    if isinstance(found, Composition):
-        made = load_assets(found.name, found.assets, **look)
-        polygons = found.navmesh
+    if isinstance(scan, Composition):
+        loaded = load_assets(scan.name, scan.assets, **look)
+        polygons = scan.navmesh
     else:
-        made = load_scene(found, up=settings.up, **look)
-        polygons = navmesh_file(found)
+        loaded = load_scene(scan, up=settings.up, **look)
+        polygons = navmesh_file(scan)
     if settings.navmesh == "recast":
         agent = recast.Agent(radius, height, climb, max_slope)
-        content = recast.build(made.vertices[made.faces[made.solid]], made.name, agent)
-        return made, NavGrid.from_navmesh(navmesh_of(content), scene, settings.geodesic)
+        content = recast.build(loaded.vertices[loaded.faces[loaded.solid]], loaded.name, agent)
+        return loaded, NavGrid.from_navmesh(navmesh_of(content), scene, settings.geodesic)
     # Scans that lie far away are moved to the origin, and their navigation meshes with them.
-    away = -np.array(made.origin)
+    away = -np.array(loaded.origin)
     mesh = None if settings.navmesh == "none" or polygons is None else read_navmesh(polygons).moved(away)
     fits = mesh is not None and max(abs(mesh.radius - radius), abs(mesh.height - height)) <= SAME_AGENT
     if mesh is None or polygons is None or (settings.navmesh == "match" and not fits):
         if settings.geodesic == "detour":
             raise ValueError(_no_detour(scene, settings, mesh))
-        return made, load_or_build(made, _folder(found), radius, height, climb, max_slope)
-    _check_fit(made, mesh, polygons)
+        return loaded, load_or_build(loaded, _folder(scan), radius, height, climb, max_slope)
+    _check_fit(loaded, mesh, polygons)
     _log.info("%s: walking on %s, for an agent of radius %.3g m", scene, polygons.name, mesh.radius)
-    return made, NavGrid.from_navmesh(mesh, scene, settings.geodesic)
+    return loaded, NavGrid.from_navmesh(mesh, scene, settings.geodesic)
 
 
-def _folder(found: Path | Composition) -> Path:
+def _folder(scan: Path | Composition) -> Path:
     """The folder in which a scene's files lie."""
-    return (found.assets[0].path if isinstance(found, Composition) else found).parent
+    return (scan.assets[0].path if isinstance(scan, Composition) else scan).parent
 
 
 def _no_detour(scene: str, settings: ScanSettings, mesh: NavMesh | None) -> str:
@@ -128,13 +128,13 @@ def locate_scene(scene: str, scenes_dir: str) -> Path:
         FileNotFoundError: There is none; the message says where it was looked for.
     """
     candidates = _places(scene, scenes_dir)
-    found = next((file for file in candidates if file.is_file()), None)
-    if found is None:
+    path = next((file for file in candidates if file.is_file()), None)
+    if path is None:
         raise FileNotFoundError(
             f"scene {scene} is absent: there is no {' and no '.join(map(str, candidates))}; "
             "set env.scene to the file, or env.scenes_dir to the folder that holds gibson/, mp3d/, hm3d/, ..."
         )
-    return found
+    return path
 
 
 def episode_settings(settings: ScanSettings, dataset: object) -> ScanSettings:
@@ -144,8 +144,8 @@ def episode_settings(settings: ScanSettings, dataset: object) -> ScanSettings:
     """
     if settings.dataset is not None or not isinstance(dataset, str) or not dataset.endswith(DATASET_CONFIG):
         return settings
-    found = next((file for file in _places(dataset, settings.scenes_dir) if file.is_file()), None)
-    return settings if found is None else replace(settings, dataset=str(found))
+    path = next((file for file in _places(dataset, settings.scenes_dir) if file.is_file()), None)
+    return settings if path is None else replace(settings, dataset=str(path))
 
 
 def _places(name: str, scenes_dir: str) -> list[Path]:

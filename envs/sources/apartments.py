@@ -104,11 +104,11 @@ def apartments(
     def make(number: int) -> NavigableScene:
         scene, grid = cache.scene(number, appearance, body)
         own = episode_seed(seed, split, number)
-        made = cache.episodes(scene.name, grid, body, episodes_per_scene, own, GOALS_PER_SCENE)
-        return NavigableScene(scene, grid, made, camera_offset(number) if appearance == "wide" else None)
+        episodes = cache.episodes(scene.name, grid, body, episodes_per_scene, own, GOALS_PER_SCENE)
+        return NavigableScene(scene, grid, episodes, camera_offset(number) if appearance == "wide" else None)
 
     # Half of the work is in kernels that leave the interpreter to other threads.
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        made = list(pool.map(make, every_nth(seeds[:scenes], shard)))
+        places = list(pool.map(make, every_nth(seeds[:scenes], shard)))
     cache.arrays.trim()
-    return made
+    return places

@@ -39,8 +39,8 @@ class Finding:
 
 def installed(package: str) -> bool:
     """Whether a package can be imported; a folder of its name in the working directory is not one."""
-    found = find_spec(package)
-    return found is not None and found.origin is not None
+    spec = find_spec(package)
+    return spec is not None and spec.origin is not None
 
 
 def check_file(path: Path, what: str, fix: str) -> Finding:

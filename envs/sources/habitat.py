@@ -52,20 +52,20 @@ class Habitat(SceneSource):
 def check_habitat(needed: bool, simulator: str) -> list[Finding]:
     """Habitat-Lab, habitat-sim and the EGL device that habitat-sim renders on."""
     absent = MISSING if needed else NOTE
-    found = []
+    findings = []
     if not installed("habitat"):
         fix = "pip install -e '.[habitat]' (Python 3.10 to 3.12; it pins numpy 1.26, so give it its own environment)"
-        found.append(Finding(absent, "Habitat-Lab is not installed", fix))
+        findings.append(Finding(absent, "Habitat-Lab is not installed", fix))
     else:
-        found.append(Finding(OK, f"Habitat-Lab {metadata.version('habitat-lab')}"))
+        findings.append(Finding(OK, f"Habitat-Lab {metadata.version('habitat-lab')}"))
     lacking = stand_ins.missing()
     if lacking:
         state = absent if simulator == "habitat_sim" else NOTE
         fix = f"{DOCS} says how to install it; env.simulator=sidestep does without it"
-        found.append(Finding(state, f"habitat-sim is not installed (no {', '.join(lacking)})", fix))
+        findings.append(Finding(state, f"habitat-sim is not installed (no {', '.join(lacking)})", fix))
     else:
-        found.append(Finding(OK, "habitat-sim"))
-    return [*found, _check_egl()]
+        findings.append(Finding(OK, "habitat-sim"))
+    return [*findings, _check_egl()]
 
 
 def _check_egl() -> Finding:

@@ -136,7 +136,7 @@ def scans(
     if scene is None:
         raise ValueError("env=scans needs env.scene=FILE, or env.episodes=FOLDER whose episodes name their scenes")
     loaded, grid = load_scan(scene, settings, **asdict(body))
-    made = generate_episodes(
+    generated = generate_episodes(
         Path(scene).name,
         grid,
         count,
@@ -144,9 +144,13 @@ def scans(
         straight=None,
         **asdict(generation or Generation()),
     )
-    kept = f" and written to {write_generated(episodes, split, scene, moved(made, loaded.origin))}" if episodes else ""
-    _log.warning("%s: %d episodes of the split %s are generated%s", scene, len(made), split, kept)
-    return [NavigableScene(loaded, grid, tuple(made))]
+    note = (
+        f" and written to {write_generated(episodes, split, scene, moved(generated, loaded.origin))}"
+        if episodes
+        else ""
+    )
+    _log.warning("%s: %d episodes of the split %s are generated%s", scene, len(generated), split, note)
+    return [NavigableScene(loaded, grid, tuple(generated))]
 
 
 def _recorded(
@@ -163,20 +167,19 @@ def _recorded(
             raise ValueError(f"{file}: {error}") from error
     places = []
     for name, those in read:
-        kept = with_distinct_ids(those)
-        own = episode_settings(settings, kept[0].extra.get("scene_dataset_config"))
+        chosen = with_distinct_ids(those)
+        own = episode_settings(settings, chosen[0].extra.get("scene_dataset_config"))
         loaded, grid = load_scan(name, own, **asdict(body))
         if any(loaded.origin):
-            kept = moved(kept, [-v for v in loaded.origin])
+            chosen = moved(chosen, [-v for v in loaded.origin])
         if unfit == "skip":
-            fitting = fitting_episodes(grid, kept)
-            if len(fitting) < len(kept):
-                _log.warning(
-                    "%s: %d of %d episodes are off the floor and left out", name, len(kept) - len(fitting), len(kept)
-                )
-            kept = fitting
-        check_episodes(grid, kept)
-        places.append(NavigableScene(loaded, grid, tuple(kept)))
+            fitting = fitting_episodes(grid, chosen)
+            if len(fitting) < len(chosen):
+                left_out = len(chosen) - len(fitting)
+                _log.warning("%s: %d of %d episodes are off the floor and left out", name, left_out, len(chosen))
+            chosen = fitting
+        check_episodes(grid, chosen)
+        places.append(NavigableScene(loaded, grid, tuple(chosen)))
     # Records and reports know a place by its name.
     names = distinct([place.name for place in places])
     return [
@@ -192,12 +195,12 @@ def _by_scene(episodes: Sequence[Episode], settings: ScanSettings) -> list[tuple
         dataset = episode.extra.get("scene_dataset_config")
         key = episode.scene_id, dataset if isinstance(dataset, str) else None
         named.setdefault(key, []).append(episode)
-    found: dict[object, tuple[str, list[Episode]]] = {}
+    by_scan: dict[object, tuple[str, list[Episode]]] = {}
     for (name, dataset), those in named.items():
         scan = find_scan(name, episode_settings(settings, dataset))
         same = (scan.name, scan.assets[0].path) if isinstance(scan, Composition) else scan.resolve()
-        found.setdefault(same, (name, []))[1].extend(those)
-    return list(found.values())
+        by_scan.setdefault(same, (name, []))[1].extend(those)
+    return list(by_scan.values())
 
 
 def _per_scene(file: Path) -> bool:

@@ -85,18 +85,18 @@ def sample_taskonomy(
     Raises:
         ValueError: Too few cameras see the same point.
     """
-    made: list[Viewpoint] = []
+    viewpoints: list[Viewpoint] = []
     for point in range(points):
         for _ in range(ATTEMPTS):
-            found = _fixate(renderer, scene_index, grid, rng, point, views)
-            if len(found) == views:
-                made += found
+            candidates = _fixate(renderer, scene_index, grid, rng, point, views)
+            if len(candidates) == views:
+                viewpoints += candidates
                 break
         else:
             raise ValueError(
                 f"no point of the scene is seen by {views} cameras {SHORTEST} m away; lower views_per_point"
             )
-    return made
+    return viewpoints
 
 
 Sampler = Callable[[Renderer, int, NavGrid, np.random.Generator, int, int], list[Viewpoint]]
@@ -115,12 +115,12 @@ def sample_fov(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
 def sample_pitch(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
     """(count,) camera pitches in radians with Taskonomy's broad distribution between -23 and 23 degrees."""
     shares, means, deviations = np.array(PITCH_PARTS).T
-    kept = np.zeros(0)
-    while len(kept) < count:
+    pitches = np.zeros(0)
+    while len(pitches) < count:
         part = rng.choice(len(shares), 2 * count, p=shares)
         draws = rng.normal(means[part], deviations[part])
-        kept = np.concatenate([kept, draws[np.abs(draws) <= PITCH_LIMIT]])
-    return np.radians(kept[:count])
+        pitches = np.concatenate([pitches, draws[np.abs(draws) <= PITCH_LIMIT]])
+    return np.radians(pitches[:count])
 
 
 def _fixate(

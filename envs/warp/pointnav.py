@@ -170,17 +170,17 @@ class DevicePointNav:
         Raises:
             ValueError: The goal cannot be reached from the start.
         """
-        made = self.scenes[place]
-        episode = made.episodes[number]
+        scene = self.scenes[place]
+        episode = scene.episodes[number]
         slot, field = self.goals.take((place, episode.goal_position), self._slot)
         if field is not None:
-            same = [k for k, e in enumerate(made.episodes) if e.goal_position == episode.goal_position]
+            same = [k for k, e in enumerate(scene.episodes) if e.goal_position == episode.goal_position]
             self._reachable[place][same] = [
-                math.isfinite(geodesic_distance(made.grid, field, self._starts[place][k])) for k in same
+                math.isfinite(geodesic_distance(scene.grid, field, self._starts[place][k])) for k in same
             ]
         if not self._reachable[place][number]:
             raise ValueError(
-                f"episode {episode.episode_id} of scene {made.scene.name}: the goal cannot be reached from the start; "
+                f"episode {episode.episode_id} of scene {scene.scene.name}: the goal cannot be reached from the start; "
                 "check the episode file against the scene (envs.pointnav.episodes.check_episodes)"
             )
         return slot

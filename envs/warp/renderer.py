@@ -100,15 +100,15 @@ class WarpRenderer:
             texels, textures = add_levels(*self._textures)
             pairs = zip(self._scenes, self._rows, strict=True)
             gradients = np.concatenate([pack_gradients(scene, row, textures) for scene, row in pairs])
-            made, own = shading.DeviceScenes(), self._resident
-            made.meshes, made.first_face = own.meshes, own.first_face
-            made.face_floats, made.face_ints = own.face_floats, own.face_ints
-            made.texels = wp.array(texels, dtype=wp.uint32, device=self.device)
-            made.textures = wp.array(textures, dtype=wp.int32, device=self.device)
-            made.gradient_floats = wp.array(gradients, dtype=wp.float32, device=self.device)
-            made.gradient_ints = made.gradient_floats.view(wp.int32)
+            filtered, own = shading.DeviceScenes(), self._resident
+            filtered.meshes, filtered.first_face = own.meshes, own.first_face
+            filtered.face_floats, filtered.face_ints = own.face_floats, own.face_ints
+            filtered.texels = wp.array(texels, dtype=wp.uint32, device=self.device)
+            filtered.textures = wp.array(textures, dtype=wp.int32, device=self.device)
+            filtered.gradient_floats = wp.array(gradients, dtype=wp.float32, device=self.device)
+            filtered.gradient_ints = filtered.gradient_floats.view(wp.int32)
             finish_uploads(self.device)
-            self._filtered = made
+            self._filtered = filtered
         return self._filtered
 
     def render_tensors(
