@@ -32,7 +32,7 @@ from adapt.pretraining.tasks import find_task
 from adapt.training.device import choose_device, has_bfloat16
 from adapt.training.finite import check_finite
 from configs.compose import cli
-from configs.settings import Device, Names, OneOf, Pixels, Range, Seed, Settings, as_list, kinds
+from configs.settings import Device, Names, OneOf, Pixels, Positive, Range, Seed, Settings, as_list, kinds
 
 STUDENTS = ("fcn3", "fcn4", "fcn5", "fcn8")
 LOSSES = ("decoded", "features")
@@ -61,7 +61,7 @@ class DistillSettings(Settings):
     loss: Annotated[str, OneOf(*LOSSES)] = "decoded"
     steps: Annotated[int, Range(2)] = 3000
     batch: Annotated[int, Range(2, 1_048_576)] = 64
-    lr: Annotated[float, Range(0, above=True)] = 2e-3
+    lr: Positive = 2e-3
     seed: Seed = 0
     device: Device = "auto"
 

@@ -49,7 +49,7 @@ from adapt.training import distributed
 from adapt.training.device import choose_device, has_bfloat16
 from adapt.training.finite import check_finite, clip_finite
 from configs.compose import cli
-from configs.settings import Device, Names, OneOf, Pixels, Range, Seed, Settings, as_list, kinds
+from configs.settings import Count, Device, Names, OneOf, Pixels, Positive, Range, Seed, Settings, as_list, kinds
 
 RENDER = "render"  # The value of `data` that renders views instead of reading them.
 
@@ -78,9 +78,9 @@ class PretrainSettings(Settings):
     decoder_width: Annotated[int, Range(8, 4096)] = WIDTH
     scaling: Annotated[str, OneOf(*SCALINGS)] = "side_tuning"
     label_size: Pixels | None = None
-    steps: Annotated[int, Range(1)] = 3000
+    steps: Count = 3000
     batch: Annotated[int, Range(2, 1_048_576)] = 64
-    lr: Annotated[float, Range(0, above=True)] = 2e-3
+    lr: Positive = 2e-3
     seed: Seed = 0
     device: Device = "auto"
     start: str | None = None

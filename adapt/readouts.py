@@ -36,7 +36,7 @@ from adapt.pretraining.tasks import SCALINGS, Labels, find_task
 from adapt.training.device import has_bfloat16
 from adapt.training.finite import check_finite, clip_finite
 from configs.compose import cli
-from configs.settings import Names, OneOf, Pixels, Range, Seed, Settings, as_list, kinds
+from configs.settings import Names, OneOf, Pixels, Positive, Range, Seed, Settings, as_list, kinds
 
 BATCH = 64
 
@@ -62,7 +62,7 @@ class ReadoutSettings(Settings):
     label_size: Pixels = 16
     steps: Annotated[int, Range(2)] = 1000
     batch: Annotated[int, Range(2, 1_048_576)] = 64
-    lr: Annotated[float, Range(0, above=True)] = 5e-3
+    lr: Positive = 5e-3
     seed: Seed = 0
 
 

@@ -28,7 +28,7 @@ from adapt.readouts import ReadoutSettings, compute_codes, decode_and_score, fit
 from adapt.training.files import to_json
 from configs.compose import cli
 from configs.files import read_json
-from configs.settings import Names, Pixels, Range, Seed, Settings, as_list
+from configs.settings import Count, Names, Pixels, Range, Seed, Settings, as_list
 from configs.writing import write_atomically
 
 # The tasks of Side-Tuning's lifelong benchmark, grouped by kin.
@@ -154,8 +154,8 @@ class TransferMatrixCommand(Settings):
     encoder: Names | None = None
     task: Names | None = None
     size: Pixels | None = None
-    views: Annotated[int, Range(1)] = 4000
-    val_views: Annotated[int, Range(1)] = 1000
+    views: Count = 4000
+    val_views: Count = 1000
     label_size: Pixels = 8
     steps: Annotated[int, Range(2)] = 300
     seed: Seed = 0

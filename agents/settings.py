@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from configs.settings import Chosen, ConfigError, Device, Names, Range, Seed, Settings
+from configs.settings import Chosen, ConfigError, Count, Device, Names, NotNegative, Range, Seed, Settings
 
-Interval = Annotated[int, Range(1)]
 Group = Mapping[str, Any]
 
 
@@ -24,7 +23,7 @@ class ValidationSettings(Settings):
 
     split: str = "val"
     episodes: Annotated[int, Range(0, 1_000_000)] = 0
-    every: Interval = 20
+    every: Count = 20
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class EvaluationSettings(Settings):
         mirror: Average each decision with the one in the mirror image of what the agent reads; not in Habitat.
     """
 
-    temperature: Annotated[float, Range(0)] = 0.5
+    temperature: NotNegative = 0.5
     mirror: bool = False
 
 
@@ -74,8 +73,8 @@ class TrainSettings(Settings):
     device: Device = "auto"
     compile: bool = False
     blind: bool = False
-    log_every: Interval = 50
-    save_every: Interval = 1000
+    log_every: Count = 50
+    save_every: Count = 1000
     wandb: str | None = None
     validation: ValidationSettings = field(default_factory=ValidationSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)

@@ -112,6 +112,18 @@ class Like:
         return self.words
 
 
+class Different:
+    """Lists of one item or more, none of them twice."""
+
+    def holds(self, value: Any) -> bool:
+        """Whether it is such a list."""
+        return 0 < len(set(value)) == len(value)
+
+    def __str__(self) -> str:
+        """The rule in words."""
+        return "a list of one or more, all different"
+
+
 class NotEmpty:
     """Lists of one item or more."""
 
@@ -137,6 +149,12 @@ class Chosen:
     default: str | None = None
 
 
+Count = Annotated[int, Range(1)]
+Whole = Annotated[int, Range(0)]
+Positive = Annotated[float, Range(0, above=True)]
+NotNegative = Annotated[float, Range(0)]
+Share = Annotated[float, Range(0, 1)]
+OpenShare = Annotated[float, Range(0, 1, above=True, below=True)]
 Seed = Annotated[int, Range(0, (1 << 31) - 1)]
 Device = Annotated[str, Like("auto|cpu|cuda(:[0-9]+)?", "cpu, cuda or auto")]
 Pixels = Annotated[int, Range(1, 4096)]

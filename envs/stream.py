@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.numpy import save
 
 from configs.compose import cli
-from configs.settings import Names, Range, Settings, as_list
+from configs.settings import Count, Names, Range, Settings, Share, Whole, as_list
 from envs.apartments.generator import generate
 from envs.apartments.shape_changes import Changes
 from envs.navgrid.grid import NavGrid
@@ -32,7 +32,6 @@ from envs.scene import Scene
 from envs.taskonomy.dataset import DOMAINS, RenderedView, Viewpoint, check_domains
 from envs.taskonomy.viewpoints import sample_agent, sample_taskonomy
 
-Share = Annotated[float, Range(0, 1)]
 SENSORS = ("rgb", "depth", "normal", "semantic")
 # Beyond all apartments of the splits, so that no apartment is in training and evaluation.
 FIRST_SEED = 100_000
@@ -190,8 +189,8 @@ class StreamCommand(StreamConfig):
         step: Every step-th block, so that several processes share the work.
     """
 
-    first: Annotated[int, Range(0)] = 0
-    step: Annotated[int, Range(1)] = 1
+    first: Whole = 0
+    step: Count = 1
 
 
 @cli("stream", StreamCommand)

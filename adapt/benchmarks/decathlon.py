@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from torchvision.transforms import v2
 
@@ -13,7 +13,7 @@ from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, Published, Ta
 from adapt.datasets.decathlon import BASELINES, SETS, decathlon_score, read_annotations
 from adapt.datasets.images import LabelledImages, Transform, centre_cropped, mirrored, random_crop, shorter_side
 from adapt.datasets.layout import missing
-from configs.names import nearest
+from configs.settings import Different, OneOf, Share
 
 RESIZE, CROP = 72, 64
 PEDESTRIANS = "daimlerpedcls"
@@ -34,31 +34,19 @@ class DecathlonConfig(BenchmarkConfig):
         baseline: what the score is relative to; "nips17" in all publications.
     """
 
-    sets: tuple[str, ...] = tuple(SETS)
-    train: str = "train"
-    test: str = "val"
-    pedestrians: str = "crop"
-    normalisation: str = "set"
-    weight_decay: str = "residual_adapters"
-    imagenet_accuracy: float | None = None
-    baseline: str = "nips17"
+    sets: Annotated[tuple[Annotated[str, OneOf(*SETS)], ...], Different()] = tuple(SETS)
+    train: Annotated[str, OneOf("train", "trainval")] = "train"
+    test: Annotated[str, OneOf("val", "test")] = "val"
+    pedestrians: Annotated[str, OneOf("crop", "whole")] = "crop"
+    normalisation: Annotated[str, OneOf("set", "base")] = "set"
+    weight_decay: Annotated[str, OneOf("residual_adapters", "spottune", "optimiser")] = "residual_adapters"
+    imagenet_accuracy: Share | None = None
+    baseline: Annotated[str, OneOf(*BASELINES)] = "nips17"
 
     def __post_init__(self) -> None:
         """Check the values."""
         super().__post_init__()
-        for name in self.sets:
-            if name not in SETS:
-                raise ValueError(f"unknown set {name!r}{nearest(name, SETS)}; choose from {', '.join(SETS)}")
-        self.require(bool(self.sets) and len(set(self.sets)) == len(self.sets), "sets", "one or more different sets")
-        self.one_of("train", ("train", "trainval"))
-        self.one_of("test", ("val", "test"))
         self.require(self.train == "train" or self.test == "test", "test", "test where train=trainval")
-        self.one_of("pedestrians", ("crop", "whole"))
-        self.one_of("normalisation", ("set", "base"))
-        self.one_of("weight_decay", ("residual_adapters", "spottune", "optimiser"))
-        self.one_of("baseline", BASELINES)
-        accuracy = self.imagenet_accuracy
-        self.require(accuracy is None or 0 <= accuracy <= 1, "imagenet_accuracy", "a fraction in 0..1")
 
 
 TEST = {"benchmark.test": "test"}

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ from adapt.datasets.images import (
 from adapt.datasets.layout import missing
 from adapt.datasets.packed import read_packed
 from configs.files import visible
+from configs.settings import OneOf, OpenShare, Range
 
 DOMAINS = ("real", "painting", "quickdraw", "clipart", "infograph", "sketch")
 _LINE = re.compile(r"(\S.*) (\d+)")
@@ -65,17 +66,10 @@ class DomainNetConfig(BenchmarkConfig):
     """
 
     domains: tuple[str, ...] = ()
-    size: int = 224
-    augmentation: str = "taps"
-    test_share: float = 0.3
+    size: Annotated[int, Range(8)] = 224
+    augmentation: Annotated[str, OneOf("taps", "adashare")] = "taps"
+    test_share: OpenShare = 0.3
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        super().__post_init__()
-        self.require(self.size >= 8, "size", "8 or more")
-        self.one_of("augmentation", ("taps", "adashare"))
-        self.require(0 < self.test_share < 1, "test_share", "between 0 and 1")
 
 
 @benchmarks.register("domainnet")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from torchvision.transforms import v2
 
@@ -21,7 +21,7 @@ from adapt.datasets.images import (
     squashed,
 )
 from adapt.datasets.layout import missing
-from configs.names import nearest
+from configs.settings import Different, OneOf, Range
 
 CROPPED = ("cubs_cropped", "stanford_cars_cropped")
 SETS = {
@@ -94,20 +94,10 @@ class ImageNetToSketchConfig(BenchmarkConfig):
             code crops from the image as it is.
     """
 
-    sets: tuple[str, ...] = PAPER
-    size: int = 224
-    test_resize: int = 256
+    sets: Annotated[tuple[Annotated[str, OneOf(*SETS)], ...], Different()] = PAPER
+    size: Annotated[int, Range(8)] = 224
+    test_resize: Annotated[int, Range(224)] = 256
     train_resize: bool = True
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        super().__post_init__()
-        for name in self.sets:
-            if name not in SETS:
-                raise ValueError(f"unknown set {name!r}{nearest(name, SETS)}; choose from {', '.join(SETS)}")
-        self.require(bool(self.sets) and len(set(self.sets)) == len(self.sets), "sets", "one or more different sets")
-        self.require(self.size >= 8, "size", "8 or more")
-        self.require(self.test_resize >= 224, "test_resize", "224 or more")
 
 
 @benchmarks.register("imagenet_to_sketch")

@@ -23,7 +23,7 @@ from adapt.datasets.images import (
     squashed,
 )
 from adapt.datasets.own import LAYOUT, find_sets
-from configs.settings import OneOf, Range, Seed
+from configs.settings import OneOf, OpenShare, Range, Seed, Whole
 
 SMALLEST, LARGEST, STEP = 64, 224, 32
 LOOKED_AT = 100
@@ -51,8 +51,8 @@ class ImagesConfig(BenchmarkConfig):
     crop: Annotated[str, OneOf("centre", "random")] = "centre"
     smallest_crop: Annotated[float, Range(0, 1, above=True)] = 0.3
     flip: bool = False
-    classes: Annotated[int, Range(0)] = 0
-    test_share: Annotated[float, Range(0, 1, above=True, below=True)] = 0.2
+    classes: Whole = 0
+    test_share: OpenShare = 0.2
     seed: Seed = 0
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from adapt.core.base import Base, BlackBoxBase
 from adapt.datasets.taskonomy import CURVATURE_CHANNELS
 from adapt.pretraining.scores import wanted_domains
 from adapt.pretraining.tasks import signed
+from configs.settings import OneOf
 
 _INDEXED = (
     "normal",
@@ -56,17 +57,13 @@ class ITaskonomyConfig(TaskonomyConfig):
         base: "network", the configured base, or "curvature_labels", which takes its place (`LabelBase`).
     """
 
-    order: str = "paper"
-    without: tuple[str, ...] = ()
-    base: str = "network"
+    order: Annotated[str, OneOf(*ORDERS)] = "paper"
+    without: tuple[Annotated[str, OneOf(*PAPER)], ...] = ()
+    base: Annotated[str, OneOf(*BASES)] = "network"
 
     def __post_init__(self) -> None:
         """Check the values."""
         super().__post_init__()
-        self.one_of("order", ORDERS)
-        self.one_of("base", BASES)
-        unknown = [name for name in self.without if name not in PAPER]
-        self.require(not unknown, "without", f"some of {', '.join(PAPER)}")
         self.require(len(set(self.without)) < len(PAPER), "without", "fewer than all tasks")
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, Published, TaskData, benchmarks, classification
 from adapt.datasets.images import LabelledImages, centre_cropped, random_resized_crop
 from adapt.datasets.own import find_set
 from configs.files import visible
+from configs.settings import Different, OpenShare, Range
 
 
 @dataclass(frozen=True)
@@ -24,18 +25,15 @@ class MultitaskPatchesConfig(BenchmarkConfig):
         seed: of that split.
     """
 
-    sets: tuple[str, ...] = ("imagenet", "places")
-    sizes: tuple[int, ...] = (224, 256)
-    test_share: float = 0.3
+    sets: Annotated[tuple[str, ...], Different()] = ("imagenet", "places")
+    sizes: tuple[Annotated[int, Range(8)], ...] = (224, 256)
+    test_share: OpenShare = 0.3
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Check the values."""
         super().__post_init__()
-        self.require(bool(self.sets) and len(set(self.sets)) == len(self.sets), "sets", "one or more different names")
         self.require(len(self.sizes) == len(self.sets), "sizes", "one size per set")
-        self.require(all(size >= 8 for size in self.sizes), "sizes", "8 or more each")
-        self.require(0 < self.test_share < 1, "test_share", "between 0 and 1")
 
 
 def _row(method: str, imagenet: float, places: float, protocol: str, settings: Mapping[str, Any]) -> Published:

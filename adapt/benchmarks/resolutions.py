@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from torch import nn
@@ -24,6 +24,7 @@ from adapt.datasets.images import (
     split,
 )
 from adapt.datasets.own import find_set
+from configs.settings import OpenShare, Range
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,9 @@ class ResolutionsConfig(BenchmarkConfig):
 
     sizes: tuple[int, ...] = (96, 128, 160, 192, 224)
     share_readout: bool = True
-    smallest_crop: float = 0.08
-    held_out: float = 0.1
-    test_share: float = 0.3
+    smallest_crop: Annotated[float, Range(0, 1, above=True)] = 0.08
+    held_out: OpenShare = 0.1
+    test_share: OpenShare = 0.3
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -51,9 +52,6 @@ class ResolutionsConfig(BenchmarkConfig):
         super().__post_init__()
         ascending = list(self.sizes) == sorted(set(self.sizes))
         self.require(bool(self.sizes) and ascending and self.sizes[0] >= 8, "sizes", "8 or more each, ascending")
-        self.require(0 < self.smallest_crop <= 1, "smallest_crop", "a share in 0..1")
-        self.require(0 < self.held_out < 1, "held_out", "between 0 and 1")
-        self.require(0 < self.test_share < 1, "test_share", "between 0 and 1")
 
 
 SIZES = (96, 128, 160, 192, 224)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ from adapt.datasets.voc import (
     voc_label,
 )
 from adapt.encoders.vgg_fcn import CROP, STRIDE, VGGFCN
+from configs.settings import OneOf, Whole
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,8 @@ class SegmentationConfig(BenchmarkConfig):
     """
 
     year: int = 2011
-    size: int = 0
-    deconvolution: str = "learned"
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        super().__post_init__()
-        self.require(self.size >= 0, "size", "0 (images as they are) or more")
-        self.one_of("deconvolution", ("learned", "fixed"))
+    size: Whole = 0
+    deconvolution: Annotated[str, OneOf("learned", "fixed")] = "learned"
 
 
 class MeanIoU:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from adapt.datasets.squad import (
 )
 from adapt.datasets.squad_score import evaluate
 from adapt.encoders.bert import BertEncoder
+from configs.settings import Count, Range, Whole
 
 BERT_LARGE = "bert-large-uncased-whole-word-masking"
 FILES = {"train": "train-v2.0.json", "test": "dev-v2.0.json"}
@@ -50,21 +51,17 @@ class SquadConfig(BenchmarkConfig):
 
     tokenizer: str = ""
     length: int = 384
-    stride: int = 128
-    every: int = 1
-    paragraphs: int = 0
-    test_every: int = 1
-    holdout: int = 4
+    stride: Count = 128
+    every: Count = 1
+    paragraphs: Whole = 0
+    test_every: Count = 1
+    holdout: Annotated[int, Range(2)] = 4
     threshold: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the values."""
         super().__post_init__()
         self.require(bool(self.tokenizer), "tokenizer", "the name or folder of a BERT")
-        for setting in ("every", "test_every", "stride"):
-            self.require(getattr(self, setting) >= 1, setting, "1 or more")
-        self.require(self.holdout >= 2, "holdout", "2 or more")
-        self.require(self.paragraphs >= 0, "paragraphs", "0 (all) or more")
 
 
 class SquadExamples(Dataset[Example]):

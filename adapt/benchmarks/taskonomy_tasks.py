@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 from torch import nn
 
@@ -16,6 +17,7 @@ from adapt.modules.merges import GROUPS, group_normalise
 from adapt.pretraining.data import ALIASES, NoViews, TaskonomyViews
 from adapt.pretraining.decoders import build_decoder
 from adapt.pretraining.tasks import find_task
+from configs.settings import OneOf, OpenShare, Range
 
 SCALING = "side_tuning"
 PARTS = ("train", "val", "test")
@@ -45,25 +47,22 @@ class TaskonomyConfig(BenchmarkConfig):
         seed: of that choice.
     """
 
-    size: int = 256
+    size: Annotated[int, Range(16)] = 256
     label_size: int = 0
-    decoder: str = "taskonomy"
+    decoder: Annotated[str, OneOf("taskonomy", "light")] = "taskonomy"
     decoder_width: int = 32
     splits: str = ""
-    test_share: float = 0.2
+    test_share: OpenShare = 0.2
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Check the values."""
         super().__post_init__()
-        self.require(self.size >= 16, "size", "16 or more")
         block = self.size // max(1, self.decoded)
         fits = self.label_size >= 0 and block * self.decoded == self.size and block & (block - 1) == 0
         self.require(fits, "label_size", f"0 or {self.size} divided by a power of two")
-        self.one_of("decoder", ("taskonomy", "light"))
         self.require(self.decoder == "light" or self.decoded == self.size, "label_size", "0 unless decoder=light")
         self.require(self.decoder_width >= 8 and self.decoder_width % 8 == 0, "decoder_width", "a multiple of 8")
-        self.require(0 < self.test_share < 1, "test_share", "between 0 and 1")
 
     @property
     def decoded(self) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -17,6 +17,7 @@ from adapt.benchmarks.benchmark import Published, TaskData, benchmarks
 from adapt.benchmarks.taskonomy_tasks import TaskonomyBenchmark, TaskonomyConfig
 from adapt.pretraining.scores import wanted_domains
 from adapt.pretraining.tasks import Labels, find_task
+from configs.settings import Count, Different, OneOf
 
 AMOUNTS = ("few", "many")
 
@@ -31,16 +32,13 @@ class TaskonomyTransferConfig(TaskonomyConfig):
         few: that number.
     """
 
-    targets: tuple[str, ...] = ("normal", "class_object")
-    amount: str = "few"
-    few: int = 100
+    targets: Annotated[tuple[str, ...], Different()] = ("normal", "class_object")
+    amount: Annotated[str, OneOf(*AMOUNTS)] = "few"
+    few: Count = 100
 
     def __post_init__(self) -> None:
         """Check the values."""
         super().__post_init__()
-        self.one_of("amount", AMOUNTS)
-        self.require(self.few > 0, "few", "positive")
-        self.require(0 < len(set(self.targets)) == len(self.targets), "targets", "one or more different tasks")
         for name in self.targets:
             noisy = find_task(name).noisy
             self.require(not noisy, "targets", "tasks that see images as they are")

@@ -17,7 +17,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, TypeAlias
+from typing import Annotated, ClassVar, TypeAlias
 from weakref import WeakKeyDictionary
 
 import torch
@@ -29,9 +29,11 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from adapt.core.base import Base
 from adapt.core.cache import CachedUntilChanged
 from adapt.core.method import Incompatible, Method, MethodConfig
+from configs.settings import OneOf
 
 Layer: TypeAlias = _ConvNd | nn.Linear
 NORMS = ("frozen", "trained", "affine", "statistics")
+Norm: TypeAlias = Annotated[str, OneOf(*NORMS)]
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,7 @@ class DeltaConfig(MethodConfig):
             and bias, with the base's statistics; "statistics": running statistics only.
     """
 
-    norm: str = "trained"
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        super().__post_init__()
-        self.one_of("norm", NORMS)
+    norm: Norm = "trained"
 
 
 class Delta(nn.Module):

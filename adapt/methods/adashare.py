@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from adapt.core.deltas import TaskNorm, norm_layers
 from adapt.core.method import Incompatible, Method, MethodConfig, NotMergeable, methods
 from adapt.modules.residual_blocks import replace_blocks, residual_blocks
 from adapt.modules.shared_weights import SharedWeights
+from configs.settings import NotNegative, OneOf, Positive, Range, Whole
 
 EXECUTE, SKIP = 0, 1
 
@@ -44,24 +46,15 @@ class AdaShareConfig(MethodConfig):
         seed: of that sample.
     """
 
-    temperature: float = 5.0
-    decay: float = 0.965
-    sparsity: float = 0.01
-    sharing: float = 0.1
-    depth: str = "shallow"
-    warmup_samples: int = 0
-    phase_samples: int = 0
-    search_samples: int = 0
+    temperature: Positive = 5.0
+    decay: Annotated[float, Range(0, 1, above=True)] = 0.965
+    sparsity: NotNegative = 0.01
+    sharing: NotNegative = 0.1
+    depth: Annotated[str, OneOf("shallow", "deep")] = "shallow"
+    warmup_samples: Whole = 0
+    phase_samples: Whole = 0
+    search_samples: Whole = 0
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        super().__post_init__()
-        self.require(self.temperature > 0, "temperature", "positive")
-        self.require(0 < self.decay <= 1, "decay", "positive and at most 1")
-        self.one_of("depth", ("shallow", "deep"))
-        for setting in ("sparsity", "sharing", "warmup_samples", "phase_samples", "search_samples"):
-            self.require(getattr(self, setting) >= 0, setting, "0 or more")
 
 
 class _Selected(nn.Module):

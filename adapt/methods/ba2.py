@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from adapt.core.base import Base
 from adapt.core.deltas import Delta, DeltaConfig, DeltaMethod, Layer
 from adapt.core.method import Method, methods
 from adapt.modules.binary import pack_levels, straight_through, unpack_levels
+from configs.settings import Positive, Range
 
 
 @dataclass(frozen=True)
@@ -31,14 +33,8 @@ class BA2Config(DeltaConfig):
             Departs: the paper's update is not known; this is plain dual ascent.
     """
 
-    budget: float = 0.75
-    multiplier_rate: float = 0.1
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        super().__post_init__()
-        self.require(0 < self.budget <= 1, "budget", "in (0, 1]")
-        self.require(self.multiplier_rate > 0, "multiplier_rate", "positive")
+    budget: Annotated[float, Range(0, 1, above=True)] = 0.75
+    multiplier_rate: Positive = 0.1
 
 
 class Switches(Delta):

@@ -7,19 +7,18 @@ them the task owns scale and bias, which goes beyond the papers.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from adapt.core.deltas import Delta, DeltaConfig, DeltaMethod, Layer
 from adapt.core.method import methods
+from configs.settings import OneOf
 
 
 @dataclass(frozen=True)
 class BNConfig(DeltaConfig):
     """Settings; `norm` as in `DeltaConfig`, where "frozen" would leave nothing to train."""
 
-    def __post_init__(self) -> None:
-        """Check the values."""
-        super().__post_init__()
-        self.one_of("norm", ("trained", "affine", "statistics"))
+    norm: Annotated[str, OneOf("trained", "affine", "statistics")] = "trained"
 
 
 @methods.register("bn")

@@ -8,12 +8,14 @@ base's. The paper's controller switches between the base and a task: that is `di
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
 from adapt.core.deltas import Delta, DeltaConfig, DeltaMethod, Layer
 from adapt.core.method import methods
+from configs.settings import OneOf
 
 
 @dataclass(frozen=True)
@@ -26,14 +28,8 @@ class DANConfig(DeltaConfig):
         layers: "all", "conv" or "linear".
     """
 
-    init: str = "identity"
-    layers: str = "all"
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        super().__post_init__()
-        self.one_of("init", ("identity", "random"))
-        self.one_of("layers", ("all", "conv", "linear"))
+    init: Annotated[str, OneOf("identity", "random")] = "identity"
+    layers: Annotated[str, OneOf("all", "conv", "linear")] = "all"
 
 
 class Combination(Delta):

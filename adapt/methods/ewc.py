@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from adapt.core.base import Base
 from adapt.core.method import Loss, Method, MethodConfig, methods
 from adapt.modules.shared_weights import SharedWeights
-from configs.settings import OneOf, Range
+from configs.settings import NotNegative, OneOf, Share, Whole
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class EWCConfig(MethodConfig):
             The released limit of 5000 counts the members of a batch, so that it means 2,500 batches or fewer.
     """
 
-    coef: float = 1e5
+    coef: NotNegative = 1e5
     form: Annotated[str, OneOf("mean", "online", "separate")] = "mean"
-    gamma: Annotated[float, Range(0, 1)] = 0.95
-    fisher_batches: int = 0
+    gamma: Share = 0.95
+    fisher_batches: Whole = 0
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> EWCConfig:
@@ -49,12 +49,6 @@ class EWCConfig(MethodConfig):
         if "average" in named:
             named["form"] = "mean" if named.pop("average") else "separate"
         return super().from_settings(named)
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        super().__post_init__()
-        self.require(self.coef >= 0, "coef", "0 or more")
-        self.require(self.fisher_batches >= 0, "fisher_batches", "0 (all) or more")
 
 
 class _Memory(nn.Module):

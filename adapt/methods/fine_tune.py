@@ -15,6 +15,7 @@ from adapt.core.base import Base
 from adapt.core.deltas import weighted_layers
 from adapt.core.method import Method, MethodConfig, methods
 from adapt.modules.shared_weights import SharedWeights
+from configs.settings import Whole
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,9 @@ class FineTuneConfig(MethodConfig):
             own, their "independent".
     """
 
-    last: int = 0
-    stage_samples: int = 0
+    last: Whole = 0
+    stage_samples: Whole = 0
     shared: bool = False
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        super().__post_init__()
-        self.require(self.last >= 0, "last", "0 (all layers) or more")
-        self.require(self.stage_samples >= 0, "stage_samples", "0 (no first stage) or more")
 
 
 @methods.register("fine_tune")

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
-from adapt.core.deltas import Delta, DeltaConfig, DeltaMethod, Layer
+from adapt.core.deltas import Delta, DeltaConfig, DeltaMethod, Layer, Norm
 from adapt.core.method import methods
+from configs.settings import Count, OneOf
 
 
 @dataclass(frozen=True)
@@ -26,16 +28,10 @@ class LoRAConfig(DeltaConfig):
         layers: "all", "conv" or "linear".
     """
 
-    norm: str = "frozen"
-    rank: int = 8
+    norm: Norm = "frozen"
+    rank: Count = 8
     alpha: float = 16.0
-    layers: str = "all"
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        super().__post_init__()
-        self.require(self.rank >= 1, "rank", "at least 1")
-        self.one_of("layers", ("all", "conv", "linear"))
+    layers: Annotated[str, OneOf("all", "conv", "linear")] = "all"
 
 
 class LowRank(Delta):

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
 from adapt.core.base import Base
 from adapt.core.cache import CachedUntilChanged
-from adapt.core.deltas import Delta, DeltaConfig, DeltaMethod, Layer
+from adapt.core.deltas import Delta, DeltaConfig, DeltaMethod, Layer, Norm
 from adapt.core.method import Incompatible, Loss, Method, methods
 from adapt.modules.binary import pack_levels, unpack_levels
 from adapt.training.finite import clip_finite
+from configs.settings import OpenShare, Positive, Range, Whole
 
 FREE, BASE, FIRST = 0, 1, 2
 
@@ -37,20 +39,12 @@ class PackNetConfig(DeltaConfig):
         prune_last: whether the last of a sequence of tasks is pruned too, which leaves room for more.
     """
 
-    norm: str = "frozen"
-    base_prune: float = 0.5
-    prune: float = 0.75
-    retrain_epochs: int = 10
-    retrain_rate: float = 1e-4
+    norm: Norm = "frozen"
+    base_prune: OpenShare = 0.5
+    prune: Annotated[float, Range(0, 1, below=True)] = 0.75
+    retrain_epochs: Whole = 10
+    retrain_rate: Positive = 1e-4
     prune_last: bool = False
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        super().__post_init__()
-        self.require(0 < self.base_prune < 1, "base_prune", "between 0 and 1, both excluded")
-        self.require(0 <= self.prune < 1, "prune", "0 or more and less than 1")
-        self.require(self.retrain_epochs >= 0, "retrain_epochs", "0 (none) or more")
-        self.require(self.retrain_rate > 0, "retrain_rate", "positive")
 
 
 def smallest(values: Tensor, share: float) -> Tensor:

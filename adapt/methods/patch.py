@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
@@ -23,6 +23,7 @@ from adapt.core.base import Base
 from adapt.core.deltas import Delta, DeltaConfig, Layer, norm_layers, require_network, weighted_layers
 from adapt.core.method import Incompatible, Method, methods
 from adapt.modules.joint import JointDeltaMethod
+from configs.settings import OneOf
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,8 @@ class PatchConfig(DeltaConfig):
     retired: ClassVar[Mapping[str, Any]] = {"seed": 0}
 
     depthwise: bool = False
-    last_layer: str = "base"
+    last_layer: Annotated[str, OneOf("base", "trained")] = "base"
     joint: bool = False
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        super().__post_init__()
-        self.one_of("last_layer", ("base", "trained"))
 
 
 class Replacement(Delta):

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
-from adapt.core.deltas import Delta, DeltaConfig, DeltaMethod, Layer
+from adapt.core.deltas import Delta, DeltaConfig, DeltaMethod, Layer, Norm
 from adapt.core.method import methods
 from adapt.modules.binary import pack_levels, straight_through, unpack_levels
+from configs.settings import OneOf, Positive
 
 MASKS = ("binary", "ternary")
 INITS = ("constant", "uniform", "weights")
@@ -38,22 +40,13 @@ class PiggybackConfig(DeltaConfig):
             "individual": |W| elementwise.
     """
 
-    norm: str = "frozen"
-    mask: str = "binary"
-    init: str = "constant"
-    scale: float = 1e-2
-    threshold: float = 5e-3
+    norm: Norm = "frozen"
+    mask: Annotated[str, OneOf(*MASKS)] = "binary"
+    init: Annotated[str, OneOf(*INITS)] = "constant"
+    scale: Positive = 1e-2
+    threshold: Positive = 5e-3
     strict: bool = False
-    gradient: str = "none"
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        super().__post_init__()
-        self.one_of("mask", MASKS)
-        self.one_of("init", INITS)
-        self.one_of("gradient", GRADIENTS)
-        self.require(self.threshold > 0, "threshold", "positive")
-        self.require(self.scale > 0, "scale", "positive")
+    gradient: Annotated[str, OneOf(*GRADIENTS)] = "none"
 
 
 class Mask(Delta):

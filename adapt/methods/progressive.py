@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from adapt.core.base import Base
 from adapt.core.method import Incompatible, Method, MethodConfig, methods
 from adapt.encoders.fcn import FCN4, FCN5
 from adapt.modules.merges import build_merge, map_adapter, vector_adapter, weighted_sum
+from configs.settings import OneOf, Positive
 
 # The convolutions that read the base, as released.
 READERS = {"fcn4": ("conv1", "conv2", "conv3", "conv5"), "fcn5": ("conv2", "conv3", "conv4", "conv5")}
@@ -39,19 +41,16 @@ class ProgressiveConfig(MethodConfig):
         seed: of the initial weights.
     """
 
-    side: str = "fcn5"
-    width: float = 1.0
+    side: Annotated[str, OneOf(*READERS)] = "fcn5"
+    width: Positive = 1.0
     dense: bool = True
-    merge: str = "mlp"
+    merge: Annotated[str, OneOf("mlp", "alpha")] = "mlp"
     layers: tuple[str, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Check the values."""
         super().__post_init__()
-        self.one_of("side", READERS)
-        self.one_of("merge", ("mlp", "alpha"))
-        self.require(self.width > 0, "width", "positive")
         self.require(len(self.layers) <= 4, "layers", "at most four names, one per reading convolution")
 
 

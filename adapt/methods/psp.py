@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from adapt.core.deltas import TaskNorm, norm_layers, weighted_layers
 from adapt.core.method import Incompatible, Method, MethodConfig, methods
 from adapt.modules.binary import pack_levels, unpack_levels
 from adapt.modules.shared_weights import SharedWeights
+from configs.settings import OneOf
 
 
 @dataclass(frozen=True)
@@ -36,15 +38,9 @@ class PSPConfig(MethodConfig):
         seed: of the contexts; the n-th task draws from seed + n.
     """
 
-    start: str = "base"
-    statistics: str = "task"
+    start: Annotated[str, OneOf("base", "plain")] = "base"
+    statistics: Annotated[str, OneOf("task", "batch")] = "task"
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        super().__post_init__()
-        self.one_of("start", ("base", "plain"))
-        self.one_of("statistics", ("task", "batch"))
 
 
 @methods.register("psp")

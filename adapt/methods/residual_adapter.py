@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import cast
+from typing import Annotated, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ from adapt.modules.adapters import Adapter
 from adapt.modules.joint import JointDeltaMethod
 from adapt.modules.placement import PLACEMENTS, every_second, place, spatial_convolutions
 from adapt.modules.svd import factor_jointly
+from configs.settings import OneOf, Range, Share
 
 DROPOUTS = ("second", "first", "all")
 
@@ -51,24 +52,18 @@ class ResidualAdapterConfig(DeltaConfig):
         joint: whether the base's weights are trained too, by all tasks together.
     """
 
-    kind: str = "parallel"
-    placement: str = "all"
-    init: str = "he"
-    dropout: float = 0.0
-    dropout_at: str = "second"
-    rank: float = 0.0
+    kind: Annotated[str, OneOf("parallel", "series")] = "parallel"
+    placement: Annotated[str, OneOf(*PLACEMENTS)] = "all"
+    init: Annotated[str, OneOf("he", "zero")] = "he"
+    dropout: Annotated[float, Range(0, 1, below=True)] = 0.0
+    dropout_at: Annotated[str, OneOf(*DROPOUTS)] = "second"
+    rank: Share = 0.0
     shared: bool = False
     joint: bool = False
 
     def __post_init__(self) -> None:
         """Check the values."""
         super().__post_init__()
-        self.one_of("kind", ("parallel", "series"))
-        self.one_of("placement", PLACEMENTS)
-        self.one_of("init", ("he", "zero"))
-        self.require(0 <= self.dropout < 1, "dropout", "in [0, 1)")
-        self.one_of("dropout_at", DROPOUTS)
-        self.require(0 <= self.rank <= 1, "rank", "in [0, 1], where 0 means no factors")
         self.require(self.rank > 0 or not self.shared, "shared", "false unless rank is positive")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from adapt.core.model import Adapted
 from adapt.encoders import build_encoder, list_encoders
 from adapt.modules.merges import MERGES, Alpha, DenseAlpha, blend, build_merge, group_normalise
 from adapt.pretraining.distillation import match, to_shape
+from configs.settings import Count, OneOf, OpenShare, Positive
 
 INITS = ("random", "base", "distill", "low_energy")
 ALPHAS = ("learned", "fixed", "curriculum")
@@ -55,12 +56,12 @@ class SideTuningConfig(MethodConfig):
     """
 
     side: str = "fcn5"
-    width: float = 0.25
+    width: Positive = 0.25
     init: str = "random"
-    merge: str = "alpha"
-    alpha: float = 0.5
-    alpha_mode: str = "learned"
-    k: int = 10_000
+    merge: Annotated[str, OneOf(*MERGES)] = "alpha"
+    alpha: OpenShare = 0.5
+    alpha_mode: Annotated[str, OneOf(*ALPHAS)] = "learned"
+    k: Count = 10_000
     dense: bool = False
     train_base: bool = False
     normalise: bool = False
@@ -71,13 +72,8 @@ class SideTuningConfig(MethodConfig):
         super().__post_init__()
         if "/" not in self.side:
             self.one_of("side", ["base", *list_encoders()])
-        self.require(self.width > 0, "width", "positive")
         if not self.init.endswith(WEIGHTS):
             self.one_of("init", INITS)
-        self.one_of("merge", MERGES)
-        self.require(0 < self.alpha < 1, "alpha", "between 0 and 1, both excluded")
-        self.one_of("alpha_mode", ALPHAS)
-        self.require(self.k > 0, "k", "positive")
         plain = self.merge == "alpha" and self.alpha_mode == "learned"
         self.require(plain or not self.dense, "dense", "false unless merge=alpha and alpha_mode=learned")
         self.require(not (self.dense and self.train_base), "train_base", "false where dense=true")

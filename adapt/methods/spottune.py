@@ -22,6 +22,7 @@ from adapt.core.method import Incompatible, Method, MethodConfig, NotMergeable, 
 from adapt.encoders.resnet26 import ResNet26
 from adapt.modules.own_weights import OwnWeights
 from adapt.modules.residual_blocks import replace_blocks, residual_blocks
+from configs.settings import Positive
 
 POLICY_SIZE = 72
 
@@ -37,16 +38,10 @@ class SpotTuneConfig(MethodConfig):
         seed: of the policy network's weights.
     """
 
-    temperature: float = 5.0
-    width: float = 1.0
+    temperature: Positive = 5.0
+    width: Positive = 1.0
     stochastic: bool = False
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        super().__post_init__()
-        self.require(self.temperature > 0, "temperature", "positive")
-        self.require(self.width > 0, "width", "positive")
 
 
 class _Routed(nn.Module):

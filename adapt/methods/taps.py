@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from adapt.core.deltas import Delta, DeltaConfig, Layer, norm_layers, weighted_l
 from adapt.core.method import Incompatible, Method, methods
 from adapt.modules.binary import straight_through
 from adapt.modules.joint import JointDeltaMethod
+from configs.settings import NotNegative, OneOf, Positive, Whole
 
 JOINT = ("no", "standard")
 
@@ -44,22 +45,17 @@ class TAPSConfig(DeltaConfig):
 
     retired: ClassVar[Mapping[str, Any]] = {"stage_samples": 0}
 
-    sparsity: float = 0.5
-    threshold: float = 0.1
+    sparsity: NotNegative = 0.5
+    threshold: Positive = 0.1
     score: float = 0.15
-    penalty_layers: int = 0
-    penalty_from: int = 0
-    joint: str = "no"
+    penalty_layers: Whole = 0
+    penalty_from: Whole = 0
+    joint: Annotated[str, OneOf(*JOINT)] = "no"
 
     def __post_init__(self) -> None:
         """Check the values."""
         super().__post_init__()
-        self.require(self.sparsity >= 0, "sparsity", "0 or more")
-        self.require(self.threshold > 0, "threshold", "positive")
         self.require(self.score >= self.threshold, "score", "at least the threshold")
-        self.require(self.penalty_layers >= 0, "penalty_layers", "0 (the number of gated layers) or more")
-        self.require(self.penalty_from >= 0, "penalty_from", "0 or more")
-        self.one_of("joint", JOINT)
 
 
 class Gated(Delta):

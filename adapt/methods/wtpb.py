@@ -30,14 +30,8 @@ class WTPBConfig(DeltaConfig):
         learned: which of them are trained.
     """
 
-    k: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0)
-    learned: tuple[bool, ...] = (False, True, True, True)
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        super().__post_init__()
-        self.require(len(self.k) == 4, "k", "four numbers, k0 to k3")
-        self.require(len(self.learned) == 4, "learned", "four of true and false, for k0 to k3")
+    k: tuple[float, float, float, float] = (1.0, 0.0, 0.0, 0.0)
+    learned: tuple[bool, bool, bool, bool] = (False, True, True, True)
 
 
 class Transformed(Delta):

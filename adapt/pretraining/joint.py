@@ -26,10 +26,9 @@ from adapt.pretraining.targets import TaskTraining, class_weights, targets_of, t
 from adapt.pretraining.tasks import Labels, TaskonomyTask, find_task
 from adapt.training.finite import Data, check_finite, clip_finite
 from adapt.training.state import check_like, load_optimizer, part, reading
-from configs.settings import Range, Settings
+from configs.settings import Count, Positive, Range, Settings, Share, Whole
 from configs.writing import write_atomically
 
-Share = Annotated[float, Range(0, 1)]
 STATISTICS_SEED = 199  # Of the stream that constant predictions and frequencies of classes are taken from.
 STATISTICS_BLOCKS = 24
 FIRST_BLOCKS = 8  # Blocks rendered before the first step.
@@ -54,13 +53,13 @@ class StreamTraining(Settings):
 
     views_per_scene: Annotated[int, Range(8, 100_000)] = 64
     mix: tuple[Share, Share, Share, Share] = (0.4, 0.15, 0.05, 0.4)
-    tied: Annotated[int, Range(0)] = 8000
-    warm_up: Annotated[int, Range(0)] = 200
-    decay: Annotated[int, Range(0)] = 2500
+    tied: Whole = 8000
+    warm_up: Whole = 200
+    decay: Whole = 2500
     reuse: Annotated[int, Range(1, 1_000_000)] = 4
     ring: Annotated[int, Range(FIRST_BLOCKS, 100_000)] = 48
-    save_every: Annotated[int, Range(1)] = 250
-    average_from: Annotated[int, Range(0)] = 0
+    save_every: Count = 250
+    average_from: Whole = 0
     workers: Annotated[int, Range(1, 1024)] = 1
 
 
@@ -83,9 +82,9 @@ class JointConfig(StreamTraining):
     encoder: str = "fcn5"
     decoder: str = "light"
     size: int = 64
-    steps: Annotated[int, Range(1)] = 10000
+    steps: Count = 10000
     batch: Annotated[int, Range(2)] = 64
-    lr: Annotated[float, Range(0, above=True)] = 2e-3
+    lr: Positive = 2e-3
     seed: int = 0
     device: str = "cpu"
     plans: Mapping[str, TaskTraining] = field(default_factory=dict)

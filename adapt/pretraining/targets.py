@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from adapt.pretraining.decoders import WIDTH
 from adapt.pretraining.tasks import SCALINGS, Labels, TaskonomyTask
-from configs.settings import OneOf, Range, Settings
+from configs.settings import Count, OneOf, Settings
 
 # Classes rarer than this share of the labels count as if they were this frequent.
 RAREST = 2e-4
@@ -30,11 +30,11 @@ class TaskTraining(Settings):
         every: The task is trained in every n-th step.
     """
 
-    label_size: Annotated[int, Range(1)] = 8
+    label_size: Count = 8
     decoder_width: int = WIDTH
     scaling: Annotated[str, OneOf(*SCALINGS)] = "side_tuning"
     balance: float = 0.0
-    every: Annotated[int, Range(1)] = 1
+    every: Count = 1
 
 
 def class_weights(task: TaskonomyTask, labels: Labels, plan: TaskTraining) -> Tensor:

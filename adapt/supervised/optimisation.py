@@ -13,13 +13,12 @@ from timm.optim.rmsprop_tf import RMSpropTF
 from torch import Tensor, nn
 
 from configs.names import nearest
-from configs.settings import OneOf, Range, Settings
+from configs.settings import NotNegative, OneOf, Positive, Range, Settings, Whole
 
 OPTIMISERS = ("adam", "adamw", "sgd", "rmsprop", "rmsprop_tf")
 READOUTS = ("trained", "fixed")
 SCHEDULES = ("constant", "cosine", "linear", "steps", "exponential")
 UNITS = ("images", "steps", "passes")
-NotNegative = Annotated[float, Range(0)]
 Beta = Annotated[float, Range(0, 1, below=True)]
 
 
@@ -42,8 +41,8 @@ class TrainingConfig(Settings):
     length: str = "1 passes"
     batch: Annotated[int, Range(1, 1_048_576)] = 128
     test_batch: Annotated[int, Range(1, 1_048_576)] = 256
-    examples: Annotated[int, Range(0)] = 0
-    test_examples: Annotated[int, Range(0)] = 0
+    examples: Whole = 0
+    test_examples: Whole = 0
     workers: Annotated[int, Range(0, 1024)] = 0
     readout: Annotated[str, OneOf(*READOUTS)] = "trained"
 
@@ -72,7 +71,7 @@ class StageConfig(Settings):
 
     length: str = "60 passes"
     batch: Annotated[int, Range(1, 1_048_576)] = 12
-    lr: Annotated[float, Range(0, above=True)] = 5e-3
+    lr: Positive = 5e-3
     schedule: Annotated[str, OneOf(*SCHEDULES)] = "cosine"
     nesterov: bool = True
 
@@ -150,7 +149,7 @@ class OptimiserConfig(Settings):
     """
 
     name: Annotated[str, OneOf(*OPTIMISERS)] = "adam"
-    lr: Annotated[float, Range(0, above=True)] = 1e-3
+    lr: Positive = 1e-3
     head_lr: NotNegative = 0.0
     rates: Mapping[str, NotNegative] = field(default_factory=dict)
     decays: Mapping[str, NotNegative] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from adapt.supervised.optimisation import OptimiserConfig, StageConfig, TrainingConfig
 from adapt.supervised.protocols import PROTOCOLS
-from configs.settings import Chosen, Device, OneOf, Range, Seed, Settings
+from configs.settings import Chosen, Count, Device, OneOf, Seed, Settings
 
 UNDECAYED = ("merge_operator", "alpha", "context")
 TESTS = ("all", "own")
@@ -56,7 +56,7 @@ class SupervisedSettings(Settings):
     test: Annotated[str, OneOf(*TESTS)] = "all"
     rigidity: bool = False
     side_weights: str | None = None
-    log_every: Annotated[int, Range(1)] = 20
+    log_every: Count = 20
     wandb: str | None = None
     training: TrainingConfig = field(default_factory=TrainingConfig)
     stage: StageConfig = field(default_factory=StageConfig)

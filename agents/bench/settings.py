@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated
 
-from configs.settings import Device, Names, Pixels, Range, Settings
-
-Count = Annotated[int, Range(1)]
+from configs.settings import Count, Device, Names, Pixels, Settings
 
 
 @dataclass(frozen=True)

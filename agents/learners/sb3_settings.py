@@ -10,12 +10,10 @@ from agents.learners.settings import (
     AdvantageSettings,
     Batch,
     Count,
-    Positive,
     Rate,
     ReinforcementConfig,
-    Share,
 )
-from configs.settings import Range, Settings
+from configs.settings import Positive, Range, Settings, Share
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from configs.settings import OneOf, Range, Settings
+from configs.settings import NotNegative, OneOf, Positive, Range, Settings, Share
 
 SCHEDULES = ("linear", "constant")
-Rate = Annotated[float, Range(0)]
-Share = Annotated[float, Range(0, 1)]
+Rate = NotNegative
 Updates = Annotated[int, Range(1)]
 Batch = Annotated[int, Range(1, 1_048_576)]
 Count = Annotated[int, Range(1, 1_000_000)]
-Positive = Annotated[float, Range(0, above=True)]
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from configs.settings import Range, Settings
+from configs.settings import Count, Range, Settings
 
 METHOD, BASE, TRAJECTORIES, SIZE = "method", "base", "trajectories", "network"
 SCRATCH = "scratch"
 METHODS = ("features", "side_tuning", SCRATCH, "fine_tune")
-Count = Annotated[int, Range(1)]
 Label = str | int
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.settings import OneOf, Range, Settings
+from configs.settings import NotNegative, OneOf, Positive, Range, Settings
 from envs.navgrid.grid import GeodesicField, NavGrid, geodesic_distance, wrap_angle
 from envs.pointnav import measures
 from envs.pointnav.episodes import Episode
@@ -61,16 +61,16 @@ class PointNavTask(Settings):
     variant: Annotated[str, OneOf(*VARIANTS)] = "habitat"
     forward: Annotated[float, Range(0, 10, above=True)] = 0.25
     turn: Annotated[float, Range(0, 360, above=True)] = 10.0
-    success_distance: Annotated[float, Range(0, above=True)] = 0.2
+    success_distance: Positive = 0.2
     max_steps: Annotated[int, Range(1, 1_000_000)] = 500
     sliding: bool = True
     sensors: tuple[Annotated[str, OneOf(*SENSORS)], ...] = ("rgb",)
     map_size: Annotated[int, Range(1, 2048)] = 84
-    map_extent: Annotated[float, Range(0, above=True)] = 22.0
+    map_extent: Positive = 22.0
     explored_size: Annotated[int, Range(1, 2048)] = 40
-    explored_extent: Annotated[float, Range(0, above=True)] = 14.0
-    min_depth: Annotated[float, Range(0)] = 0.0
-    max_depth: Annotated[float, Range(0, above=True)] = 10.0
+    explored_extent: Positive = 14.0
+    min_depth: NotNegative = 0.0
+    max_depth: Positive = 10.0
     normalize_depth: bool = True
     gps: bool = True
     noise: NoiseSettings = field(default_factory=NoiseSettings)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from configs.names import nearest
-from configs.settings import Pixels, Range, Settings
+from configs.settings import NotNegative, Pixels, Positive, Range, Settings
 from envs.rendering import embree, layout
 from envs.rendering.packets import PacketTracer, first_faces
 from envs.rendering.packing import pack_faces, pack_gradients
@@ -56,8 +56,8 @@ class Camera(Settings):
     height: float = 1.25
     width: Pixels | None = None
     pitch: Annotated[float, Range(-90, 90)] = 0.0
-    near: Annotated[float, Range(0)] = 0.01
-    far: Annotated[float, Range(0, above=True)] = 1000.0
+    near: NotNegative = 0.01
+    far: Positive = 1000.0
     mipmaps: bool = False
 
     @property

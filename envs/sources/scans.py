@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from configs.settings import Names, OneOf, Range, Settings
+from configs.settings import Names, NotNegative, OneOf, Positive, Range, Settings
 from envs.pointnav.episode_files import absent, may_generate, split_file, write_generated
 from envs.pointnav.episodes import (
     Episode,
@@ -43,9 +43,9 @@ class Generation(Settings):
         goals: Different goals per scene.
     """
 
-    min_distance: Annotated[float, Range(0)] = 1.0
-    max_distance: Annotated[float, Range(0, above=True)] = 30.0
-    min_ratio: Annotated[float, Range(0)] = 1.1
+    min_distance: NotNegative = 1.0
+    max_distance: Positive = 30.0
+    min_ratio: NotNegative = 1.1
     goals: Annotated[int, Range(1, 100_000)] = 64
 
     def __post_init__(self) -> None:
