@@ -239,14 +239,16 @@ class _Job:
                 self._start(cfg, overrides)
             return
         self.jobs += 1
-        sys.stderr.write(f"job {self.jobs}: {' '.join(overrides)}\n")
+        # Hydra's sweeper puts backslashes before the braces of interpolations.
+        words = re.sub(r"\\([{}])", r"\1", " ".join(overrides))
+        sys.stderr.write(f"job {self.jobs}: {words}\n")
         try:
             self._start(cfg, overrides)
         except (Exception, SystemExit) as error:
             if isinstance(error, SystemExit) and error.code in (None, 0):
                 return
             reason = self._failure(error)
-            self.failed.append((" ".join(overrides), reason))
+            self.failed.append((words, reason))
             if not str(HydraConfig.get().launcher._target_).endswith("BasicLauncher"):
                 raise RuntimeError(reason) from error
 

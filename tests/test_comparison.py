@@ -81,6 +81,8 @@ def test_the_page_has_a_row_per_setting_and_all_commands(tmp_path: Path) -> None
     assert "| bn | 3 | 70.00 ± 10.00 % | 1.00 |" in text
     assert "| lora_seed0 | 1 | 15.00 % | 2.00 |" in text
     assert "| bn | 60.00 ± 10.00 % | 80.00 ± 10.00 % |" in text
+    # No column is empty: nothing of these runs was published, and rigidity was not measured.
+    assert "| run | seeds | accuracy | rank | forgetting (loss) | parameters | bits | size / base |" in text
     assert text.count("python -m adapt.train run=") == 4
     assert (tmp_path / "sweep.png").is_file() and (tmp_path / "comparison.png").is_file()
 

@@ -30,8 +30,8 @@ PAGES = [
 NAMES = {module: name for name, (module, _) in COMMANDS.items()}
 PROGRAM = re.compile(r"^(?:time |exec )?(?:\S*/)?(?:python3?|torchrun|sidestep) ")
 VARIABLE = re.compile(r"""\b([A-Z]+)=(?:'([^']*)'|"([^"]*)")""")
-# A method that docs/methods.md defines on the page.
-ON_THE_PAGE = "gain"
+# A method that docs/howto/method.md defines on the page.
+ON_THE_PAGE = "bias"
 # Commands that stand for many: a word in brackets, or an ellipsis, is left to the reader.
 LEFT_TO_THE_READER = re.compile(r"\((?:the same|as above)[^)]*\)")
 # What a reader puts in.

@@ -69,8 +69,12 @@ def test_text_stays_as_typed_in_every_job(monkeypatch: pytest.MonkeyPatch) -> No
     assert all((job["names"], job["seed"]) == (["1_0", "b", "2"], 1) for job in seen)
 
 
-def test_numbers_and_interpolations_are_read_in_every_job(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numbers_and_interpolations_are_read_in_every_job(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert call(monkeypatch, probe, "-m", "run=runs/${seed}", "seed=range(1,3)", "names=[a],[b,c]") == 0
+    # Shown as they were typed.
+    assert "job 1: run=runs/${seed} seed=1 names=[a]" in capsys.readouterr().err.splitlines()
     assert [(job["run"], job["names"]) for job in seen] == [
         (f"runs/{seed}", names) for seed in (1, 2) for names in (["a"], ["b", "c"])
     ]

@@ -161,7 +161,10 @@ def _table(document: Document, groups: Sequence[Repeats]) -> None:
         )
     columns = ["run", "seeds", score, "rank", f"rank of {len(ranked)}", "published rank", f"published {score}"]
     columns += [*COMMON.values(), *(MEASURES[name] for name in measures)]
-    document.table([*columns, "parameters", "bits", "size / base", "examples per task"], rows)
+    columns += ["parameters", "bits", "size / base", "examples seen per task"]
+    # What no run has (a published number, rigidity, a rank of one) needs no column.
+    full = [i for i in range(len(columns)) if any(row[i] for row in rows)]
+    document.table([columns[i] for i in full], [[row[i] for i in full] for row in rows])
     if any(rank is not None for rank in among.values()):
         document.paragraph(f"'rank of {len(ranked)}' counts one setting of each method that has a published rank.")
     if any(len(group.runs) > 1 for group in groups):
