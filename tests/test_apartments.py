@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from envs.apartments import generator as apartments
-from envs.apartments.floorplan import draw_plan, outline_of
+from envs.apartments.floorplan import draw_plan, opened, outline_of
 from envs.apartments.furniture import shapes
 from envs.apartments.generator import CLASS_NAMES, ROOM_KINDS, split_seeds
 from envs.apartments.textures import texture_bank
@@ -160,6 +160,13 @@ def test_outlines_agree_with_the_cells_of_the_plan() -> None:
         outlines = [room_area(outline_of(plan, room)) for room in range(plan.count)]
         whole = [ndimage.binary_fill_holes(plan.cells == room).sum() * plan.cell**2 for room in range(plan.count)]
         np.testing.assert_allclose(outlines, whole, rtol=1e-4, err_msg=f"seed {seed}")
+
+
+@pytest.mark.parametrize("side", [1, 2, 5, 8])
+def test_opening_by_squares_is_that_of_scipy(side: int) -> None:
+    rng = np.random.default_rng(side)
+    mask = ndimage.binary_dilation(rng.random((40, 31)) < 0.02, np.ones((9, 7)))
+    np.testing.assert_array_equal(opened(mask, side), ndimage.binary_opening(mask, np.ones((side, side))))
 
 
 def test_objects_are_of_one_class() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -160,24 +161,42 @@ def lines(start: float, stop: float, more: list[float]) -> Floats:
 
 def grid(first: Floats, second: Floats, keep: NDArray[np.bool_], flip: bool) -> tuple[Floats, NDArray[np.int32]]:
     """Return (V, 2) points of a grid and the (F, 3) faces of its kept fields; `flip` reverses the winding."""
-    points = np.column_stack([np.repeat(first, len(second)), np.tile(second, len(first))])
-    row, column = np.nonzero(keep)
-    at = row * len(second) + column
-    below = at + len(second)
+    points = np.empty((len(first), len(second), 2))
+    points[..., 0], points[..., 1] = first[:, None], second
+    return points.reshape(-1, 2), _fields(keep.shape, keep.tobytes(), flip)
+
+
+@lru_cache(maxsize=4096)
+def _fields(shape: tuple[int, ...], keep: bytes, flip: bool) -> NDArray[np.int32]:
+    """The faces of `grid`."""
+    row, column = np.nonzero(np.frombuffer(keep, np.bool_).reshape(shape))
+    at = row * (shape[1] + 1) + column
+    below = at + shape[1] + 1
     faces = np.concatenate([np.stack([at, below, below + 1], -1), np.stack([at, below + 1, at + 1], -1)])
-    return points, (faces[:, ::-1] if flip else faces).astype(np.int32)
+    faces = (faces[:, ::-1] if flip else faces).astype(np.int32)
+    faces.setflags(write=False)
+    return faces
+
+
+def _facing(faces: NDArray[np.int32], axis: int, sign: float) -> Floats:
+    """(F, 3, 3) normals that are all one axis."""
+    normals = np.zeros((*faces.shape, 3))
+    normals[..., axis] = sign
+    return normals
 
 
 def _upright(wall: Wall, cell: float, points: Floats, faces: NDArray[np.int32], out: Floats | float = 0.0) -> Shape:
     """Return a shape in the plane of a wall from (along, up) points."""
-    off = wall.at * cell + wall.sign * np.broadcast_to(out, len(points))
-    along, up = points.T
-    vertices = np.column_stack([along, up, off] if wall.axis == 0 else [off, up, along])
-    normal = np.zeros(3)
-    normal[2 if wall.axis == 0 else 0] = wall.sign
+    across, ahead = (0, 2) if wall.axis == 0 else (2, 0)
+    vertices = np.empty((len(points), 3))
+    vertices[:, across], vertices[:, 1], vertices[:, ahead] = (
+        points[:, 0],
+        points[:, 1],
+        wall.at * cell + wall.sign * out,
+    )
     mirrored = wall.sign if wall.axis == 0 else -wall.sign
-    uv = np.column_stack([along * mirrored, -up])[faces]
-    return Shape(vertices, faces, np.broadcast_to(normal, (*faces.shape, 3)), uv)
+    uv = (points * (mirrored, -1.0))[faces]
+    return Shape(vertices, faces, _facing(faces, ahead, wall.sign), uv)
 
 
 def _reversed(wall: Wall) -> bool:
@@ -276,9 +295,9 @@ def _level(mask: NDArray[np.bool_], cell: float, height: float, upward: bool) ->
     middle_row = ((first[1:] + first[:-1]) / 2 / cell).astype(int)
     middle_column = ((second[1:] + second[:-1]) / 2 / cell).astype(int)
     points, faces = grid(first, second, mask[np.ix_(middle_row, middle_column)], not upward)
-    vertices = np.column_stack([points[:, 1], np.full(len(points), height), points[:, 0]])
-    normal = np.array([0.0, 1.0 if upward else -1.0, 0.0])
-    return Shape(vertices, faces, np.broadcast_to(normal, (*faces.shape, 3)), points[:, ::-1][faces])
+    vertices = np.empty((len(points), 3))
+    vertices[:, 0], vertices[:, 1], vertices[:, 2] = points[:, 1], height, points[:, 0]
+    return Shape(vertices, faces, _facing(faces, 1, 1.0 if upward else -1.0), points[:, ::-1][faces])
 
 
 def build_lintels(mesh: MeshBuilder, plan: FloorPlan, styles: list[RoomStyle], ceiling: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -201,9 +202,8 @@ def _tidy(owner: Cells, corridors: tuple[int, ...], cell: float) -> tuple[Cells,
     pieces = np.full_like(owner, OUTSIDE)
     count = 0
     hall: list[int] = []
-    square = np.ones((round(NARROW / cell),) * 2, bool)
     for room in range(int(owner.max()) + 1):
-        wide = ndimage.binary_opening(owner == room, square)
+        wide = opened(owner == room, round(NARROW / cell))
         for part in (wide, (owner == room) & ~wide):
             labels, number = ndimage.label(part)
             pieces[labels > 0] = labels[labels > 0] + count - 1
@@ -220,6 +220,19 @@ def _tidy(owner: Cells, corridors: tuple[int, ...], cell: float) -> tuple[Cells,
     kept = np.unique(pieces[pieces >= 0])
     renumbered = np.where(pieces >= 0, np.searchsorted(kept, pieces), OUTSIDE).astype(np.int16)
     return renumbered, tuple(int(np.searchsorted(kept, room)) for room in hall if room in kept)
+
+
+def opened(mask: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
+    """The union of all squares of `side` cells that lie within the mask: its morphological opening."""
+    whole = _sums(mask, side) == side * side
+    return _sums(np.pad(whole, side - 1), side) > 0
+
+
+def _sums(mask: NDArray[np.bool_], side: int) -> NDArray[np.int32]:
+    """Number of true cells in each square of `side` cells, by its first corner."""
+    total = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1), np.int32)
+    np.cumsum(np.cumsum(mask, 0, np.int32), 1, out=total[1:, 1:])
+    return total[side:, side:] - total[:-side, side:] - total[side:, :-side] + total[:-side, :-side]
 
 
 def _raise_walls(owner: Cells) -> Cells:
@@ -264,7 +277,7 @@ def connected(free: NDArray[np.bool_], cell: float, cells: Cells) -> bool:
         cell: Side of a cell in metres.
         cells: (R, C) room index of each cell, negative where there is none.
     """
-    centres = ndimage.distance_transform_edt(free) * cell - cell / 2.0 >= WALKWAY / 2.0
+    centres = _roomy(free, cell)
     labels, count = ndimage.label(centres)
     if count == 0:
         return False
@@ -275,6 +288,34 @@ def connected(free: NDArray[np.bool_], cell: float, cells: Cells) -> bool:
     rooms = int(cells.max()) + 1
     present = np.bincount(cells[cells >= 0], minlength=rooms) > 0
     return not (present & (np.bincount(reached[reached >= 0], minlength=rooms) == 0)).any()
+
+
+def _roomy(free: NDArray[np.bool_], cell: float) -> NDArray[np.bool_]:
+    """Cells whose centre is at least half a `WALKWAY` from all cells that are not free: an erosion by a disc."""
+    widths = _disc(cell)
+    reach = len(widths) - 1
+    rows, columns = free.shape
+    padded = np.ones((rows + 2 * reach, columns + 2 * reach), bool)
+    padded[reach : reach + rows, reach : reach + columns] = free
+    # Free to both sides by 0, 1, ... cells.
+    along = [padded[:, reach : reach + columns]]
+    for side in range(1, widths[0] + 1):
+        left, right = reach - side, reach + side
+        along.append(along[-1] & padded[:, left : left + columns] & padded[:, right : right + columns])
+    roomy = along[widths[0]][reach : reach + rows].copy()
+    for down in range(1, reach + 1):
+        wide = along[widths[down]]
+        roomy &= wide[reach - down : reach - down + rows]
+        roomy &= wide[reach + down : reach + down + rows]
+    return roomy
+
+
+@lru_cache(maxsize=64)
+def _disc(cell: float) -> tuple[int, ...]:
+    """By row from its middle, the cells to either side that a disc of half a `WALKWAY` takes, seen from a centre."""
+    side = np.arange(int(WALKWAY / cell) + 2)
+    within = ~(np.sqrt(side[:, None] ** 2 + side**2) * cell - cell / 2.0 >= WALKWAY / 2.0)
+    return tuple(int(row.sum()) - 1 for row in within if row.any())
 
 
 @dataclass(frozen=True)
@@ -350,10 +391,12 @@ def outline_of(plan: FloorPlan, room: int) -> NDArray[np.float32]:
         (1, 0, (1, 1), (1, 0)),
         (0, -1, (1, 0), (0, 0)),
     ):
-        edge = mask & ~np.roll(mask, (-drow, -dcolumn), (0, 1))
-        for row, column in zip(*np.nonzero(edge), strict=True):
-            start = int(row) + tail[0] - 1, int(column) + tail[1] - 1
-            following.setdefault(start, []).append((int(row) + head[0] - 1, int(column) + head[1] - 1))
+        row, column = np.nonzero(mask & ~np.roll(mask, (-drow, -dcolumn), (0, 1)))
+        starts, ends = (
+            zip((row + at[0] - 1).tolist(), (column + at[1] - 1).tolist(), strict=True) for at in (tail, head)
+        )
+        for start, end in zip(starts, ends, strict=True):
+            following.setdefault(start, []).append(end)
     start = min(following)
     point, corners, step = start, [], (0, 0)
     while True:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from envs.apartments.building import RoomStyle, Wall, door_leaf, leaf_pose
-from envs.apartments.floorplan import FloorPlan, connected, door_cells
+from envs.apartments.floorplan import Cells, FloorPlan, connected, door_cells
 from envs.apartments.furnishing_rules import PROGRAMS, Item, dining_set
 from envs.apartments.furniture.decor import column, pendant, rug
 from envs.apartments.furniture.kitchen import counter
@@ -35,6 +35,8 @@ class Site:
         ceiling: Height of the ceiling in metres.
         free: (R, C) bool, cells without wall or furniture.
         keep: (R, C) bool, cells in front of doorways, where nothing may stand.
+        inside: By room, (R, C) bool.
+        areas: By room, square metres.
         hung: By index into `walls[room]`: bool per cell along the wall, True where something tall or hung is.
     """
 
@@ -45,6 +47,8 @@ class Site:
     ceiling: float
     free: NDArray[np.bool_] = field(init=False)
     keep: NDArray[np.bool_] = field(init=False)
+    inside: list[NDArray[np.bool_]] = field(init=False)
+    areas: list[float] = field(init=False)
     hung: list[list[NDArray[np.bool_]]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -60,6 +64,9 @@ class Site:
             else:
                 self.keep[rows, max(0, columns.start - reach) : columns.stop + reach] = True
         self.hung = [[self._windows(wall) for wall in walls] for walls in self.walls]
+        self.inside = [self.plan.cells == room for room in range(self.plan.count)]
+        self.areas = [float(inside.sum()) * cell**2 for inside in self.inside]
+        self._parts = [self._part(room) for room in range(self.plan.count)]
 
     def _windows(self, wall: Wall) -> NDArray[np.bool_]:
         """Return the cells along a wall that windows take."""
@@ -82,17 +89,21 @@ class Site:
         self.free[cells] = before
         return False
 
-    def _room_connected(self, room: int) -> bool:
-        """Whether the room and its doorways are still one piece."""
-        plan = self.plan
-        inside = plan.cells == room
-        around = inside.copy()
-        for door in plan.doorways:
+    def _part(self, room: int) -> tuple[tuple[slice, slice], NDArray[np.bool_], Cells]:
+        """The part of the plan with a room and its doorways: where it is, what belongs to them, the room's cells."""
+        around = self.inside[room].copy()
+        for door in self.plan.doorways:
             if room in door.rooms:
                 around[door_cells(door)] = True
         rows, columns = np.flatnonzero(around.any(1)), np.flatnonzero(around.any(0))
         crop = slice(rows[0] - 1, rows[-1] + 2), slice(columns[0] - 1, columns[-1] + 2)
-        return connected((self.free & around)[crop], plan.cell, plan.cells[crop] * inside[crop] - ~inside[crop])
+        inside = self.inside[room][crop]
+        return crop, around[crop], self.plan.cells[crop] * inside - ~inside
+
+    def _room_connected(self, room: int) -> bool:
+        """Whether the room and its doorways are still one piece."""
+        crop, around, cells = self._parts[room]
+        return connected(self.free[crop] & around, self.plan.cell, cells)
 
     def against_wall(
         self, rng: np.random.Generator, piece: Piece, room: int, corner: bool = False, stands: bool = True
@@ -110,15 +121,18 @@ class Site:
         wide = int(np.ceil((piece.width + 2 * GAP) / cell))
         deep = int(np.ceil((piece.depth + GAP) / cell))
         options = []
+        floor = self.free & ~self.keep & self.inside[room]
         for index, wall in enumerate(self.walls[room]):
-            clear = np.ones(wall.stop - wall.start, bool)
             if stands:
-                ahead = (self.free & ~self.keep & (self.plan.cells == room))[self.strip(wall, deep)]
-                clear = ahead.all(0 if wall.axis == 0 else 1)
+                clear = floor[self.strip(wall, deep)].all(wall.axis)
+            else:
+                clear = np.ones(wall.stop - wall.start, bool)
             if not stands or piece.height > TALL:
                 clear &= ~self.hung[room][index]
+            if np.count_nonzero(clear) < wide:
+                continue
             starts = np.flatnonzero(np.convolve(clear, np.ones(wide), "valid") > wide - 0.5)
-            if len(clear) >= wide and len(starts):
+            if len(starts):
                 options.append((index, starts))
         for _ in range(3 if options else 0):
             index, starts = options[int(rng.integers(len(options)))]
@@ -146,7 +160,7 @@ class Site:
         quarter = int(rng.integers(4))
         size = (piece.depth, piece.width) if quarter % 2 == 0 else (piece.width, piece.depth)
         tall, wide = (int(np.ceil((side + 2 * margin) / cell)) for side in size)
-        free = (self.plan.cells == room) & (self.free & ~self.keep if solid else True)
+        free = self.inside[room] & (self.free & ~self.keep if solid else True)
         total = np.pad(free.astype(np.int32).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
         if tall >= free.shape[0] or wide >= free.shape[1]:
             return False
@@ -189,9 +203,8 @@ def furnish(rng: np.random.Generator, site: Site) -> None:
 
 def _follow(rng: np.random.Generator, site: Site, room: int, item: Item) -> None:
     """Place as many pieces of one kind as its chance and the size of the room allow."""
-    area = float((site.plan.cells == room).sum()) * site.plan.cell**2
     grows = item.chance >= 1.0 and item.where != "corner"
-    expected = item.chance * (min(area / 14.0, 2.0) if grows else 1.0)
+    expected = item.chance * (min(site.areas[room] / 14.0, 2.0) if grows else 1.0)
     for _ in range(int(expected) + int(rng.random() < expected % 1.0)):
         piece = item.maker(rng, site.styles[room].look)
         if item.where in SPACE_AROUND:
@@ -226,15 +239,18 @@ def _hang_doors(rng: np.random.Generator, site: Site) -> None:
 def _hang_lamps(rng: np.random.Generator, site: Site, room: int) -> None:
     """Hang a lamp per 14 m2 (7 m2 in corridors), far from walls and from each other."""
     cell = site.plan.cell
-    inside = np.pad(site.plan.cells == room, 1)
+    used = site.inside[room].any(1), site.inside[room].any(0)
+    first_row, first_column = int(used[0].argmax()), int(used[1].argmax())
+    inside = np.pad(site.inside[room][np.ix_(*used)], 1)
     score = ndimage.distance_transform_edt(inside)[1:-1, 1:-1]
     style = site.styles[room]
     piece = pendant(rng, style.look, site.ceiling)
     rows, columns = np.indices(score.shape)
     each = 7.0 if style.kind == "corridor" else 14.0
-    for _ in range(max(1, round(float(inside.sum()) * cell**2 / each))):
+    for _ in range(max(1, round(site.areas[room] / each))):
         row, column = np.unravel_index(int(score.argmax()), score.shape)
-        site.put(piece, (column + 0.5) * cell, (row + 0.5) * cell - 0.2, 0.0, room)
+        x, z = (first_column + column + 0.5) * cell, (first_row + row + 0.5) * cell - 0.2
+        site.put(piece, float(x), float(z), 0.0, room)
         score = np.minimum(score, np.hypot(rows - row, columns - column) / 2.0)
 
 
@@ -297,5 +313,5 @@ def _lay_rug(rng: np.random.Generator, site: Site, room: int) -> None:
             width = rng.uniform(1.2, 2.2)
             depth = width if rng.random() < 0.3 else width * rng.uniform(0.6, 0.75)
             site.in_middle(rng, rug(rng, width, depth), room, 0.15, solid=False)
-        if float((site.plan.cells == room).sum()) * site.plan.cell**2 > 22.0 and rng.random() < 0.35:
+        if site.areas[room] > 22.0 and rng.random() < 0.35:
             site.in_middle(rng, column(rng, style.wall, site.ceiling), room, 0.5)

@@ -41,10 +41,9 @@ def dining_set(rng: np.random.Generator, look: Look, seats: int) -> Piece:
     group.put(table, 0.0, 0.0, reach)
     middle = group.depth / 2.0
     per_side = max(1, min(seats // 2, int(table.width / 0.5)))
+    seat = seating.chair(np.random.Generator(np.random.PCG64(style)), look)
     for side in (1.0, -1.0):
         for index in range(per_side):
-            # The same draw for every chair: a set matches.
-            seat = seating.chair(np.random.Generator(np.random.PCG64(style)), look)
             x = (index - (per_side - 1) / 2.0) * table.width / per_side + rng.uniform(-0.04, 0.04)
             tucked = rng.uniform(0.0, 0.12)
             turn = (np.pi if side > 0 else 0.0) + rng.uniform(-0.25, 0.25)

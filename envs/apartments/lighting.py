@@ -28,9 +28,12 @@ def bake(triangles: Triangles, lights: list[Light], plan: FloorPlan, ceiling: fl
     bounds = np.searchsorted(triangles.room[order], np.arange(plan.count + 1))
     for room in range(plan.count):
         rows = order[bounds[room] : bounds[room + 1]]
-        own = [lamp for lamp in lights if lamp.room == room]
-        for lamp in own:
-            light[rows] += _direct(lamp, corners[rows], triangles.normals[rows])
+        own, places, normals = light[rows], corners[rows], triangles.normals[rows]
+        thin = ~normals.any(-1)
+        for lamp in lights:
+            if lamp.room == room:
+                own += _direct(lamp, places, normals, thin)
+        light[rows] = own
     glow = triangles.glow[:, None, None]
     shade = np.clip(light, 0.0, 1.0) ** (1.0 / 2.2) * (1.0 - glow) + glow
     return (np.clip(triangles.tint[:, None] * shade, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
@@ -44,13 +47,12 @@ def _ambient(lights: list[Light], plan: FloorPlan) -> Floats:
     return 0.13 + 0.55 * total / (plan.areas()[:, None] + 6.0)
 
 
-def _direct(lamp: Light, corners: Floats, normals: Floats) -> Floats:
-    """Return (F, 3, 3) irradiance from one lamp; sheets without a normal get what arrives aslant."""
+def _direct(lamp: Light, corners: Floats, normals: Floats, thin: NDArray[np.bool_]) -> Floats:
+    """Return (F, 3, 3) irradiance from one lamp; `thin` sheets, without a normal, get what arrives aslant."""
     to_lamp = lamp.position - corners
     square = np.einsum("fci,fci->fc", to_lamp, to_lamp)
     away = 1.0 / np.sqrt(square + 1e-6)
     incidence = np.einsum("fci,fci->fc", to_lamp, normals) * away
-    thin = ~normals.any(-1)
     received = np.where(thin, 0.55, np.maximum(incidence, 0.0)) / (square + 0.5)
     if lamp.facing.any():
         received = received * np.maximum(-(to_lamp @ lamp.facing) * away, 0.0)

@@ -33,12 +33,12 @@ class Light:
 
 @dataclass
 class _Batch:
-    """Triangles that share a material, a class and an instance."""
+    """Triangles that share a material, a class and an instance; `vertices` and `normals` are kept apart."""
 
-    vertices: Floats
+    corners: int
     faces: NDArray[np.int32]
-    normals: Floats
     uv: Floats
+    fitted: bool
     material: Material
     label: int
     instance: int
@@ -73,6 +73,8 @@ class MeshBuilder:
     turn: Callable[[Piece], float] | None = None
     lights: list[Light] = field(default_factory=list)
     _batches: list[_Batch] = field(default_factory=list)
+    _vertices: list[Floats] = field(default_factory=list)
+    _normals: list[Floats] = field(default_factory=list)
     _instances: int = 0
 
     def new_instance(self) -> int:
@@ -82,10 +84,13 @@ class MeshBuilder:
 
     def add(self, shape: Shape, made_of: Material, label: str, instance: int, room: int) -> None:
         """Add a shape that is in world coordinates already."""
-        uv = shape.uv if shape.fitted else shape.uv / made_of.side
-        self._batches.append(
-            _Batch(shape.vertices, shape.faces, shape.normals, uv, made_of, CLASS_INDEX[label], instance, room)
-        )
+        self._vertices.append(shape.vertices)
+        self._normals.append(shape.normals)
+        self._append(shape, made_of, label, instance, room)
+
+    def _append(self, shape: Shape, made_of: Material, label: str, instance: int, room: int) -> None:
+        corners, number = len(shape.vertices), CLASS_INDEX[label]
+        self._batches.append(_Batch(corners, shape.faces, shape.uv, shape.fitted, made_of, number, instance, room))
 
     def place(self, piece: Piece, x: float, y: float, z: float, angle: float, room: int, lamp_color: Floats) -> None:
         """Add a piece with the middle of its back at (x, y, z), turned about +Y; each of its classes is an object."""
@@ -94,15 +99,17 @@ class MeshBuilder:
         cosine, sine = float(np.cos(angle)), float(np.sin(angle))
         turn = np.array([[cosine, 0.0, sine], [0.0, 1.0, 0.0], [-sine, 0.0, cosine]])
         origin = np.array([x, y, z])
+        shapes = [part.shape for part in piece.parts]
+        moved = np.repeat([part.at for part in piece.parts], [len(shape.vertices) for shape in shapes], axis=0)
+        self._vertices.append((np.concatenate([shape.vertices for shape in shapes]) + moved) @ turn.T + origin)
+        normals = np.concatenate([shape.normals for shape in shapes])
+        self._normals.append((normals.reshape(-1, 3) @ turn.T).reshape(normals.shape))
         instances: dict[tuple[int, str], int] = {}
         for part in piece.parts:
             name = part.group, part.label
             if name not in instances:
                 instances[name] = self.new_instance()
-            shape = part.shape
-            vertices = (shape.vertices + part.at) @ turn.T + origin
-            world = Shape(vertices, shape.faces, shape.normals @ turn.T, shape.uv, shape.fitted)
-            self.add(world, part.material, part.label, instances[name], room)
+            self._append(part.shape, part.material, part.label, instances[name], room)
         for position, strength in piece.lights:
             at = turn @ np.asarray(position) + origin
             self.lights.append(Light(room, at, lamp_color * strength, np.zeros(3)))
@@ -110,18 +117,19 @@ class MeshBuilder:
     def triangles(self) -> Triangles:
         """Return everything added so far."""
         batches = self._batches
-        start = np.cumsum([0] + [len(batch.vertices) for batch in batches[:-1]])
+        start = np.cumsum([0] + [batch.corners for batch in batches[:-1]])
         count = [len(batch.faces) for batch in batches]
 
         def per_face(values: list[int] | list[float] | list[tuple[float, float, float]], kind: type) -> NDArray:  # type: ignore[type-arg]
             return np.repeat(np.array(values, kind), count, axis=0)
 
+        side = per_face([1.0 if batch.fitted else batch.material.side for batch in batches], np.float64)
         return Triangles(
-            vertices=np.concatenate([batch.vertices for batch in batches]),
+            vertices=np.concatenate(self._vertices),
             faces=np.concatenate([batch.faces for batch in batches])
             + per_face([int(at) for at in start], np.int32)[:, None],
-            normals=np.concatenate([batch.normals for batch in batches]),
-            uv=np.concatenate([batch.uv for batch in batches]),
+            normals=np.concatenate(self._normals),
+            uv=np.concatenate([batch.uv for batch in batches]) / side[:, None, None],
             texture=per_face([batch.material.texture for batch in batches], np.int32),
             tint=per_face([batch.material.tint for batch in batches], np.float64),
             glow=per_face([batch.material.glow for batch in batches], np.float64),

@@ -64,8 +64,10 @@ def material(
     bank = texture_bank()
     choices = bank.groups[group]
     texture = choices[int(rng.integers(len(choices)))]
-    red, green, blue = np.clip(np.asarray(tint) + rng.uniform(-vary, vary, 3), 0.03, 1.0)
-    return Material(texture, (float(red), float(green), float(blue)), bank.side[texture], glow)
+    red, green, blue = (
+        min(max(c + d, 0.03), 1.0) for c, d in zip(tint, rng.uniform(-vary, vary, 3).tolist(), strict=True)
+    )
+    return Material(texture, (red, green, blue), bank.side[texture], glow)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,13 @@ class Shape:
     fitted: bool = False
 
 
+def _shared(shape: Shape) -> Shape:
+    """The shape, read-only: of those of a home most are like another, and are made once."""
+    for array in (shape.vertices, shape.normals, shape.uv):
+        array.setflags(write=False)
+    return shape
+
+
 # Faces of a unit cube around the origin: outward axis, then the axes along u and v with their signs.
 _SIDES = (
     (2, 1.0, 0, 1.0),
@@ -63,12 +70,13 @@ _BOX, _BOX_FACES, _BOX_NORMALS, _BOX_AXES, _BOX_SIGNS = _unit_box()
 _BOX_ROWS = np.arange(len(_BOX))[:, None]
 
 
+@lru_cache(maxsize=1024)
 def box(width: float, height: float, depth: float) -> Shape:
     """Return a box of the given extents along x, y and z."""
     vertices = _BOX * (width, height, depth)
     uv = vertices[_BOX_ROWS, _BOX_AXES] * _BOX_SIGNS
     vertices[:, 1] += height / 2.0
-    return Shape(vertices, _BOX_FACES, _BOX_NORMALS, uv[_BOX_FACES])
+    return _shared(Shape(vertices, _BOX_FACES, _BOX_NORMALS, uv[_BOX_FACES]))
 
 
 def sheet(width: float, height: float) -> Shape:
@@ -90,6 +98,11 @@ def lathe(
         power: Exponent of the rings as superellipses: 2 is round, larger is squarer.
         stretch: Extent along z relative to x.
     """
+    return _lathe(tuple(profile), segments, power, stretch)
+
+
+@lru_cache(maxsize=1024)
+def _lathe(profile: tuple[tuple[float, float], ...], segments: int, power: float, stretch: float) -> Shape:
     across, along, outward = _ring(segments, power)
     if stretch != 1.0:
         along = along * stretch
@@ -115,7 +128,7 @@ def lathe(
     uv = np.empty((*ring.shape, 2))
     np.multiply(side, -2.0 * np.pi * radius.max() / segments, out=uv[..., 0])
     np.negative(travelled[ring], out=uv[..., 1])
-    return Shape(vertices.reshape(-1, 3), faces, normals, uv)
+    return _shared(Shape(vertices.reshape(-1, 3), faces, normals, uv))
 
 
 @lru_cache(maxsize=256)
@@ -178,20 +191,23 @@ def cushion(width: float, height: float, depth: float) -> Shape:
     return lathe(rings, 8, power=12.0, stretch=depth / width)
 
 
+_ALONG_LEAF, _HALF_LEAF = np.linspace(0.0, 1.0, 4), np.array([0.25, 1.0, 0.8])
+_LEAF_FACES = np.array([(0, 1, 4), (0, 4, 3), (1, 2, 5), (1, 5, 4), (2, 6, 5)], np.int32)
+
+
 def leaf(length: float, width: float, lift: float, droop: float) -> Shape:
     """Return a leaf growing from the origin along +z; it rises by `lift` radians and bends down by `droop`."""
-    along = np.linspace(0.0, 1.0, 4)
-    angle = lift - droop * along
-    step = np.stack([np.sin(angle), np.cos(angle)], -1)[:-1] * length / 3.0
-    spine = np.concatenate([np.zeros((1, 2)), np.cumsum(step, 0)])
-    half = width / 2.0 * np.array([0.25, 1.0, 0.8])
-    left = np.column_stack([-half, spine[:3]])
-    right = np.column_stack([half, spine[:3]])
-    tip = np.array([[0.0, spine[3, 0], spine[3, 1]]])
-    vertices = np.concatenate([left, right, tip])
-    faces = np.array([(0, 1, 4), (0, 4, 3), (1, 2, 5), (1, 5, 4), (2, 6, 5)], np.int32)
-    uv = np.column_stack([vertices[:, 0], np.append(np.tile(along[:3], 2), 1.0) * length])
-    return Shape(vertices, faces, np.zeros((5, 3, 3)), uv[faces])
+    angle = lift - droop * _ALONG_LEAF
+    spine = np.zeros((4, 2))
+    np.cumsum(np.stack([np.sin(angle), np.cos(angle)], -1)[:-1] * length / 3.0, 0, out=spine[1:])
+    half = width / 2.0 * _HALF_LEAF
+    vertices = np.zeros((7, 3))
+    vertices[:3, 0], vertices[3:6, 0] = -half, half
+    vertices[:3, 1:], vertices[3:6, 1:], vertices[6, 1:] = spine[:3], spine[:3], spine[3]
+    uv = np.empty((7, 2))
+    uv[:, 0], uv[:3, 1], uv[3:6, 1], uv[6, 1] = vertices[:, 0], _ALONG_LEAF[:3], _ALONG_LEAF[:3], 1.0
+    uv[:, 1] *= length
+    return Shape(vertices, _LEAF_FACES, np.zeros((5, 3, 3)), uv[_LEAF_FACES])
 
 
 def drape(width: float, height: float, folds: int, depth: float) -> Shape:
@@ -218,13 +234,14 @@ def drape(width: float, height: float, folds: int, depth: float) -> Shape:
 def turned(shape: Shape, axis: str, angle: float) -> Shape:
     """Return the shape rotated about "x", "y" or "z" by `angle` radians."""
     cosine, sine = math.cos(angle), math.sin(angle)
-    matrix = {
-        "x": ((1.0, 0.0, 0.0), (0.0, cosine, sine), (0.0, -sine, cosine)),
-        "y": ((cosine, 0.0, -sine), (0.0, 1.0, 0.0), (sine, 0.0, cosine)),
-        "z": ((cosine, sine, 0.0), (-sine, cosine, 0.0), (0.0, 0.0, 1.0)),
-    }[axis]
-    transposed = np.array(matrix)
-    return replace(shape, vertices=shape.vertices @ transposed, normals=shape.normals @ transposed)
+    if axis == "x":
+        transposed = np.array(((1.0, 0.0, 0.0), (0.0, cosine, sine), (0.0, -sine, cosine)))
+    elif axis == "y":
+        transposed = np.array(((cosine, 0.0, -sine), (0.0, 1.0, 0.0), (sine, 0.0, cosine)))
+    else:
+        transposed = np.array(((cosine, sine, 0.0), (-sine, cosine, 0.0), (0.0, 0.0, 1.0)))
+    normals = (shape.normals.reshape(-1, 3) @ transposed).reshape(shape.normals.shape)
+    return Shape(shape.vertices @ transposed, shape.faces, normals, shape.uv, shape.fitted)
 
 
 def rod(start: Sequence[float], end: Sequence[float], radius: float, segments: int = 6) -> Shape:
@@ -238,7 +255,7 @@ def rod(start: Sequence[float], end: Sequence[float], radius: float, segments: i
         "y",
         float(np.arctan2(along[0], along[2])),
     )
-    return replace(shape, vertices=shape.vertices + low)
+    return Shape(shape.vertices + low, shape.faces, shape.normals, shape.uv)
 
 
 def flat(shape: Shape, width: float, depth: float) -> Shape:
