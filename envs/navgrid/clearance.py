@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.navgrid.heightfield import ROUNDING, Columns, DoubleArray, FloatArray, Floor, IntArray, kernel
+from envs.navgrid.heightfield import ROUNDING, Columns, DoubleArray, FloatArray, Floor, IntArray, fused_kernel, kernel
+
+NO_SITE = np.int32(2**31 - 1)
+
+# Numbers, by row, of the columns in a window of 5 x 5: the inner ones first.
+NEAR_FIRST = np.array([6, 7, 8, 11, 12, 13, 16, 17, 18, *range(6), 9, 10, 14, 15, *range(19, 25)])
 
 
-@kernel
-def _gap(x: float, z: float, columns: Columns, site: int, cell: float, nx: int) -> float:
+class Spread(NamedTuple):
+    """State of the distance transform.
+
+    Attributes:
+        distance: (M,) float64 from each node to its site, metres; inf where none is known.
+        site: (M,) int32 nearest site known, as `_gap` has it.
+        changed: (columns,) int64 number of the last visit that gave a node in or beside this column another site.
+    """
+
+    distance: DoubleArray
+    site: IntArray
+    changed: NDArray[np.int64]
+
+
+@fused_kernel
+def _gap(x: float, z: float, box: FloatArray, site: int, cell: float, nx: int) -> float:
     """Distance from (x, z) to a site: the box of fragment `site`, or for site < 0 the column -site - 1."""
     if site >= 0:
-        x0, x1 = columns.box[site, 0], columns.box[site, 1]
-        z0, z1 = columns.box[site, 2], columns.box[site, 3]
+        x0, x1 = box[site, 0], box[site, 1]
+        z0, z1 = box[site, 2], box[site, 3]
     else:
         c = -site - 1
         x0, z0 = (c % nx) * cell, (c // nx) * cell
@@ -23,7 +44,7 @@ def _gap(x: float, z: float, columns: Columns, site: int, cell: float, nx: int) 
     return np.sqrt(dx * dx + dz * dz)
 
 
-@kernel
+@fused_kernel
 def _obstacle(
     c: int,
     x: float,
@@ -48,11 +69,11 @@ def _obstacle(
     best, site = np.inf, 0
     for k in range(columns.start[c], columns.start[c + 1]):
         if columns.high[k] > y + climb and columns.low[k] < y + height:
-            gap = _gap(x, z, columns, k, cell, nx)
+            gap = _gap(x, z, columns.box, k, cell, nx)
             if gap < best:
                 best, site = gap, k
     if best == np.inf:
-        return _gap(x, z, columns, -c - 1, cell, nx), -c - 1
+        return _gap(x, z, columns.box, -c - 1, cell, nx), -c - 1
     return best, site
 
 
@@ -63,36 +84,85 @@ def _seed(
     """Nearest wall or drop in the 5 x 5 columns around node i: distance and site."""
     ix, iz = floor.column[i] % nx, floor.column[i] // nx
     x, z, y = (ix + 0.5) * cell, (iz + 0.5) * cell, floor.height[i]
-    best, site = np.inf, 0
-    # The grid has a margin of empty columns, so that cutting the window at its border hides no drop.
-    for jz in range(max(iz - 2, 0), min(iz + 3, nz)):
-        for jx in range(max(ix - 2, 0), min(ix + 3, nx)):
-            steps = abs(jx - ix) + abs(jz - iz)
-            gap, found = _obstacle(jz * nx + jx, x, y, z, columns, floor, cell, nx, height, climb, steps)
-            if gap < best:
-                best, site = gap, found
+    best, site, best_rank = np.inf, NO_SITE, 0
+    # The nine columns around it, then those further out that may hold something nearer. Of equally near ones the first
+    # by row counts. The grid has a margin of empty columns, so that cutting the window at its border hides no drop.
+    for k in range(25):
+        rank = NEAR_FIRST[k]
+        jx, jz = ix + rank % 5 - 2, iz + rank // 5 - 2
+        if jx < 0 or jz < 0 or jx >= nx or jz >= nz:
+            continue
+        c, steps = jz * nx + jx, abs(jx - ix) + abs(jz - iz)
+        if k >= 9 and _gap(x, z, columns.box, -c - 1, cell, nx) - ROUNDING > best:
+            continue
+        gap, found = _obstacle(c, x, y, z, columns, floor, cell, nx, height, climb, steps)
+        if gap < best or (gap == best and rank < best_rank):
+            best, site, best_rank = gap, found, rank
     return best, site
 
 
+@fused_kernel
+def _beyond(near: IntArray, j: int, d: int) -> int:
+    """Neighbour in direction d of node j, -1 if there is no such node."""
+    return np.int64(near[j, d]) if j >= 0 else -1
+
+
+@fused_kernel
+def _nearer(
+    i: int,
+    x: float,
+    z: float,
+    box: FloatArray,
+    near: IntArray,
+    distance: DoubleArray,
+    site: IntArray,
+    cell: float,
+    nx: int,
+) -> bool:
+    """Give node i at (x, z) the nearest of the sites of its neighbours, where that is nearer than its own: whether."""
+    west, east, north, south = np.int64(near[i, 0]), np.int64(near[i, 1]), np.int64(near[i, 2]), np.int64(near[i, 3])
+    west_north, east_north = _beyond(near, west, 2), _beyond(near, east, 2)
+    south_west, east_south = _beyond(near, south, 0), _beyond(near, east, 3)
+    # Neighbours, each with one that was looked at before: where storeys meet, the two ways to a diagonal may differ.
+    pairs = (
+        (west, -1), (east, -1), (north, -1), (south, -1),
+        (west_north, -1), (east_north, -1), (_beyond(near, north, 0), west_north),
+        (south_west, -1), (_beyond(near, west, 3), south_west), (east_south, -1),
+        (_beyond(near, north, 1), east_north), (_beyond(near, south, 1), east_south),
+    )  # fmt: skip
+    changed = False
+    for j, before in pairs:
+        if j < 0 or j == before or site[j] == site[i]:
+            continue
+        if distance[j] < distance[i] + 2.0 * cell:
+            gap = _gap(x, z, box, np.int64(site[j]), cell, nx)
+            if gap < distance[i]:
+                distance[i] = gap
+                site[i] = site[j]
+                changed = True
+    return changed
+
+
 @kernel
-def _sweep(
-    forward: bool, columns: Columns, floor: Floor, distance: DoubleArray, site: IntArray, cell: float, nx: int
-) -> None:
-    """One pass of the vector distance transform: take over the site of a neighbour where it is nearer."""
-    for step in range(len(distance)):
-        i = step if forward else len(distance) - 1 - step
-        x = (floor.column[i] % nx + 0.5) * cell
-        z = (floor.column[i] // nx + 0.5) * cell
-        for m in range(12):
-            d = m % 4
-            j = floor.near[i, d]
-            if m >= 4 and j >= 0:  # a diagonal neighbour through j
-                j = floor.near[j, (m // 4 - 1) + (2 if d < 2 else 0)]
-            if j >= 0 and distance[j] < distance[i] + 2.0 * cell:
-                gap = _gap(x, z, columns, np.int64(site[j]), cell, nx)
-                if gap < distance[i]:
-                    distance[i] = gap
-                    site[i] = site[j]
+def _sweep(turn: int, columns: Columns, floor: Floor, spread: Spread, cell: float, nx: int, nz: int) -> None:
+    """Pass number `turn` of the vector distance transform, forwards and backwards in turns."""
+    box, start, near = columns.box, floor.start, floor.near
+    distance, site, changed = spread
+    count = len(distance)
+    for step in range(nx * nz):
+        c = step if turn % 2 == 0 else nx * nz - 1 - step
+        first, last = start[c], start[c + 1] - 1
+        ix, iz = c % nx, c // nx
+        for k in range(last + 1 - first):
+            i = first + k if turn % 2 == 0 else last - k
+            visit = i if turn % 2 == 0 else count - 1 - i
+            # Nothing can be new if no neighbour was given another site since the last visit.
+            if turn > 0 and changed[c] <= turn * count - 1 - visit:
+                continue
+            if _nearer(i, (ix + 0.5) * cell, (iz + 0.5) * cell, box, near, distance, site, cell, nx):
+                for jz in range(max(iz - 1, 0), min(iz + 2, nz)):
+                    for jx in range(max(ix - 1, 0), min(ix + 2, nx)):
+                        changed[jz * nx + jx] = turn * count + visit
 
 
 @kernel
@@ -114,14 +184,13 @@ def clearance(columns: Columns, floor: Floor, cell: float, nx: int, nz: int, hei
     transform, Danielsson 1980).
     """
     count = len(floor.column)
-    distance = np.full(count, np.inf)
-    site = np.zeros(count, np.int32)
+    spread = Spread(np.full(count, np.inf), np.full(count, NO_SITE, np.int32), np.full(nx * nz, -1, np.int64))
     for i in range(count):
         if _on_rim(i, floor.near):
-            distance[i], site[i] = _seed(i, columns, floor, cell, nx, nz, height, climb)
-    for k in range(4):
-        _sweep(k % 2 == 0, columns, floor, distance, site, cell, nx)
-    return distance.astype(np.float32)
+            spread.distance[i], spread.site[i] = _seed(i, columns, floor, cell, nx, nz, height, climb)
+    for turn in range(4):
+        _sweep(turn, columns, floor, spread, cell, nx, nz)
+    return spread.distance.astype(np.float32)
 
 
 @kernel

@@ -17,6 +17,7 @@ DoubleArray = NDArray[np.float64]
 IntArray = NDArray[np.int32]
 
 kernel: Any = njit(cache=True, error_model="numpy", nogil=True)
+# For what is called in innermost loops: a call that passes arrays, or tuples of them, counts references to each.
 fused_kernel: Any = njit(cache=True, error_model="numpy", nogil=True, inline="always")
 
 # Directions of the four neighbours in (x, z) cells; direction d and d ^ 1 are opposite.
@@ -24,6 +25,10 @@ STEP_X = np.array([-1, 1, 0, 0], np.int32)
 STEP_Z = np.array([0, 0, -1, 1], np.int32)
 # A step of exactly one climb is one, whichever way its heights were rounded; metres.
 ROUNDING = 1e-4
+# A narrower piece of floor in a column is none, metres.
+LEAST_WIDTH = np.float32(1e-4)
+
+Span = tuple[float, float]
 
 
 class Columns(NamedTuple):
@@ -61,86 +66,117 @@ class Floor(NamedTuple):
 
 
 @kernel
-def _clip(src: DoubleArray, count: int, dst: DoubleArray, axis: int, limit: float, sign: float) -> int:
-    """Keep in `dst` the part of polygon `src[:count]` with sign * (coordinate - limit) >= 0: its vertex count."""
+def _clip(work: DoubleArray, src: int, count: int, dst: int, axis: int, limit: float, sign: float) -> int:
+    """Keep in `work[dst]` the part of polygon `work[src, :count]` with sign * (coordinate - limit) >= 0: its size."""
     kept = 0
+    a = sign * (work[src, 0, axis] - limit)
     for i in range(count):
         j = i + 1 if i + 1 < count else 0
-        a = sign * (src[i, axis] - limit)
-        b = sign * (src[j, axis] - limit)
+        b = sign * (work[src, j, axis] - limit)
         if a >= 0.0:
             for k in range(3):
-                dst[kept, k] = src[i, k]
+                work[dst, kept, k] = work[src, i, k]
             kept += 1
         if (a < 0.0 < b) or (b < 0.0 < a):
             t = a / (a - b)
             for k in range(3):
-                dst[kept, k] = src[i, k] + t * (src[j, k] - src[i, k])
-            dst[kept, axis] = limit
+                work[dst, kept, k] = work[src, i, k] + t * (work[src, j, k] - work[src, i, k])
+            work[dst, kept, axis] = limit
             kept += 1
+        a = b
     return kept
 
 
 @fused_kernel
-def _range(poly: DoubleArray, count: int, axis: int) -> tuple[float, float]:
+def _slice(
+    work: DoubleArray, src: int, count: int, spare: int, dst: int, axis: int, span: Span, lower: float, upper: float
+) -> tuple[int, int]:
+    """Cut polygon `work[src, :count]`, spanning `span`, at two limits: where the middle is, and its size."""
+    if span[0] < lower:
+        count = _clip(work, src, count, spare, axis, lower, 1.0)
+        src = spare
+    if span[1] > upper:
+        count = _clip(work, src, count, dst, axis, upper, -1.0)
+        src = dst
+    return src, count
+
+
+@fused_kernel
+def _range(work: DoubleArray, src: int, count: int, axis: int) -> Span:
     """Least and largest coordinate of a polygon along an axis."""
-    low = high = poly[0, axis]
+    low = high = work[src, 0, axis]
     for i in range(1, count):
-        low = min(low, poly[i, axis])
-        high = max(high, poly[i, axis])
+        low = min(low, work[src, i, axis])
+        high = max(high, work[src, i, axis])
     return low, high
 
 
 @kernel
-def _put(record: FloatArray, poly: DoubleArray, count: int) -> None:
-    """Write low, high, x_min, x_max, z_min, z_max of a polygon to `record`."""
-    for axis, at in ((1, 0), (0, 2), (2, 4)):
-        record[at], record[at + 1] = _range(poly, count, axis)
-
-
-@kernel
 def _cut(triangles: DoubleArray, cell: float, nx: int, nz: int) -> tuple[IntArray, IntArray, FloatArray]:
-    """Cut triangles (F, 3, 3), in metres from the grid's corner: column, triangle and record (K, 6) of each piece."""
-    capacity = 2 * len(triangles) + nx * nz
+    """Cut triangles (F, 3, 3), in metres from the grid's corner: column, triangle and record (K, 6) of each piece.
+
+    A record is low, high, x_min, x_max, z_min, z_max.
+    """
+    capacity = 4 * len(triangles) + 2 * nx * nz
     column = np.empty(capacity, np.int32)
     owner = np.empty(capacity, np.int32)
     record = np.empty((capacity, 6), np.float32)
-    strip_a, strip, piece_a, piece = (
-        np.empty((10, 3)),
-        np.empty((10, 3)),
-        np.empty((10, 3)),
-        np.empty((10, 3)),
-    )
+    work = np.empty((5, 10, 3))
     count = 0
     # Typed constants: numba would compile `_clip` anew for every literal.
     along_x, along_z, corners = np.int64(0), np.int64(2), np.int64(3)
+    whole, below, strip, left, piece = np.int64(0), np.int64(1), np.int64(2), np.int64(3), np.int64(4)
     for f in range(len(triangles)):
-        tri = triangles[f]
-        low, high = _range(tri, corners, along_z)
-        z_low = max(int(np.floor(low / cell)), 0)
-        z_high = min(int(np.floor(high / cell)), nz - 1)
+        work[whole, :3] = triangles[f]
+        span = _range(work, whole, corners, along_z)
+        z_low = max(int(np.floor(span[0] / cell)), 0)
+        z_high = min(int(np.floor(span[1] / cell)), nz - 1)
         for iz in range(z_low, z_high + 1):
-            n_strip = _clip(tri, corners, strip_a, along_z, iz * cell, 1.0)
-            n_strip = _clip(strip_a, n_strip, strip, along_z, (iz + 1) * cell, -1.0)
-            if n_strip == 0:
+            row, size = _slice(work, whole, corners, below, strip, along_z, span, iz * cell, (iz + 1) * cell)
+            if size == 0:
                 continue
-            low, high = _range(strip, n_strip, along_x)
-            x_low = max(int(np.floor(low / cell)), 0)
-            x_high = min(int(np.floor(high / cell)), nx - 1)
+            across = _range(work, row, size, along_x)
+            x_low = max(int(np.floor(across[0] / cell)), 0)
+            x_high = min(int(np.floor(across[1] / cell)), nx - 1)
             if count + x_high - x_low + 1 > capacity:
                 capacity = 2 * capacity + nx
                 column = np.concatenate((column, np.empty(capacity - len(column), np.int32)))
                 owner = np.concatenate((owner, np.empty(capacity - len(owner), np.int32)))
                 record = np.concatenate((record, np.empty((capacity - len(record), 6), np.float32)))
             for ix in range(x_low, x_high + 1):
-                n = _clip(strip, n_strip, piece_a, along_x, ix * cell, 1.0)
-                n = _clip(piece_a, n, piece, along_x, (ix + 1) * cell, -1.0)
+                at, n = _slice(work, row, size, left, piece, along_x, across, ix * cell, (ix + 1) * cell)
                 if n > 0:
-                    _put(record[count], piece, n)
+                    record[count, 0], record[count, 1] = _range(work, at, n, 1)
+                    record[count, 2], record[count, 3] = _range(work, at, n, 0)
+                    record[count, 4], record[count, 5] = _range(work, at, n, 2)
                     column[count] = iz * nx + ix
                     owner[count] = f
                     count += 1
     return column[:count], owner[:count], record[:count]
+
+
+@kernel
+def _group(column: IntArray, owner: IntArray, record: FloatArray, walkable: NDArray[np.bool_], total: int) -> Columns:
+    """Sort pieces by column; those of a column stay in their order."""
+    start = np.zeros(total + 1, np.int32)
+    for c in column:
+        start[c + 1] += 1
+    for c in range(total):
+        start[c + 1] += start[c]
+    free = start[:-1].copy()
+    count = len(column)
+    low, high, box = np.empty(count, np.float32), np.empty(count, np.float32), np.empty((count, 4), np.float32)
+    carries = np.empty(count, np.bool_)
+    for k in range(count):
+        to = free[column[k]]
+        free[column[k]] = to + 1
+        low[to], high[to] = record[k, 0], record[k, 1]
+        for side in range(4):
+            box[to, side] = record[k, 2 + side]
+        # A piece that only touches the column along a line is no floor there.
+        broad = min(record[k, 3] - record[k, 2], record[k, 5] - record[k, 4]) > LEAST_WIDTH
+        carries[to] = walkable[owner[k]] and broad
+    return Columns(start, low, high, box, carries)
 
 
 def cut(triangles: DoubleArray, walkable: NDArray[np.bool_], cell: float, nx: int, nz: int) -> Columns:
@@ -154,22 +190,10 @@ def cut(triangles: DoubleArray, walkable: NDArray[np.bool_], cell: float, nx: in
         nz: Columns along z.
     """
     column, owner, record = _cut(triangles, cell, nx, nz)
-    order = np.argsort(column, kind="stable")
-    start = np.zeros(nx * nz + 1, np.int32)
-    np.cumsum(np.bincount(column, minlength=nx * nz), out=start[1:])
-    record = record[order]
-    # A piece that only touches the column along a line is no floor there.
-    broad = np.minimum(record[:, 3] - record[:, 2], record[:, 5] - record[:, 4]) > 1e-4
-    return Columns(
-        start,
-        record[:, 0].copy(),
-        record[:, 1].copy(),
-        record[:, 2:].copy(),
-        walkable[owner[order]] & broad,
-    )
+    return _group(column, owner, record, walkable, nx * nz)
 
 
-@kernel
+@fused_kernel
 def _top(columns: Columns, a: int, b: int, i: int, climb: float) -> float:
     """Height one stands at on fragment i of the column a:b: an obstacle up to `climb` above it is stepped onto."""
     top = columns.high[i]
@@ -179,7 +203,7 @@ def _top(columns: Columns, a: int, b: int, i: int, climb: float) -> float:
     return top
 
 
-@kernel
+@fused_kernel
 def _fits(columns: Columns, a: int, b: int, top: float, height: float) -> bool:
     """Whether nothing in the column a:b is between `top` and `height` above it."""
     for j in range(a, b):
@@ -188,7 +212,7 @@ def _fits(columns: Columns, a: int, b: int, top: float, height: float) -> bool:
     return True
 
 
-@kernel
+@fused_kernel
 def _column_floors(columns: Columns, a: int, b: int, height: float, climb: float, out: FloatArray) -> int:
     """Heights to stand at in the column of fragments a:b, ascending, in `out`; how many."""
     count = 0
