@@ -67,6 +67,16 @@ def test_what_comes_from_disk_equals_what_is_built(
         assert all(map(lambda a, b: a is b, one.scene.textures, other.scene.textures))
 
 
+def test_paths_to_the_goals_are_kept_with_the_episodes(folder: Path) -> None:
+    for place in (build()[0], build()[0]):
+        fresh = NavGrid.from_arrays(place.grid.to_arrays())
+        for goal in {episode.goal_position for episode in place.episodes}:
+            kept, found = place.grid.field(goal), fresh.field(goal)
+            assert kept is place.grid.field(goal)
+            assert kept.tree is not None and found.tree is not None
+            assert_equal((kept.goal, *kept.tree), (found.goal, *found.tree))
+
+
 def test_damaged_files_are_made_anew(folder: Path) -> None:
     built = build()
     files = sorted(folder.iterdir())

@@ -78,6 +78,7 @@ class NavGrid:
         self.radius, self.climb, self.cell = ground.radius, ground.climb, ground.cell
         self.height = height
         self.island_areas = areas
+        self._fields: dict[bytes, GeodesicField] = {}
 
     @classmethod
     def build(
@@ -268,6 +269,8 @@ class NavGrid:
             ValueError: If no floor is within 2 m of the goal.
         """
         wanted = np.asarray(goal, np.float64)
+        if (known := self._fields.get(wanted.tobytes())) is not None:
+            return known
         by_detour = self.detour if self.geodesic == "detour" else None
         point = (by_detour or self).snap(wanted[None])[0]
         if np.isnan(point).any():
@@ -276,6 +279,10 @@ class NavGrid:
             return GeodesicField(wanted, None)
         vertex, position, cost, after = _marching.march(self.ground, point)
         return GeodesicField(point, _marching.PathTree(vertex.astype(np.uint16), position, cost, after))
+
+    def keep(self, goal: ArrayLike, field: GeodesicField) -> None:
+        """Let `field` answer with this field whenever it is asked for this goal (3,), without a search."""
+        self._fields[np.asarray(goal, np.float64).tobytes()] = field
 
     def distance(self, field: GeodesicField, position: ArrayLike) -> NDArray[np.float64]:
         """Geodesic distance (N,) float64 in metres from positions (N, 3), inf where the goal cannot be reached."""

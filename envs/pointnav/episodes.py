@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from configs.files import mistaken, visible
 from configs.names import nearest
 from configs.writing import write_atomically
-from envs.navgrid.grid import NavGrid
+from envs.navgrid.grid import GeodesicField, NavGrid
 
 CONTENT = "{data_path}/content/{scene}.json.gz"
 # As in Habitat-Lab's PointNav generator: start and goal on one storey, islands of at least this radius.
@@ -242,6 +242,7 @@ def generate_episodes(
     max_distance: float = 12.0,
     min_ratio: float = 1.1,
     straight: float | None = 0.25,
+    fields: list[GeodesicField] | None = None,
 ) -> list[Episode]:
     """Generate episodes as Habitat-Lab's PointNav generator does: same island and storey, bounded geodesic distance.
 
@@ -260,6 +261,7 @@ def generate_episodes(
         min_ratio: Episodes below this ratio count as straight.
         straight: Share of straight episodes, 0 to 1, where the scene allows; None for Habitat-Lab's rule, by which an
             episode of ratio r below `min_ratio` is kept with probability 20 (r - 0.98)^2.
+        fields: Takes the paths to the goal of episode 0, 1, ... `goals` - 1, which had to be found anyway.
 
     Raises:
         ValueError: If the scene has no such episodes, or the distances are no range.
@@ -280,7 +282,8 @@ def generate_episodes(
             curved = need - (math.floor(straight * (before + need)) - math.floor(straight * before))
         attempts -= 1
         goal = grid.sample(rng, 1, int(rng.choice(islands, p=_shares(grid, islands))))[0]
-        starts, lengths, ratios = _candidates(grid, goal, rng, min_distance, max_distance, need)
+        geodesic = grid.field(goal)
+        starts, lengths, ratios = _candidates(grid, geodesic, goal, rng, min_distance, max_distance, need)
         if straight is None:
             accepted = (ratios >= min_ratio) | (rng.random(len(ratios)) <= 20.0 * (ratios - 0.98) ** 2)
             starts, lengths, ratios = starts[accepted], lengths[accepted], ratios[accepted]
@@ -293,6 +296,8 @@ def generate_episodes(
             taken = bent[: max(curved, need - len(plain))]
             taken = rng.permutation(np.concatenate([taken, plain[: need - len(taken)]]))
         per_goal.append([_episode(scene_id, starts[k], goal, lengths[k], rng) for k in taken])
+        if fields is not None:
+            fields.append(geodesic)
     if len(per_goal) < goals:
         raise ValueError(
             f"scene {scene_id}: found only {len(per_goal)} of {goals} goals with starts {min_distance} to "
@@ -322,10 +327,15 @@ def _shares(grid: NavGrid, islands: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def _candidates(
-    grid: NavGrid, goal: NDArray[np.float64], rng: np.random.Generator, least: float, most: float, need: int
+    grid: NavGrid,
+    geodesic: GeodesicField,
+    goal: NDArray[np.float64],
+    rng: np.random.Generator,
+    least: float,
+    most: float,
+    need: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Random starts of a goal within the distance range: positions (k, 3), geodesic distances, ratios."""
-    geodesic = grid.field(goal)
     starts = grid.sample(rng, CANDIDATES + 8 * need, int(grid.island(goal[None])[0]))
     lengths = grid.distance(geodesic, starts)
     fits = (lengths >= least) & (lengths <= most) & (np.abs(starts[:, 1] - goal[1]) <= MAX_RISE)

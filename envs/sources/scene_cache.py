@@ -1,4 +1,4 @@
-"""Disk cache of generated apartments: meshes, walkable grids and episodes (`configs.array_cache`)."""
+"""Disk cache of generated apartments: meshes, walkable grids, episodes and the paths to their goals."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ import numpy as np
 
 from configs.array_cache import ArrayCache, Arrays, code_version
 from envs.apartments.generator import CLASS_NAMES, generate, textures_of
-from envs.navgrid.grid import NavGrid
+from envs.navgrid.geodesics import PathTree
+from envs.navgrid.grid import GeodesicField, NavGrid
 from envs.pointnav.episodes import Episode, as_dict, from_dict, generate_episodes
 from envs.pointnav.scene_episodes import AgentConfig
 from envs.scene import Room, Scene
 
 CODE = ("scene.py", "apartments", "navgrid", "pointnav/episodes.py", "sources/scene_cache.py")
 MESH = ("vertices", "faces", "corner_uv", "corner_color", "face_texture", "face_class", "face_instance", "solid")
+# What a `PathTree` has of each corner.
+CORNERS = ("position", "cost", "after")
+
+Navigation = tuple[tuple[Episode, ...], list[GeodesicField]]
 
 
 @cache
@@ -45,20 +50,38 @@ class SceneCache:
     def episodes(
         self, scene: str, grid: NavGrid, body: AgentConfig, count: int, seed: int, goals: int
     ) -> tuple[Episode, ...]:
-        """`generate_episodes` in a plain or wide apartment, whose grids are the same."""
+        """`generate_episodes` in a plain or wide apartment, whose grids are the same; `grid` keeps the paths."""
 
-        def make() -> tuple[Episode, ...]:
-            return tuple(generate_episodes(scene, grid, count, seed=seed, goals=goals))
-
-        def pack(episodes: tuple[Episode, ...]) -> Arrays:
-            text = json.dumps([as_dict(episode) for episode in episodes])
-            return {"episodes": np.frombuffer(text.encode(), np.uint8)}
-
-        def unpack(arrays: Arrays) -> tuple[Episode, ...]:
-            return tuple(from_dict(raw, scene) for raw in json.loads(arrays["episodes"].tobytes()))
+        def make() -> Navigation:
+            fields: list[GeodesicField] = []
+            return tuple(generate_episodes(scene, grid, count, seed=seed, goals=goals, fields=fields)), fields
 
         key = {"body": asdict(body), "count": count, "seed": seed, "goals": goals}
-        return self.arrays.get(f"{scene}-episodes", key, make, pack, unpack)
+        unpack = partial(_unpack_episodes, scene)
+        episodes, fields = self.arrays.get(f"{scene}-episodes", key, make, _pack_episodes, unpack)
+        for episode, field in zip(episodes, fields, strict=False):  # The first episodes go to one goal each.
+            grid.keep(episode.goal_position, field)
+        return episodes
+
+
+def _pack_episodes(navigation: Navigation) -> Arrays:
+    text = json.dumps([as_dict(episode) for episode in navigation[0]])
+    trees = [field.tree for field in navigation[1] if field.tree is not None]
+    return {
+        "episodes": np.frombuffer(text.encode(), np.uint8),
+        "goals": np.array([field.goal for field in navigation[1]]),
+        "sizes": np.array([len(tree.cost) for tree in trees]),
+        "vertex": np.array([tree.vertex for tree in trees]),
+        **{name: np.concatenate([getattr(tree, name) for tree in trees]) for name in CORNERS},
+    }
+
+
+def _unpack_episodes(scene: str, arrays: Arrays) -> Navigation:
+    episodes = tuple(from_dict(raw, scene) for raw in json.loads(arrays["episodes"].tobytes()))
+    cuts = np.cumsum(arrays["sizes"])[:-1]
+    position, cost, after = (np.split(arrays[name], cuts) for name in CORNERS)
+    parts = zip(arrays["goals"], arrays["vertex"], position, cost, after, strict=True)
+    return episodes, [GeodesicField(goal, PathTree(*tree)) for goal, *tree in parts]
 
 
 def _pack(built: tuple[Scene, NavGrid]) -> Arrays:
