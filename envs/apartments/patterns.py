@@ -87,8 +87,8 @@ def floral(rng: np.random.Generator, count: int) -> Field:
 def blobs(rng: np.random.Generator, count: int) -> Field:
     """Return rounded cells of `count` random brightnesses (a periodic Voronoi diagram)."""
     points, value = rng.random((count, 2)), rng.random(count)
-    down = np.abs(_ROW[..., None] - points[:, 0])
-    across = np.abs(_COLUMN[..., None] - points[:, 1])
+    down = np.abs(_ROW[:, :1, None] - points[:, 0])
+    across = np.abs(_COLUMN[:1, :, None] - points[:, 1])
     distance = np.hypot(np.minimum(down, 1.0 - down), np.minimum(across, 1.0 - across))
     nearest = np.argmin(distance, axis=-1)
     near = np.partition(distance, 1, axis=-1)

@@ -17,7 +17,8 @@ _SEED = 20260117
 # green to red (Ruderman, Cronin and Chiao 1998, whose axes these are, rounded).
 _SPREAD = np.array([0.25, 0.06, 0.02])
 _AXES = np.array([[0.577, 0.577, 0.577], [-0.408, -0.408, 0.816], [0.707, -0.707, 0.0]])
-_ROW, _COLUMN = np.meshgrid(np.arange(SIZE) / SIZE, np.arange(SIZE) / SIZE, indexing="ij")
+_LINE = np.arange(SIZE) / SIZE
+_ROW, _COLUMN = np.meshgrid(_LINE, _LINE, indexing="ij")
 
 
 def _colors(rng: np.random.Generator, count: int) -> Field:
@@ -69,10 +70,12 @@ def _leaves(rng: np.random.Generator) -> Field:
     out = np.broadcast_to(colors[0], (SIZE, SIZE, 3)).copy()
     for color in colors[1:]:
         radius = min(0.3, 0.015 * rng.random() ** -0.7)
-        down = np.abs((_ROW - rng.random() + 0.5) % 1.0 - 0.5)
-        across = np.abs((_COLUMN - rng.random() + 0.5) % 1.0 - 0.5)
-        inside = np.maximum(down, across) < radius if rng.random() < 0.4 else np.hypot(down, across) < radius
-        out[inside] = color
+        down, across = (np.abs((_LINE - rng.random() + 0.5) % 1.0 - 0.5) for _ in range(2))
+        distance = np.maximum if rng.random() < 0.4 else np.hypot
+        rows, columns = (np.flatnonzero(away < 1.01 * radius) for away in (down, across))
+        window = np.ix_(rows, columns)
+        inside = distance(down[rows, None], across[columns]) < radius
+        out[window] = np.where(inside[..., None], color, out[window])
     return np.asarray(out)
 
 
