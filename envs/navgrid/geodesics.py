@@ -26,7 +26,7 @@ from envs.navgrid.ground import (
     slope_at,
     stencil,
 )
-from envs.navgrid.heightfield import DoubleArray, kernel
+from envs.navgrid.heightfield import DoubleArray, fused_kernel, kernel
 
 LongArray = NDArray[np.int64]
 
@@ -87,7 +87,7 @@ def norm(x: float, y: float, z: float) -> float:
     return np.sqrt(x * x + y * y + z * z)
 
 
-@kernel
+@fused_kernel
 def _via(vertices: Vertices, v: int, x: float, y: float, z: float) -> float:
     """Distance to the goal from (x, y, z) straight to vertex v and on."""
     p = vertices.position
@@ -120,7 +120,7 @@ def _grown(vertices: Vertices, count: int) -> Vertices:
     )
 
 
-@kernel
+@fused_kernel
 def _around(g: Ground, i: int, out: LongArray) -> None:
     """The eight island neighbours of node i in `out`, by `OFFSETS`; -1 where none, diagonals only past another."""
     own = g.island[i]
@@ -137,7 +137,7 @@ def _around(g: Ground, i: int, out: LongArray) -> None:
         out[d] = k if k >= 0 and g.island[k] == own else -1
 
 
-@kernel
+@fused_kernel
 def _push(keys: DoubleArray, items: LongArray, size: int, key: float, item: int) -> int:
     """Add to a binary heap in arrays that are long enough: the new size."""
     k = size
@@ -148,7 +148,7 @@ def _push(keys: DoubleArray, items: LongArray, size: int, key: float, item: int)
     return size + 1
 
 
-@kernel
+@fused_kernel
 def _pop(keys: DoubleArray, items: LongArray, size: int) -> tuple[float, int, int]:
     """Take the least from a binary heap: key, item, new size."""
     key, item = keys[0], items[0]
@@ -167,7 +167,7 @@ def _pop(keys: DoubleArray, items: LongArray, size: int) -> tuple[float, int, in
     return key, item, size
 
 
-@kernel
+@fused_kernel
 def _inherits(g: Ground, front: Front, i: int, dx: float, dz: float) -> bool:
     """Whether node i surely sees its vertex, (dx, dz) away: both neighbours that straddle the ray see it.
 
@@ -322,7 +322,7 @@ def _reroute(
     return count
 
 
-@kernel
+@fused_kernel
 def _propose(
     g: Ground,
     front: Front,
