@@ -1,4 +1,4 @@
-"""The explored map: closed forms on a plain room, and agreement with the walkable grid along an expert's way."""
+"""The explored map: closed forms on a plain room, agreement with the walkable grid, and the way that it plans."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from envs.pointnav.env import PointNav, PointNavTask
-from envs.pointnav.explored_map import ExploredMaps
+from envs.pointnav.env import FORWARD, LEFT, RIGHT, STOP, PointNav, PointNavTask
+from envs.pointnav.explored_map import LAYERS, PLAN_REACH, ExploredMaps
 from envs.pointnav.scene_episodes import AgentConfig, SceneEpisodes
 from envs.pointnav.vec_env import PointNavVecEnv
 from envs.rendering.renderer import Camera
@@ -16,6 +16,8 @@ from envs.sources.apartments import apartments
 
 CELL = 14.0 / 40
 ONE = np.array([0])
+OCCUPANCY = ("blocked", "free")
+NOWHERE, AHEAD = np.zeros((1, 2)), np.zeros(1)
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +38,9 @@ def wall(camera: Camera, distance: float) -> np.ndarray:
 @pytest.mark.parametrize("pitch", [-20.0, 0.0, 15.0])
 def test_a_wall_ahead_blocks_a_row_and_the_floor_before_it_is_free(pitch: float) -> None:
     camera = Camera(size=64, pitch=pitch, hfov=110.0)
-    maps = ExploredMaps(1, 40, 14.0, camera)
-    here = np.zeros((1, 2))
-    maps.update(ONE, wall(camera, 2.6), here, np.zeros(1), 10.0)
-    blocked, free = maps.egocentric(ONE, here, np.zeros(1))[0]
+    maps = ExploredMaps(1, 40, 14.0, camera, OCCUPANCY)
+    maps.update(ONE, wall(camera, 2.6), NOWHERE, AHEAD, 10.0)
+    blocked, free = maps.egocentric(ONE, NOWHERE, AHEAD, NOWHERE)[0]
     row = math.floor(20 - 2.6 / CELL)
     assert (blocked[row, 16:24] > 0).all() and not np.delete(blocked, row, axis=0).any()
     # The lower edge of the view meets the floor here.
@@ -50,21 +51,21 @@ def test_a_wall_ahead_blocks_a_row_and_the_floor_before_it_is_free(pitch: float)
 
 def test_the_map_turns_and_moves_with_the_agent() -> None:
     camera = Camera(size=64)
-    maps = ExploredMaps(1, 40, 14.0, camera)
-    maps.update(ONE, wall(camera, 2.6), np.zeros((1, 2)), np.zeros(1), 10.0)
-    ahead = maps.egocentric(ONE, np.zeros((1, 2)), np.zeros(1))[0, 0]
+    maps = ExploredMaps(1, 40, 14.0, camera, OCCUPANCY)
+    maps.update(ONE, wall(camera, 2.6), NOWHERE, AHEAD, 10.0)
+    ahead = maps.egocentric(ONE, NOWHERE, AHEAD, NOWHERE)[0, 0]
     # Turned to the left, what lay ahead lies to the right; one cell forward, it is one cell nearer.
-    left = maps.egocentric(ONE, np.zeros((1, 2)), np.full(1, math.pi / 2))[0, 0]
+    left = maps.egocentric(ONE, NOWHERE, np.full(1, math.pi / 2), NOWHERE)[0, 0]
     assert np.abs(np.rot90(ahead, -1).astype(int) - left).mean() < 2.0
-    nearer = maps.egocentric(ONE, np.array([[0.0, -CELL]]), np.zeros(1))[0, 0]
+    nearer = maps.egocentric(ONE, np.array([[0.0, -CELL]]), AHEAD, NOWHERE)[0, 0]
     np.testing.assert_array_equal(nearer[1:], ahead[:-1])
     maps.reset(ONE)
-    assert not maps.egocentric(ONE, np.zeros((1, 2)), np.zeros(1)).any()
+    assert not maps.egocentric(ONE, NOWHERE, AHEAD, NOWHERE).any()
 
 
 def test_the_map_agrees_with_the_walkable_grid(places: list[SceneEpisodes]) -> None:
     camera = Camera(size=64)
-    nav = PointNav(places, PointNavTask(sensors=("explored",)), camera, 4, 0)
+    nav = PointNav(places, PointNavTask(sensors=("explored",), explored_layers=OCCUPANCY), camera, 4, 0)
     agents = np.arange(4)
     nav.reset(agents)
     for _ in range(30):
@@ -86,6 +87,127 @@ def test_the_map_agrees_with_the_walkable_grid(places: list[SceneEpisodes]) -> N
         walls += blocked.sum()
     assert walls > 20 and total > 200
     assert agree / total > 0.8
+
+
+def layers_of(seen: np.ndarray) -> dict[str, np.ndarray]:
+    """One agent's layers by name, as numbers that do not overflow."""
+    return dict(zip(LAYERS, seen.astype(int), strict=True))
+
+
+def test_goal_and_own_way_are_drawn() -> None:
+    maps = ExploredMaps(1, 40, 14.0, Camera(size=64))
+    nothing = np.zeros((1, 64, 64), np.float32)
+    for z in (0.0, -0.5, -1.0):
+        maps.update(ONE, nothing, np.array([[0.05, z]]), AHEAD, 10.0)
+    here = np.array([[0.05, -1.0]])
+    # 2.5 cells ahead and 4.5 to the right of the agent.
+    shown = layers_of(maps.egocentric(ONE, here, AHEAD, here + CELL * np.array([[4.5, -2.5]]))[0])
+    expected = np.zeros((40, 40), int)
+    expected[16:19, 23:26] = 255
+    np.testing.assert_array_equal(shown["goal"], expected)
+    rows, columns = np.nonzero(shown["visited"])
+    assert set(shown["visited"][rows, columns]) == {255} and set(columns) == {20} and set(rows) == {20, 21, 22}
+    # What lies beyond the map is drawn on its rim: far behind, to the left.
+    beyond = layers_of(maps.egocentric(ONE, here, AHEAD, np.array([[-4.9, 25.0]]))[0])["goal"]
+    assert set(np.nonzero(beyond)[0]) == {38, 39} and np.nonzero(beyond)[1].max() < 10
+    some = ExploredMaps(1, 40, 14.0, Camera(size=64), ("visited", "goal"))
+    some.update(ONE, nothing, here, AHEAD, 10.0)
+    assert some.egocentric(ONE, here, AHEAD, here)[0].any((1, 2)).all()
+
+
+@pytest.mark.parametrize("heading", [0.0, 0.7])
+def test_on_unseen_floor_the_plan_is_the_straight_line(heading: float) -> None:
+    maps = ExploredMaps(1, 40, 14.0, Camera(size=64))
+    goal = np.array([[2.0, -3.0]])
+    plan = layers_of(maps.egocentric(ONE, NOWHERE, np.full(1, heading), goal)[0])["plan"]
+    row, column = np.mgrid[:40, :40]
+    ahead, right = (20 - row - 0.5) * CELL, (column + 0.5 - 20) * CELL
+    x = math.cos(heading) * right - math.sin(heading) * ahead
+    z = -math.sin(heading) * right - math.cos(heading) * ahead
+    gain = math.hypot(*goal[0]) - np.hypot(x - goal[0, 0], z - goal[0, 1])
+    # Only the surroundings of the straight line are planned.
+    near = (np.hypot(x, z) < 0.8) | (np.hypot(*(np.stack([x, z]) - goal.T[:, :, None])) < 0.8)
+    shown = (plan[near] / 255 * 2 - 1) * PLAN_REACH
+    # Fast marching of first order is off by a few per cent.
+    assert np.abs(shown - np.clip(gain[near], -PLAN_REACH, PLAN_REACH)).max() < 0.3
+
+
+def test_the_plan_leads_round_what_was_seen() -> None:
+    camera = Camera(size=64)
+    maps = ExploredMaps(1, 40, 14.0, camera)
+    goal = np.array([[0.0, -5.0]])
+    open_floor = layers_of(maps.egocentric(ONE, NOWHERE, AHEAD, goal)[0])["plan"]
+    depth = wall(camera, 2.6)
+    # The wall ends where the image does: 45 degrees to both sides.
+    maps.update(ONE, depth, NOWHERE, AHEAD, 10.0)
+    plan = layers_of(maps.egocentric(ONE, NOWHERE, AHEAD, goal)[0])["plan"]
+    before = math.floor(20 - 2.6 / CELL) + 2
+    assert open_floor[before, 19:21].min() > 180
+    # Straight ahead, before the wall, is hardly nearer; its ends are.
+    assert plan[before, 19:21].max() < 150
+    assert max(plan[before, 8:12].max(), plan[before, 28:32].max()) > 180
+    # Behind the wall one would be a long way nearer.
+    assert (plan[before - 6, 17:23] > 200).all()
+    assert (plan[before - 2, 17:23] < 150).all()
+
+
+def climb(plan: np.ndarray) -> float:
+    """Bearing, positive to the left, of the place 0.5 to 0.9 m away that is nearest to the goal."""
+    row, column = np.mgrid[:40, :40]
+    ahead, right = 19.5 - row, column - 19.5
+    ring = np.abs(np.hypot(ahead, right) - 2.0) < 0.6
+    best = np.argmax(np.where(ring, plan.astype(float), -1.0))
+    return math.atan2(-right.flat[best], ahead.flat[best])
+
+
+def test_climbing_the_plan_comes_near_goals_that_a_straight_line_does_not(places: list[SceneEpisodes]) -> None:
+    task = PointNavTask(sensors=("explored",), explored_layers=("plan",), max_steps=120)
+    near = {}
+    for planned in (False, True):
+        nav = PointNav(places, task, Camera(size=48), 4, None)
+        nav.reset(np.arange(4))
+        left = []
+        while nav.agents.active.any():
+            seen = nav.observe()
+            distance, bearing = seen["pointgoal_with_gps_compass"].T
+            if planned:
+                climbed = [climb(maps[0]) for maps in seen["explored"]]
+                bearing = np.where(distance > 0.8, climbed, bearing)
+            turn = np.where(bearing > 0, LEFT, RIGHT)
+            actions = np.where(distance < 0.19, STOP, np.where(np.abs(bearing) > 0.2, turn, FORWARD))
+            _, dones, records = nav.step(actions)
+            left += [records[n]["distance_to_goal"] for n in np.flatnonzero(dones)]
+            nav.reset(np.flatnonzero(dones))
+        near[planned] = np.mean(left)
+    assert near[True] < 0.5 * near[False]
+
+
+def test_a_kept_plan_is_what_a_new_one_would_be(places: list[SceneEpisodes]) -> None:
+    """Paths are planned again only where it matters: after a random walk that shows in very few cells."""
+    task, camera = PointNavTask(sensors=("depth",), normalize_depth=False), Camera(size=32)
+    agents = np.arange(4)
+    nav, rng = PointNav(places, task, camera, 4, 0), np.random.default_rng(0)
+    nav.reset(agents)
+    start, goals = nav.agents.position[:, [0, 2]].copy(), nav.agents.goal[:, [0, 2]]
+    often, once = (ExploredMaps(4, 40, 14.0, camera, ("plan",)) for _ in range(2))
+    for _ in range(40):
+        pose = nav.agents.position[:, [0, 2]] - start, nav.agents.heading
+        for maps in (often, once):
+            maps.update(agents, nav.observe()["depth"][..., 0], *pose, 10.0)
+        kept = often.egocentric(agents, *pose, goals - start)
+        nav.step(rng.choice([FORWARD, FORWARD, LEFT, RIGHT], 4))
+    new = once.egocentric(agents, *pose, goals - start)
+    assert (new > 0).any((1, 2, 3)).all()
+    assert np.mean(np.abs(kept.astype(int) - new) > 4) < 0.01
+
+
+def test_layers_are_named_once_and_exist() -> None:
+    with pytest.raises(ValueError, match="none comes twice"):
+        PointNavTask(explored_layers=("goal", "goal"))
+    with pytest.raises(ValueError, match="visited"):
+        PointNavTask(explored_layers=("visted",))
+    with pytest.raises(ValueError, match="explored_layers"):
+        PointNavTask(explored_layers=())
 
 
 def test_observing_twice_changes_nothing(places: list[SceneEpisodes]) -> None:

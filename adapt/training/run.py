@@ -45,6 +45,7 @@ from configs import files
 from configs.commands import command_settings
 from configs.compose import check, job_overrides
 from configs.files import visible
+from configs.former import fill_former
 from configs.settings import ConfigError
 from configs.writing import replacing, sweep, try_lock, write_atomically
 
@@ -380,8 +381,9 @@ def load_config(path: Path) -> DictConfig:
 
 
 def completed(cfg: DictConfig, path: Path) -> DictConfig:
-    """The config of a run folder, with the defaults of settings that the version that wrote it did not have."""
+    """The config of a run folder, with values of settings that the version that wrote it did not have."""
     cfg.run = str(path)
+    fill_former(cfg)
     try:
         return check(cfg, command_settings("train" if "algo" in cfg else "supervised"))
     except ConfigError as error:

@@ -18,9 +18,11 @@ from adapt.training.files import to_json
 from adapt.training.run import progress_bar, versions, write_text
 from agents.learners.feature_cache import cached_features
 from agents.learners.frames import ACTION, TRAJECTORY, FrameStore
-from agents.policies.observations import DEPTH, FEATURES, GOAL, MAPS, RGB, STEP, Observations
+from agents.policies.observations import DEPTH, EXPLORED, FEATURES, GOAL, MAPS, RGB, STEP, Observations
 from agents.setup import Scenes, make_rules, make_scenes, make_simulator
 from configs.files import read_json
+from configs.former import FORMER
+from configs.settings import plain
 from configs.writing import try_lock
 from envs.pointnav.env import PointNavTask
 from envs.rendering.renderer import Camera
@@ -144,7 +146,10 @@ def _scratch(folder: Path) -> tuple[Path, IO[bytes]]:
 def _seen(cfg: DictConfig) -> dict[str, Any]:
     """What recorded frames and actions depend on."""
     task, camera = make_rules(cfg)
-    rules = {key: getattr(task, key) for key in ("variant", "forward", "turn", "map_size", "map_extent")}
+    names = ["variant", "forward", "turn", "map_size", "map_extent"]
+    if EXPLORED in task.sensors:
+        names += ["explored_size", "explored_extent", "explored_layers"]
+    rules = plain({name: getattr(task, name) for name in names})
     return {"task": rules, "camera": {key: getattr(camera, key) for key in cfg.env.camera}}
 
 
@@ -166,7 +171,7 @@ def prepare(
         given = before[part] if isinstance(before[part], dict) else {}
         for key in sorted(now[part]):
             # What the version that recorded them did not have was as it is by default.
-            recorded = given.get(key, getattr(default, key))
+            recorded = given.get(key, FORMER.get(f"env.{part}.{key}", plain(getattr(default, key))))
             if recorded != now[part][key]:
                 raise ValueError(
                     f"{folder} was recorded with env.{part}.{key}={recorded}, this run has {now[part][key]}; "

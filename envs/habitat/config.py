@@ -299,6 +299,7 @@ def rules(settings: HabitatSplit) -> tuple[PointNavTask, Camera]:
         map_extent=ours["map_extent"],
         explored_size=ours["explored_size"],
         explored_extent=ours["explored_extent"],
+        explored_layers=tuple(ours["explored_layers"]),
         max_depth=next((float(camera.max_depth) for camera in cameras if "max_depth" in camera), 10.0),
     )
     shapes = {(s.height, s.width, s.hfov, s.position[1]) for s in cameras}

@@ -9,7 +9,8 @@ from typing import Annotated
 from configs.settings import OneOf, Pixels, Range, Settings
 from envs.habitat.config import SIMULATORS
 from envs.navgrid.grid import GEODESICS
-from envs.pointnav.env import SENSORS, VARIANTS
+from envs.pointnav.env import SENSORS, VARIANTS, Layers
+from envs.pointnav.explored_map import LAYERS
 
 Sensors = tuple[Annotated[str, OneOf(*SENSORS)], ...]
 
@@ -77,6 +78,7 @@ class HabitatTask(Settings):
         map_extent: Side of the visited map, metres.
         explored_size: Side of the explored map, cells.
         explored_extent: Side of the explored map, metres.
+        explored_layers: What the explored map shows: some of blocked, free, goal, visited and plan.
         max_depth: Upper bound to which depths are clipped, metres.
     """
 
@@ -91,6 +93,7 @@ class HabitatTask(Settings):
     map_extent: Annotated[float, Range(0, above=True)] = 14.0
     explored_size: Annotated[int, Range(1, 2048)] = 40
     explored_extent: Annotated[float, Range(0, above=True)] = 14.0
+    explored_layers: Layers = LAYERS
     max_depth: Annotated[float | None, Range(0, above=True)] = None
 
 

@@ -121,7 +121,8 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
         self._identity = Identity("", "")
         self._explored: ExploredMaps | None = None
         if "explored" in task.sensors:
-            self._explored = ExploredMaps(1, task.explored_size, task.explored_extent, camera)
+            size, extent, layers = task.explored_size, task.explored_extent, task.explored_layers
+            self._explored = ExploredMaps(1, size, extent, camera, layers)
 
     def start(self) -> str:
         """Start the simulator and load the episodes; returns a one-line error, or an empty text."""
@@ -280,9 +281,9 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
         """Habitat-Lab's observations under our names, as contiguous arrays of their own."""
         out = {GOAL: np.array(seen[GOAL], np.float32)}
         out |= {name: np.array(seen[name], order="C") for name in ("rgb", "depth") if name in self.task.sensors}
+        goal = np.asarray(self._env.current_episode.goals[0].position, np.float64)[None, [0, 2]]
         if "map" in self.task.sensors:
             image = np.empty((1, 3, self.task.map_size, self.task.map_size), np.uint8)
-            goal = np.asarray(self._env.current_episode.goals[0].position, np.float64)[None, [0, 2]]
             draw_visited_maps(
                 self._trail, np.array([self._steps + 1]), self._heading()[None], goal, self.task.map_extent, image
             )
@@ -292,7 +293,8 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
             which, heading, limit = np.array([0]), self._heading()[None], self.task.max_depth
             depth = np.asarray(seen["depth"], np.float32)[None, :, :, 0] * np.float32(limit)
             self._explored.update(which, depth, moved, heading, limit)
-            out["explored"] = self._explored.egocentric(which, moved, heading)[0]
+            goal -= self._trail[0, 0]
+            out["explored"] = self._explored.egocentric(which, moved, heading, goal)[0]
         return out
 
     def _heading(self) -> NDArray[np.float64]:

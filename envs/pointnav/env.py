@@ -14,11 +14,11 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.settings import NotNegative, OneOf, Positive, Range, Settings
+from configs.settings import NotEmpty, NotNegative, OneOf, Positive, Range, Settings
 from envs.navgrid.grid import GeodesicField, NavGrid, geodesic_distance, wrap_angle
 from envs.pointnav import measures
 from envs.pointnav.episodes import Episode
-from envs.pointnav.explored_map import ExploredMaps
+from envs.pointnav.explored_map import LAYERS, ExploredMaps
 from envs.pointnav.noise import Noise, NoiseSettings
 from envs.pointnav.record import episode_record
 from envs.pointnav.scene_episodes import NavigableScene
@@ -30,6 +30,7 @@ STOP, FORWARD, LEFT, RIGHT = range(4)
 SENSORS = ("rgb", "depth", "map", "explored")
 VARIANTS = ("habitat", "side_tuning")
 CACHED_FIELDS = 2048
+Layers = Annotated[tuple[Annotated[str, OneOf(*LAYERS)], ...], NotEmpty()]
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class PointNavTask(Settings):
         map_extent: Side of the visited map in metres (the paper: 22).
         explored_size: Side of the explored map in cells (`envs.pointnav.explored_map`).
         explored_extent: Side of the explored map in metres.
+        explored_layers: What it shows: blocked and free floor, goal, visited floor, plan (the way on what was seen).
         min_depth: Lower bound to which depths are clipped, metres; pixels without a hit have depth 0.
         max_depth: Upper bound to which depths are clipped, metres (Habitat: 10).
         normalize_depth: Whether depths are mapped from [min_depth, max_depth] to [0, 1]; else they stay in metres.
@@ -69,6 +71,7 @@ class PointNavTask(Settings):
     map_extent: Positive = 22.0
     explored_size: Annotated[int, Range(1, 2048)] = 40
     explored_extent: Positive = 14.0
+    explored_layers: Layers = LAYERS
     min_depth: NotNegative = 0.0
     max_depth: Positive = 10.0
     normalize_depth: bool = True
@@ -78,6 +81,8 @@ class PointNavTask(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require(self.min_depth < self.max_depth, "min_depth", f"less than max_depth={self.max_depth}")
+        layers = self.explored_layers
+        self.require(len(set(layers)) == len(layers), "explored_layers", "layers of which none comes twice")
 
     @property
     def actions(self) -> tuple[int, ...]:
@@ -171,7 +176,7 @@ class PointNav:
     - ``pointgoal_with_gps_compass`` (N, 2) float32: distance to the goal in metres (straight line, on the floor plane)
       and its bearing in radians, in [-pi, pi], positive to the left.
     - ``rgb`` (N, S, S, 3) uint8, ``depth`` (N, S, S, 1) float32 planar depth in [0, 1] as Habitat normalises it (or in
-      metres), ``map`` (N, 3, M, M) uint8 (`envs.pointnav.visited_map`), ``explored`` (N, 2, E, E) uint8
+      metres), ``map`` (N, 3, M, M) uint8 (`envs.pointnav.visited_map`), ``explored`` (N, L, E, E) uint8
       (`envs.pointnav.explored_map`, from the agent's own depth): where the task asks for them.
     """
 
@@ -199,7 +204,9 @@ class PointNav:
                     "the explored map needs the same camera everywhere; leave explored out of env.task.sensors, or set "
                     "env.appearance=plain"
                 )
-            self._explored = ExploredMaps(count, task.explored_size, task.explored_extent, camera)
+            self._explored = ExploredMaps(
+                count, task.explored_size, task.explored_extent, camera, task.explored_layers
+            )
         self._explored_at = np.full(count, -1, np.int64)
         measured = {*task.sensors, *(["depth"] if self._explored else [])}
         self._pixels = tuple(s for s in ("rgb", "depth") if s in measured)
@@ -379,14 +386,15 @@ class PointNav:
         return a.reckoned[rows, :2], a.reckoned[rows, 2]
 
     def _explore(self, maps: ExploredMaps, rows: NDArray[np.int64], depth: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """(n, 2, E, E) uint8 explored maps, after adding what the agents see now; each state is added once."""
+        """(n, L, E, E) uint8 explored maps, after adding what the agents see now; each state is added once."""
         a = self.agents
         positions, headings = self._poses(rows)
-        moved = positions - a.trail[rows, 0]
+        start = a.trail[rows, 0]
+        moved, goals = positions - start, a.goal[rows][:, [0, 2]] - start
         new = self._explored_at[rows] != a.steps[rows]
         self._explored_at[rows] = a.steps[rows]
         maps.update(rows[new], depth[new], moved[new], headings[new], self.task.max_depth)
-        return maps.egocentric(rows, moved, headings)
+        return maps.egocentric(rows, moved, headings, goals)
 
     def _pointgoal(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """(n, 2) float32 polar goal, as Habitat-Lab's PointGoalSensor in 2-D polar form."""

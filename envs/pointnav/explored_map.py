@@ -1,20 +1,30 @@
-"""Egocentric occupancy mapping from depth and odometry: free, blocked and unseen floor.
+"""Egocentric occupancy mapping from depth and odometry: free, blocked and unseen floor, goal, own way and plan.
 
 The usual map of embodied navigation (for example Chaplot et al. 2020, "Learning to Explore using Active Neural SLAM",
 there learned): each depth pixel is projected to a point in the world; points as high as the agent's body block their
-cell, points lower than a step free it. Counts per cell make the map robust where depth is predicted or noisy.
+cell, points lower than a step free it. Counts per cell make the map robust where depth is predicted or noisy. As there,
+the map also holds the goal and where the agent has been, and paths to the goal are planned on it
+(`envs.pointnav.map_planner`).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from envs.pointnav.map_planner import MARGIN, march, traversal_costs
 from envs.rendering.renderer import Camera
 
+# Layers of the egocentric map (`ExploredMaps.egocentric`).
+LAYERS = ("blocked", "free", "goal", "visited", "plan")
+GOAL, VISITED, PLAN = 2, 3, 4
+# The plan's range: places so much nearer to the goal than the agent have the largest value, metres.
+PLAN_REACH = 2.0
 # Cells of the world grid per cell of the egocentric map, along one axis.
 FINER = 2
 # Evidence that one point adds, and its bounds: a wall that was seen is not wiped out by the floor before it.
@@ -22,9 +32,38 @@ BLOCKED, FREE = 2, -1
 MOST_BLOCKED, MOST_FREE = 24, -12
 
 
+class Memory(NamedTuple):
+    """What N agents know, in world grids of G cells a side with each agent's start in the centre.
+
+    Attributes:
+        evidence: (N, G, G) int8, positive where blocked, negative where free.
+        visited: (N, G, G) uint8, 1 where the agent has stood.
+        box: (N, 4) int64 rows [0, 1) and columns [2, 3) with evidence; empty where the first is the greater.
+        stale: (N,) bool, whether blocked cells have changed since the last plan.
+        distance: (N, G, G) float32 planned metres to the goal; (N, 1, 1) without a plan.
+        limit: (N,) float64 up to which distance the plan is final.
+    """
+
+    evidence: NDArray[np.int8]
+    visited: NDArray[np.uint8]
+    box: NDArray[np.int64]
+    stale: NDArray[np.bool_]
+    distance: NDArray[np.float32]
+    limit: NDArray[np.float64]
+
+
+class Room(NamedTuple):
+    """Scratch arrays of the planner (`envs.pointnav.map_planner.march`)."""
+
+    cost: NDArray[np.float32]
+    keys: NDArray[np.float32]
+    items: NDArray[np.int32]
+
+
 @njit(cache=True, nogil=True)
 def _observe(
     evidence: NDArray[np.int8],
+    box: NDArray[np.int64],
     depth: NDArray[np.float32],
     limit: float,
     position: NDArray[np.float64],
@@ -35,8 +74,9 @@ def _observe(
     step_height: float,
     body_height: float,
     cells_per_metre: float,
-) -> None:
-    """Add the points of one depth image to the evidence (G, G) of one agent, whose start is in the grid's centre."""
+) -> bool:
+    """Add the points of one depth image to the evidence (G, G) of one agent; returns whether blocked cells changed."""
+    changed = False
     rows, columns = depth.shape
     size = evidence.shape[0]
     cos, sin = math.cos(heading), math.sin(heading)
@@ -57,35 +97,106 @@ def _observe(
             i = math.floor(y * cells_per_metre) + size // 2
             j = math.floor(x * cells_per_metre) + size // 2
             if 0 <= i < size and 0 <= j < size:
-                known = evidence[i, j] + (BLOCKED if height > step_height else FREE)
+                before = evidence[i, j]
+                known = before + (BLOCKED if height > step_height else FREE)
                 evidence[i, j] = min(max(known, MOST_FREE), MOST_BLOCKED)
+                changed = changed or (known > 0) != (before > 0)
+                box[0], box[1] = min(box[0], i), max(box[1], i + 1)
+                box[2], box[3] = min(box[2], j), max(box[3], j + 1)
+    return changed
 
 
 @njit(cache=True, nogil=True)
-def _visit(evidence: NDArray[np.int8], position: NDArray[np.float64], cells_per_metre: float) -> None:
-    """Free the cell in which the agent stands."""
-    size = evidence.shape[0]
+def _cell(position: NDArray[np.float64], cells_per_metre: float, size: int) -> tuple[int, int]:
+    """Row and column of a position in the world grid; what is beyond it is clipped to its rim."""
     i = math.floor(position[1] * cells_per_metre) + size // 2
     j = math.floor(position[0] * cells_per_metre) + size // 2
-    if 0 <= i < size and 0 <= j < size:
-        evidence[i, j] = MOST_FREE
+    return min(max(i, 0), size - 1), min(max(j, 0), size - 1)
+
+
+@njit(cache=True, nogil=True)
+def _observe_all(
+    memory: Memory,
+    which: NDArray[np.int64],
+    depth: NDArray[np.float32],
+    limit: float,
+    positions: NDArray[np.float64],
+    headings: NDArray[np.float64],
+    lens: tuple[float, float, float, float, float],
+    cells_per_metre: float,
+) -> None:
+    size = memory.evidence.shape[1]
+    for k in range(len(which)):
+        n = which[k]
+        evidence = memory.evidence[n]
+        changed = _observe(evidence, memory.box[n], depth[k], limit, positions[k], headings[k], *lens, cells_per_metre)
+        here = _cell(positions[k], cells_per_metre, size)
+        if not memory.visited[n][here]:
+            # What lies beside obstacles is cheaper once the agent has stood there.
+            i, j = here
+            changed = changed or (evidence[i - 1 : i + 2, j - 1 : j + 2] > 0).any()
+            memory.visited[n][here] = 1
+        evidence[here] = MOST_FREE
+        memory.stale[n] |= changed
+
+
+@njit(cache=True, nogil=True)
+def _plan(
+    memory: Memory, n: int, position: NDArray[np.float64], goal: NDArray[np.float64], cells_per_metre: float, room: Room
+) -> float:
+    """Bring agent n's distances to the goal up to date; returns the agent's own."""
+    evidence, distance, box = memory.evidence[n], memory.distance[n], memory.box[n]
+    size = evidence.shape[0]
+    here, there = _cell(position, cells_per_metre, size), _cell(goal, cells_per_metre, size)
+    own = distance[here]
+    if memory.stale[n] or not own + PLAN_REACH <= memory.limit[n]:
+        around = math.ceil(MARGIN * cells_per_metre)
+        window = (
+            max(min(box[0], here[0], there[0]) - around, 0),
+            min(max(box[1], here[0] + 1, there[0] + 1) + around, size),
+            max(min(box[2], here[1], there[1]) - around, 0),
+            min(max(box[3], here[1] + 1, there[1] + 1) + around, size),
+        )
+        cell = 1.0 / cells_per_metre
+        traversal_costs(evidence, memory.visited[n], window, cell, room.cost)
+        # A metre more than is shown, so that it lasts for a few steps.
+        beyond = PLAN_REACH + 1.0
+        memory.limit[n] = march(room.cost, cell, window, there, here, beyond, distance, room.keys, room.items)
+        memory.stale[n] = False
+        own = distance[here]
+    return own
+
+
+@njit(cache=True, nogil=True)
+def _mark(layer: NDArray[np.uint8], ahead: float, right: float, cells_per_metre: float) -> None:
+    """Paint the 3x3 block around a place; what is beyond the map is clipped to its rim, as in the visited map."""
+    side = layer.shape[0]
+    r = min(max(math.floor(side / 2 - ahead * cells_per_metre), 0), side - 1)
+    c = min(max(math.floor(side / 2 + right * cells_per_metre), 0), side - 1)
+    layer[max(r - 1, 0) : r + 2, max(c - 1, 0) : c + 2] = 255
 
 
 @njit(cache=True, nogil=True)
 def _turn_to(
-    evidence: NDArray[np.int8],
+    memory: Memory,
+    n: int,
     position: NDArray[np.float64],
     heading: float,
+    goal: NDArray[np.float64],
     cells_per_metre: float,
+    own: float,
+    row: NDArray[np.int64],
     out: NDArray[np.uint8],
 ) -> None:
-    """Sample the evidence (G, G) around one agent into its egocentric map (2, M, M)."""
+    """Sample what one agent knows around it into its egocentric map (L, M, M); `row` (5,) is each layer's, or -1."""
+    evidence, visited, distance = memory.evidence[n], memory.visited[n], memory.distance[n]
     size, side = evidence.shape[0], out.shape[1]
     cos, sin = math.cos(heading), math.sin(heading)
     share = 255.0 / (FINER * FINER)
     for r in range(side):
         for c in range(side):
-            blocked = free = 0
+            blocked = free = been = 0
+            nearer = 0.0
             for k in range(FINER * FINER):
                 ahead = (side / 2 - r - (k // FINER + 0.5) / FINER) * FINER / cells_per_metre
                 right = (c + (k % FINER + 0.5) / FINER - side / 2) * FINER / cells_per_metre
@@ -96,37 +207,41 @@ def _turn_to(
                 if 0 <= i < size and 0 <= j < size:
                     blocked += evidence[i, j] > 0
                     free += evidence[i, j] < 0
-            out[0, r, c] = np.uint8(blocked * share)
-            out[1, r, c] = np.uint8(free * share)
-
-
-@njit(cache=True, nogil=True)
-def _observe_all(
-    evidence: NDArray[np.int8],
-    which: NDArray[np.int64],
-    depth: NDArray[np.float32],
-    limit: float,
-    positions: NDArray[np.float64],
-    headings: NDArray[np.float64],
-    lens: tuple[float, float, float, float, float],
-    cells_per_metre: float,
-) -> None:
-    for k in range(len(which)):
-        _observe(evidence[which[k]], depth[k], limit, positions[k], headings[k], *lens, cells_per_metre)
-        _visit(evidence[which[k]], positions[k], cells_per_metre)
+                    been += visited[i, j]
+                    if row[PLAN] >= 0:
+                        gain = (own - distance[i, j]) / PLAN_REACH
+                        nearer += min(max(gain, -1.0), 1.0) + 1.0
+            if row[0] >= 0:
+                out[row[0], r, c] = np.uint8(blocked * share)
+            if row[1] >= 0:
+                out[row[1], r, c] = np.uint8(free * share)
+            if row[VISITED] >= 0:
+                out[row[VISITED], r, c] = 255 if been else 0
+            if row[PLAN] >= 0:
+                out[row[PLAN], r, c] = np.uint8(nearer * share / 2.0)
+    if row[GOAL] >= 0:
+        out[row[GOAL]] = 0
+        dx, dz = goal[0] - position[0], goal[1] - position[1]
+        _mark(out[row[GOAL]], -sin * dx - cos * dz, cos * dx - sin * dz, cells_per_metre / FINER)
 
 
 @njit(cache=True, nogil=True)
 def _turn_all(
-    evidence: NDArray[np.int8],
+    memory: Memory,
     which: NDArray[np.int64],
     positions: NDArray[np.float64],
     headings: NDArray[np.float64],
+    goals: NDArray[np.float64],
     cells_per_metre: float,
+    room: Room,
+    row: NDArray[np.int64],
     out: NDArray[np.uint8],
 ) -> None:
     for k in range(len(which)):
-        _turn_to(evidence[which[k]], positions[k], headings[k], cells_per_metre, out[k])
+        n, own = which[k], 0.0
+        if row[PLAN] >= 0:
+            own = _plan(memory, n, positions[k], goals[k], cells_per_metre, room)
+        _turn_to(memory, n, positions[k], headings[k], goals[k], cells_per_metre, own, row, out[k])
 
 
 class ExploredMaps:
@@ -142,6 +257,7 @@ class ExploredMaps:
         size: int,
         extent: float,
         camera: Camera,
+        layers: Sequence[str] = LAYERS,
         *,
         step_height: float = 0.2,
         body_height: float = 1.5,
@@ -154,6 +270,7 @@ class ExploredMaps:
             size: Side of the egocentric map in cells, M.
             extent: Side of the egocentric map in metres.
             camera: Size, field of view, height and pitch of the depth camera.
+            layers: Which of `LAYERS` the egocentric maps have, in this order.
             step_height: Points up to this height in metres above the floor are walkable.
             body_height: Points above this height in metres do not matter.
             reach: How far from its start an agent is mapped, metres.
@@ -161,13 +278,33 @@ class ExploredMaps:
         self.size = size
         self._cells_per_metre = FINER * size / extent
         side = 2 * math.ceil(reach * self._cells_per_metre)
-        self._evidence = np.zeros((count, side, side), np.int8)
+        self._row = np.array([layers.index(layer) if layer in layers else -1 for layer in LAYERS])
+        planned = side if "plan" in layers else 1
+        self._memory = Memory(
+            evidence=np.zeros((count, side, side), np.int8),
+            visited=np.zeros((count, side, side), np.uint8),
+            box=np.zeros((count, 4), np.int64),
+            stale=np.ones(count, np.bool_),
+            distance=np.zeros((count, planned, planned), np.float32),
+            limit=np.zeros(count),
+        )
+        self._room = Room(
+            np.ones((planned, planned), np.float32),
+            np.empty(5 * planned * planned, np.float32),
+            np.empty(5 * planned * planned, np.int32),
+        )
+        self.reset(np.arange(count))
         focal = camera.columns / 2 / math.tan(math.radians(camera.hfov) / 2)
         self._lens = (focal, math.radians(camera.pitch), float(camera.height), float(step_height), float(body_height))
 
     def reset(self, which: NDArray[np.int64] | int) -> None:
         """Forget all that the given agents have seen; an episode begins."""
-        self._evidence[which] = 0
+        memory = self._memory
+        memory.evidence[which] = 0
+        memory.visited[which] = 0
+        memory.box[which] = np.array([memory.evidence.shape[1], 0] * 2)
+        memory.stale[which] = True
+        memory.distance[which] = np.inf
 
     def update(
         self,
@@ -188,18 +325,32 @@ class ExploredMaps:
         """
         depth = np.ascontiguousarray(depth, np.float32)
         positions = np.ascontiguousarray(positions, np.float64)
-        _observe_all(self._evidence, which, depth, limit, positions, headings, self._lens, self._cells_per_metre)
+        _observe_all(self._memory, which, depth, limit, positions, headings, self._lens, self._cells_per_metre)
 
     def egocentric(
-        self, which: NDArray[np.int64], positions: NDArray[np.float64], headings: NDArray[np.float64]
+        self,
+        which: NDArray[np.int64],
+        positions: NDArray[np.float64],
+        headings: NDArray[np.float64],
+        goals: NDArray[np.float64],
     ) -> NDArray[np.uint8]:
         """Maps of the given agents as they stand, looking up.
 
+        Args:
+            which: (n,) agents.
+            positions: (n, 2) x and z in metres from the episode's start.
+            headings: (n,) radians, positive to the left.
+            goals: (n, 2) x and z in metres from the episode's start, the same throughout an episode.
+
         Returns:
-            (n, 2, M, M) uint8: the share of each cell that is blocked (channel 0) and free (channel 1), 255 for all of
-            it; both 0 where nothing was seen.
+            (n, L, M, M) uint8, the layers asked for: ``blocked`` and ``free``: the share of each cell that is so, 255
+            for all of it, both 0 where nothing was seen; ``goal``: 255 at and around the goal, clipped to the rim;
+            ``visited``: 255 where the agent has been; ``plan``: how much nearer to the goal than the agent a cell is by
+            the shortest path on what the agent knows, from 255 for `PLAN_REACH` metres or more to 0 for as much
+            further, blocked cells and what is walled off.
         """
-        out = np.empty((len(which), 2, self.size, self.size), np.uint8)
-        positions = np.ascontiguousarray(positions, np.float64)
-        _turn_all(self._evidence, which, positions, headings, self._cells_per_metre, out)
+        out = np.empty((len(which), int(self._row.max()) + 1, self.size, self.size), np.uint8)
+        poses = np.ascontiguousarray(positions, np.float64), np.ascontiguousarray(headings, np.float64)
+        aims = np.ascontiguousarray(goals, np.float64)
+        _turn_all(self._memory, which, *poses, aims, self._cells_per_metre, self._room, self._row, out)
         return out

@@ -32,7 +32,8 @@ def observation_space(task: PointNavTask, camera: Camera) -> spaces.Dict:
     if "map" in task.sensors:
         boxes["map"] = spaces.Box(0, 255, (3, task.map_size, task.map_size), np.uint8)
     if "explored" in task.sensors:
-        boxes["explored"] = spaces.Box(0, 255, (2, task.explored_size, task.explored_size), np.uint8)
+        layers = len(task.explored_layers)
+        boxes["explored"] = spaces.Box(0, 255, (layers, task.explored_size, task.explored_size), np.uint8)
     return spaces.Dict(boxes)
 
 
