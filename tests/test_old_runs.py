@@ -88,3 +88,5 @@ def test_what_an_old_config_lacks_is_filled_with_defaults(name: str) -> None:
     assert cfg.policy.name == "stack"
     lacking = importlib.import_module("envs.sources.apartments").ApartmentsConfig
     assert set(cfg.env) == {"name", *defaults(lacking)}
+    # The explored map showed less then.
+    assert cfg.env.task.explored_layers == ["blocked", "free"]

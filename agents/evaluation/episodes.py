@@ -119,11 +119,19 @@ class Validation:
         self.cfg = cfg
         self.scenes: list[SceneEpisodes] = []
         if cfg.validation.episodes:
-            scenes = make_scenes(without_randomisation(cfg.env), cfg.validation.split, cfg.seed)
+            scenes = make_scenes(self._env(), cfg.validation.split, cfg.seed)
             share = max(1, cfg.validation.episodes // len(scenes))
             self.scenes = [p.only(p.episodes[:share]) for p in scenes[: cfg.validation.episodes]][
                 distributed.rank() :: distributed.ranks()
             ]
+
+    def _env(self) -> DictConfig:
+        """The environment to validate in, of no more scenes than episodes are asked for."""
+        env = without_randomisation(self.cfg.env)
+        split = OmegaConf.select(env, f"splits.{self.cfg.validation.split}")
+        if isinstance(split, DictConfig) and split.get("scenes") is not None:
+            split.scenes = min(split.scenes, self.cfg.validation.episodes)
+        return env
 
     def __call__(self, policy: Policy, vision: VisualEncoder) -> dict[str, float]:
         """Success and SPL of the policy now; empty if no validation was asked for."""
