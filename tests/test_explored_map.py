@@ -106,7 +106,7 @@ def test_goal_and_own_way_are_drawn() -> None:
     expected[16:19, 23:26] = 255
     np.testing.assert_array_equal(shown["goal"], expected)
     rows, columns = np.nonzero(shown["visited"])
-    assert set(shown["visited"][rows, columns]) == {255} and set(columns) == {20} and set(rows) == {20, 21, 22}
+    assert set(shown["visited"][rows, columns]) == {255} and set(columns) == {20} and set(rows) == {20, 21, 23}
     # What lies beyond the map is drawn on its rim: far behind, to the left.
     beyond = layers_of(maps.egocentric(ONE, here, AHEAD, np.array([[-4.9, 25.0]]))[0])["goal"]
     assert set(np.nonzero(beyond)[0]) == {38, 39} and np.nonzero(beyond)[1].max() < 10

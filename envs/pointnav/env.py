@@ -204,9 +204,7 @@ class PointNav:
                     "the explored map needs the same camera everywhere; leave explored out of env.task.sensors, or set "
                     "env.appearance=plain"
                 )
-            self._explored = ExploredMaps(
-                count, task.explored_size, task.explored_extent, camera, task.explored_layers
-            )
+            self._explored = ExploredMaps(count, task.explored_size, task.explored_extent, camera, task.explored_layers)
         self._explored_at = np.full(count, -1, np.int64)
         measured = {*task.sensors, *(["depth"] if self._explored else [])}
         self._pixels = tuple(s for s in ("rgb", "depth") if s in measured)

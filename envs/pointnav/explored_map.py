@@ -185,14 +185,14 @@ def _turn_to(
     goal: NDArray[np.float64],
     cells_per_metre: float,
     own: float,
-    row: NDArray[np.int64],
     out: NDArray[np.uint8],
 ) -> None:
-    """Sample what one agent knows around it into its egocentric map (L, M, M); `row` (5,) is each layer's, or -1."""
+    """Sample what one agent knows around it into its egocentric map, all `LAYERS` of it (5, M, M)."""
     evidence, visited, distance = memory.evidence[n], memory.visited[n], memory.distance[n]
-    size, side = evidence.shape[0], out.shape[1]
+    size, side, planned = evidence.shape[0], out.shape[1], len(distance) > 1
     cos, sin = math.cos(heading), math.sin(heading)
     share = 255.0 / (FINER * FINER)
+    out[GOAL] = 0
     for r in range(side):
         for c in range(side):
             blocked = free = been = 0
@@ -208,21 +208,15 @@ def _turn_to(
                     blocked += evidence[i, j] > 0
                     free += evidence[i, j] < 0
                     been += visited[i, j]
-                    if row[PLAN] >= 0:
+                    if planned:
                         gain = (own - distance[i, j]) / PLAN_REACH
                         nearer += min(max(gain, -1.0), 1.0) + 1.0
-            if row[0] >= 0:
-                out[row[0], r, c] = np.uint8(blocked * share)
-            if row[1] >= 0:
-                out[row[1], r, c] = np.uint8(free * share)
-            if row[VISITED] >= 0:
-                out[row[VISITED], r, c] = 255 if been else 0
-            if row[PLAN] >= 0:
-                out[row[PLAN], r, c] = np.uint8(nearer * share / 2.0)
-    if row[GOAL] >= 0:
-        out[row[GOAL]] = 0
-        dx, dz = goal[0] - position[0], goal[1] - position[1]
-        _mark(out[row[GOAL]], -sin * dx - cos * dz, cos * dx - sin * dz, cells_per_metre / FINER)
+            out[0, r, c] = np.uint8(blocked * share)
+            out[1, r, c] = np.uint8(free * share)
+            out[VISITED, r, c] = 255 if been else 0
+            out[PLAN, r, c] = np.uint8(nearer * share / 2.0)
+    dx, dz = goal[0] - position[0], goal[1] - position[1]
+    _mark(out[GOAL], -sin * dx - cos * dz, cos * dx - sin * dz, cells_per_metre / FINER)
 
 
 @njit(cache=True, nogil=True)
@@ -234,14 +228,13 @@ def _turn_all(
     goals: NDArray[np.float64],
     cells_per_metre: float,
     room: Room,
-    row: NDArray[np.int64],
     out: NDArray[np.uint8],
 ) -> None:
     for k in range(len(which)):
         n, own = which[k], 0.0
-        if row[PLAN] >= 0:
+        if memory.distance.shape[1] > 1:
             own = _plan(memory, n, positions[k], goals[k], cells_per_metre, room)
-        _turn_to(memory, n, positions[k], headings[k], goals[k], cells_per_metre, own, row, out[k])
+        _turn_to(memory, n, positions[k], headings[k], goals[k], cells_per_metre, own, out[k])
 
 
 class ExploredMaps:
@@ -278,7 +271,7 @@ class ExploredMaps:
         self.size = size
         self._cells_per_metre = FINER * size / extent
         side = 2 * math.ceil(reach * self._cells_per_metre)
-        self._row = np.array([layers.index(layer) if layer in layers else -1 for layer in LAYERS])
+        self._layers = [LAYERS.index(layer) for layer in layers]
         planned = side if "plan" in layers else 1
         self._memory = Memory(
             evidence=np.zeros((count, side, side), np.int8),
@@ -349,8 +342,8 @@ class ExploredMaps:
             the shortest path on what the agent knows, from 255 for `PLAN_REACH` metres or more to 0 for as much
             further, blocked cells and what is walled off.
         """
-        out = np.empty((len(which), int(self._row.max()) + 1, self.size, self.size), np.uint8)
+        out = np.empty((len(which), len(LAYERS), self.size, self.size), np.uint8)
         poses = np.ascontiguousarray(positions, np.float64), np.ascontiguousarray(headings, np.float64)
         aims = np.ascontiguousarray(goals, np.float64)
-        _turn_all(self._memory, which, *poses, aims, self._cells_per_metre, self._room, self._row, out)
-        return out
+        _turn_all(self._memory, which, *poses, aims, self._cells_per_metre, self._room, out)
+        return np.ascontiguousarray(out[:, self._layers])
