@@ -33,6 +33,8 @@ def main(cfg: DictConfig) -> None:
             numbers = learner.train(cfg, run)
         run.result({**numbers, "train_seconds": round(run.seconds, 1)})
         run.close()
+        if distributed.is_first():
+            print(f"{cfg.run}: trained in {run.seconds:.0f} s; next: python -m agents.evaluate run={cfg.run}")  # noqa: T201
 
 
 if __name__ == "__main__":
