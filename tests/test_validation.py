@@ -53,9 +53,10 @@ def test_scenes_without_an_episode_are_not_built() -> None:
 def test_the_demo_draws_a_curve_that_ends_with_its_training() -> None:
     makefile = (ROOT / "Makefile").read_text()
     curve = re.search(r"^CURVE = (.*)$", makefile, re.MULTILINE)
+    scenes = re.search(r"^DEMO = (.*)$", makefile, re.MULTILINE)
     demo = re.search(r"^demo:.*\n\t\$\(BIN\)/python -m agents\.train (.*)$", makefile, re.MULTILINE)
-    assert curve is not None and demo is not None and "$(CURVE)" in demo[1]
-    words = [word for word in demo[1].replace("$(CURVE)", curve[1]).split() if "=" in word and "$" not in word]
+    assert curve is not None and scenes is not None and demo is not None and "$(CURVE)" in demo[1]
+    words = [word for word in f"{demo[1]} {curve[1]} {scenes[1]}".split() if "=" in word and "$" not in word]
     cfg = compose("train", [*words, "run=x"])
     points, left = divmod(cfg.algo.updates, cfg.log_every * cfg.validation.every)
     assert left == 0 and points >= 4
