@@ -74,17 +74,15 @@ class ArrayCache:
         digest = hashlib.sha256(json.dumps([self._code, key], sort_keys=True).encode()).hexdigest()
         file = self.folder / f"{name}-{digest[:16]}.npz"
         with contextlib.suppress(*DAMAGE):
-            return unpack(_read(file))
+            return unpack(read_arrays(file))
         result = make()
         self._write(file, pack(result))
         return result
 
     def _write(self, file: Path, arrays: Arrays) -> None:
         """Put arrays into the cache; where that is impossible they are made every time, with a warning."""
-        content = io.BytesIO()
-        np.savez(content, **arrays)  # type: ignore[arg-type]
         try:
-            write_atomically(file, content.getvalue(), lasting=False)
+            write_arrays(file, arrays)
             self._written = True
         except OSError as error:
             message = f"nothing is kept for the next start: {error.strerror}; SIDESTEP_CACHE names the folder"
@@ -104,8 +102,15 @@ class ArrayCache:
                     file.unlink(missing_ok=True)
 
 
-def _read(file: Path) -> Arrays:
-    """The arrays of a file, whose checksums are verified; it counts as used now."""
+def write_arrays(file: Path, arrays: Arrays) -> None:
+    """Write arrays into a file, which appears complete or not at all; raises OSError where that is impossible."""
+    content = io.BytesIO()
+    np.savez(content, **arrays)  # type: ignore[arg-type]
+    write_atomically(file, content.getvalue(), lasting=False)
+
+
+def read_arrays(file: Path) -> Arrays:
+    """The arrays of a file, whose checksums are verified; it counts as used now. Raises one of `DAMAGE`."""
     with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as content:
         arrays = {name: content[name] for name in content.files}
     with contextlib.suppress(OSError):

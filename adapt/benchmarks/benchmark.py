@@ -21,7 +21,7 @@ example `adapt: {side: fcn4}`; words of the command line come after it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from adapt.core.base import Base, Normalisation
+from adapt.datasets.images import LabelledImages, Splits, Transform
 from adapt.datasets.layout import LayoutError
 from configs.registry import Registry, modules_of
 from configs.settings import Settings
@@ -188,6 +189,12 @@ class Published:
     protocol: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+    @staticmethod
+    def fractions(percent: str, names: Iterable[str]) -> dict[str, float]:
+        """Percentages of a table, such as "71.2 65.0", as fractions by name, with their mean as `accuracy`."""
+        values = {name: float(value) / 100 for name, value in zip(names, percent.split(), strict=True)}
+        return {"accuracy": sum(values.values()) / len(values), **values}
+
     def fits(self, method: str, encoder: str, pretraining: str, protocol: str, config: Mapping[str, Any]) -> bool:
         """Whether a run with this method, base, protocol and flat configuration is one that the row describes."""
         if method != self.method or self.protocol not in ("", protocol) or self.encoder not in ("", encoder):
@@ -240,6 +247,18 @@ class Benchmark(ABC):
             FileNotFoundError: something is absent; the message says what, and shows `layout` (see `absent`).
             ValueError: a file holds something else.
         """
+
+    @staticmethod
+    def image_task(
+        name: str, parts: Splits, train: Transform, test: Transform, upright: bool = False, **settings: Any
+    ) -> TaskData:
+        """A classification of images that are transformed so for training and for testing; see `LabelledImages`.
+
+        `settings` are further attributes of `TaskData`; training images are augmented by default.
+        """
+        learned, tested = LabelledImages(parts.train, train, upright), LabelledImages(parts.test, test, upright)
+        settings = {"augmented": True, "identity": f"{learned.identity} {tested.identity}", **settings}
+        return classification(name, learned, tested, len(parts.classes), **settings)
 
     def readout(self, shape: tuple[int, ...], task: TaskData) -> nn.Module:
         """A new readout from adapted features (B,*shape) to the task's outputs; initialised under the global seed."""

@@ -9,9 +9,9 @@ from typing import Annotated, Any, ClassVar
 
 from torchvision.transforms import v2
 
-from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, Published, TaskData, benchmarks, classification
+from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, Published, TaskData, benchmarks
 from adapt.datasets.decathlon import BASELINES, SETS, decathlon_score, read_annotations
-from adapt.datasets.images import LabelledImages, Transform, centre_cropped, mirrored, random_crop, shorter_side
+from adapt.datasets.images import Splits, Transform, centre_cropped, mirrored, random_crop, shorter_side
 from adapt.datasets.layout import missing
 from configs.settings import Different, OneOf, Share
 
@@ -58,8 +58,7 @@ def _row(
     source: str, method: str, score: int, percent: str, settings: Mapping[str, Any], encoder: str = "resnet26"
 ) -> Published:
     """A published row: accuracies in the order of `SETS`, in percent, and the decathlon score."""
-    accuracies = {name: float(value) / 100 for name, value in zip(SETS, percent.split(), strict=True)}
-    scores = {"accuracy": sum(accuracies.values()) / len(SETS), "s_score": score, **accuracies}
+    scores = {**Published.fractions(percent, SETS), "s_score": score}
     return Published(source, method, scores, encoder, settings=settings)
 
 
@@ -154,18 +153,13 @@ with benchmark.sets); labels_test.zip is in github.com/srebuffi/residual_adapter
         for path in (first, last):
             if not Path(path).is_file():
                 raise self.absent(Path(path))
-        for_training, for_testing = transforms(name, self.config.pedestrians)
-        learned = LabelledImages(train, for_training)
-        tested = LabelledImages(parts[self.config.test][0], for_testing)
         each = SETS[name]
         decays = {"residual_adapters": each.decay, "spottune": each.spottune_decay, "optimiser": None}
-        return classification(
+        return self.image_task(
             name,
-            learned,
-            tested,
-            len(classes),
+            Splits(train, parts[self.config.test][0], classes),
+            *transforms(name, self.config.pedestrians),
             augmented=not each.whole,
-            identity=f"{learned.identity} {tested.identity}",
             normalisation=each.normalisation if self.config.normalisation == "set" else None,
             weight_decay=decays[self.config.weight_decay],
         )

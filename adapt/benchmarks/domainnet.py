@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from torchvision.transforms import v2
 
-from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, Published, TaskData, benchmarks, classification
+from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, Published, TaskData, benchmarks
 from adapt.core.decoding import MOST_CLASSES, texts, whole_numbers
 from adapt.datasets.images import (
     Labelled,
-    LabelledImages,
     Splits,
     centre_cropped,
     class_folders,
@@ -46,8 +44,7 @@ def _rows(
     encoder: str = "resnet34",
 ) -> list[Published]:
     """A row of TAPS's tables, accuracies in percent in the order of `DOMAINS`, once per protocol that it is about."""
-    domains = {name: float(value) / 100 for name, value in zip(DOMAINS, percent.split(), strict=True)}
-    scores = {"accuracy": sum(domains.values()) / len(domains), **domains}
+    scores = Published.fractions(percent, DOMAINS)
     conditions = {"benchmark.size": 224, "benchmark.domains": ([], list(DOMAINS)), **(settings or {})}
     return [Published("TAPS", method, scores, encoder, "imagenet", each, conditions) for each in protocols]
 
@@ -117,8 +114,8 @@ get it: https://ai.bu.edu/M3SDA, the cleaned version of clipart and painting; un
         for name, each in domains.items():
             if not len(each.train) or not len(each.test):
                 raise self.absent(data, f"has no images to train on, or none to test on, in the domain {name}")
-        classes = max(len(each.classes) for each in domains.values())
-        return [self._task(name, domains[name], classes) for name in self._chosen(data, domains)]
+        classes = max((each.classes for each in domains.values()), key=len)
+        return [self._task(name, replace(domains[name], classes=classes)) for name in self._chosen(data, domains)]
 
     def _chosen(self, data: Path, there: Mapping[str, Any]) -> list[str]:
         """The domains to use, out of those that are there."""
@@ -189,18 +186,12 @@ get it: https://ai.bu.edu/M3SDA, the cleaned version of clipart and painting; un
             raise self.absent(data / name, "is empty")
         if not files[0].is_file():
             raise self.absent(files[0])
-        return Labelled(files, _int64(labels))
+        return Labelled(files, np.array(labels, np.int64))
 
-    def _task(self, name: str, parts: Splits, classes: int) -> TaskData:
+    def _task(self, name: str, parts: Splits) -> TaskData:
         size = self.config.size
         if self.config.augmentation == "taps":
             train, test = random_resized_crop(size), centre_cropped(round(size * 256 / 224), size)
         else:
             train, test = random_resized_crop(size, 0.6), v2.Compose([squashed(size)])
-        learned, tested = LabelledImages(parts.train, train), LabelledImages(parts.test, test)
-        identity = f"{learned.identity} {tested.identity}"
-        return classification(name, learned, tested, classes, augmented=True, identity=identity)
-
-
-def _int64(values: list[int]) -> NDArray[np.int64]:
-    return np.array(values, np.int64)
+        return self.image_task(name, parts, train, test)

@@ -9,9 +9,10 @@ from typing import Annotated, Any, ClassVar
 
 from torchvision.transforms import v2
 
-from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, Published, TaskData, benchmarks, classification
+from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, Published, TaskData, benchmarks
 from adapt.datasets.images import (
-    LabelledImages,
+    Splits,
+    Transform,
     centre_cropped,
     class_folders,
     image_folder,
@@ -58,9 +59,10 @@ def _taps(
     layers: str = "",
 ) -> Published:
     """A row of TAPS's tables: accuracies in percent of flowers, wikiart, sketches, cars, cubs; shares likewise."""
-    scores = _fractions(percent, _TAPS_ORDER)
-    scores |= {f"{name}/parameter_share": v for name, v in _fractions(parameters, _TAPS_ORDER).items()}
-    scores |= {f"{name}/layer_share": v for name, v in _fractions(layers, _TAPS_ORDER).items()}
+    scores = Published.fractions(percent, _TAPS_ORDER)
+    for share, numbers in (("parameter_share", parameters), ("layer_share", layers)):
+        shares = Published.fractions(numbers, _TAPS_ORDER) if numbers else {}
+        scores |= {f"{name}/{share}": value for name, value in shares.items()}
     scores = {name.replace("accuracy/", ""): value for name, value in scores.items()}
     return Published("TAPS", method, scores, encoder, "imagenet", settings=settings)
 
@@ -69,16 +71,8 @@ def _piggyback(
     method: str, errors: str, encoder: str, settings: Mapping[str, Any] = _ALL, pretraining: str = "imagenet"
 ) -> Published:
     """A row of Piggyback's tables: errors in percent of cubs, cars, flowers, wikiart, sketches."""
-    scores = _fractions(" ".join(str(100 - float(error)) for error in errors.split()), PAPER)
+    scores = Published.fractions(" ".join(str(100 - float(error)) for error in errors.split()), PAPER)
     return Published("Piggyback", method, scores, encoder, pretraining, settings=settings)
-
-
-def _fractions(percent: str, names: Sequence[str]) -> dict[str, float]:
-    """Percentages as fractions by name, with their mean as `accuracy`; nothing of nothing."""
-    if not percent:
-        return {}
-    values = {name: float(value) / 100 for name, value in zip(names, percent.split(), strict=True)}
-    return {"accuracy": sum(values.values()) / len(values), **values}
 
 
 @dataclass(frozen=True)
@@ -188,20 +182,13 @@ get it: the README of github.com/arunmallya/piggyback links the five sets as arc
         train, tested = image_folder(folder / "train", classes), image_folder(folder / test, classes)
         if not len(train) or not len(tested):
             raise self.absent(folder, f"has no images in the classes of train or {test}")
-        size, before = self.config.size, round(self.config.size * self.config.test_resize / 224)
-        if folder.name in CROPPED:
-            learned = LabelledImages(train, mirrored(squashed(size)))
-            held_out = LabelledImages(tested, squashed(size))
-        else:
-            crop = random_resized_crop(size)
-            smaller = shorter_side(round(size * 256 / 224))
-            learned = LabelledImages(train, v2.Compose([smaller, crop]) if self.config.train_resize else crop)
-            held_out = LabelledImages(tested, centre_cropped(before, size))
-        return classification(
-            folder.name,
-            learned,
-            held_out,
-            len(classes),
-            augmented=True,
-            identity=f"{learned.identity} {held_out.identity}",
-        )
+        return self.image_task(folder.name, Splits(train, tested, tuple(classes)), *self._transforms(folder.name))
+
+    def _transforms(self, name: str) -> tuple[Transform, Transform]:
+        size = self.config.size
+        if name in CROPPED:
+            return mirrored(squashed(size)), squashed(size)
+        crop: Transform = random_resized_crop(size)
+        if self.config.train_resize:
+            crop = v2.Compose([shorter_side(round(size * 256 / 224)), crop])
+        return crop, centre_cropped(round(size * self.config.test_resize / 224), size)

@@ -11,11 +11,10 @@ import numpy as np
 from torch import nn
 from torchvision.transforms import v2
 
-from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, TaskData, benchmarks, classification
+from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, TaskData, benchmarks
 from adapt.core.checkpoint import as_task_name
 from adapt.datasets.images import (
     Labelled,
-    LabelledImages,
     Splits,
     centre_cropped,
     image_size,
@@ -102,10 +101,8 @@ class Images(Benchmark):
         if self.config.flip:
             train.append(v2.RandomHorizontalFlip())
         augmented = self.config.flip or self.config.crop == "random"
-        learned = LabelledImages(splits.train, v2.Compose(train) if augmented else plain, upright=True)
-        tested = LabelledImages(splits.test, plain, upright=True)
-        identity = f"{learned.identity} {tested.identity}"
-        return classification(name, learned, tested, len(splits.classes), augmented=augmented, identity=identity)
+        transform = v2.Compose(train) if augmented else plain
+        return self.image_task(name, splits, transform, plain, upright=True, augmented=augmented)
 
     def _plain(self) -> nn.Module:
         size = self.image_size

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, Published, TaskData, benchmarks, classification
-from adapt.datasets.images import LabelledImages, centre_cropped, random_resized_crop
+from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, Published, TaskData, benchmarks
+from adapt.datasets.images import centre_cropped, random_resized_crop
 from adapt.datasets.own import find_set
 from configs.files import visible
 from configs.settings import Different, OpenShare, Range
@@ -85,7 +85,5 @@ get it: https://image-net.org (ILSVRC 2012) as "imagenet", http://places2.csail.
         splits = find_set(files[0], self.config.test_share, self.config.seed)
         if not len(splits.train) or not len(splits.test):
             raise self.absent(files[0], "has no images to train on or to test on")
-        train = LabelledImages(splits.train, random_resized_crop(size))
-        test = LabelledImages(splits.test, centre_cropped(round(size * 256 / 224), size))
-        identity = f"{train.identity} {test.identity}"
-        return classification(name, train, test, len(splits.classes), augmented=True, identity=identity)
+        test = centre_cropped(round(size * 256 / 224), size)
+        return self.image_task(name, splits, random_resized_crop(size), test)

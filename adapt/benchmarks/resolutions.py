@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from torch import nn
 
-from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, Published, TaskData, benchmarks, classification
+from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, Published, TaskData, benchmarks
 from adapt.datasets.images import (
     Labelled,
     LabelledImages,
     Splits,
+    Transform,
     centre_cropped,
     random_resized_crop,
     split,
@@ -59,9 +59,8 @@ SIZES = (96, 128, 160, 192, 224)
 
 def _row(method: str, percent: str, protocol: str, settings: Mapping[str, Any]) -> Published:
     """A published row: accuracies in percent at the five sizes."""
-    sizes = {f"size{size}": float(value) / 100 for size, value in zip(SIZES, percent.split(), strict=True)}
     conditions = {"benchmark.sizes": list(SIZES), **settings}
-    scores = {"accuracy": sum(sizes.values()) / len(sizes), **sizes}
+    scores = Published.fractions(percent, [f"size{size}" for size in SIZES])
     return Published("Model patches, Table 4", method, scores, "mobilenet_v2", "imagenet", protocol, conditions)
 
 
@@ -115,12 +114,9 @@ get it: https://image-net.org (ILSVRC 2012), one folder per class
             raise self.absent(data, "has too few images to hold some out; raise benchmark.held_out")
         return Splits(parts.train, whole.test, whole.classes), parts.test
 
-    def _test_transform(self, size: int) -> nn.Module:
+    def _test_transform(self, size: int) -> Transform:
         return centre_cropped(round(size * 256 / 224), size)
 
     def _task(self, size: int, splits: Splits) -> TaskData:
-        train = LabelledImages(splits.train, random_resized_crop(size, self.config.smallest_crop))
-        test = LabelledImages(splits.test, self._test_transform(size))
-        identity = f"{train.identity} {test.identity}"
-        name = f"size{size}"
-        return classification(name, train, test, len(splits.classes), augmented=True, identity=identity)
+        train, test = random_resized_crop(size, self.config.smallest_crop), self._test_transform(size)
+        return self.image_task(f"size{size}", splits, train, test)

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from adapt.training.run import read_json
 from agents.evaluation.statistics import MEASURES, Record
 from configs.files import visible
 
@@ -106,7 +107,7 @@ def read_results(run: Path, split: str = "val") -> EvaluationReport:
         read_training(run),
         split=split,
         rows={name: _read_records(folder / f"{name}.jsonl") for name in names},
-        evaluated=_read_object(folder / "versions.json"),
+        evaluated=read_json(folder / "versions.json"),
         top_downs=sorted(visible(folder, "topdown_*.npz"), key=lambda p: (len(p.name), p.name)),
         video=next((file for file in videos if file.is_file()), None),
     )
@@ -124,9 +125,9 @@ def read_training(run: Path) -> EvaluationReport:
         split="",
         rows={},
         metrics=_read_metrics(run / "metrics.jsonl"),
-        trained=_read_object(run / "versions.json"),
+        trained=read_json(run / "versions.json"),
         evaluated={},
-        numbers=_read_object(run / "result.json"),
+        numbers=read_json(run / "result.json"),
         config=config.read_text() if config.is_file() else "",
         top_downs=[],
         video=None,
@@ -166,10 +167,6 @@ def _parse(line: str, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{where} is not a JSON object; delete the file and evaluate again")
     return value
-
-
-def _read_object(file: Path) -> dict[str, Any]:
-    return _parse(file.read_text(), str(file)) if file.is_file() else {}
 
 
 def _read_records(file: Path) -> list[Record]:

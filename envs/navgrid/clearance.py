@@ -194,13 +194,13 @@ def clearance(columns: Columns, floor: Floor, cell: float, nx: int, nz: int, hei
 
 
 @kernel
-def islands(free: NDArray[np.bool_], near: IntArray) -> IntArray:
-    """Connected components of the nodes where `free`: (M,) int32 labels from 0 by first node, else -1."""
-    label = np.full(len(free), -1, np.int32)
-    stack = np.empty(len(free), np.int32)
+def components(group: IntArray, near: IntArray) -> IntArray:
+    """Connected components of nodes of equal group: (M,) int32 labels from 0 by first node, -1 where `group` is."""
+    label = np.full(len(group), -1, np.int32)
+    stack = np.empty(len(group), np.int32)
     count = 0
-    for seed in range(len(free)):
-        if not free[seed] or label[seed] >= 0:
+    for seed in range(len(group)):
+        if group[seed] < 0 or label[seed] >= 0:
             continue
         label[seed] = count
         stack[0] = seed
@@ -210,7 +210,7 @@ def islands(free: NDArray[np.bool_], near: IntArray) -> IntArray:
             i = stack[size]
             for d in range(4):
                 j = near[i, d]
-                if j >= 0 and free[j] and label[j] < 0:
+                if j >= 0 and group[j] == group[i] and label[j] < 0:
                     label[j] = count
                     stack[size] = j
                     size += 1

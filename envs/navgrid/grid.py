@@ -137,7 +137,8 @@ class NavGrid:
         columns = _heightfield.cut(triangles, walkable, cell, nx, nz)
         floor = _heightfield.find_floor(columns, nx, nz, height, climb)
         clear = _clearance.clearance(columns, floor, cell, nx, nz, height, climb)
-        label, areas = _rank(_clearance.islands(clear >= radius, floor.near), cell * cell, cls.MIN_ISLAND)
+        free = np.where(clear >= radius, 0, -1).astype(np.int32)
+        label, areas = _rank(_clearance.components(free, floor.near), cell * cell, cls.MIN_ISLAND)
         if len(areas) == 0:
             raise ValueError(
                 f"scene {name}: no floor of {cls.MIN_ISLAND} m2 for an agent of radius {radius} m and height "

@@ -7,15 +7,12 @@ of how grids are made, so that whatever changes makes another file. It may be de
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
-import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from configs.writing import write_atomically
+from configs.array_cache import DAMAGE, read_arrays, write_arrays
 from envs.navgrid.grid import NavGrid
 from envs.scene import Scene
 
@@ -52,11 +49,11 @@ def load_or_build(scene: Scene, folder: Path, radius: float, height: float, clim
     if file.is_file():
         try:
             return _read(file)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except DAMAGE as error:
             _log.warning("%s cannot be read (%s) and is made anew", file, error)
     grid = NavGrid.build(scene, radius, height, climb, max_slope=max_slope)
     try:
-        _write(file, grid)
+        write_arrays(file, grid.to_arrays())
     except OSError as error:
         _log.debug("%s is not kept: %s", file, error)
     return grid
@@ -68,17 +65,8 @@ def _key(scene: Scene, body: tuple[float, ...]) -> str:
     return hashed.hexdigest()
 
 
-def _write(file: Path, grid: NavGrid) -> None:
-    file.parent.mkdir(exist_ok=True)
-    content = io.BytesIO()
-    arrays: dict[str, Any] = grid.to_arrays()
-    np.savez(content, **arrays)
-    write_atomically(file, content.getvalue(), lasting=False)
-
-
 def _read(file: Path) -> NavGrid:
-    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
-        arrays = {name: data[name] for name in data.files}
+    arrays = read_arrays(file)
     start, place = arrays["start"], arrays["place"]
     columns, nodes = int(place[3]) * int(place[4]), int(start[-1])
     if start.dtype != np.int32 or start.shape != (columns + 1,) or (np.diff(start, prepend=0) < 0).any():

@@ -12,6 +12,7 @@ import logging
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.navgrid import clearance as _clearance
 from envs.navgrid import heightfield as _heightfield
 from envs.navgrid.extent import MOST_COLUMNS, metres
 from envs.navgrid.ground import Ground
@@ -112,34 +113,9 @@ def _check_size(mesh: NavMesh, low: NDArray[np.float64], cell: float) -> None:
 
 def _split_islands(ground: Ground, count: int) -> NDArray[np.int64]:
     """Islands whose nodes are not connected on the grid, or that have no node."""
-    parts = _components(ground.island, ground.near)
+    parts = _clearance.components(ground.island, ground.near)
     pairs = np.unique(np.stack([ground.island, parts])[:, ground.island >= 0], axis=1)
     return np.flatnonzero(np.bincount(pairs[0], minlength=count) > 1)
-
-
-@kernel
-def _components(island: IntArray, near: IntArray) -> IntArray:
-    """Connected parts of equal island: (M,) int32 from 0, -1 off the islands."""
-    label = np.full(len(island), -1, np.int32)
-    stack = np.empty(len(island), np.int32)
-    count = 0
-    for seed in range(len(island)):
-        if island[seed] < 0 or label[seed] >= 0:
-            continue
-        label[seed] = count
-        stack[0] = seed
-        size = 1
-        while size > 0:
-            size -= 1
-            i = stack[size]
-            for d in range(4):
-                j = near[i, d]
-                if j >= 0 and island[j] == island[i] and label[j] < 0:
-                    label[j] = count
-                    stack[size] = j
-                    size += 1
-        count += 1
-    return label
 
 
 @kernel
