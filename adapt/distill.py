@@ -26,20 +26,20 @@ from adapt.core.base import Base, BaseSpec, load_base, save_base
 from adapt.encoders import build_encoder
 from adapt.pretraining.data import TaskonomyViews
 from adapt.pretraining.decoders import Decoders, decoders_path, load_decoders, save_decoders
-from adapt.pretraining.distillation import TARGETS, Compare, match, to_shape
+from adapt.pretraining.distillation import TARGETS, Compare, OneCycleSettings, match, to_shape
 from adapt.pretraining.scores import BATCH, batches, evaluate_base, network_input, wanted_domains
 from adapt.pretraining.tasks import find_task
 from adapt.training.device import choose_device, has_bfloat16
 from adapt.training.finite import check_finite
 from configs.compose import cli
-from configs.settings import Device, Names, OneOf, Pixels, Positive, Range, Seed, Settings, as_list, kinds
+from configs.settings import Device, Names, OneOf, Pixels, Range, as_list, kinds
 
 STUDENTS = ("fcn3", "fcn4", "fcn5", "fcn8")
 LOSSES = ("decoded", "features")
 
 
 @dataclass(frozen=True)
-class DistillSettings(Settings):
+class DistillSettings(OneCycleSettings):
     """Settings of a distillation.
 
     Attributes:
@@ -48,10 +48,6 @@ class DistillSettings(Settings):
         target: ``base``: do what the teacher does. ``zero``: have no effect when added to it.
         loss: ``decoded``: behind the teacher's frozen decoders, with the tasks' own losses (for classes the
             cross-entropy with the teacher's probabilities). ``features``: squared error of the codes.
-        steps: Updates.
-        batch: Images per update.
-        lr: Highest learning rate of Adam; it rises and falls once.
-        seed: Of weights, order and noise.
         device: ``auto``, ``cpu`` or ``cuda``.
     """
 
@@ -59,10 +55,6 @@ class DistillSettings(Settings):
     width: Annotated[float, Range(0, 64, above=True)] = 0.5
     target: Annotated[str, OneOf(*TARGETS)] = "base"
     loss: Annotated[str, OneOf(*LOSSES)] = "decoded"
-    steps: Annotated[int, Range(2)] = 3000
-    batch: Annotated[int, Range(2, 1_048_576)] = 64
-    lr: Positive = 2e-3
-    seed: Seed = 0
     device: Device = "auto"
 
 

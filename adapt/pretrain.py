@@ -32,9 +32,8 @@ from adapt.encoders import build_encoder
 from adapt.pretraining import joint
 from adapt.pretraining.data import TaskonomyViews
 from adapt.pretraining.decoders import (
-    DECODERS,
-    WIDTH,
     Decoders,
+    DecoderTraining,
     TaskDecoder,
     decoders_path,
     save_decoders,
@@ -49,39 +48,26 @@ from adapt.training import distributed
 from adapt.training.device import choose_device, has_bfloat16
 from adapt.training.finite import check_finite, clip_finite
 from configs.compose import cli
-from configs.settings import Count, Device, Names, OneOf, Pixels, Positive, Range, Seed, Settings, as_list, kinds
+from configs.settings import Count, Device, Names, OneOf, Pixels, Range, Settings, as_list, kinds
 
 RENDER = "render"  # The value of `data` that renders views instead of reading them.
 
 
 @dataclass(frozen=True)
-class PretrainSettings(Settings):
+class PretrainSettings(DecoderTraining):
     """Settings of the pretraining of an encoder.
 
     Attributes:
         encoder: A name of `adapt.encoders.build_encoder`.
-        decoder: A name of `adapt.pretraining.decoders.build_decoder`.
-        decoder_width: Channels of a light decoder.
-        scaling: How label values become targets, out of `adapt.pretraining.tasks.SCALINGS`.
         label_size: Pixels per side of the decoded labels; larger label images are averaged over blocks (classes:
             their middle pixel). The image's size if None.
-        steps: Updates.
-        batch: Views per update.
-        lr: Highest learning rate of Adam; it rises and falls once.
-        seed: Of weights, order, flips and noise.
         device: ``auto``, ``cpu`` or ``cuda``.
         start: Name or file of a base whose weights the encoder starts from; random ones if None.
     """
 
     encoder: str = "fcn5"
-    decoder: Annotated[str, OneOf(*DECODERS)] = "light"
-    decoder_width: Annotated[int, Range(8, 4096)] = WIDTH
-    scaling: Annotated[str, OneOf(*SCALINGS)] = "side_tuning"
     label_size: Pixels | None = None
     steps: Count = 3000
-    batch: Annotated[int, Range(2, 1_048_576)] = 64
-    lr: Positive = 2e-3
-    seed: Seed = 0
     device: Device = "auto"
     start: str | None = None
 

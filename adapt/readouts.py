@@ -22,9 +22,8 @@ from torch import Tensor
 from adapt.core.base import Base, load_base
 from adapt.pretraining.data import TaskonomyViews
 from adapt.pretraining.decoders import (
-    DECODERS,
-    WIDTH,
     Decoders,
+    DecoderTraining,
     TaskDecoder,
     decoders_path,
     save_decoders,
@@ -32,38 +31,26 @@ from adapt.pretraining.decoders import (
 )
 from adapt.pretraining.distillation import CLIP, WARM_UP
 from adapt.pretraining.scores import Tally, label_statistics, network_input, wanted_domains
-from adapt.pretraining.tasks import SCALINGS, Labels, find_task
+from adapt.pretraining.tasks import Labels, find_task
 from adapt.training.device import has_bfloat16
 from adapt.training.finite import check_finite, clip_finite
 from configs.compose import cli
-from configs.settings import Names, OneOf, Pixels, Positive, Range, Seed, Settings, as_list, kinds
+from configs.settings import Names, Pixels, Positive, Range, as_list, kinds
 
 BATCH = 64
 
 
 @dataclass(frozen=True)
-class ReadoutSettings(Settings):
+class ReadoutSettings(DecoderTraining):
     """Settings of the training of decoders.
 
     Attributes:
-        decoder: A name of `adapt.pretraining.decoders.build_decoder`.
-        decoder_width: Channels of a light decoder.
-        scaling: How label values become targets, out of `adapt.pretraining.tasks.SCALINGS`.
         label_size: Pixels per side of the decoded labels.
-        steps: Updates.
-        batch: Views per update.
-        lr: Highest learning rate of Adam; it rises and falls once.
-        seed: Of weights, order and noise.
     """
 
-    decoder: Annotated[str, OneOf(*DECODERS)] = "light"
-    decoder_width: Annotated[int, Range(8, 4096)] = WIDTH
-    scaling: Annotated[str, OneOf(*SCALINGS)] = "side_tuning"
     label_size: Pixels = 16
     steps: Annotated[int, Range(2)] = 1000
-    batch: Annotated[int, Range(2, 1_048_576)] = 64
     lr: Positive = 5e-3
-    seed: Seed = 0
 
 
 @dataclass(frozen=True, kw_only=True)

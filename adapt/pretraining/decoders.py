@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from safetensors.torch import save
@@ -18,15 +18,32 @@ from adapt.core.base import PRETRAINED
 from adapt.core.weight_files import fill, read_header, read_safetensors
 from adapt.encoders.described import limited
 from adapt.encoders.taskonomy import TaskonomyDecoder, TaskonomyMLPDecoder
-from adapt.pretraining.tasks import TaskonomyTask
+from adapt.pretraining.distillation import OneCycleSettings
+from adapt.pretraining.tasks import SCALINGS, TaskonomyTask
 from adapt.training.files import to_json
 from adapt.training.finite import check_finite
 from configs.names import nearest
+from configs.settings import OneOf, Range
 from configs.writing import write_atomically
 
 FORMAT_VERSION = 1
 DECODERS = ("light", "taskonomy")
 WIDTH = 32
+
+
+@dataclass(frozen=True)
+class DecoderTraining(OneCycleSettings):
+    """Settings of a training of decoders.
+
+    Attributes:
+        decoder: A name of `adapt.pretraining.decoders.build_decoder`.
+        decoder_width: Channels of a light decoder.
+        scaling: How label values become targets, out of `adapt.pretraining.tasks.SCALINGS`.
+    """
+
+    decoder: Annotated[str, OneOf(*DECODERS)] = "light"
+    decoder_width: Annotated[int, Range(8, 4096)] = WIDTH
+    scaling: Annotated[str, OneOf(*SCALINGS)] = "side_tuning"
 
 
 class LightDecoder(nn.Module):

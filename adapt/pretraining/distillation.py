@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adapt.training.finite import clip_finite
+from configs.settings import Positive, Range, Seed, Settings
 
 TARGETS = ("base", "zero")
 WARM_UP = 0.1  # Share of the steps in which the learning rate rises.
 CLIP = 1.0
+
+
+@dataclass(frozen=True)
+class OneCycleSettings(Settings):
+    """Settings of a training by Adam whose learning rate rises and falls once.
+
+    Attributes:
+        steps: Updates.
+        batch: Views per update.
+        lr: Highest learning rate.
+        seed: Of weights, order, flips and noise.
+    """
+
+    steps: Annotated[int, Range(2)] = 3000
+    batch: Annotated[int, Range(2, 1_048_576)] = 64
+    lr: Positive = 2e-3
+    seed: Seed = 0
+
 
 # Loss between two codes (B,C,h,w) or (B,C), the student's first.
 Compare = Callable[[Tensor, Tensor], Tensor]
