@@ -71,19 +71,11 @@ def load_policy(path: Path, untrained: bool = False) -> tuple[DictConfig, Policy
     return cfg, policy, vision
 
 
-def _write_records(file: Path, records: list[dict[str, Any]]) -> None:
-    write_text(file, "".join(to_json(r) + "\n" for r in records))
-
-
 def _chosen(records: list[dict[str, Any]], count: int) -> list[int]:
     """Indices of `count` episodes spread evenly over the detour ratio, the easiest and the hardest among them."""
     ratio = [r["geodesic_distance"] / max(r["euclidean_distance"], 1e-6) for r in records]
     order = np.argsort(ratio, kind="stable")
     return [int(order[i]) for i in np.unique(np.linspace(0, len(order) - 1, count).round().astype(int))]
-
-
-def _filmed(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [records[i] for i in _chosen(records, FILMED)]
 
 
 def _episode(scenes: Scenes, record: dict[str, Any]) -> SceneEpisodes:
@@ -191,12 +183,12 @@ def main(cfg: DictConfig) -> None:
     scenes = make_scenes(trained.env, cfg.env.split, cfg.seed)
     name = UNTRAINED if cfg.untrained else AGENT
     rows = {name: run_episodes(trained, scenes, vision, policy_actor(policy, temperature), cfg.seed)}
-    sightless, unseen = _merged(trained, {"blind": True}), VisualEncoder(None, None)
+    blind_cfg, no_vision = _merged(trained, {"blind": True}), VisualEncoder(None, None)
     if blind is not None:
-        rows["blind"] = run_episodes(sightless, scenes, unseen, policy_actor(blind, temperature), cfg.seed)
+        rows["blind"] = run_episodes(blind_cfg, scenes, no_vision, policy_actor(blind, temperature), cfg.seed)
     if cfg.references and not cfg.untrained:
-        rows["random"] = run_episodes(sightless, scenes, unseen, random_actor, cfg.seed)
-        rows["expert"] = run_episodes(sightless, scenes, unseen, expert_actor, cfg.seed)
+        rows["random"] = run_episodes(blind_cfg, scenes, no_vision, random_actor, cfg.seed)
+        rows["expert"] = run_episodes(blind_cfg, scenes, no_vision, expert_actor, cfg.seed)
     label = _evaluation_name(trained.env, cfg)
     folder = run_path / "eval" / label
     folder.mkdir(parents=True, exist_ok=True)
@@ -205,12 +197,13 @@ def main(cfg: DictConfig) -> None:
         acting = {"temperature": temperature, "mirror": averages_mirror_views(trained)}
         write_text(folder / "versions.json", to_json({**versions(cfg.seed), **acting}, indent=1))
     for row, records in rows.items():
-        _write_records(folder / f"{row}.jsonl", records)
+        write_text(folder / f"{row}.jsonl", "".join(to_json(record) + "\n" for record in records))
     if not cfg.untrained:
         _write_top_downs(folder, scenes, rows[AGENT])
         if cfg.video and not trained.blind:
             act = partial(policy_actor, policy, temperature)
-            clips = film_clips(trained, scenes, vision, act, _filmed(rows[AGENT]), cfg.seed)
+            filmed = [rows[AGENT][i] for i in _chosen(rows[AGENT], FILMED)]
+            clips = film_clips(trained, scenes, vision, act, filmed, cfg.seed)
             write_video(folder / "video.gif", clips, scale=1)
     _write_numbers(run_path, label, rows, len(scenes), round(time.monotonic() - started, 1))
     print(terminal_table(rows))  # noqa: T201 (the command's output)

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from adapt.supervised.page import template
-from agents.evaluation.statistics import Record, Summary, by_detour, by_scene, difference, summarise
+from agents.evaluation.statistics import Record, by_detour, by_scene, difference, summarise
 from agents.reports.comparison import write_comparison
 from agents.reports.figures import DARK, LIGHT, Curve, draw_curves, draw_top_down
 from agents.reports.page import NAMES, Cell, cell
@@ -107,7 +107,10 @@ def render(report: EvaluationReport) -> str:
         reached=sum(1 for r in agent if r["success"]),
         gain=_gain(report),
         columns=NAMES,
-        rows=[(*_label(name, report.choices), len(report.rows[name]), _cells(s)) for name, s in summaries.items()],
+        rows=[
+            (*_label(name, report.choices), len(report.rows[name]), [cell(m, of[m]) for m in NAMES])
+            for name, of in summaries.items()
+        ],
         uneven=len({len(records) for records in report.rows.values()}) > 1,
         bands=_bands(agent, report.rows.get("blind", [])),
         scenes=by_scene(agent),
@@ -127,10 +130,6 @@ def _label(name: str, choices: Mapping[str, str]) -> tuple[str, str]:
     if name == "agent":
         return "Agent", ", ".join(choices[group] for group in ("adapt", "base", "algo") if group in choices)
     return LABELS.get(name, (name, ""))
-
-
-def _cells(summaries: Mapping[str, Summary]) -> list[Cell]:
-    return [cell(measure, summaries[measure]) for measure in NAMES]
 
 
 def _bands(agent: Sequence[Record], blind: Sequence[Record]) -> list[tuple[str, str, int, list[Cell | None]]]:

@@ -30,7 +30,7 @@ COMMANDS = {
     "distill": ("adapt.distill", "train a smaller encoder to do what another does"),
     "readouts": ("adapt.readouts", "train decoders for an encoder that stays as it is"),
     "evaluate_encoders": ("adapt.evaluate", "score encoders with their decoders on a dataset"),
-    "transfer_matrix": ("adapt.transfer_matrix", "measure what one encoder tells about another's task"),
+    "transfer_matrix": ("adapt.transfer_matrix", "measure how well one encoder's features serve another's task"),
     "render": ("envs.render", "render a dataset in Taskonomy's layout"),
     "stream": ("envs.stream", "render views while encoders train on them"),
     "navmesh": ("envs.navmesh", "write a navigation mesh of a scan for habitat-sim"),

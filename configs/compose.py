@@ -334,20 +334,15 @@ def _one_line(name: str, error: Exception, overrides: Sequence[str]) -> str:
     absent = re.match(r"(?:In '(.+)/(.+)': )?Could not override '(\w+)'\. No match in the defaults list", first)
     if absent is not None:
         what = f"{absent[1]}={absent[2]} is for another command: " if absent[1] else ""
-        return f"{what}{_module(name)} has no group {absent[3]!r} to choose from"
+        return f"{what}{commands.module_of(name)} has no group {absent[3]!r} to choose from"
     unknown = re.search(r"Could not override '([^'@]+)'\.\s*$", first)
     if unknown is not None:
-        return f"{_module(name)} has no key {unknown[1]!r}{_near_key(unknown[1], name, overrides)}"
+        return f"{commands.module_of(name)} has no key {unknown[1]!r}{_near_key(unknown[1], name, overrides)}"
     return first if len(first) <= LONGEST else f"{first[:LONGEST]}..."
 
 
 def _choose(known: Sequence[str]) -> str:
     return f"; choose from {', '.join(known)}" if known else ""
-
-
-def _module(name: str) -> str:
-    """What ``python -m`` runs."""
-    return commands.module_of(name)
 
 
 def _near_key(key: str, name: str, overrides: Sequence[str]) -> str:

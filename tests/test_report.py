@@ -198,7 +198,7 @@ def test_comparison_tells_when_episodes_differ(run: Path) -> None:
 def test_comparison_refuses_a_run_that_cannot_be_made_again(run: Path, key: str) -> None:
     other = other_run(run)
     (other / "versions.json").write_text(json.dumps({k: v for k, v in VERSIONS.items() if k != key}))
-    with pytest.raises(ValueError, match=f"does not tell {key}"):
+    with pytest.raises(ValueError, match=f"has no {key}"):
         write_comparison([run, other])
     assert not (run.parent / "comparison.md").exists()
 

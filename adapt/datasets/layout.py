@@ -17,7 +17,7 @@ class LayoutError(FileNotFoundError):
         tree: the expected files, one a line, and where to get them.
 
     Attributes:
-        keep_lines: tells `configs.compose.cli` to print the lines as they are.
+        keep_lines: makes `configs.compose.cli` print the lines as they are.
     """
 
     keep_lines = True

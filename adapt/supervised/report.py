@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ def write_report(path: Path) -> Path:
         [[name, number(name, value), number(name, published.get(name))] for name, value in headline(run).items()],
     )
     document.heading("Tasks")
-    scores = _columns(result["per_task"])
+    scores = list(dict.fromkeys(name for scores in result["per_task"].values() for name in scores))
     rows = []
     for task in result["tasks"]:
         numbers = result["per_task"].get(task, {})
@@ -56,7 +55,3 @@ def headline(run: Finished) -> dict[str, Any]:
         for name, value in run.result.items()
         if (isinstance(value, int | float) or name == "rigidity") and name not in skipped
     }
-
-
-def _columns(per_task: Mapping[str, Mapping[str, float]]) -> list[str]:
-    return list(dict.fromkeys(name for scores in per_task.values() for name in scores))

@@ -117,7 +117,7 @@ def joined(device: str) -> Iterator[None]:
         device: ``cpu`` or ``cuda``; on CUDA each rank takes the GPU of its number on its machine.
 
     Raises:
-        RankFailed: On the one rank that tells what went wrong; the others exit with code 2 and say nothing.
+        RankFailed: On the one rank that reports what went wrong; the others exit with code 2 and print nothing.
     """
     if _started() == 1:
         yield

@@ -110,7 +110,7 @@ class _Walk:
 
 
 def _length(cfg: DictConfig, scenes: Scenes) -> int:
-    """Steps of every agent until enough is recorded; for trajectories the expert walks them once unseeing."""
+    """Steps of every agent until enough is recorded; for trajectories the expert walks them once without pictures."""
     if cfg.trajectories is None:
         return max(1, cfg.frames // cfg.env.agents)
     env = make_simulator(cast(DictConfig, OmegaConf.merge(cfg, {"blind": True})), scenes, cfg.env.agents, cfg.seed)

@@ -52,7 +52,7 @@ def _row(report: EvaluationReport, groups: Sequence[str]) -> list[str]:
     absent = [key for key in ("command", "seed", "git_commit") if trained.get(key) in (None, "", "unknown")]
     if absent:
         raise ValueError(
-            f"{report.path}: versions.json does not tell {', '.join(absent)}; a result that cannot be made again "
+            f"{report.path}: versions.json has no {', '.join(absent)}; a result that cannot be made again "
             "is not put into a table; train it again in a git checkout"
         )
     summaries = summarise(records, MEASURES)

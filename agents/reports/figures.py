@@ -151,7 +151,7 @@ def _short(value: float, _: Any) -> str:
 
 
 def _minutes_above(axes: Axes, curve: Curve, theme: Theme) -> None:
-    """A second x axis that tells when a step was reached."""
+    """A second x axis with the time at which a step was reached."""
     ticks = MaxNLocator(5).tick_values(curve.minutes[0], curve.minutes[-1])
     ticks = ticks[(ticks >= curve.minutes[0]) & (ticks <= curve.minutes[-1])]
     above = axes.secondary_xaxis("top")

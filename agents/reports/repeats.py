@@ -44,7 +44,7 @@ class Repeats:
 
     @property
     def seeds(self) -> list[int]:
-        """The seeds, in the order of the runs; -1 where a run does not tell."""
+        """The seeds, in the order of the runs; -1 where a run has none."""
         return [int(report.trained.get("seed", -1)) for report in self.reports]
 
     def values(self, measure: str) -> list[float]:
@@ -73,7 +73,7 @@ class Repeats:
         ]
 
     def train_seconds(self) -> float | None:
-        """Mean time of training, if every run tells."""
+        """Mean time of training, if every run has it."""
         seconds = [report.numbers.get("train_seconds") for report in self.reports]
         return float(np.mean([float(s) for s in seconds if s is not None])) if None not in seconds else None
 

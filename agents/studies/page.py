@@ -90,9 +90,10 @@ def _bases(own: Mapping[str, Label]) -> list[str]:
 
 def _add_differences(document: Document, labels: Sequence[Mapping[str, Label]], groups: Sequence[Repeats]) -> None:
     """Differences from learning from scratch on as many trajectories."""
-    scratch = {own.get(TRAJECTORIES): group for own, group in zip(labels, groups, strict=True) if _is_scratch(own)}
+    pairs = list(zip(labels, groups, strict=True))
+    scratch = {own.get(TRAJECTORIES): group for own, group in pairs if own.get(METHOD) == SCRATCH}
     rows = []
-    for own, group in zip(labels, groups, strict=True):
+    for own, group in pairs:
         other = scratch.get(own.get(TRAJECTORIES))
         if other is None or other is group:
             continue
@@ -110,10 +111,6 @@ def _add_differences(document: Document, labels: Sequence[Mapping[str, Label]], 
         "Paired by seed and by episode; p of Student's paired t test over seeds, of Wilcoxon's test over scenes."
     )
     document.table(head, rows, len(labels[0]))
-
-
-def _is_scratch(own: Mapping[str, Label]) -> bool:
-    return own.get(METHOD) == SCRATCH
 
 
 def _add_figures(

@@ -31,7 +31,7 @@ def check_grid_size(triangles: NDArray[np.float64], cell: float, name: str) -> N
         name: Of the scene, for messages.
 
     Raises:
-        ValueError: They are too large, or not finite; the message tells the extent and a likely cause.
+        ValueError: They are too large, or not finite; the message gives the extent and a likely cause.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         size = triangles.max(axis=(0, 1)) - triangles.min(axis=(0, 1))

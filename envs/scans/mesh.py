@@ -110,7 +110,7 @@ class MeshCollector:
         self.cutoff.append(np.full(number, cutoff if textured else 0, np.uint8))
 
     def texture_number(self, key: Any, pixels: Callable[[], NDArray[np.uint8]], wrap: tuple[Wrap, Wrap]) -> int:
-        """Number of the texture known by `key`, -1 if it cannot be read, of which a warning tells."""
+        """Number of the texture known by `key`, -1 if it cannot be read, with a warning."""
         if key not in self.texture_of:
             try:
                 self.textures.append(pixels())

@@ -66,7 +66,7 @@ class _Names(trimesh.resolvers.Resolver):
 
 @dataclass(frozen=True)
 class _PlyHeader:
-    """What trimesh does not tell of a PLY file: all its textures, and how many elements it announces."""
+    """What trimesh leaves out of a PLY file: all its textures, and how many elements it announces."""
 
     textures: tuple[str, ...]
     elements: int
@@ -127,7 +127,7 @@ def _meshes(file: trimesh.Scene) -> list[tuple[str, trimesh.Trimesh, NDArray[np.
 
 
 def _texture(parts: MeshCollector, name: str, wrap: tuple[Wrap, Wrap]) -> int:
-    """Number of a texture file, -1 if it cannot be read, of which a warning tells."""
+    """Number of a texture file, -1 if it cannot be read, with a warning."""
 
     def pixels() -> NDArray[np.uint8]:
         try:

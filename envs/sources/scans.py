@@ -104,7 +104,7 @@ def scans(
 
     `episodes` is a folder laid out as Habitat's, ``<split>/<split>.json.gz`` with or without ``<split>/content/``, or
     one ``.json.gz`` file for every split. Without `episodes`, `count` episodes are generated and kept in memory; with a
-    folder that is new, empty or holds generated ones only, they are written there. A warning tells of both.
+    folder that is new, empty or holds generated ones only, they are written there. Both are logged as a warning.
 
     Args:
         scene: The one scene (`envs.scans.source.load_scan`); None for all that the episodes are in.
