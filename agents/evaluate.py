@@ -33,7 +33,9 @@ from agents.settings import EvaluateSettings, TrainSettings
 from agents.setup import (
     Scenes,
     VisualEncoder,
+    actions_of,
     can_mirror,
+    check_actions,
     make_policy,
     make_scenes,
     make_visual_encoder,
@@ -171,10 +173,12 @@ def main(cfg: DictConfig) -> None:
     run_path = Path(cfg.run)
     started = time.monotonic()
     trained, policy, vision = load_policy(run_path, cfg.untrained)
-    blind = _load_blind(cfg)
+    blind = _load_blind(cfg, trained)
     env = without_randomisation(trained.env) if cfg.scene is None else _elsewhere(trained.env, cfg.scene)
     OmegaConf.update(trained, "env", env, merge=False, force_add=True)
+    actions = actions_of(trained)
     trained = _merged(trained, {"env": {key: value for key, value in cfg.env.items() if key != "split"}})
+    check_actions(trained, (actions,), f"the agent in {run_path}")
     temperature = trained.evaluation.temperature if cfg.temperature is None else cfg.temperature
     if cfg.mirror and not can_mirror(trained):
         raise ValueError(f"mirror=true: no agent with env={trained.env.name} was mirrored in training; leave it out")
@@ -228,11 +232,12 @@ def _evaluation_name(env: DictConfig, cfg: DictConfig) -> str:
     return str(cfg.env.split) if looks == "plain" else f"{cfg.env.split}-{looks}"
 
 
-def _load_blind(cfg: DictConfig) -> Policy | None:
+def _load_blind(cfg: DictConfig, trained: DictConfig) -> Policy | None:
     """The blind agent to compare with, checked before any episode runs."""
     if cfg.blind is None:
         return None
     other, policy, _ = load_policy(Path(cfg.blind))
+    check_actions(trained, (actions_of(other),), f"blind={cfg.blind}")
     if not other.blind:
         raise ValueError(f"blind={cfg.blind} holds an agent that sees; train one with blind=true")
     return policy

@@ -26,12 +26,13 @@ from agents.policies.policy import Policy, policies
 from envs.pointnav.env import PointNavTask
 from envs.pointnav.scene_episodes import SceneEpisodes
 from envs.pointnav.simulator import SimulatorVecEnv, simulators
-from envs.pointnav.vec_env import observation_space
+from envs.pointnav.vec_env import action_space, observation_space
 from envs.rendering.renderer import Camera
 from envs.rendering.threads import set_num_threads
 from envs.sources.source import SceneSource, scene_sources
 
 ADAPT_TASK = "pointnav"
+CONTINUOUS_LEARNERS = "algo=ppo, sb3/a2c, sb3/trpo, sb3/sac and sb3/td3 learn those"
 
 Scenes = Sequence[SceneEpisodes]
 
@@ -117,8 +118,31 @@ def make_simulator(
 
 
 def can_mirror(cfg: DictConfig) -> bool:
-    """Whether the config's simulator can mirror scenes."""
-    return simulator_of(cfg).with_arrays().can_mirror
+    """Whether the config's simulator can mirror scenes, and its actions can be mirrored."""
+    return simulator_of(cfg).with_arrays().can_mirror and actions_of(cfg) == "discrete"
+
+
+def actions_of(cfg: DictConfig) -> str:
+    """``discrete`` or ``continuous``."""
+    return str(OmegaConf.select(cfg, "env.task.actions", default="discrete"))
+
+
+def check_actions(cfg: DictConfig, known: Sequence[str], of: str) -> None:
+    """Check that a config's actions are among those that something knows.
+
+    Args:
+        cfg: The config.
+        known: Some of `envs.pointnav.env.ACTIONS`.
+        of: What knows only these, as the config names it.
+
+    Raises:
+        ValueError: They are not.
+    """
+    if actions_of(cfg) not in known:
+        raise ValueError(
+            f"{of} knows {' and '.join(known)} actions only, not env.task.actions={actions_of(cfg)}; "
+            f"{CONTINUOUS_LEARNERS if actions_of(cfg) == 'continuous' else 'set env.task.actions=continuous'}"
+        )
 
 
 def make_stacked_env(cfg: DictConfig, scenes: Scenes, vision: VisualEncoder, count: int, seed: int | None) -> VecEnv:
@@ -179,5 +203,5 @@ def make_policy(cfg: DictConfig, vision: VisualEncoder) -> Policy:
     space = policy_space(cfg, vision)
     torch.manual_seed(cfg.seed)
     make: Any = policy_class(cfg)
-    policy = make(space, spaces.Discrete(len(task.actions)), lambda _: 0.0, **policy_arguments(cfg, vision))
+    policy = make(space, action_space(task), lambda _: 0.0, **policy_arguments(cfg, vision))
     return cast(Policy, policy.to(device_of(cfg)))

@@ -76,7 +76,7 @@ class Session:
         return state
 
     def act(self, observations: dict[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
-        return tempered(self.policy.actor().logits(observations, np.zeros(len(observations[GOAL]), np.int64)), 1.0)
+        return tempered(self.policy.new_actor().logits(observations, np.zeros(len(observations[GOAL]), np.int64)), 1.0)
 
 
 def frames(cfg: DictConfig, session: Session, folder: Path) -> tuple[FrameStore, dict[str, np.ndarray[Any, Any]]]:

@@ -47,7 +47,7 @@ def collected(cfg: DictConfig, folder: Path, steps: int = 60):
 
 
 def act(policy, observations) -> np.ndarray:
-    return tempered(policy.actor().logits(observations, np.zeros(len(observations[GOAL]), np.int64)), 1.0)
+    return tempered(policy.new_actor().logits(observations, np.zeros(len(observations[GOAL]), np.int64)), 1.0)
 
 
 def test_the_frozen_base_sees_each_frame_once(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_window_logits_equal_those_of_stacked_observations(tmp_path: Path) -> No
     env = stack_frames(frames, 4)
     policy = make_policy(cfg, vision)
     torch.nn.init.normal_(policy.action_net.weight)
-    acting = policy.actor()
+    acting = policy.new_actor()
     observations = env.reset()
     newest = {k: v[:, -s.shape[0] :] for k, s in frames.observation_space.items() for v in [observations[k]]}
     store = FrameStore.create(tmp_path / "frames", 4, 256, frame_layout(newest))
@@ -178,7 +178,7 @@ def test_judged_by_both_views_a_policy_does_the_opposite_in_the_mirror(method: s
     with torch.no_grad():
         policy.action_net.bias[~turns] -= 100.0
     here, there, cold = (policy_actor(policy, temperature) for temperature in (0.0, 0.0, 1e-4))
-    single = policy.actor()
+    single = policy.new_actor()
     observations = env.reset()
     done, alone = [], []
     for _ in range(20):

@@ -90,12 +90,14 @@ def test_the_explored_map_is_the_embedded_one(rooms: Path) -> None:
         theirs.close()
 
 
-@pytest.mark.parametrize("variant", ["habitat", "side_tuning"])
-def test_equals_the_embedded_environment(rooms: Path, variant: str) -> None:
-    made = settings(rooms, task={"variant": variant})
+@pytest.mark.parametrize(
+    ("variant", "kind"), [("habitat", "discrete"), ("side_tuning", "discrete"), ("habitat", "continuous")]
+)
+def test_equals_the_embedded_environment(rooms: Path, variant: str, kind: str) -> None:
+    made = settings(rooms, task={"variant": variant, "actions": kind})
     task, camera = rules(made)
     assert task == PointNavTask(
-        variant=variant, sensors=("rgb", "depth", "map"), max_steps=60, map_size=40, map_extent=14.0
+        variant=variant, actions=kind, sensors=("rgb", "depth", "map"), max_steps=60, map_size=40, map_extent=14.0
     )
     assert camera == Camera(size=16)
     theirs = HabitatVecEnv(make_scenes(made), task, camera, 1, None)
@@ -104,6 +106,10 @@ def test_equals_the_embedded_environment(rooms: Path, variant: str) -> None:
     # Mostly forward and turns, now and then STOP where there is one.
     chances = [0.02, 0.58, 0.2, 0.2] if variant == "habitat" else [0.6, 0.2, 0.2]
     actions = rng.choice(len(chances), (6 * 60, 1), p=chances)
+    if kind == "continuous":
+        # STOP where it was drawn, else any motion.
+        motions = rng.uniform([-0.7, -1.0], [1.0, 1.0], (6 * 60, 1, 2))
+        actions = np.where(actions[..., None] == 0, [-1.0, 0.0], motions).astype(np.float32)
     records = 0
     try:
         assert theirs.observation_space == mine.observation_space

@@ -322,10 +322,96 @@ def test_cameras_of_any_shape_share_one_focal_length(habitat: Any, room: Path) -
     np.testing.assert_allclose(images[32, 64][40:, 16], images[64, 64][40:, 32], rtol=5e-3)
 
 
+def with_sensors(habitat: Any, folder: Path, **sensors: Any) -> Any:
+    """The simulator with these camera sensors only."""
+    from habitat.config.read_write import read_write
+
+    made = config(habitat, folder, *BLIND)
+    with read_write(made):
+        for name, sensor in sensors.items():
+            made.habitat.simulator.agents.main_agent.sim_sensors[name] = sensor
+    return habitat.Env(made).sim
+
+
+def test_equirectangular_and_fisheye_sensors(habitat: Any, room: Path) -> None:
+    from habitat.config import default_structured_configs as kinds
+
+    place, ahead, back = [1.0, 0.0, 3.2], [0.0, 0.0, 0.0, 1.0], [0.0, 1.0, 0.0, 0.0]
+    sim = with_sensors(
+        habitat,
+        room,
+        rgb_sensor=kinds.HabitatSimEquirectangularRGBSensorConfig(height=32, width=64),
+        depth_sensor=kinds.HabitatSimEquirectangularDepthSensorConfig(height=32, width=64, normalize_depth=False),
+    )
+    seen, behind = (sim.get_observations_at(place, facing) for facing in (ahead, back))
+    assert seen["rgb"].shape == (32, 64, 3) and seen["depth"].shape == (32, 64, 1)
+    for key, value in seen.items():
+        np.testing.assert_allclose(np.roll(value, 32, axis=1).astype(float), behind[key].astype(float), atol=1)
+    # The camera is 1.25 m above the floor.
+    assert seen["depth"][-1].max() == pytest.approx(1.25, abs=1e-3)
+    lens = {"height": 64, "width": 64, "focal_length": [18.0, 18.0]}
+    sim = with_sensors(
+        habitat,
+        room,
+        rgb_sensor=kinds.HabitatSimFisheyeRGBSensorConfig(**lens),
+        depth_sensor=kinds.SimulatorFisheyeDepthSensorConfig(**lens, normalize_depth=False),
+    )
+    round_view = sim.get_observations_at(place, ahead)
+    assert round_view["rgb"].shape == (64, 64, 3) and round_view["rgb"][32, 32].any()
+    sides = seen["depth"][15:17, 30:34].mean()
+    assert round_view["depth"][31:33, 31:33].mean() == pytest.approx(sides, rel=0.02)
+
+
+def test_noise_models_of_sensors(habitat: Any, room: Path) -> None:
+    main = "habitat.simulator.agents.main_agent.sim_sensors"
+    noisy = [
+        f"{main}.rgb_sensor.noise_model=GaussianNoiseModel",
+        f"+{main}.rgb_sensor.noise_model_kwargs.intensity_constant=0.1",
+        f"{main}.depth_sensor.noise_model=RedwoodDepthNoiseModel",
+    ]
+    small = [f"{main}.{name}_sensor.{side}=64" for name in ("rgb", "depth") for side in ("height", "width")]
+    place, facing = [1.0, 0.0, 3.2], [0.0, 0.0, 0.0, 1.0]
+    plain, drawn, again = (
+        habitat.Env(config(habitat, room, *small, *words)).sim.get_observations_at(place, facing)
+        for words in ([], noisy, noisy)
+    )
+    off = drawn["rgb"].astype(float) - plain["rgb"]
+    inside = (plain["rgb"] > 100) & (plain["rgb"] < 155)
+    assert off[inside].std() == pytest.approx(25.5, rel=0.1) and abs(off[inside].mean()) < 3
+    assert 0 < np.median(np.abs(drawn["depth"] - plain["depth"])) < 0.01
+    assert all(np.array_equal(drawn[key], again[key]) for key in drawn)
+
+
+def test_velocity_control_is_habitat_labs(habitat: Any, room: Path) -> None:
+    from habitat.config.default_structured_configs import VelocityControlActionConfig
+    from habitat.config.read_write import read_write
+
+    made = config(habitat, room, *BLIND)
+    with read_write(made):
+        made.habitat.task.actions = {"velocity_control": VelocityControlActionConfig()}
+    env = habitat.Env(made)
+    env.reset()
+    before = env.sim.get_agent_state()
+    heading = 2 * math.atan2(before.rotation.y, before.rotation.w)
+    env.step({"action": "velocity_control", "action_args": {"linear_velocity": -0.2, "angular_velocity": 0.5}})
+    after = env.sim.get_agent_state()
+    if not env.get_metrics()["collisions"]["is_collision"]:
+        expected = np.array([-math.sin(heading), 0.0, -math.cos(heading)]) * 0.1
+        np.testing.assert_allclose(after.position - before.position, expected, atol=1e-6)
+    turned = 2 * math.atan2(after.rotation.y, after.rotation.w) - heading
+    assert math.remainder(turned - math.radians(5), 2 * math.pi) == pytest.approx(0.0, abs=1e-6)
+    for _ in range(60):  # across the room, into a wall
+        env.step({"action": "velocity_control", "action_args": {"linear_velocity": 1.0, "angular_velocity": 0.0}})
+    assert env.get_metrics()["collisions"]["is_collision"] and env.get_metrics()["collisions"]["count"] > 30
+    assert not env.episode_over
+    env.step({"action": "velocity_control", "action_args": {"linear_velocity": -1.0, "angular_velocity": 0.0}})
+    assert env.episode_over
+
+
 def test_what_is_not_there_is_refused_in_one_line(habitat: Any, room: Path) -> None:
     sensor = "habitat.simulator.agents.main_agent.sim_sensors.rgb_sensor"
-    with pytest.raises(ValueError, match="no sensor noise"):
-        habitat.Env(config(habitat, room, f"{sensor}.noise_model=GaussianNoiseModel"))
+    with pytest.raises(ValueError, match=r"asks for noise_model=SpeckleNoiseModel"):
+        habitat.Env(config(habitat, room, f"{sensor}.noise_model=SpeckleNoiseModel"))
     with pytest.raises(ValueError, match="does not roll"):
         habitat.Env(config(habitat, room, f"{sensor}.orientation=[0,0,0.5]"))
     sim = habitat.Env(config(habitat, room, *BLIND)).sim

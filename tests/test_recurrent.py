@@ -51,7 +51,7 @@ def test_acting_step_by_step_is_the_window(name: str) -> None:
     policy, batch = make(name), frames(2, 8)
     batch[STEP][1] = [5, 6, 0, 1, 2, 0, 1, 2]  # two episodes begin inside the second row
     window = policy.window_logits(batch, 5).detach().reshape(2, 5, 4)
-    actor = policy.actor()
+    actor = policy.new_actor()
     for k in range(8):
         seen = {key: value[:, k] for key, value in batch.items() if key != STEP}
         logits = actor.logits(seen, batch[STEP][:, k])

@@ -181,7 +181,7 @@ def test_it_learns_to_remember(name: str) -> None:
         device="cpu",
     )
     model.learn(64 * 6 * 40)
-    actor, env = model.policy.actor(), Recall(64)
+    actor, env = model.policy.new_actor(), Recall(64)
     observations, right = env.reset(), []
     for k in range(3):
         logits = actor.logits(observations, np.full(64, k))

@@ -28,7 +28,10 @@ OWN = {
     "sb3/trpo": ["algo.rollout=8", "algo.learner.batch_size=16", "algo.learner.n_critic_updates=2"],
     "sb3/dqn": ["algo.learner.buffer_size=400", "algo.learner.learning_starts=16", "algo.learner.batch_size=8"],
     "sb3/qrdqn": ["algo.learner.buffer_size=400", "algo.learner.learning_starts=16", "algo.learner.batch_size=8"],
+    "sb3/sac": ["algo.learner.buffer_size=400", "algo.learner.learning_starts=16", "algo.learner.batch_size=8"],
+    "sb3/td3": ["algo.learner.buffer_size=400", "algo.learner.learning_starts=16", "algo.learner.batch_size=8"],
 }
+BASES = {"sb3/a2c": 1, "sb3/dqn": 2, "sb3/sac": 3}  # copies of the frozen base, one for each network
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -47,9 +50,9 @@ def test_it_trains_resumes_and_is_deterministic(name: str, tmp_path: Path) -> No
     assert len(records) == 4
 
 
-@pytest.mark.parametrize("name", ["sb3/a2c", "sb3/dqn"])
+@pytest.mark.parametrize("name", list(BASES))
 def test_the_side_network_learns_and_the_base_stays(name: str, tmp_path: Path) -> None:
-    # side_tuning reads images and features, and its base is in the online network and in the target.
+    # side_tuning reads images and features.
     words = [f"algo={name}", *WORDS, *OWN[name], "adapt.width=0.25", "algo.steps=64"]
     run = train(tmp_path / "run", *words)
     cfg, policy, vision = load_policy(run)
@@ -57,7 +60,7 @@ def test_the_side_network_learns_and_the_base_stays(name: str, tmp_path: Path) -
     fresh = make_visual_encoder(cfg)
     assert fresh.base is not None and vision.base.sha256 == fresh.base.sha256
     found = [module for module in policy.modules() if isinstance(module, Base)]  # type: ignore[attr-defined]
-    assert len(found) == (2 if "dqn" in name else 1)
+    assert len(found) == BASES[name]
     for base in found:
         pairs = zip(base.state_dict().values(), fresh.base.state_dict().values(), strict=True)
         assert all(torch.equal(one, other) for one, other in pairs)
@@ -91,6 +94,8 @@ def test_value_based_learners_choose_their_policy() -> None:
         "sb3/trpo": "stack",
         "sb3/dqn": "action_values",
         "sb3/qrdqn": "quantiles",
+        "sb3/sac": "squashed_gaussian",
+        "sb3/td3": "deterministic",
     }
 
 
@@ -110,7 +115,7 @@ def value_policy(name: str) -> Policy:
 @pytest.mark.parametrize("name", VALUES)
 def test_actions_are_epsilon_greedy_in_the_values(name: str) -> None:
     policy, batch = value_policy(name), frames(6, 2, GOAL_ONLY)
-    actor = policy.actor()
+    actor = policy.new_actor()
     for k in range(2):
         logits = actor.logits({key: batch[key][:, k] for key in (GOAL, VALID)}, np.full(6, k))
     probabilities = logits.softmax(1)

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from adapt.training import distributed
 from adapt.training.finite import check_finite
-from agents.policies.actor import sample_actions, tempered
+from agents.policies.actor import sample_actions, sample_velocities, tempered
 from agents.policies.observations import GOAL, Observations
 from agents.policies.policy import Policy
 from agents.setup import Scenes, VisualEncoder, can_mirror, make_env, make_scenes, without_randomisation
@@ -21,8 +21,9 @@ from envs.pointnav.simulator import Simulator
 from envs.pointnav.vec_env import swapped_actions
 
 VALIDATION_METRICS = ("success", "spl")  # while training
-# (single frames, perhaps with their mirror images, simulator, one uniform number per agent) -> (N,) action indices
-Act = Callable[[Observations, Simulator, NDArray[np.float64]], NDArray[np.int64]]
+# (single frames, perhaps with their mirror images, simulator, uniform numbers) -> actions: one number per agent and
+# (N,) indices, or (N, 2) of both where actions are continuous.
+Act = Callable[[Observations, Simulator, NDArray[np.float64]], NDArray[Any]]
 
 
 def policy_actor(policy: Policy, temperature: float) -> Act:
@@ -30,9 +31,12 @@ def policy_actor(policy: Policy, temperature: float) -> Act:
 
     Where the mirror images of all observations follow them, logits are averaged with those of swapped actions there.
     """
-    actor = policy.actor()
+    actor = policy.new_actor()
 
-    def act(observations: Observations, nav: Simulator, noise: NDArray[np.float64]) -> NDArray[np.int64]:
+    def act(observations: Observations, nav: Simulator, noise: NDArray[np.float64]) -> NDArray[Any]:
+        if nav.task.continuous:
+            gaussian = actor.gaussian(observations, nav.agents.steps)
+            return sample_velocities(gaussian, temperature, noise, policy.squash_output)
         views = len(observations[GOAL]) // len(noise)
         logits = actor.logits(observations, np.tile(nav.agents.steps, views))
         if views == 2:
@@ -50,12 +54,14 @@ def averages_mirror_views(cfg: DictConfig) -> bool:
     return bool(OmegaConf.select(cfg, "evaluation.mirror", default=False)) and can_mirror(cfg)
 
 
-def random_actor(observations: Observations, nav: Simulator, noise: NDArray[np.float64]) -> NDArray[np.int64]:
+def random_actor(observations: Observations, nav: Simulator, noise: NDArray[np.float64]) -> NDArray[Any]:
     """Uniform actions."""
-    return (noise * len(nav.task.actions)).astype(np.int64)
+    if nav.task.continuous:
+        return (2.0 * noise - 1.0).astype(np.float32)
+    return (noise * len(nav.task.discrete_actions)).astype(np.int64)
 
 
-def expert_actor(observations: Observations, nav: Simulator, noise: NDArray[np.float64]) -> NDArray[np.int64]:
+def expert_actor(observations: Observations, nav: Simulator, noise: NDArray[np.float64]) -> NDArray[Any]:
     """The shortest-path expert."""
     return nav.expert()
 
@@ -93,12 +99,13 @@ def run_episodes(
     )
     nav = simulator.nav
     observations: Observations = env.reset()  # type: ignore[assignment]
+    numbers = env.action_space.shape or None  # one for each discrete action
     noise = [_noise(nav, n, seed) for n in range(env.num_envs)]
     records = []
     while simulator.active.any():
         if watch is not None:
             watch(nav)
-        actions = act(observations, nav, np.array([source.random() for source in noise]))
+        actions = act(observations, nav, np.array([source.random(numbers) for source in noise]))
         observations, _, dones, infos = env.step(actions)  # type: ignore[assignment]
         for n in np.flatnonzero(dones):
             records.append(infos[n]["nav"])

@@ -50,14 +50,15 @@ class Collector:
         shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Reset the environment and get ready to collect; `shard` (index, shards): these are every shards-th agents."""
-        self.env, self.simulator, self.actor = env, simulator, policy.actor()
+        self.env, self.simulator, self.actor = env, simulator, policy.new_actor()
         count = env.num_envs
         self.temperature = temperature or 1.0
         self.rng = np.random.default_rng([seed, 2, shard[0]])
         number = np.arange(count) * shard[1] + shard[0]
         self.floor = np.linspace(*beta_floor, count * shard[1])[number]
         self.greedy = (number % 8 == 7) | (temperature == 0)
-        self.stop = simulator.nav.task.actions.index(STOP) if STOP in simulator.nav.task.actions else -1
+        actions = simulator.nav.task.discrete_actions
+        self.stop = actions.index(STOP) if STOP in actions else -1
         self.observations: Observations = env.reset()  # type: ignore[assignment]
         self.best = np.full(count, np.inf)
         self.since = np.zeros(count, np.int64)

@@ -21,7 +21,7 @@ from agents.evaluation.episodes import Validation
 from agents.learners.frames import ACTION, FrameStore
 from agents.learners.start import init_from_run
 from agents.policies.policy import SequencePolicy, trainable
-from agents.setup import VisualEncoder, make_policy, make_visual_encoder
+from agents.setup import VisualEncoder, check_actions, make_policy, make_visual_encoder
 
 
 class ImitationLearner:
@@ -190,8 +190,9 @@ def train_by_imitation(
         Final numbers: updates, and frames of all ranks.
 
     Raises:
-        ValueError: The policy cannot learn from windows of frames.
+        ValueError: The policy cannot learn from windows of frames, or actions are continuous.
     """
+    check_actions(cfg, ("discrete",), f"algo={cfg.algo.name}")
     vision = make_visual_encoder(cfg)
     policy = make_policy(cfg, vision)
     if not isinstance(policy, SequencePolicy):

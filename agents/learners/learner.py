@@ -53,7 +53,7 @@ HELPERS = (
     "start",
 )
 
-SB3 = ("a2c", "dqn", "qrdqn", "trpo")
+SB3 = ("a2c", "dqn", "qrdqn", "sac", "td3", "trpo")
 
 
 def _modules() -> dict[str, str]:

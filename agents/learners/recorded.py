@@ -19,7 +19,7 @@ from adapt.training.run import progress_bar, versions, write_text
 from agents.learners.feature_cache import cached_features
 from agents.learners.frames import ACTION, TRAJECTORY, FrameStore
 from agents.policies.observations import DEPTH, EXPLORED, FEATURES, GOAL, MAPS, RGB, STEP, Observations
-from agents.setup import Scenes, make_rules, make_scenes, make_simulator
+from agents.setup import Scenes, check_actions, make_rules, make_scenes, make_simulator
 from configs.files import read_json
 from configs.former import FORMER
 from configs.settings import plain
@@ -46,7 +46,11 @@ def record(cfg: DictConfig, folder: Path) -> dict[str, Any]:
 
     `folder` appears only when all frames are there. The STOP frames are kept: with four actions, stopping is learned.
     Trajectories are numbered in the order in which they begin.
+
+    Raises:
+        ValueError: Actions are continuous.
     """
+    check_actions(cfg, ("discrete",), "agents.collect")
     scenes = make_scenes(cfg.env, cfg.env.split, cfg.seed)
     length = _length(cfg, scenes)
     env = make_simulator(cfg, scenes, cfg.env.agents, cfg.seed)

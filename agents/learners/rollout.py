@@ -49,6 +49,8 @@ class DeviceRolloutBuffer(DictRolloutBuffer):
                 for key, shape in self.obs_shape.items()
             }
             self._numbers = {name: torch.zeros(lead, device=self.device) for name in _SCALARS}
+            if self.action_dim > 1:
+                self._numbers["action"] = torch.zeros((*lead, self.action_dim), device=self.device)
         self.observations = {}
         self.generator_ready = False
         self.pos, self.full = 0, False
@@ -67,7 +69,8 @@ class DeviceRolloutBuffer(DictRolloutBuffer):
             frames[self.pos].copy_(torch.as_tensor(obs[key]), non_blocking=True)
         row = {"action": action, "reward": reward, "episode_start": episode_start, "value": value, "log_prob": log_prob}
         for name, numbers in row.items():
-            self._numbers[name][self.pos] = torch.as_tensor(numbers, device=self.device).flatten()
+            place = self._numbers[name][self.pos]
+            place.copy_(torch.as_tensor(numbers, device=self.device).reshape(place.shape))
         self.pos += 1
         self.full = self.pos == self.buffer_size
 
@@ -108,7 +111,7 @@ class DeviceRolloutBuffer(DictRolloutBuffer):
 
         return DictRolloutBufferSamples(
             observations={key: pick(frames) for key, frames in self._frames.items()},
-            actions=pick(self._numbers["action"]).unsqueeze(1),
+            actions=pick(self._numbers["action"]).reshape(len(batch_inds), self.action_dim),
             old_values=pick(self._numbers["value"]),
             old_log_prob=pick(self._numbers["log_prob"]),
             advantages=pick(self._numbers["advantage"]),

@@ -1,26 +1,33 @@
-"""Learners of Stable-Baselines3 and sb3-contrib for discrete actions: A2C, TRPO, DQN, QR-DQN (``algo=sb3/a2c``, ...).
+"""Learners of Stable-Baselines3 and sb3-contrib: A2C, TRPO, DQN, QR-DQN, SAC, TD3 (``algo=sb3/a2c``, ...).
 
-They act in the same environments as PPO and train policies on the same features, into the same run folder. PPO and
-RecurrentPPO are ``algo=ppo``.
+A2C and TRPO learn discrete and continuous actions, DQN and QR-DQN discrete ones, SAC and TD3 continuous ones. They act
+in the same environments as PPO and train policies on the same features, into the same run folder. PPO and RecurrentPPO
+are ``algo=ppo``.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 from omegaconf import DictConfig
 from sb3_contrib import QRDQN, TRPO
-from stable_baselines3 import A2C, DQN
+from stable_baselines3 import A2C, DQN, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.policies import BasePolicy
 
 from agents.learners.learner import learners
-from agents.learners.sb3_settings import A2CConfig, DQNConfig, QRDQNConfig, TRPOConfig
+from agents.learners.sb3_settings import A2CConfig, DQNConfig, QRDQNConfig, SACConfig, TD3Config, TRPOConfig
 from agents.learners.sb3_training import SB3Learner, learner_settings, make_off_policy
 from agents.policies.action_values import ActionValuePolicy
+from agents.policies.deterministic import DeterministicPolicy
 from agents.policies.quantiles import QuantilePolicy
+from agents.policies.squashed_gaussian import SquashedGaussianPolicy
 from agents.setup import VisualEncoder
+from configs.settings import Settings
+from envs.pointnav.velocity import DIMENSIONS
 
 
 @learners.register("sb3/a2c")
@@ -53,22 +60,31 @@ class TRPOLearner(SB3Learner):
         return super().make(cfg, vision, done)
 
 
-@learners.register("sb3/dqn")
-class DQNLearner(SB3Learner):
-    """Deep Q-learning (Mnih et al. 2015) on replayed steps."""
-
-    Config = DQNConfig
-    Algorithm: ClassVar[type[BaseAlgorithm]] = DQN
-    Policy: ClassVar[type[BasePolicy]] = ActionValuePolicy
-    word = "action_values"
+class OffPolicyLearner(SB3Learner):
+    """An algorithm that learns from replayed steps."""
 
     def make(self, cfg: DictConfig, vision: VisualEncoder, done: int = 0) -> BaseAlgorithm:
         """See `SB3Learner.make`."""
-        return make_off_policy(self.Algorithm, cfg, vision, done, **learner_settings(cfg))
+        return make_off_policy(self.Algorithm, cfg, vision, done, **self.arguments(cfg))
+
+    def arguments(self, cfg: DictConfig) -> dict[str, Any]:
+        """The algorithm's arguments."""
+        return learner_settings(cfg)
 
     def callbacks(self, cfg: DictConfig) -> list[BaseCallback]:
         """None: SB3 itself values time-outs of replayed steps."""
         return []
+
+
+@learners.register("sb3/dqn")
+class DQNLearner(OffPolicyLearner):
+    """Deep Q-learning (Mnih et al. 2015)."""
+
+    Config: ClassVar[type[Settings]] = DQNConfig
+    Algorithm: ClassVar[type[BaseAlgorithm]] = DQN
+    Policy: ClassVar[type[BasePolicy]] = ActionValuePolicy
+    word = "action_values"
+    actions = ("discrete",)
 
 
 @learners.register("sb3/qrdqn")
@@ -79,3 +95,36 @@ class QRDQNLearner(DQNLearner):
     Algorithm = QRDQN
     Policy = QuantilePolicy
     word = "quantiles"
+
+
+@learners.register("sb3/sac")
+class SACLearner(OffPolicyLearner):
+    """Soft actor-critic (Haarnoja et al. 2018)."""
+
+    Config = SACConfig
+    Algorithm = SAC
+    Policy = SquashedGaussianPolicy
+    word = "squashed_gaussian"
+    actions = ("continuous",)
+
+    def arguments(self, cfg: DictConfig) -> dict[str, Any]:
+        """See `OffPolicyLearner.arguments`; SB3 says ``auto`` for what is learned."""
+        settings = learner_settings(cfg)
+        return {**settings, **{key: "auto" for key in ("ent_coef", "target_entropy") if settings[key] is None}}
+
+
+@learners.register("sb3/td3")
+class TD3Learner(OffPolicyLearner):
+    """Twin delayed deep deterministic policy gradient (Fujimoto et al. 2018)."""
+
+    Config = TD3Config
+    Algorithm = TD3
+    Policy = DeterministicPolicy
+    word = "deterministic"
+    actions = ("continuous",)
+
+    def arguments(self, cfg: DictConfig) -> dict[str, Any]:
+        """See `OffPolicyLearner.arguments`."""
+        settings = learner_settings(cfg)
+        deviation = np.full(DIMENSIONS, settings.pop("exploration_noise"))
+        return {**settings, "action_noise": NormalActionNoise(np.zeros(DIMENSIONS), deviation)}

@@ -129,3 +129,88 @@ class DQNConfig(ReinforcementConfig):
 @dataclass(frozen=True)
 class QRDQNConfig(DQNConfig):
     """sb3-contrib's QR-DQN; the number of quantiles is the policy's."""
+
+
+@dataclass(frozen=True)
+class ReplaySettings(Settings):
+    """Arguments that Stable-Baselines3's SAC and TD3 share.
+
+    Attributes:
+        learning_rate: Of Adam.
+        buffer_size: Steps kept for replay, each with the observation after it.
+        learning_starts: Random steps before the first update.
+        batch_size: Replayed steps per update.
+        tau: Share of the new weights that the target networks take over.
+        gamma: Discount.
+        train_freq: Steps of every agent between updates.
+        gradient_steps: Updates then.
+    """
+
+    learning_rate: Rate = 3e-4
+    buffer_size: Annotated[int, Range(1, 100_000_000)] = 20_000
+    learning_starts: Annotated[int, Range(0, 100_000_000)] = 1_000
+    batch_size: Batch = 128
+    tau: Share = 0.005
+    gamma: Share = 0.99
+    train_freq: Count = 1
+    gradient_steps: Count = 2
+
+
+@dataclass(frozen=True)
+class SACLearnerSettings(ReplaySettings):
+    """Arguments of Stable-Baselines3's SAC.
+
+    Attributes:
+        ent_coef: Weight of the entropy; null: learned, so that the entropy comes to target_entropy.
+        target_entropy: Entropy to come to; null: minus the number of velocities.
+        target_update_interval: Updates between those of the target network.
+    """
+
+    ent_coef: Annotated[float | None, Range(0)] = None
+    target_entropy: float | None = None
+    target_update_interval: Count = 1
+
+
+@dataclass(frozen=True)
+class SACConfig(Settings):
+    """Stable-Baselines3's SAC.
+
+    Attributes:
+        steps: Environment steps, all agents together.
+        anneal: Whether the learning rate falls linearly to 0.
+    """
+
+    steps: Annotated[int, Range(1)] = 500_000
+    anneal: bool = False
+    learner: SACLearnerSettings = field(default_factory=SACLearnerSettings)
+
+
+@dataclass(frozen=True)
+class TD3LearnerSettings(ReplaySettings):
+    """Arguments of Stable-Baselines3's TD3.
+
+    Attributes:
+        exploration_noise: Standard deviation of what is added to actions while training.
+        policy_delay: Updates of the critics for each of the actor and of the targets.
+        target_policy_noise: Standard deviation of what is added to the target's actions.
+        target_noise_clip: Largest size of that.
+    """
+
+    exploration_noise: Rate = 0.1
+    policy_delay: Count = 2
+    target_policy_noise: Rate = 0.2
+    target_noise_clip: Rate = 0.5
+
+
+@dataclass(frozen=True)
+class TD3Config(Settings):
+    """Stable-Baselines3's TD3.
+
+    Attributes:
+        steps: Environment steps, all agents together.
+        anneal: Whether the learning rate falls linearly to 0.
+    """
+
+    steps: Annotated[int, Range(1)] = 500_000
+    anneal: bool = False
+    learner: TD3LearnerSettings = field(default_factory=TD3LearnerSettings)

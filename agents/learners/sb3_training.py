@@ -15,16 +15,20 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
+from stable_baselines3 import SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from torch import Tensor
+from torch.optim import Optimizer
 
+from adapt import Adapted
 from adapt.training import distributed
 from adapt.training.finite import Data, NotFinite, blame, check_finite
 from adapt.training.run import Run, progress_bar
-from adapt.training.state import load_optimizer, part
+from adapt.training.state import check_like, load_optimizer, part
 from agents.evaluation.episodes import Validation
 from agents.learners.memory import check_memory, plan_memory, replay_bytes
 from agents.learners.rollout import DeviceRolloutBuffer, Timeouts
@@ -34,6 +38,7 @@ from agents.policies.policy import Policy
 from agents.policies.recurrent import RecurrentPolicy
 from agents.setup import (
     VisualEncoder,
+    check_actions,
     device_of,
     make_env,
     make_scenes,
@@ -44,7 +49,9 @@ from agents.setup import (
     stacked_frames,
 )
 from configs.settings import Settings
+from envs.pointnav.env import ACTIONS
 
+ENTROPY = "log_ent_coef"
 REPORTED = ("success", "spl", "distance_to_goal", "nav_reward", "steps")
 
 
@@ -104,9 +111,11 @@ class _LoggingCallback(BaseCallback):
             self.logger.dump(self.num_timesteps * distributed.ranks())
 
     def _on_rollout_end(self) -> None:
-        if self.vision.adapted is not None:
-            self.vision.adapted.advance((self.num_timesteps - self.counted) * distributed.ranks())
-            self.counted = self.num_timesteps
+        # Off-policy algorithms have several networks, each with adapted features of its own.
+        for module in self.model.policy.modules():
+            if isinstance(module, Adapted):
+                module.advance((self.num_timesteps - self.counted) * distributed.ranks())
+        self.counted = self.num_timesteps
 
 
 def policy_of(model: BaseAlgorithm) -> Policy:
@@ -114,9 +123,25 @@ def policy_of(model: BaseAlgorithm) -> Policy:
     return cast(Policy, model.policy)
 
 
+def optimizers(model: BaseAlgorithm) -> dict[str, Optimizer]:
+    """The optimisers of an SB3 algorithm by their keys in checkpoints."""
+    if not isinstance(model, SAC | TD3):
+        return {"optimizer": model.policy.optimizer}
+    found = {"actor_optimizer": model.actor.optimizer, "critic_optimizer": model.critic.optimizer}
+    entropy = model.ent_coef_optimizer if isinstance(model, SAC) else None
+    return found if entropy is None else {**found, "entropy_optimizer": entropy}
+
+
+def _learned_entropy(model: BaseAlgorithm) -> Tensor | None:
+    """The logarithm of SAC's weight of the entropy where that is learned."""
+    return model.log_ent_coef if isinstance(model, SAC) else None
+
+
 def save(run: Run, model: BaseAlgorithm, base_sha256: str) -> None:
     """Checkpoint an SB3 algorithm; the number of steps is that of all ranks together."""
-    state = {"policy": policy_of(model).own_state(), "optimizer": model.policy.optimizer.state_dict()}
+    state = {"policy": policy_of(model).own_state(), **{k: o.state_dict() for k, o in optimizers(model).items()}}
+    if (entropy := _learned_entropy(model)) is not None:
+        state[ENTROPY] = {ENTROPY: entropy.detach()}
     steps = model.num_timesteps * distributed.ranks()
     distributed.check_equal(state["policy"], f"after {steps} steps")
     run.save(steps, base_sha256, state)
@@ -198,8 +223,8 @@ def _arguments(
 
 def _check_before_steps(model: BaseAlgorithm, largest: float, data: Callable[[], Data]) -> None:
     """Average, check and clip gradients before every step of the algorithm's optimiser."""
-    optimizer = model.policy.optimizer
-    distributed.prepare_before_step(optimizer, model.policy, largest, lambda: _place(model), data)
+    for optimizer in optimizers(model).values():
+        distributed.prepare_before_step(optimizer, model.policy, largest, lambda: _place(model), data)
 
 
 def _place(model: BaseAlgorithm) -> str:
@@ -260,7 +285,11 @@ def train_with_sb3(
     if state is not None:
         with run.taking_over():
             policy.load_own_state(part(state, "policy"))
-            load_optimizer(model.policy.optimizer, part(state, "optimizer"))
+            for key, optimizer in optimizers(model).items():
+                load_optimizer(optimizer, part(state, key), key)
+            if (entropy := _learned_entropy(model)) is not None:
+                check_like(part(state, ENTROPY), {ENTROPY: entropy}, ENTROPY)
+                entropy.data.copy_(state[ENTROPY][ENTROPY])
         distributed.print_once(_progress(model, done, cfg.algo.steps))
     else:
         init_from_run(cfg, run, policy, vision.base_sha256)
@@ -284,6 +313,7 @@ class SB3Learner:
         Algorithm: The class of the algorithm.
         Policy: What the policy must be.
         word: A policy that is one, for messages.
+        actions: The kinds of actions that it can learn.
         recurrent: Whether the policy may have a memory.
         by_ranks: Whether several ranks can train together.
     """
@@ -292,6 +322,7 @@ class SB3Learner:
     Algorithm: ClassVar[type[BaseAlgorithm]]
     Policy: ClassVar[type[BasePolicy]] = ActorCriticPolicy
     word: ClassVar[str] = "stack"
+    actions: ClassVar[tuple[str, ...]] = ACTIONS
     recurrent = False
     by_ranks = False
 
@@ -299,8 +330,10 @@ class SB3Learner:
         """Train for ``cfg.algo.steps`` environment steps; see `agents.learners.learner.Learner`.
 
         Raises:
-            ValueError: The policy is none that the algorithm can train, or there are several ranks and it knows one.
+            ValueError: Policy or actions are none that the algorithm can train, or there are several ranks and it
+                knows one.
         """
+        check_actions(cfg, self.actions, f"algo={cfg.algo.name}")
         kind = policy_class(cfg)
         if not issubclass(kind, self.Policy) or (issubclass(kind, RecurrentPolicy) and not self.recurrent):
             raise ValueError(f"algo={cfg.algo.name} cannot train policy={cfg.policy.name}; use policy={self.word}")

@@ -32,9 +32,14 @@ class Policy(Protocol):
     Attributes:
         Config: Dataclass of the settings.
         adapted: What the policy sees through.
+        squash_output: Whether continuous actions are the hyperbolic tangent of a Gaussian (SB3's own attribute).
     """
 
     Config: ClassVar[type[Settings]]
+
+    @property
+    def squash_output(self) -> bool:
+        """Whether continuous actions are the hyperbolic tangent of a Gaussian (SB3's own attribute)."""
 
     @classmethod
     def stacked_frames(cls, settings: Mapping[str, Any]) -> int:
@@ -60,7 +65,7 @@ class Policy(Protocol):
     def load_own_state(self, state: Mapping[str, Tensor]) -> None:
         """Take over an `own_state`; raises a ValueError for that of another policy."""
 
-    def actor(self) -> Actor:
+    def new_actor(self) -> Actor:
         """A new actor without memory that uses the weights as they are whenever it acts."""
 
 
@@ -90,7 +95,16 @@ class SequencePolicy(Policy, Protocol):
 
 
 Units = Annotated[int, Range(1, 65_536)]
-HELPERS = ("actor", "device_observations", "epsilon_greedy", "extractor", "observations", "policy", "recurrent")
+HELPERS = (
+    "actor",
+    "device_observations",
+    "epsilon_greedy",
+    "extractor",
+    "observations",
+    "off_policy",
+    "policy",
+    "recurrent",
+)
 
 policies: Registry[type[Policy]] = Registry(
     "policy",

@@ -21,6 +21,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 from adapt import Adapted
+from agents.policies.actor import gaussian_of
 from agents.policies.extractor import NavigationExtractor, orthogonal
 from agents.policies.observations import DEPTH, EXPLORED, FEATURES, GOAL, MAP, RGB, STEP, Observations
 from agents.policies.policy import OwnState, Units
@@ -108,7 +109,7 @@ class RecurrentPolicy(OwnState, MultiInputActorCriticPolicy):
         """The adapted visual encoder; None for a blind policy."""
         return self.extractor.adapted
 
-    def actor(self) -> RecurrentActor:
+    def new_actor(self) -> RecurrentActor:
         """A new actor with an empty memory."""
         return RecurrentActor(self)
 
@@ -254,9 +255,17 @@ class RecurrentActor:
         self.policy = policy
         self._state: State | None = None
 
-    @torch.no_grad()
     def logits(self, observations: Observations, steps: NDArray[np.int64]) -> Tensor:
         """See `agents.policies.actor.Actor`."""
+        return self._decide(observations, steps)
+
+    def gaussian(self, observations: Observations, steps: NDArray[np.int64]) -> Tensor:
+        """See `agents.policies.actor.Actor`."""
+        return gaussian_of(self._decide(observations, steps), self.policy.log_std.detach())
+
+    @torch.no_grad()
+    def _decide(self, observations: Observations, steps: NDArray[np.int64]) -> Tensor:
+        """The actor's output (N, actions) for the next frame of every agent."""
         policy = self.policy
         policy.set_training_mode(False)
         frames = {key: torch.as_tensor(value, device=policy.device) for key, value in observations.items()}

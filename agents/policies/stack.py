@@ -6,7 +6,7 @@ distribution and a value. SB3's `ActorCriticPolicy` holds it, so PPO and imitati
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Protocol, cast
 
@@ -18,6 +18,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor
 
 from adapt import Adapted
+from agents.policies.actor import gaussian_of
 from agents.policies.extractor import CODES, NavigationExtractor, orthogonal
 from agents.policies.observations import DEPTH, EXPLORED, FEATURES, GOAL, MAP, RGB, STEP, Observations
 from agents.policies.policy import OwnState, Units, policies
@@ -87,7 +88,7 @@ class NavigationPolicy(OwnState, MultiInputActorCriticPolicy):
         """Frames before a decision that it depends on."""
         return self.extractor.frames - 1
 
-    def actor(self) -> FrameStack:
+    def new_actor(self) -> FrameStack:
         """A new frame stack."""
         return FrameStack(self)
 
@@ -100,6 +101,10 @@ class NavigationPolicy(OwnState, MultiInputActorCriticPolicy):
     def logits(self, latent: Tensor) -> Tensor:
         """(B, features_dim) extractor output to (B, actions) unnormalised log-probabilities."""
         return cast(Tensor, self.action_net(latent))
+
+    def gaussian(self, latent: Tensor) -> Tensor:
+        """(B, features_dim) extractor output to (B, 2, actions), see `agents.policies.actor.Actor.gaussian`."""
+        return gaussian_of(self.action_net(latent), self.log_std)
 
     def window_logits(self, batch: Mapping[str, NDArray[Any]], window: int) -> Tensor:
         """See `agents.policies.policy.SequencePolicy`; each frame is encoded once although up to K stacks hold it."""
@@ -130,7 +135,7 @@ class NavigationPolicy(OwnState, MultiInputActorCriticPolicy):
 
 
 class StackedPolicy(Protocol):
-    """A policy that `FrameStack` acts with."""
+    """A policy that `FrameStack` acts with; it also has `logits` or `gaussian`."""
 
     @property
     def extractor(self) -> NavigationExtractor:
@@ -143,8 +148,19 @@ class StackedPolicy(Protocol):
     def set_training_mode(self, mode: bool) -> None:
         """Whether dropout and the like are on."""
 
+
+class DiscretePolicy(StackedPolicy, Protocol):
+    """One of discrete actions."""
+
     def logits(self, latent: Tensor) -> Tensor:
         """(B, features_dim) extractor output to (B, actions) unnormalised log-probabilities."""
+
+
+class ContinuousPolicy(StackedPolicy, Protocol):
+    """One of continuous actions."""
+
+    def gaussian(self, latent: Tensor) -> Tensor:
+        """(B, features_dim) extractor output to (B, 2, actions), see `agents.policies.actor.Actor.gaussian`."""
 
 
 class FrameStack:
@@ -159,9 +175,17 @@ class FrameStack:
         self.policy = policy
         self._history: dict[str, Tensor] = {}
 
-    @torch.no_grad()
     def logits(self, observations: Observations, steps: NDArray[np.int64]) -> Tensor:
         """See `agents.policies.actor.Actor`; frames before an episode's start count as zeros."""
+        return self._decide(observations, steps, cast(DiscretePolicy, self.policy).logits)
+
+    def gaussian(self, observations: Observations, steps: NDArray[np.int64]) -> Tensor:
+        """See `agents.policies.actor.Actor`; frames before an episode's start count as zeros."""
+        return self._decide(observations, steps, cast(ContinuousPolicy, self.policy).gaussian)
+
+    @torch.no_grad()
+    def _decide(self, observations: Observations, steps: NDArray[np.int64], head: Callable[[Tensor], Tensor]) -> Tensor:
+        """The output of `head` on the features of the newest stacks."""
         policy, extractor = self.policy, self.policy.extractor
         policy.set_training_mode(False)
         k = extractor.frames
@@ -176,7 +200,7 @@ class FrameStack:
             if maps is not None:
                 maps = (maps * valid[:, :, None, None, None].to(torch.uint8)).flatten(1, 2)
             newest = frame.get(EXPLORED)
-            return policy.logits(extractor.fuse(stacks.get(CODES), stacks[GOAL], valid.float(), maps, newest)).float()
+            return head(extractor.fuse(stacks.get(CODES), stacks[GOAL], valid.float(), maps, newest)).float()
 
     def _append(self, key: str, frame: Tensor, k: int) -> Tensor:
         """(N, K, ...) newest frames of one kind, oldest first."""

@@ -14,10 +14,12 @@ from typing import Any
 from envs.habitat import egl
 from envs.habitat import stand_ins as habitat_stand_ins
 from envs.pointnav.env import PointNavTask
+from envs.pointnav.velocity import VelocitySettings
 from envs.rendering.renderer import Camera
 
 SIMULATORS = ("habitat_sim", "sidestep")
 ACTIONS = ("stop", "move_forward", "turn_left", "turn_right")
+VELOCITY = "velocity_control"
 # Habitat-Lab's sensor classes -> our names.
 CAMERAS = {"HabitatSimRGBSensor": "rgb", "HabitatSimDepthSensor": "depth"}
 
@@ -109,6 +111,9 @@ class HabitatSplit:
 
 
 def _plain(value: Any) -> Any:
+    """A value of the settings, hashable."""
+    if isinstance(value, Mapping):
+        return tuple((key, _plain(v)) for key, v in value.items())
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -244,13 +249,16 @@ def _set_task(config: Any, settings: HabitatSplit) -> None:
     """Steps, limits, and the measures and sensors that a record needs."""
     from habitat.config import default_structured_configs as defaults
 
+    task = dict(settings.task)
     actions = config.task.actions
-    if any(name not in actions for name in ACTIONS):
+    if task.get("actions") == "continuous":
+        velocity = {k: list(v) if isinstance(v, tuple) else v for k, v in task["velocity"]}
+        config.task.actions = {VELOCITY: defaults.VelocityControlActionConfig(**velocity)}
+    elif any(name not in actions for name in ACTIONS):
         raise ValueError(
             f"env.config={settings.config}: the task must have the actions {', '.join(ACTIONS)}, it has "
             f"{', '.join(actions)}"
         )
-    task = dict(settings.task)
     measurements = config.task.measurements
     # Their order counts: each is computed from those before it.
     for name, kind in (
@@ -289,6 +297,8 @@ def rules(settings: HabitatSplit) -> tuple[PointNavTask, Camera]:
     ours = dict(settings.task)
     task = PointNavTask(
         variant=ours["variant"],
+        actions=ours.get("actions", "discrete"),
+        velocity=VelocitySettings(**dict(ours.get("velocity", ()))),
         forward=float(config.simulator.forward_step_size),
         turn=float(config.simulator.turn_angle),
         success_distance=float(config.task.measurements.success.success_distance),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from envs.habitat.rigid import Vector
 from envs.navgrid.detour_floor import BESIDE
 from envs.navgrid.greedy import LEFT, RIGHT, plan
 from envs.navgrid.grid import GeodesicField, NavGrid, geodesic_distance
@@ -112,15 +113,18 @@ class PathFinder:
             return float(self._detour.obstacle_distance(np.asarray(point, np.float64)[None], max_search_radius)[0])
         return min(float(self.grid.obstacle_distance(self.snap_point(point)[None])[0]), max_search_radius)
 
-    def try_step(self, start: ArrayLike, end: ArrayLike) -> NDArray[np.float64]:
+    def try_step(self, start: ArrayLike, end: ArrayLike) -> Vector:
         """End point of a walk from start towards end, sliding along obstacles."""
         return self._walk(start, end, True)
 
-    def try_step_no_sliding(self, start: ArrayLike, end: ArrayLike) -> NDArray[np.float64]:
+    def try_step_no_sliding(self, start: ArrayLike, end: ArrayLike) -> Vector:
         """End point of a walk from start towards end, up to the first contact."""
         return self._walk(start, end, False)
 
-    def _walk(self, start: ArrayLike, end: ArrayLike, sliding: bool) -> NDArray[np.float64]:
+    def _walk(self, start: ArrayLike, end: ArrayLike, sliding: bool) -> Vector:
+        return Vector.of(self._end_of_walk(start, end, sliding))
+
+    def _end_of_walk(self, start: ArrayLike, end: ArrayLike, sliding: bool) -> NDArray[np.float64]:
         here, there = np.asarray(start, np.float64), np.asarray(end, np.float64)
         if self._detour:
             return self._detour.walk(here[None], there[None], sliding)[0][0]

@@ -9,8 +9,9 @@ from typing import Annotated
 from configs.settings import OneOf, Pixels, Range, Settings
 from envs.habitat.config import SIMULATORS
 from envs.navgrid.grid import GEODESICS
-from envs.pointnav.env import SENSORS, VARIANTS, Layers
+from envs.pointnav.env import ACTIONS, SENSORS, VARIANTS, Layers
 from envs.pointnav.explored_map import LAYERS
+from envs.pointnav.velocity import VelocitySettings
 
 Sensors = tuple[Annotated[str, OneOf(*SENSORS)], ...]
 
@@ -68,6 +69,8 @@ class HabitatTask(Settings):
 
     Attributes:
         variant: habitat: 4 actions with STOP; side_tuning: 3 actions, STOP comes by itself.
+        actions: discrete, or continuous: Habitat-Lab's velocity_control, in the variant habitat.
+        velocity: Ranges and time step of continuous actions.
         forward: Length of a forward step, metres.
         turn: Angle of a turn, whole degrees.
         success_distance: Geodesic distance within which STOP is a success, metres.
@@ -83,6 +86,8 @@ class HabitatTask(Settings):
     """
 
     variant: Annotated[str, OneOf(*VARIANTS)] = "habitat"
+    actions: Annotated[str, OneOf(*ACTIONS)] = "discrete"
+    velocity: VelocitySettings = field(default_factory=VelocitySettings)
     forward: Annotated[float | None, Range(0, 10, above=True)] = None
     turn: Annotated[float | None, Range(0, 360, above=True)] = None
     success_distance: Annotated[float | None, Range(0, above=True)] = None
@@ -95,6 +100,11 @@ class HabitatTask(Settings):
     explored_extent: Annotated[float, Range(0, above=True)] = 14.0
     explored_layers: Layers = LAYERS
     max_depth: Annotated[float | None, Range(0, above=True)] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        plain = self.actions == "discrete" or self.variant == "habitat"
+        self.require(plain, "variant", "habitat with actions=continuous: velocities near 0 are STOP in Habitat-Lab")
 
 
 @dataclass(frozen=True)

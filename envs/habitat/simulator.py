@@ -14,8 +14,7 @@ Habitat-Lab's environments, datasets, sensors, measures and followers then run w
 On a ``.navmesh`` for the config's agent the floor is answered as habitat-sim does, and so are distances with
 ``+habitat.simulator.geodesic=detour``; ``+habitat.simulator.navmesh=recast`` makes such a mesh where there is none, as
 habitat-sim does. Positions are float64 (habitat-sim: float32). What only habitat-sim has
-(physics, articulated objects, velocity control, camera tilt, sensors that are no pinhole cameras) is refused with an
-error.
+(physics, articulated objects, camera tilt by actions) is refused with an error.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -43,10 +43,11 @@ from habitat.config.default import get_agent_config
 from habitat.core.registry import registry
 from habitat.core.simulator import AgentState, SensorSuite, Simulator
 
-from envs.habitat.cameras import RENDERED, observe, view_of
+from envs.habitat.cameras import RENDERED, noise_of, observe, view_of
 from envs.habitat.pathfinder import Follower, PathFinder, SemanticScene
 from envs.navgrid.grid import GeodesicField, NavGrid, geodesic_distance, wrap_angle
 from envs.pointnav.env import FORWARD, LEFT, RIGHT, STOP
+from envs.pointnav.noise import Noise
 from envs.rendering.renderer import Renderer, make_renderer
 from envs.scans.source import ScanSettings, load_scan
 from envs.scene import Scene
@@ -133,7 +134,11 @@ class SidestepSim(Simulator):
             name: (view_of(sensor.config), RENDERED[sensor.sensor_type.name])
             for name, sensor in self._sensor_suite.sensors.items()
         }
+        noise = {name: noise_of(sensor.config) for name, sensor in self._sensor_suite.sensors.items()}
+        self._noise = {name: Noise(its, 1, int(config.seed)) for name, its in noise.items() if its.any}
         self._collided = False
+        # Habitat-Lab's velocity control leaves its collisions here.
+        self._prev_sim_obs: dict[str, bool] = {}
         self._configure(config)
         self._place(self.pathfinder.get_random_navigable_point(), quaternion.quaternion(1, 0, 0, 0))
 
@@ -177,8 +182,16 @@ class SidestepSim(Simulator):
 
     @property
     def previous_step_collided(self) -> bool:
-        """Whether the agent was held back in the last step; False after `reset` and `get_observations_at`."""
+        """Whether the agent was held back in the last step; False after `reset` and `get_observations_at`.
+
+        By velocity control, too, whose collisions are lost in habitat-sim.
+        """
         return self._collided
+
+    @property
+    def config(self) -> SimpleNamespace:
+        """habitat-sim's config as far as `VelocityAction` reads it."""
+        return SimpleNamespace(sim_cfg=SimpleNamespace(allow_sliding=self._sliding))
 
     def seed(self, seed: int) -> None:
         """Restart the random points."""
@@ -188,7 +201,9 @@ class SidestepSim(Simulator):
     def reset(self) -> Any:
         """Put the agent at the start that the config sets, and look."""
         self._to_start()
-        self._collided = False
+        for noise in self._noise.values():
+            noise.reset(0, str(self.habitat_config.scene), str(get_agent_config(self.habitat_config).start_position))
+        self._collided, self._prev_sim_obs = False, {}
         return self._observe()
 
     def reconfigure(self, habitat_config: Any, ep_info: Any = None, should_close_on_new_scene: bool = True) -> None:
@@ -202,7 +217,7 @@ class SidestepSim(Simulator):
         Raises:
             ValueError: There is no such action.
         """
-        self._collided = False
+        self._collided, self._prev_sim_obs = bool(self._prev_sim_obs.get("collided")), {}
         if action is not None:
             self._act(action)
         return self._observe()
@@ -248,7 +263,7 @@ class SidestepSim(Simulator):
         before = self.get_agent_state()
         if position is not None and rotation is not None:
             self.set_agent_state(position, rotation)
-        self._collided = False
+        self._collided, self._prev_sim_obs = False, {}
         observations = self._observe()
         if not keep_agent_at_new_pose:
             self.set_agent_state(before.position, before.rotation)
@@ -391,6 +406,7 @@ class SidestepSim(Simulator):
         number = ACTIONS.get(action) if isinstance(action, str) else int(action)
         if number not in ACTIONS.values():
             raise ValueError(f"unknown action {action!r}; the embedded simulator knows {', '.join(ACTIONS)}")
+        self._collided = False
         if number == FORWARD:
             here = self._position
             if self._world.grid.detour is None and not self._world.grid.is_navigable(here[None])[0]:
@@ -405,5 +421,5 @@ class SidestepSim(Simulator):
             self._rotation = quaternion.quaternion(math.cos(half), 0.0, math.sin(half), 0.0)
 
     def _observe(self) -> Any:
-        images = observe(self._world.renderer, self._views, self._position, self._heading)
+        images = observe(self._world.renderer, self._views, self._position, self._heading, self._noise)
         return self._sensor_suite.get_observations(images)

@@ -3,13 +3,14 @@
 Habitat-Lab imports ``magnum``, ``corrade`` and ``habitat_sim`` whether they are used or not. `install` provides the
 missing ones: modules in which every name exists. What a module or class body does with such a name at import (reading
 attributes, deriving classes, default values) works; anything that needs the real thing later raises an `ImportError`
-that says so. Nothing happens without a call of `install`.
+that says so, velocity control apart, which works (`envs.habitat.rigid`). Nothing happens without a call of `install`.
 """
 
 from __future__ import annotations
 
 import abc
 import contextlib
+import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -19,6 +20,11 @@ from types import ModuleType
 from typing import Any
 
 MODULES = ("magnum", "corrade", "habitat_sim")
+# What velocity control needs works; by name, where it is.
+PROVIDED = {
+    name: "envs.habitat.rigid"
+    for name in ("magnum.Quaternion", "habitat_sim.RigidState", "habitat_sim.physics.VelocityControl")
+}
 # What Habitat-Lab and habitat-baselines do without where it is absent.
 OPTIONAL = ("habitat_sim.utils.profiling_utils",)
 
@@ -69,6 +75,14 @@ class _Absent(abc.ABCMeta):
         return super().__call__(*args, **kwargs)
 
 
+class Provided(_Absent):
+    """The type of a stand-in that works; attributes that it lacks are as those of others."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Make an object, as of any class."""
+        return type.__call__(cls, *args, **kwargs)
+
+
 class _Inert:
     """What a stand-in makes when it is called at import."""
 
@@ -93,8 +107,11 @@ class _StandIn(ModuleType):
     """A module in which every name exists."""
 
     def __getattr__(self, name: str) -> Any:
-        if f"{self.__name__}.{name}" in OPTIONAL:
+        full = f"{self.__name__}.{name}"
+        if full in OPTIONAL:
             raise AttributeError(name)
+        if full in PROVIDED:
+            return getattr(importlib.import_module(PROVIDED[full]), name)
         return _absent(self, name)
 
 

@@ -143,10 +143,10 @@ class HabitatNav:
         """The episode of an agent."""
         return self._identity[agent]
 
-    def expert(self) -> NDArray[np.int64]:
-        """(N,) action indices of Habitat-Lab's shortest-path follower."""
+    def expert(self) -> NDArray[Any]:
+        """The actions of Habitat-Lab's shortest-path follower: (N,) int64, or (N, 2) of continuous ones."""
         try:
-            return np.array(self._venv.env_method("expert"), np.int64)
+            return np.array(self._venv.env_method("expert"))
         except (EOFError, ConnectionError) as error:
             raise _ended() from error
 

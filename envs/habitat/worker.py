@@ -13,13 +13,13 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from envs.habitat.config import HabitatSplit, compose, import_habitat
+from envs.habitat.config import VELOCITY, HabitatSplit, compose, import_habitat
 from envs.pointnav import measures
 from envs.pointnav.env import FORWARD, LEFT, RIGHT, STOP, PointNavTask
 from envs.pointnav.episodes import scene_name
 from envs.pointnav.explored_map import ExploredMaps
 from envs.pointnav.record import episode_record
-from envs.pointnav.vec_env import GOAL, observation_space
+from envs.pointnav.vec_env import GOAL, action_space, observation_space
 from envs.pointnav.visited_map import draw_visited_maps
 from envs.rendering.renderer import Camera
 
@@ -101,7 +101,7 @@ def load_episodes(settings: HabitatSplit, config: Any, scenes: tuple[str, ...], 
     return dataset
 
 
-class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
+class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], Any]):
     """`habitat.Env` with this project's observations, actions, rewards and records.
 
     After the last episode of its `Share` it is inactive: zeros to see, and steps that change nothing.
@@ -114,7 +114,7 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
         """Note what to do; `start` does it."""
         self.settings, self.task, self.share = settings, task, share
         self.observation_space: spaces.Dict = observation_space(task, camera)  # type: ignore[assignment]
-        self.action_space = spaces.Discrete(len(task.actions))
+        self.action_space = action_space(task)
         self._env: Any = None
         self._follower: Any = None
         self._steps, self._distance, self._active = 0, math.inf, False
@@ -185,14 +185,12 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
         self._note_position()
         return self._observe(seen), {"state": self._state()}
 
-    def step(self, action: np.int64) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
         """Act once; after the episode's end ``info["nav"]`` holds its record (`envs.pointnav.env.PointNav.step`)."""
         if not self._active:
             return self._nothing(), 0.0, False, False, {"state": self._state()}
-        chosen = self.task.actions[int(action)]
-        if self.task.variant == "side_tuning" and self._distance < self.task.success_distance:
-            chosen = STOP
-        seen = self._env.step(NAMES[chosen])
+        stopped, asked = self._asked(action)
+        seen = self._env.step(asked)
         metrics = self._env.get_metrics()
         before, now = self._distance, float(metrics["distance_to_goal"])
         # Off the navigation mesh there is no distance; the one before is within a step of it.
@@ -201,12 +199,24 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
         reward = float(measures.nav_reward(before, self._distance, bool(metrics["success"]), *self._reward))
         self._return += reward
         self._note_position()
-        over, stopped = bool(self._env.episode_over), chosen == STOP
+        over = bool(self._env.episode_over)
         info: dict[str, Any] = {"state": self._state()}
         if over:
             info["nav"] = self._record(metrics, not stopped)
             info["is_success"] = bool(metrics["success"])
         return self._observe(seen), reward, over and stopped, over and not stopped, info
+
+    def _asked(self, action: Any) -> tuple[bool, Any]:
+        """Whether an action is STOP, and what it is for Habitat-Lab."""
+        if self.task.continuous:
+            linear, angular = (float(v) for v in action)
+            arguments = {"linear_velocity": linear, "angular_velocity": angular}
+            stopped = bool(self.task.velocity.motions([action]).stop[0])
+            return stopped, {"action": VELOCITY, "action_args": arguments}
+        chosen = self.task.discrete_actions[int(action)]
+        if self.task.variant == "side_tuning" and self._distance < self.task.success_distance:
+            chosen = STOP
+        return chosen == STOP, NAMES[chosen]
 
     def render(self) -> NDArray[np.uint8]:
         """(S, S, 3) uint8, what the agent sees."""
@@ -221,17 +231,18 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
 
     # -- for the parent process ---------------------------------------------------------------------------------------
 
-    def expert(self) -> int:
-        """Index of the action that Habitat-Lab's shortest-path follower would take."""
-        if not self._active:
-            return 0
+    def expert(self) -> NDArray[Any]:
+        """The action that Habitat-Lab's shortest-path follower would take: () int64, or (2,) of continuous ones."""
+        chosen = self._follow() if self._active else STOP
+        return cast("NDArray[Any]", self.task.as_actions(np.array([chosen]))[0])
+
+    def _follow(self) -> int:
+        """The follower's discrete action."""
         if self._follower is None:
             from habitat.tasks.nav.shortest_path_follower import ShortestPathFollower
 
             self._follower = ShortestPathFollower(self._env.sim, STOP_SHARE * self.task.success_distance, False)
-        action = int(self._follower.get_next_action(self._env.current_episode.goals[0].position))
-        # Where STOP comes by itself, any action will do.
-        return self.task.actions.index(action) if action in self.task.actions else 0
+        return int(self._follower.get_next_action(self._env.current_episode.goals[0].position))
 
     def floor_plan(self) -> dict[str, NDArray[Any]]:
         """Walkable floor at the agent's height and the shortest path; see `SceneEpisodes.floor_plan`."""

@@ -22,6 +22,7 @@ from envs.pointnav.explored_map import LAYERS, ExploredMaps
 from envs.pointnav.noise import Noise, NoiseSettings
 from envs.pointnav.record import episode_record
 from envs.pointnav.scene_episodes import NavigableScene
+from envs.pointnav.velocity import Motions, VelocitySettings
 from envs.pointnav.visited_map import draw_visited_maps
 from envs.rendering.camera_offsets import render_with_offsets
 from envs.rendering.renderer import Camera, Renderer, make_renderer
@@ -29,6 +30,7 @@ from envs.rendering.renderer import Camera, Renderer, make_renderer
 STOP, FORWARD, LEFT, RIGHT = range(4)
 SENSORS = ("rgb", "depth", "map", "explored")
 VARIANTS = ("habitat", "side_tuning")
+ACTIONS = ("discrete", "continuous")
 CACHED_FIELDS = 2048
 Layers = Annotated[tuple[Annotated[str, OneOf(*LAYERS)], ...], NotEmpty()]
 
@@ -41,8 +43,11 @@ class PointNavTask(Settings):
         variant: ``"habitat"``: 4 actions with an explicit STOP, success reward 2.5 (Habitat-Lab's PointNav).
             ``"side_tuning"``: 3 actions (forward, left, right); STOP is issued by the environment when a step starts
             closer to the goal than `success_distance`, success reward 10 (Side-Tuning, section 4.3).
-        forward: Length of a forward step in metres.
-        turn: Angle of a turn in degrees.
+        actions: ``"discrete"``, or ``"continuous"``: velocity control, for policy=stack or a recurrent one with
+            reinforcement learning; in the ``side_tuning`` variant no velocity means STOP.
+        velocity: Ranges and time step of continuous actions.
+        forward: Length of a forward step in metres; with continuous actions of the expert's, if velocities allow it.
+        turn: Angle of a turn in degrees; likewise.
         success_distance: A STOP closer to the goal than this geodesic distance in metres is a success.
         max_steps: Actions after which an episode is cut off.
         sliding: Whether an agent that runs into something slides along it.
@@ -61,6 +66,8 @@ class PointNavTask(Settings):
     """
 
     variant: Annotated[str, OneOf(*VARIANTS)] = "habitat"
+    actions: Annotated[str, OneOf(*ACTIONS)] = "discrete"
+    velocity: VelocitySettings = field(default_factory=VelocitySettings)
     forward: Annotated[float, Range(0, 10, above=True)] = 0.25
     turn: Annotated[float, Range(0, 360, above=True)] = 10.0
     success_distance: Positive = 0.2
@@ -83,11 +90,41 @@ class PointNavTask(Settings):
         self.require(self.min_depth < self.max_depth, "min_depth", f"less than max_depth={self.max_depth}")
         layers = self.explored_layers
         self.require(len(set(layers)) == len(layers), "explored_layers", "layers of which none comes twice")
+        if self.continuous:
+            self.require(not self.noise.actuation, "noise", "without actuation=... where actions=continuous")
+            slow = self.velocity.motions(self.as_actions(np.array([FORWARD, LEFT]))).stop
+            self.require(not slow.any(), "velocity", "such that a step forward and a turn are above both thresholds")
 
     @property
-    def actions(self) -> tuple[int, ...]:
-        """Habitat's action for each index of the action space."""
+    def continuous(self) -> bool:
+        """Whether actions are velocities."""
+        return self.actions == "continuous"
+
+    @property
+    def turn_radians(self) -> float:
+        """Angle of a turn in radians."""
+        return math.radians(self.turn)
+
+    @property
+    def discrete_actions(self) -> tuple[int, ...]:
+        """Habitat's action for each index of the discrete action space."""
         return (STOP, FORWARD, LEFT, RIGHT) if self.variant == "habitat" else (FORWARD, LEFT, RIGHT)
+
+    @property
+    def expert_steps(self) -> tuple[float, float]:
+        """Metres of a step forward and radians of a turn of the shortest-path expert."""
+        steps = self.forward, self.turn_radians
+        return self.velocity.steps(*steps) if self.continuous else steps
+
+    def as_actions(self, chosen: NDArray[np.int64]) -> NDArray[Any]:
+        """Habitat's discrete actions (N,) as actions of this task: indices (N,) int64, or velocities (N, 2) float32."""
+        if self.continuous:
+            forward, turn = self.expert_steps
+            return self.velocity.actions(
+                forward * (chosen == FORWARD), turn * ((chosen == LEFT).astype(float) - (chosen == RIGHT))
+            )
+        # In the variant without STOP it comes by itself; any action will do there.
+        return np.maximum(chosen - self.discrete_actions[0], 0)
 
     @property
     def success_reward(self) -> float:
@@ -210,7 +247,7 @@ class PointNav:
         self._pixels = tuple(s for s in ("rgb", "depth") if s in measured)
         self.renderer: Renderer | None = make_renderer([p.scene for p in self.scenes], device) if self._pixels else None
         self._fields = GoalFields(self.scenes)
-        self._actions = np.array(task.actions)
+        self._actions = np.array(task.discrete_actions)
 
     # -- episodes -----------------------------------------------------------------------------------------------
 
@@ -258,70 +295,83 @@ class PointNav:
 
     # -- stepping -----------------------------------------------------------------------------------------------
 
-    def step(self, actions: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
+    def step(self, actions: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
         """Let every active agent act once; episodes are not restarted here.
 
         Args:
-            actions: (N,) indices into `PointNavTask.actions`.
+            actions: (N,) indices into `PointNavTask.discrete_actions`; or (N, 2) velocities in [-1, 1] of continuous
+                actions (`envs.pointnav.velocity`).
 
         Returns:
             rewards (N,) float32, dones (N,) bool and, per agent, the episode's record once it is over, else {}.
         """
         a, task = self.agents, self.task
-        actions = np.asarray(actions)
-        if actions.shape != (self.count,) or (actions < 0).any() or (actions >= len(self._actions)).any():
-            raise ValueError(f"actions must be {self.count} integers in [0, {len(self._actions)}), got {actions!r}")
-        chosen = self._actions[actions]
-        if task.variant == "side_tuning":
-            chosen = np.where(a.distance < task.success_distance, STOP, chosen)
+        motions = self._motions(np.asarray(actions))
         before = a.distance.copy()
-        self._move(chosen)
-        stopped = chosen == STOP
-        success = measures.success(stopped, a.distance, task.success_distance)
+        self._move(motions)
+        success = measures.success(motions.stop, a.distance, task.success_distance)
         rewards = measures.nav_reward(before, a.distance, success, task.success_reward)
         rewards = np.where(a.active, rewards, 0.0)
         a.steps += a.active
         a.episode_return += rewards
-        dones = a.active & (stopped | (a.steps >= task.max_steps))
+        dones = a.active & (motions.stop | (a.steps >= task.max_steps))
         records = [
-            self._record(n, bool(success[n]), not bool(stopped[n])) if dones[n] else {} for n in range(self.count)
+            self._record(n, bool(success[n]), not bool(motions.stop[n])) if dones[n] else {} for n in range(self.count)
         ]
         return rewards.astype(np.float32), dones, records
 
-    def _move(self, chosen: NDArray[np.int64]) -> None:
-        """Turn and move the active agents, and bring distance, path length, trail and collisions up to date."""
-        a, task = self.agents, self.task
-        turn = math.radians(task.turn)
-        a.turning[:] = (chosen == LEFT).astype(np.int32) - (chosen == RIGHT)
-        if task.noise.actuation:
-            self._move_with_noise(chosen, turn)
+    def _motions(self, actions: NDArray[Any]) -> Motions:
+        """What the agents' actions ask for under the rules of the task."""
+        task = self.task
+        if task.continuous:
+            if len(actions) != self.count:
+                raise ValueError(f"actions must be {self.count} pairs of velocities, got {len(actions)}")
+            asked = task.velocity.motions(actions)
         else:
-            a.heading = wrap_angle(a.heading + np.where(a.active, a.turning * turn, 0.0))
-            for n in np.flatnonzero(a.active & (chosen == FORWARD)):
-                self._walk(int(n), a.heading[n : n + 1], task.forward)
+            if actions.shape != (self.count,) or (actions < 0).any() or (actions >= len(self._actions)).any():
+                raise ValueError(f"actions must be {self.count} integers in [0, {len(self._actions)}), got {actions!r}")
+            chosen = self._actions[actions]
+            turns = (chosen == LEFT).astype(np.int32) - (chosen == RIGHT)
+            asked = Motions(chosen == STOP, task.forward * (chosen == FORWARD), turns * task.turn_radians)
+        stop = self.agents.distance < task.success_distance if task.variant == "side_tuning" else asked.stop
+        return Motions(stop, np.where(stop, 0.0, asked.ahead), np.where(stop, 0.0, asked.left))
+
+    def _move(self, motions: Motions) -> None:
+        """Move and turn the active agents, and bring distance, path length, trail and collisions up to date."""
+        a, task = self.agents, self.task
+        a.turning[:] = np.sign(motions.left)
+        if task.noise.actuation:
+            self._move_with_noise(motions)
+        else:
+            turned = wrap_angle(a.heading + np.where(a.active, motions.left, 0.0))
+            # A motion that also turns goes along the heading before, as habitat-sim integrates velocities.
+            along = np.where(motions.left == 0.0, turned, a.heading)
+            for n in np.flatnonzero(a.active & (motions.ahead != 0.0)):
+                self._walk(int(n), along[n : n + 1], motions.ahead[n])
+            a.heading = turned
         for n in np.flatnonzero(a.active & measures.moved(a.measured, a.position)):
             a.distance[n] = self._distance(int(n))
             a.measured[n] = a.position[n]
         live = np.flatnonzero(a.active)
         a.trail[live, a.steps[live] + 1] = a.position[live][:, [0, 2]]
         if not task.gps:
-            a.reckoned[live, 2] = wrap_angle(a.reckoned[live, 2] + a.turning[live] * turn)
             x, z, heading = a.reckoned[live].T
-            ahead = task.forward * (chosen[live] == FORWARD)
-            a.reckoned[live, 0], a.reckoned[live, 1] = x - np.sin(heading) * ahead, z - np.cos(heading) * ahead
+            ahead, left = motions.ahead[live], motions.left[live]
+            turned = wrap_angle(heading + left)
+            along = np.where(left == 0.0, turned, heading)
+            a.reckoned[live] = np.stack([x - np.sin(along) * ahead, z - np.cos(along) * ahead, turned], axis=1)
             a.reckoned_trail[live, a.steps[live] + 1] = a.reckoned[live, :2]
 
-    def _move_with_noise(self, chosen: NDArray[np.int64], turn: float) -> None:
+    def _move_with_noise(self, motions: Motions) -> None:
         """Turn and move the active agents by what their motions become (`Noise.moved`)."""
-        a, task = self.agents, self.task
-        for n in map(int, np.flatnonzero(a.active & (chosen != STOP))):
-            forward = task.forward if chosen[n] == FORWARD else 0.0
-            ahead, right, left = self.noise.moved(n, forward, float(a.turning[n]) * turn)
+        a = self.agents
+        for n in map(int, np.flatnonzero(a.active & ~motions.stop)):
+            ahead, right, left = self.noise.moved(n, float(motions.ahead[n]), float(motions.left[n]))
             self._walk(n, a.heading[n : n + 1] - math.atan2(right, ahead), math.hypot(ahead, right))
             a.heading[n] = wrap_angle(a.heading[n] + left)
 
     def _walk(self, n: int, heading: NDArray[np.float64], metres: float) -> None:
-        """Move agent n by so many metres in the direction `heading` (1,), as far as obstacles let it."""
+        """Move agent n by so many metres (backwards if negative) along `heading` (1,), as far as obstacles let it."""
         a = self.agents
         grid = self.scenes[a.place[n]].grid
         now, collided = grid.step(a.position[n : n + 1], heading, metres, sliding=self.task.sliding)
@@ -420,8 +470,8 @@ class PointNav:
         where = a.place[rows], a.position[rows], a.heading[rows]
         return render_with_offsets(self.renderer, *where, camera, sensors, offsets)
 
-    def expert(self) -> NDArray[np.int64]:
-        """(N,) the shortest-path expert's action index for every agent, in the task's own action space."""
+    def expert(self) -> NDArray[Any]:
+        """The shortest-path expert's action for every agent, in the task's own action space: (N,) int64 or (N, 2)."""
         a = self.agents
         grids = [self.scenes[place].grid for place in a.place]
         return expert_actions(self.task, grids, a.field, a.position, a.heading, a.turning, a.active)
@@ -454,8 +504,8 @@ def expert_actions(
     heading: NDArray[np.float64],
     turning: NDArray[np.int32],
     active: NDArray[np.bool_],
-) -> NDArray[np.int64]:
-    """The shortest-path expert's action index for each of N agents, 0 for inactive ones.
+) -> NDArray[Any]:
+    """The shortest-path expert's action for each of N agents, of inactive ones any.
 
     Args:
         task: The rules.
@@ -465,8 +515,12 @@ def expert_actions(
         heading: (N,) radians.
         turning: (N,) 1 for agents that just turned left, -1 for right, 0 for others.
         active: (N,) whether the agent has an episode.
+
+    Returns:
+        (N,) int64 indices of discrete actions, or (N, 2) float32 velocities that move the agent alike.
     """
     out = np.zeros(len(active), np.int64)
+    forward, turn = task.expert_steps
     for n in map(int, np.flatnonzero(active)):
         field = fields[n]
         assert field is not None
@@ -474,11 +528,9 @@ def expert_actions(
             field,
             position[n : n + 1],
             heading[n : n + 1],
-            turn=math.radians(task.turn),
-            forward=task.forward,
+            turn=turn,
+            forward=forward,
             success=task.success_distance,
             turning=turning[n : n + 1],
         )[0]
-    if task.variant == "side_tuning":  # STOP comes by itself; any action will do there
-        return np.maximum(out - 1, 0)
-    return out
+    return task.as_actions(out)

@@ -64,8 +64,8 @@ class Simulator(Protocol):
     def episode(self, agent: int) -> EpisodeIdentity:
         """The episode an agent is in."""
 
-    def expert(self) -> NDArray[np.int64]:
-        """(N,) the shortest-path expert's action index for every agent, in the task's own action space."""
+    def expert(self) -> NDArray[Any]:
+        """The shortest-path expert's action for every agent, in the task's own action space: (N,) int64 or (N, 2)."""
 
     def picture(self, size: int) -> NDArray[np.uint8]:
         """RGB images of the agents, (N, size, size, 3) uint8, at another size where the simulator can."""
@@ -119,8 +119,8 @@ class SimulatorVecEnv(VecEnv):
         """(N,) bool, False for agents that wait idly because no episode is left."""
         return self.nav.agents.active
 
-    def expert(self) -> NDArray[np.int64]:
-        """(N,) the shortest-path expert's action for every agent, as the agent itself would choose it."""
+    def expert(self) -> NDArray[Any]:
+        """The shortest-path expert's action for every agent, as the agent itself would choose it: (N,) or (N, 2)."""
         return self.nav.expert()
 
     @classmethod

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from envs.pointnav.env import LEFT, RIGHT, PointNav, PointNavTask
 from envs.pointnav.scene_episodes import NavigableScene
 from envs.pointnav.simulator import SimulatorVecEnv, simulators
+from envs.pointnav.velocity import DIMENSIONS
 from envs.rendering.renderer import Camera
 
 GOAL = "pointgoal_with_gps_compass"
@@ -37,6 +38,17 @@ def observation_space(task: PointNavTask, camera: Camera) -> spaces.Dict:
     return spaces.Dict(boxes)
 
 
+def action_space(task: PointNavTask) -> spaces.Discrete | spaces.Box:
+    """Gymnasium space of one agent's actions.
+
+    ``Discrete(4)`` (0 stop, 1 forward, 2 left, 3 right), or ``Discrete(3)`` (0 forward, 1 left, 2 right) in the
+    ``side_tuning`` variant; of continuous actions ``Box(-1, 1, (2,))`` float32, linear and angular velocity.
+    """
+    if task.continuous:
+        return spaces.Box(-1.0, 1.0, (DIMENSIONS,), np.float32)
+    return spaces.Discrete(len(task.discrete_actions))
+
+
 def reflect(observations: dict[str, NDArray[Any]], which: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
     """Swap left and right, in place, in the rows `which` of a batch of observations."""
     for key, value in observations.items() if which.any() else ():
@@ -48,9 +60,10 @@ def reflect(observations: dict[str, NDArray[Any]], which: NDArray[np.bool_]) -> 
 
 
 def swapped_actions(task: PointNavTask) -> NDArray[np.int64]:
-    """(A,) for each of the task's actions the index of the one that does the same in a mirror image."""
+    """(A,) for each of the task's discrete actions the index of the one that does the same in a mirror image."""
     opposite = {LEFT: RIGHT, RIGHT: LEFT}
-    return np.array([task.actions.index(opposite.get(action, action)) for action in task.actions])
+    actions = task.discrete_actions
+    return np.array([actions.index(opposite.get(action, action)) for action in actions])
 
 
 @simulators.register("embree")
@@ -75,13 +88,19 @@ class PointNavVecEnv(SimulatorVecEnv):
         device: str = "cpu",
         mirror: bool = False,
     ) -> None:
-        """Make `count` agents. Seed None: every episode once, in order; agents without one left idle (`active`)."""
+        """Make `count` agents. Seed None: every episode once, in order; agents without one left idle (`active`).
+
+        Raises:
+            ValueError: Agents with continuous actions were to be mirrored.
+        """
+        if mirror and task.continuous:
+            raise ValueError("agents with env.task.actions=continuous cannot be mirrored; leave mirror out")
         self.mirrored = (np.arange(count) % 2 == 1) & mirror
         self._swapped = swapped_actions(task)
         self.nav: PointNav = self.simulation(scenes, task, camera, count, seed, device)
         self.render_mode = "rgb_array"
-        super().__init__(count, observation_space(task, camera), spaces.Discrete(len(task.actions)))
-        self._pending: NDArray[np.int64] = np.zeros(count, np.int64)
+        super().__init__(count, observation_space(task, camera), action_space(task))
+        self._pending: NDArray[Any] = np.zeros(count, np.int64)
 
     def reset(self) -> dict[str, NDArray[Any]]:
         """Start a new episode for every agent."""
@@ -90,18 +109,18 @@ class PointNavVecEnv(SimulatorVecEnv):
         self._reset_options()
         return self._observe()
 
-    def expert(self) -> NDArray[np.int64]:
-        """(N,) the shortest-path expert's action for every agent, as the agent itself would choose it."""
+    def expert(self) -> NDArray[Any]:
+        """The shortest-path expert's action for every agent, as the agent itself would choose it: (N,) or (N, 2)."""
         return self._reflect_actions(self.nav.expert())
 
     def _observe(self) -> dict[str, NDArray[Any]]:
         return reflect(self.nav.observe(), self.mirrored)
 
-    def _reflect_actions(self, actions: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _reflect_actions(self, actions: NDArray[Any]) -> NDArray[Any]:
         """Actions in the scene to actions in each agent's own world, or back."""
         return np.where(self.mirrored, self._swapped[actions], actions) if self.mirrored.any() else actions
 
-    def step_async(self, actions: NDArray[np.int64]) -> None:
+    def step_async(self, actions: NDArray[Any]) -> None:
         """Keep the actions for `step_wait`."""
         self._pending = self._reflect_actions(np.asarray(actions))
 
@@ -154,12 +173,11 @@ class PointNavVecEnv(SimulatorVecEnv):
         return [False for _ in self._get_indices(indices)]
 
 
-class PointNavEnv(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
+class PointNavEnv(gymnasium.Env[dict[str, NDArray[Any]], Any]):
     """One agent on PointNav episodes as a Gymnasium environment.
 
-    Action space: ``Discrete(4)`` (0 stop, 1 forward, 2 left, 3 right), or ``Discrete(3)`` (0 forward, 1 left, 2 right)
-    in the ``side_tuning`` variant. Observation space: `observation_space`. Reward: `envs.pointnav.measures.nav_reward`.
-    An episode terminates on STOP and is truncated after `PointNavTask.max_steps`.
+    Spaces: `action_space` and `observation_space`. Reward: `envs.pointnav.measures.nav_reward`. An episode terminates
+    on STOP and is truncated after `PointNavTask.max_steps`.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's own convention)
@@ -175,7 +193,7 @@ class PointNavEnv(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
         self.scenes, self.task, self.camera = list(scenes), task or PointNavTask(), camera or Camera()
         self.render_mode = render_mode
         self.observation_space: spaces.Dict = observation_space(self.task, self.camera)  # type: ignore[assignment]
-        self.action_space = spaces.Discrete(len(self.task.actions))
+        self.action_space = action_space(self.task)
         self._nav: PointNav | None = None
 
     def reset(
@@ -189,7 +207,7 @@ class PointNavEnv(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
         self._nav.reset(np.array([0]))
         return self._observation(self._nav), {}
 
-    def step(self, action: np.int64) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
         """Act once; after the episode's end ``info["nav"]`` holds its record (`PointNav.step`)."""
         if self._nav is None:
             raise RuntimeError("call reset() before step()")

@@ -65,6 +65,8 @@ class DevicePointNav:
             )
         if task.noise.any or not task.gps:
             raise ValueError("env.backend=warp knows neither env.task.noise nor gps=false; use env.backend=embree")
+        if task.continuous:
+            raise ValueError("env.backend=warp has discrete actions only; use env.backend=embree")
         if "explored" in task.sensors:
             raise ValueError("env.backend=warp draws no explored map; use env.backend=embree or other env.task.sensors")
         self.scenes, self.task, self.camera, self.count = list(scenes), task, camera, count
@@ -86,7 +88,7 @@ class DevicePointNav:
         self._episode: NDArray[np.int64] = np.zeros(count, np.int64)
         self._slot: NDArray[np.int32] = np.full(count, -1, np.int32)
         self._turning: NDArray[np.int32] = np.zeros(count, np.int32)
-        self._actions = np.array(task.actions)
+        self._actions = np.array(task.discrete_actions)
         self._fields = GoalFields(self.scenes)
         self._starts = [
             place.grid.snap(np.array([e.start_position for e in place.episodes]).reshape(-1, 3))
@@ -190,8 +192,8 @@ class DevicePointNav:
     def step(self, actions: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
         """Let every active agent act once; as `PointNav.step`, records without ``path`` unless `paths`."""
         actions = np.ascontiguousarray(actions, np.int64)
-        if actions.shape != (self.count,) or (actions < 0).any() or (actions >= len(self.task.actions)).any():
-            raise ValueError(f"actions must be {self.count} integers in [0, {len(self.task.actions)}), got {actions!r}")
+        if actions.shape != (self.count,) or (actions < 0).any() or (actions >= len(self._actions)).any():
+            raise ValueError(f"actions must be {self.count} integers in [0, {len(self._actions)}), got {actions!r}")
         world = [self.grids.floor, self.grids.patches, self.goals.trees, self._agents, self._rules]
         own = [wp.from_torch(torch.as_tensor(actions, device=self.device)), wp.from_torch(self._report)]
         launch(kernels.step_agents, self.count, [*world, *own], self.device)
@@ -309,7 +311,7 @@ class DevicePointNavVecEnv(PointNavVecEnv):
 
 def _rules(task: PointNavTask) -> kernels.Rules:
     rules = kernels.Rules()
-    rules.first_action = task.actions[0]
+    rules.first_action = task.discrete_actions[0]
     rules.stops_itself = task.variant == "side_tuning"
     rules.sliding = task.sliding
     rules.max_steps = task.max_steps

@@ -79,7 +79,7 @@ class LinearPolicy(OwnState, MultiInputActorCriticPolicy):
         tensors = {key: torch.as_tensor(value, device=self.device) for key, value in frames.items()}
         return self.action_net(self.features_extractor(tensors))
 
-    def actor(self) -> LinearActor:
+    def new_actor(self) -> LinearActor:
         """Nothing is remembered."""
         return LinearActor(self)
 
