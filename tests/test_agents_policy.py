@@ -173,7 +173,7 @@ def test_judged_by_both_views_a_policy_does_the_opposite_in_the_mirror(method: s
     vision = make_visual_encoder(cfg)
     env, simulator = make_env(cfg, [simple_place(6)], vision, 4, 0, both_views=True)
     policy = make_policy(cfg, vision)
-    turns = torch.tensor([action in (LEFT, RIGHT) for action in simulator.nav.task.actions])
+    turns = torch.tensor([action in (LEFT, RIGHT) for action in simulator.nav.task.discrete_actions])
     torch.nn.init.normal_(policy.action_net.weight)
     with torch.no_grad():
         policy.action_net.bias[~turns] -= 100.0

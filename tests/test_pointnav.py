@@ -113,7 +113,7 @@ def test_depth_is_told_as_habitat_lab_tells_it() -> None:
 
 def test_side_tuning_variant_stops_by_itself_and_pays_ten() -> None:
     nav = one(variant="side_tuning")
-    assert nav.task.actions == (FORWARD, LEFT, RIGHT)
+    assert nav.task.discrete_actions == (FORWARD, LEFT, RIGHT)
     for _ in range(8):
         reward, done, _ = run(nav, 0)
         assert not done

@@ -90,7 +90,7 @@ class CubeMap:
     @classmethod
     def of(cls, rays: NDArray[np.float64], pitch: float = 0.0) -> CubeMap:
         """The cube map for rays (H, W, 3) in the axes of a camera that looks up by `pitch` radians."""
-        seen = np.isfinite(rays).all(axis=-1)
+        seen = np.asarray(np.isfinite(rays).all(axis=-1))
         own = np.where(seen[..., None], rays, [0.0, 0.0, -1.0])
         cos, sin = math.cos(pitch), math.sin(pitch)
         level = own @ np.array([[1.0, 0.0, 0.0], [0.0, cos, sin], [0.0, -sin, cos]])
@@ -133,18 +133,16 @@ class CubeMap:
 
     def _look_up(self, name: str, texels: NDArray[Any]) -> NDArray[Any]:
         """The pixels (H, W, ...) of a sensor from its faces (6, n, n, ...)."""
-        if name == "rgb":
-            pixels = self._bilinear(texels)
-        else:
-            row, column = (
-                np.clip(place.astype(np.int64), 0, self.size - 1) + MARGIN for place in (self.row, self.column)
-            )
-            pixels = texels[self.face, row, column]
-            if name == "depth":
-                pixels = pixels * self.stretch
-        nothing = -1 if np.issubdtype(pixels.dtype, np.signedinteger) else 0
-        pixels[~self.seen] = nothing
+        pixels: NDArray[Any] = self._bilinear(texels) if name == "rgb" else self._nearest(texels)
+        if name == "depth":
+            pixels = pixels * self.stretch
+        pixels[~self.seen] = -1 if np.issubdtype(pixels.dtype, np.signedinteger) else 0
         return pixels
+
+    def _nearest(self, texels: NDArray[Any]) -> NDArray[Any]:
+        """The nearest texel of every pixel."""
+        row, column = (np.clip(place.astype(np.int64), 0, self.size - 1) + MARGIN for place in (self.row, self.column))
+        return np.asarray(texels[self.face, row, column])
 
     def _bilinear(self, texels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Colours (H, W, 3) between the four nearest texels."""
