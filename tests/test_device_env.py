@@ -93,7 +93,8 @@ def test_same_trajectories_as_on_the_host(apartment: NavigableScene, device: str
         experts = host.nav.expert()
         assert (other.nav.expert() != experts).mean() <= 1 / agents  # poses differ by rounding
         assert np.array_equal(other.nav.agents.steps, host.nav.agents.steps)
-        actions = np.where(lost, rng.integers(len(task.discrete_actions) - 3, len(task.discrete_actions), agents), experts)
+        count = len(task.discrete_actions)
+        actions = np.where(lost, rng.integers(count - 3, count, agents), experts)
         seen, rewards, dones, infos = host.step(actions)
         held += int(host.nav.agents.collisions.sum())
         seen_there, rewards_there, dones_there, infos_there = other.step(actions)
