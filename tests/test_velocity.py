@@ -194,7 +194,7 @@ def test_what_makes_no_sense_is_refused_in_one_line() -> None:
 
 
 def test_learners_of_other_actions_are_refused(tmp_path: Path) -> None:
-    for words, message in (
+    refused = (
         (["algo=dagger"], r"algo=dagger knows discrete actions only, not env.task.actions=continuous; algo=ppo"),
         (["algo=bc", f"algo.data={tmp_path}"], r"algo=bc knows discrete actions only"),
         (["algo=sb3/dqn"], r"algo=sb3/dqn knows discrete actions only"),
@@ -203,9 +203,10 @@ def test_learners_of_other_actions_are_refused(tmp_path: Path) -> None:
             ["algo=sb3/td3", "env.task.actions=discrete"],
             r"algo=sb3/td3 knows continuous actions only, not env.task.act",
         ),
-    ):
+    )
+    for number, (words, message) in enumerate(refused):
         with pytest.raises(ValueError, match=message):
-            train(tmp_path / words[0], *CONTINUOUS, *words)
+            train(tmp_path / str(number), *CONTINUOUS, *words)
     collect = compose("collect", [f"out={tmp_path / 'frames'}", "env=apartments", "env.task.actions=continuous"])
     with pytest.raises(ValueError, match=r"agents.collect knows discrete actions only"):
         record(collect, tmp_path / "frames")
