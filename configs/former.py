@@ -1,4 +1,4 @@
-"""What older runs did where a setting was added whose default does something else."""
+"""Former defaults of settings that were added later, for the configs of older runs."""
 
 from __future__ import annotations
 

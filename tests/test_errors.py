@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -163,3 +165,46 @@ def test_ppo_on_one_sample_is_refused() -> None:
         make_ppo(cfg, make_visual_encoder(cfg))
     with pytest.raises(ValueError, match=r"algo\.learner\.batch_size"):
         compose("train", [*WORDS, "algo.learner.batch_size=1"])
+
+
+@pytest.mark.parametrize(
+    ("command", "overrides", "says"),
+    [
+        ("train", ["run={}/x", "adapt=sidetuning"], "did you mean 'side_tuning'"),
+        ("train", ["run={}/x", "algo.updatez=3"], "did you mean 'algo.updates'"),
+        ("train", [], "give a value for run"),
+        ("evaluate", ["run={}/none"], "holds no run"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    command: str,
+    overrides: list[str],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", [command, *(override.format(tmp_path) for override in overrides)])
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(f"agents.{command}").main()
+    assert ended.value.code == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    assert line.startswith("error: ") and says in line
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["env=scans", "env.scene={}/broken.glb", "base=random"], "broken.glb"),
+        (["algo=bc", "algo.data={}/no", "base=random"], "holds no recorded frames"),
+    ],
+)
+def test_bad_data_end_the_process_with_one_line_and_exit_code_2(
+    overrides: list[str], says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.glb").write_bytes(b"not a mesh")
+    given = [f"run={tmp_path / 'x'}", *(override.format(tmp_path) for override in overrides)]
+    command = [sys.executable, "-m", "agents.train", *given]
+    done = subprocess.run(command, cwd=Path(__file__).resolve().parents[1], capture_output=True, text=True, check=False)
+    (line,) = [line for line in done.stderr.splitlines() if line.strip()]
+    assert done.returncode == 2 and line.startswith("error: ") and says in line

@@ -72,8 +72,8 @@ def test_the_side_network_learns_and_the_base_stays(name: str, tmp_path: Path) -
 
 
 def test_names_and_policies_that_do_not_go_together() -> None:
-    with pytest.raises(ConfigError, match=r"algo=sb3/a3c: there is no such choice; did you mean 'sb3/a2c'"):
-        compose("train", ["run=none", "algo=sb3/a3c"])
+    with pytest.raises(ConfigError, match=r"algo=sb3/a2d: there is no such choice; did you mean 'sb3/a2c'"):
+        compose("train", ["run=none", "algo=sb3/a2d"])
     with pytest.raises(ConfigError, match=r"learning_rat.*did you mean"):
         compose("train", ["run=none", "algo=sb3/dqn", "algo.learner.learning_rat=1"])
     for name, policy, word in (

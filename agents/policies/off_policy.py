@@ -1,4 +1,4 @@
-"""What policies learned from replayed steps share: several networks, each with a feature extractor of its own.
+"""Base of policies learned from a replay buffer: several networks, each with a feature extractor of its own.
 
 SB3 moves the parameters of target networks towards the online ones and would shrink shared ones, so that each network
 also has its own copy of the frozen base.

@@ -29,7 +29,7 @@ def bake(triangles: Triangles, lights: list[Light], plan: FloorPlan, ceiling: fl
     for room in range(plan.count):
         rows = order[bounds[room] : bounds[room + 1]]
         own, places, normals = light[rows], corners[rows], triangles.normals[rows]
-        thin = ~normals.any(-1)
+        thin = np.logical_not(normals.any(axis=-1))
         for lamp in lights:
             if lamp.room == room:
                 own += _direct(lamp, places, normals, thin)

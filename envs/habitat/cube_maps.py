@@ -68,7 +68,7 @@ def double_sphere_rays(
 
 @dataclass(frozen=True, eq=False)
 class CubeMap:
-    """Where the pixels of a picture lie on the faces of a cube around the camera.
+    """Sampling grid of a cube map: pixels of a picture on the faces of a cube around the camera.
 
     Attributes:
         size: Texels per side of a face.

@@ -1,4 +1,4 @@
-"""What Habitat-Lab's ``VelocityAction`` needs of magnum and habitat-sim: rigid states and their integration.
+"""Rigid states and their integration, as Habitat-Lab's ``VelocityAction`` takes them from magnum and habitat-sim.
 
 `envs.habitat.stand_ins` offers these under their own names where habitat-sim is not installed.
 """

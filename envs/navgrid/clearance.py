@@ -80,7 +80,7 @@ def _obstacle(
 @kernel
 def _seed(
     i: int, columns: Columns, floor: Floor, cell: float, nx: int, nz: int, height: float, climb: float
-) -> tuple[float, int]:
+) -> tuple[float, np.int32]:
     """Nearest wall or drop in the 5 x 5 columns around node i: distance and site."""
     ix, iz = floor.column[i] % nx, floor.column[i] // nx
     x, z, y = (ix + 0.5) * cell, (iz + 0.5) * cell, floor.height[i]
@@ -104,7 +104,7 @@ def _seed(
 @fused_kernel
 def _beyond(near: IntArray, j: int, d: int) -> int:
     """Neighbour in direction d of node j, -1 if there is no such node."""
-    return np.int64(near[j, d]) if j >= 0 else -1
+    return int(near[j, d]) if j >= 0 else -1
 
 
 @fused_kernel

@@ -33,7 +33,7 @@ MOST_BLOCKED, MOST_FREE = 24, -12
 
 
 class Memory(NamedTuple):
-    """What N agents know, in world grids of G cells a side with each agent's start in the centre.
+    """Occupancy grids of N agents, G cells a side, each with its agent's start in the centre.
 
     Attributes:
         evidence: (N, G, G) int8, positive where blocked, negative where free.

@@ -21,7 +21,7 @@ DIMENSIONS = 2
 
 @dataclass(frozen=True, eq=False)
 class Motions:
-    """What the actions of N agents ask for.
+    """Motions of N agents for one step.
 
     Attributes:
         stop: (N,) bool, whether the agent calls STOP and stays.
@@ -67,7 +67,7 @@ class VelocitySettings(Settings):
         return np.array([self.lin_vel_range, self.ang_vel_range], np.float64)
 
     def motions(self, actions: ArrayLike) -> Motions:
-        """What actions (N, 2) in [-1, 1] ask for: linear and angular velocity within their ranges.
+        """Motions for actions (N, 2) in [-1, 1]: linear and angular velocity, scaled to their ranges.
 
         Raises:
             ValueError: They are of another shape, or not all in [-1, 1].

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from configs.settings import OneOf, Range, Settings
 from envs.apartments import generator
-from envs.apartments.appearance import APPEARANCES, camera_offset, check_appearance
+from envs.apartments.appearance import APPEARANCES, BANKS, camera_offset, check_appearance
 from envs.pointnav.scene_episodes import AgentConfig, NavigableScene, every_nth, shard_of
 from envs.sources.scene_cache import SceneCache
 from envs.sources.source import EmbeddedConfig, EmbeddedSource, Episodes, episode_seed, scene_sources
@@ -107,8 +107,12 @@ def apartments(
         episodes = cache.episodes(scene.name, grid, body, episodes_per_scene, own, GOALS_PER_SCENE)
         return NavigableScene(scene, grid, episodes, camera_offset(number) if appearance == "wide" else None)
 
+    numbers = every_nth(seeds[:scenes], shard)
+    # Textures that apartments share are drawn before threads would each draw them.
+    for number in numbers[:BANKS]:
+        generator.textures_of(number, appearance)
     # Half of the work is in kernels that leave the interpreter to other threads.
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        places = list(pool.map(make, every_nth(seeds[:scenes], shard)))
+        places = list(pool.map(make, numbers))
     cache.arrays.trim()
     return places
