@@ -82,7 +82,7 @@ def test_the_explored_map_is_the_embedded_one(rooms: Path) -> None:
         assert "depth" not in theirs.observation_space.spaces
         actions = rng.choice([1, 1, 2, 3], (150, 1))
         for a, b in zip(play(theirs, actions), play(mine, actions), strict=True):
-            # A point on the border of two cells may fall into either, which moves distances of the plan, the last layer.
+            # A point on the border of two cells may fall into either, which moves the plan, the last layer.
             apart = np.abs(a[0]["explored"].astype(int) - b[0]["explored"])
             assert np.mean(apart[:, :-1] > 0) < 0.01 and np.mean(apart[:, -1]) < 2 and apart[:, -1].max() < 25
             seen += int((b[0]["explored"] > 0).any(axis=(1, 2, 3)).sum())
