@@ -10,7 +10,8 @@ import hashlib
 from pathlib import Path
 
 STAMP = "kernels.stamp"
-MARKS = (b"njit", b"NamedTuple")  # In files of kernels, and in files of the tuples that kernels take.
+# In files of kernels, by numba's name or as users of `envs.navgrid.heightfield`, and of the tuples that kernels take.
+MARKS = (b"njit", b"kernel", b"NamedTuple")
 
 
 def empty_if_stale(package: Path) -> bool:

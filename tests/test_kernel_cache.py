@@ -15,6 +15,7 @@ def package(tmp_path: Path) -> Path:
     cache = tmp_path / "package" / "inner" / "__pycache__"
     cache.mkdir(parents=True)
     (tmp_path / "package" / "inner" / "kernels.py").write_text("@njit\n")
+    (tmp_path / "package" / "inner" / "more.py").write_text("@fused_kernel\n")
     (tmp_path / "package" / "types.py").write_text("class Tree(NamedTuple): ...\n")
     (tmp_path / "package" / "other.py").write_text("B = 1\n")
     return tmp_path / "package"
@@ -35,7 +36,9 @@ def test_kernels_stay_while_their_sources_stay(package):
     assert file.exists()
 
 
-@pytest.mark.parametrize("change", ["edit a tuple", "edit a kernel", "rename a file", "no stamp"])
+@pytest.mark.parametrize(
+    "change", ["edit a tuple", "edit a kernel", "edit a fused kernel", "rename a file", "no stamp"]
+)
 def test_kernels_go_when_any_of_their_sources_changes(package, change):
     empty_if_stale(package)
     file = kernel(package)
@@ -44,6 +47,8 @@ def test_kernels_go_when_any_of_their_sources_changes(package, change):
         other.write_text("class Trie(NamedTuple): ...\n")
     elif change == "edit a kernel":
         (package / "inner" / "kernels.py").write_text("@njit()\n")
+    elif change == "edit a fused kernel":
+        (package / "inner" / "more.py").write_text("@fused_kernel()\n")
     elif change == "rename a file":
         other.rename(package / "kinds.py")
     else:

@@ -26,6 +26,7 @@ from envs.navgrid.ground import (
     slope_at,
     stencil,
 )
+from envs.navgrid.heap import pop, push
 from envs.navgrid.heightfield import DoubleArray, fused_kernel, kernel
 
 LongArray = NDArray[np.int64]
@@ -135,36 +136,6 @@ def _around(g: Ground, i: int, out: LongArray) -> None:
         elif out[along] >= 0:
             k = g.near[out[along], across]
         out[d] = k if k >= 0 and g.island[k] == own else -1
-
-
-@fused_kernel
-def _push(keys: DoubleArray, items: LongArray, size: int, key: float, item: int) -> int:
-    """Add to a binary heap in arrays that are long enough: the new size."""
-    k = size
-    while k > 0 and keys[(k - 1) // 2] > key:
-        keys[k], items[k] = keys[(k - 1) // 2], items[(k - 1) // 2]
-        k = (k - 1) // 2
-    keys[k], items[k] = key, item
-    return size + 1
-
-
-@fused_kernel
-def _pop(keys: DoubleArray, items: LongArray, size: int) -> tuple[float, int, int]:
-    """Take the least from a binary heap: key, item, new size."""
-    key, item = keys[0], items[0]
-    size -= 1
-    last, moved = keys[size], items[size]
-    k = 0
-    while 2 * k + 1 < size:
-        child = 2 * k + 1
-        if child + 1 < size and keys[child + 1] < keys[child]:
-            child += 1
-        if keys[child] >= last:
-            break
-        keys[k], items[k] = keys[child], items[child]
-        k = child
-    keys[k], items[k] = last, moved
-    return key, item, size
 
 
 @fused_kernel
@@ -344,7 +315,7 @@ def _propose(
         straight = _via(vertices, v, x + OFFSETS[m, 0] * g.cell, np.float64(g.height[j]), z + OFFSETS[m, 1] * g.cell)
         if straight < front.value[j] - 1e-9:
             front.value[j], front.vertex[j], front.state[j] = straight, v, OPEN
-            size = _push(keys, items, size, straight, j)
+            size = push(keys, items, size, straight, j)
     return size
 
 
@@ -369,9 +340,9 @@ def march(g: Ground, goal: DoubleArray) -> tuple[LongArray, DoubleArray, DoubleA
         if i >= 0 and g.island[i] >= 0:
             x, y, z = node_position(g, i)
             front.value[i], front.vertex[i], front.state[i] = _via(vertices, zero, x, y, z), 0, CHECKED
-            size = _push(keys, items, size, front.value[i], i)
+            size = push(keys, items, size, front.value[i], i)
     while size > 0:
-        key, i, size = _pop(keys, items, size)
+        key, i, size = pop(keys, items, size)
         if front.state[i] == ACCEPTED or key > front.value[i]:
             continue
         x, y, z = node_position(g, i)
@@ -382,7 +353,7 @@ def march(g: Ground, goal: DoubleArray) -> tuple[LongArray, DoubleArray, DoubleA
             if share < 1.0:
                 vertices = _grown(vertices, count + 1)
                 count = _reroute(g, front, vertices, count, around, i, share, floor_y)
-                size = _push(keys, items, size, front.value[i], i)
+                size = push(keys, items, size, front.value[i], i)
                 continue
         front.state[i] = ACCEPTED
         size = _propose(g, front, vertices, around, i, x, z, keys, items, size)

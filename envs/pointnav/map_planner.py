@@ -13,41 +13,14 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from envs.navgrid.heap import pop, push
+
 # Cost of a metre in blocked cells, within `BESIDE` and within `NEAR` metres of their centres; 1 elsewhere. Nothing is
 # forbidden, as depth images may be wrong; bodies of Habitat's 10 to 18 cm radius seldom get stuck from `BESIDE` on.
 BLOCKED_COST, BESIDE_COST, NEAR_COST = 40.0, 6.0, 1.6
 BESIDE, NEAR = 0.2, 0.4
 # Metres around all that is known through which paths may lead.
 MARGIN = 1.0
-
-
-@njit(cache=True, nogil=True)
-def _push(keys: NDArray[np.float32], items: NDArray[np.int32], size: int, key: float, item: int) -> int:
-    """Add to a binary heap: the new size."""
-    k = size
-    while k > 0 and keys[(k - 1) // 2] > key:
-        keys[k], items[k] = keys[(k - 1) // 2], items[(k - 1) // 2]
-        k = (k - 1) // 2
-    keys[k], items[k] = key, item
-    return size + 1
-
-
-@njit(cache=True, nogil=True)
-def _drop(keys: NDArray[np.float32], items: NDArray[np.int32], size: int) -> int:
-    """Remove the least of a binary heap: the new size."""
-    size -= 1
-    last, moved = keys[size], items[size]
-    k = 0
-    while 2 * k + 1 < size:
-        child = 2 * k + 1
-        if child + 1 < size and keys[child + 1] < keys[child]:
-            child += 1
-        if keys[child] >= last:
-            break
-        keys[k], items[k] = keys[child], items[child]
-        k = child
-    keys[k], items[k] = last, moved
-    return size
 
 
 @njit(cache=True, nogil=True)
@@ -118,11 +91,10 @@ def march(
     distance[top:bottom, left:right] = np.inf
     side = cost.shape[1]
     distance[goal] = 0.0
-    size = _push(keys, items, 0, 0.0, goal[0] * side + goal[1])
+    size = push(keys, items, 0, 0.0, goal[0] * side + goal[1])
     limit = np.inf
     while size:
-        key, item = keys[0], items[0]
-        size = _drop(keys, items, size)
+        key, item, size = pop(keys, items, size)
         i, j = item // side, item % side
         if key > distance[i, j]:
             continue
@@ -142,5 +114,5 @@ def march(
                 new = (a + b + math.sqrt(2.0 * step * step - (a - b) * (a - b))) / 2.0
             if new < distance[u, v] - 1e-6:
                 distance[u, v] = new
-                size = _push(keys, items, size, new, u * side + v)
+                size = push(keys, items, size, new, u * side + v)
     return limit
