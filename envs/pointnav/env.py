@@ -343,9 +343,7 @@ class PointNav:
         if task.noise.actuation:
             self._move_with_noise(motions)
         else:
-            turned = wrap_angle(a.heading + np.where(a.active, motions.left, 0.0))
-            # A motion that also turns goes along the heading before, as habitat-sim integrates velocities.
-            along = np.where(motions.left == 0.0, turned, a.heading)
+            turned, along = _turned(a.heading, np.where(a.active, motions.left, 0.0))
             for n in np.flatnonzero(a.active & (motions.ahead != 0.0)):
                 self._walk(int(n), along[n : n + 1], motions.ahead[n])
             a.heading = turned
@@ -356,9 +354,8 @@ class PointNav:
         a.trail[live, a.steps[live] + 1] = a.position[live][:, [0, 2]]
         if not task.gps:
             x, z, heading = a.reckoned[live].T
-            ahead, left = motions.ahead[live], motions.left[live]
-            turned = wrap_angle(heading + left)
-            along = np.where(left == 0.0, turned, heading)
+            ahead = motions.ahead[live]
+            turned, along = _turned(heading, motions.left[live])
             a.reckoned[live] = np.stack([x - np.sin(along) * ahead, z - np.cos(along) * ahead, turned], axis=1)
             a.reckoned_trail[live, a.steps[live] + 1] = a.reckoned[live, :2]
 
@@ -494,6 +491,15 @@ class GoalFields:
         if len(self._fields) > CACHED_FIELDS:
             self._fields.popitem(last=False)
         return field
+
+
+def _turned(heading: NDArray[np.float64], left: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Headings (N,) after turns to the left, and those along which agents move in the same step, all in radians.
+
+    Who also turns moves along the heading before, as habitat-sim integrates velocities.
+    """
+    turned = wrap_angle(heading + left)
+    return turned, np.where(left == 0.0, turned, heading)
 
 
 def expert_actions(

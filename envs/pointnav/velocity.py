@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from configs.settings import Range, Settings
+from configs.settings import Positive, Settings
 
 # Linear and angular velocity.
 DIMENSIONS = 2
@@ -48,9 +47,9 @@ class VelocitySettings(Settings):
 
     lin_vel_range: tuple[float, ...] = (0.0, 0.25)
     ang_vel_range: tuple[float, ...] = (-10.0, 10.0)
-    min_abs_lin_speed: Annotated[float, Range(0, above=True)] = 0.025
-    min_abs_ang_speed: Annotated[float, Range(0, above=True)] = 1.0
-    time_step: Annotated[float, Range(0, above=True)] = 1.0
+    min_abs_lin_speed: Positive = 0.025
+    min_abs_ang_speed: Positive = 1.0
+    time_step: Positive = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
