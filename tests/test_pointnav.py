@@ -2,14 +2,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import warnings
 
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env as gymnasium_check
+from environment_checks import check_officially
 from rooms import episode, place, scene, simple_place, wall
-from stable_baselines3.common.env_checker import check_env as sb3_check
 
 from envs.pointnav.env import FORWARD, LEFT, RIGHT, STOP, EpisodeQueue, PointNav, PointNavTask
 from envs.pointnav.vec_env import PointNavEnv, PointNavVecEnv
@@ -252,14 +250,7 @@ def test_a_mirrored_agent_lives_as_another_does_in_the_mirrored_scene(variant: s
 def test_official_environment_checks(variant: str) -> None:
     task = PointNavTask(variant=variant, sensors=("rgb", "depth", "map"), max_steps=20)
     env = PointNavEnv([simple_place(4)], task, Camera(size=40), render_mode="rgb_array")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        # Remarks, not faults: the goal's distance has no upper bound, and depth is an image of floats.
-        warnings.filterwarnings("ignore", message=".*infinity.*")
-        warnings.filterwarnings("ignore", message=".*observation.* depth is an image.*")
-        warnings.filterwarnings("ignore", message=".*minimal resolution.*")
-        gymnasium_check(env, skip_render_check=True)
-        sb3_check(env)
+    check_officially(env)
     assert isinstance(env, gymnasium.Env)
 
 

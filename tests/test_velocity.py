@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from agent_runs import SMALL, metrics, same, state, train, weights
+from environment_checks import check_officially
 from gymnasium import spaces
-from gymnasium.utils.env_checker import check_env as gymnasium_check
 from rooms import episode, place, scene, simple_place
 from stable_baselines3 import PPO, SAC, TD3
-from stable_baselines3.common.env_checker import check_env as sb3_check
 
 from agents.evaluate import load_policy
 from agents.evaluation.episodes import expert_actor, policy_actor, random_actor, run_episodes
@@ -161,13 +159,7 @@ def test_official_environment_checks(variant: str) -> None:
     task = PointNavTask(variant=variant, actions="continuous", sensors=("rgb", "depth", "map"), max_steps=20)
     env = PointNavEnv([simple_place(4)], task, Camera(size=40), render_mode="rgb_array")
     assert env.action_space == spaces.Box(-1.0, 1.0, (2,), np.float32)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", message=".*infinity.*")
-        warnings.filterwarnings("ignore", message=".*observation.* depth is an image.*")
-        warnings.filterwarnings("ignore", message=".*minimal resolution.*")
-        gymnasium_check(env, skip_render_check=True)
-        sb3_check(env)
+    check_officially(env)
 
 
 def test_what_makes_no_sense_is_refused_in_one_line() -> None:
