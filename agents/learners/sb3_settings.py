@@ -84,18 +84,35 @@ class TRPOConfig(ReinforcementConfig):
 
 
 @dataclass(frozen=True)
-class DQNLearnerSettings(Settings):
-    """Arguments of Stable-Baselines3's DQN.
+class ReplaySettings(Settings):
+    """Arguments of Stable-Baselines3's algorithms that learn from replayed steps.
 
     Attributes:
         learning_rate: Of Adam.
         buffer_size: Steps kept for replay, each with the observation after it.
         learning_starts: Random steps before the first update.
         batch_size: Replayed steps per update.
-        tau: Share of the new weights that the target network takes over; 1: all.
+        tau: Share of the new weights that the target networks take over; 1: all.
         gamma: Discount.
         train_freq: Steps of every agent between updates.
         gradient_steps: Updates then.
+    """
+
+    learning_rate: Rate = 3e-4
+    buffer_size: Annotated[int, Range(1, 100_000_000)] = 20_000
+    learning_starts: Annotated[int, Range(0, 100_000_000)] = 1_000
+    batch_size: Batch = 128
+    tau: Share = 0.005
+    gamma: Share = 0.99
+    train_freq: Count = 1
+    gradient_steps: Count = 2
+
+
+@dataclass(frozen=True)
+class DQNLearnerSettings(ReplaySettings):
+    """Arguments of Stable-Baselines3's DQN.
+
+    Attributes:
         target_update_interval: Steps between updates of the target network.
         exploration_fraction: Share of the training in which random actions become fewer.
         exploration_initial_eps: Share of random actions at first.
@@ -104,13 +121,8 @@ class DQNLearnerSettings(Settings):
     """
 
     learning_rate: Rate = 2.5e-4
-    buffer_size: Annotated[int, Range(1, 100_000_000)] = 20_000
     learning_starts: Annotated[int, Range(0, 100_000_000)] = 5_000
-    batch_size: Batch = 128
     tau: Share = 1.0
-    gamma: Share = 0.99
-    train_freq: Count = 1
-    gradient_steps: Count = 2
     target_update_interval: Count = 5_000
     exploration_fraction: Share = 0.2
     exploration_initial_eps: Share = 1.0
@@ -132,31 +144,6 @@ class QRDQNConfig(DQNConfig):
 
 
 @dataclass(frozen=True)
-class ReplaySettings(Settings):
-    """Arguments that Stable-Baselines3's SAC and TD3 share.
-
-    Attributes:
-        learning_rate: Of Adam.
-        buffer_size: Steps kept for replay, each with the observation after it.
-        learning_starts: Random steps before the first update.
-        batch_size: Replayed steps per update.
-        tau: Share of the new weights that the target networks take over.
-        gamma: Discount.
-        train_freq: Steps of every agent between updates.
-        gradient_steps: Updates then.
-    """
-
-    learning_rate: Rate = 3e-4
-    buffer_size: Annotated[int, Range(1, 100_000_000)] = 20_000
-    learning_starts: Annotated[int, Range(0, 100_000_000)] = 1_000
-    batch_size: Batch = 128
-    tau: Share = 0.005
-    gamma: Share = 0.99
-    train_freq: Count = 1
-    gradient_steps: Count = 2
-
-
-@dataclass(frozen=True)
 class SACLearnerSettings(ReplaySettings):
     """Arguments of Stable-Baselines3's SAC.
 
@@ -172,15 +159,9 @@ class SACLearnerSettings(ReplaySettings):
 
 
 @dataclass(frozen=True)
-class SACConfig(Settings):
-    """Stable-Baselines3's SAC.
+class SACConfig(ReinforcementConfig):
+    """Stable-Baselines3's SAC."""
 
-    Attributes:
-        steps: Environment steps, all agents together.
-        anneal: Whether the learning rate falls linearly to 0.
-    """
-
-    steps: Annotated[int, Range(1)] = 500_000
     anneal: bool = False
     learner: SACLearnerSettings = field(default_factory=SACLearnerSettings)
 
@@ -203,14 +184,8 @@ class TD3LearnerSettings(ReplaySettings):
 
 
 @dataclass(frozen=True)
-class TD3Config(Settings):
-    """Stable-Baselines3's TD3.
+class TD3Config(ReinforcementConfig):
+    """Stable-Baselines3's TD3."""
 
-    Attributes:
-        steps: Environment steps, all agents together.
-        anneal: Whether the learning rate falls linearly to 0.
-    """
-
-    steps: Annotated[int, Range(1)] = 500_000
     anneal: bool = False
     learner: TD3LearnerSettings = field(default_factory=TD3LearnerSettings)

@@ -97,6 +97,7 @@ class SequencePolicy(Policy, Protocol):
 Units = Annotated[int, Range(1, 65_536)]
 HELPERS = (
     "actor",
+    "actor_critic",
     "device_observations",
     "epsilon_greedy",
     "extractor",
