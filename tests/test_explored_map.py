@@ -11,6 +11,7 @@ from envs.pointnav.env import FORWARD, LEFT, RIGHT, STOP, PointNav, PointNavTask
 from envs.pointnav.explored_map import LAYERS, PLAN_REACH, ExploredMaps
 from envs.pointnav.scene_episodes import AgentConfig, SceneEpisodes
 from envs.pointnav.vec_env import PointNavVecEnv
+from envs.rendering.camera_offsets import CameraOffset
 from envs.rendering.renderer import Camera
 from envs.sources.apartments import apartments
 
@@ -20,9 +21,12 @@ OCCUPANCY = ("blocked", "free")
 NOWHERE, AHEAD = np.zeros((1, 2)), np.zeros(1)
 
 
+BODY = AgentConfig(0.18, 1.5, 0.2, 45.0)
+
+
 @pytest.fixture(scope="module")
 def places() -> list[SceneEpisodes]:
-    return apartments("train", 2, 2, 0, AgentConfig(0.18, 1.5, 0.2, 45.0))
+    return apartments("train", 2, 2, 0, BODY)
 
 
 def wall(camera: Camera, distance: float) -> np.ndarray:
@@ -49,6 +53,27 @@ def test_a_wall_ahead_blocks_a_row_and_the_floor_before_it_is_free(pitch: float)
     assert not free[: row - 1].any() and not free[21:].any()
 
 
+def test_each_agent_maps_with_its_own_camera() -> None:
+    offset = CameraOffset(height=-0.3, pitch=math.radians(-10.0), hfov=20.0)
+    own = Camera(size=64, height=0.95, pitch=-10.0, hfov=110.0)
+    depth = np.concatenate([wall(own, 2.6), wall(Camera(size=64), 2.6)])
+    both, alone = ExploredMaps(2, 40, 14.0, Camera(size=64)), ExploredMaps(1, 40, 14.0, own)
+    both.reset(0, offset)
+    agents, poses = np.arange(2), (np.zeros((2, 2)), np.zeros(2))
+    both.update(agents, depth, *poses, 10.0)
+    alone.update(ONE, depth[:1], NOWHERE, AHEAD, 10.0)
+    maps = both.egocentric(agents, *poses, np.zeros((2, 2)))
+    np.testing.assert_array_equal(maps[0], alone.egocentric(ONE, NOWHERE, AHEAD, NOWHERE)[0])
+    # The wall is where it is for both; a wider view shows more of it.
+    row = math.floor(20 - 2.6 / CELL)
+    wide, standard = (set(np.flatnonzero(blocked[row])) for blocked in maps[:, 0])
+    assert standard < wide and not np.delete(maps[:, 0], row, axis=1).any()
+    both.reset(0)
+    both.update(ONE, depth[1:], NOWHERE, AHEAD, 10.0)
+    again = both.egocentric(agents, *poses, np.zeros((2, 2)))
+    np.testing.assert_array_equal(again[0], again[1])
+
+
 def test_the_map_turns_and_moves_with_the_agent() -> None:
     camera = Camera(size=64)
     maps = ExploredMaps(1, 40, 14.0, camera, OCCUPANCY)
@@ -63,7 +88,10 @@ def test_the_map_turns_and_moves_with_the_agent() -> None:
     assert not maps.egocentric(ONE, NOWHERE, AHEAD, NOWHERE).any()
 
 
-def test_the_map_agrees_with_the_walkable_grid(places: list[SceneEpisodes]) -> None:
+@pytest.mark.parametrize("appearance", ["plain", "wide"])
+def test_the_map_agrees_with_the_walkable_grid(appearance: str) -> None:
+    places = apartments("train", 2, 2, 0, BODY, appearance=appearance)
+    assert all((place.camera is not None) == (appearance == "wide") for place in places)
     camera = Camera(size=64)
     nav = PointNav(places, PointNavTask(sensors=("explored",), explored_layers=OCCUPANCY), camera, 4, 0)
     agents = np.arange(4)

@@ -236,11 +236,6 @@ class PointNav:
         self.noise = Noise(task.noise, count, seed)
         self._explored: ExploredMaps | None = None
         if "explored" in task.sensors:
-            if any(place.camera is not None for place in self.scenes):
-                raise ValueError(
-                    "the explored map needs the same camera everywhere; leave explored out of env.task.sensors, or set "
-                    "env.appearance=plain"
-                )
             self._explored = ExploredMaps(count, task.explored_size, task.explored_extent, camera, task.explored_layers)
         self._explored_at = np.full(count, -1, np.int64)
         measured = {*task.sensors, *(["depth"] if self._explored else [])}
@@ -279,7 +274,7 @@ class PointNav:
             a.turning[n] = 0
             self.noise.reset(n, self.scenes[key[0]].name, episode.episode_id)
             if self._explored is not None:
-                self._explored.reset(n)
+                self._explored.reset(n, self.scenes[key[0]].camera)
                 self._explored_at[n] = -1
 
     def episode(self, agent: int) -> Episode:

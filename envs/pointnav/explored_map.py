@@ -18,6 +18,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from envs.pointnav.map_planner import MARGIN, march, traversal_costs
+from envs.rendering.camera_offsets import CameraOffset
 from envs.rendering.renderer import Camera
 
 # Layers of the egocentric map (`ExploredMaps.egocentric`).
@@ -68,9 +69,7 @@ def _observe(
     limit: float,
     position: NDArray[np.float64],
     heading: float,
-    focal: float,
-    pitch: float,
-    camera_height: float,
+    lens: NDArray[np.float64],
     step_height: float,
     body_height: float,
     cells_per_metre: float,
@@ -78,6 +77,7 @@ def _observe(
     """Add the points of one depth image to the evidence (G, G) of one agent; returns whether blocked cells changed."""
     changed = False
     rows, columns = depth.shape
+    focal, pitch, camera_height = columns / 2 / lens[0], lens[1], lens[2]
     size = evidence.shape[0]
     cos, sin = math.cos(heading), math.sin(heading)
     cos_pitch, sin_pitch = math.cos(pitch), math.sin(pitch)
@@ -122,14 +122,27 @@ def _observe_all(
     limit: float,
     positions: NDArray[np.float64],
     headings: NDArray[np.float64],
-    lens: tuple[float, float, float, float, float],
+    lenses: NDArray[np.float64],
+    step_height: float,
+    body_height: float,
     cells_per_metre: float,
 ) -> None:
     size = memory.evidence.shape[1]
     for k in range(len(which)):
         n = which[k]
         evidence = memory.evidence[n]
-        changed = _observe(evidence, memory.box[n], depth[k], limit, positions[k], headings[k], *lens, cells_per_metre)
+        changed = _observe(
+            evidence,
+            memory.box[n],
+            depth[k],
+            limit,
+            positions[k],
+            headings[k],
+            lenses[n],
+            step_height,
+            body_height,
+            cells_per_metre,
+        )
         here = _cell(positions[k], cells_per_metre, size)
         if not memory.visited[n][here]:
             # What lies beside obstacles is cheaper once the agent has stood there.
@@ -262,7 +275,7 @@ class ExploredMaps:
             count: Number of agents, N.
             size: Side of the egocentric map in cells, M.
             extent: Side of the egocentric map in metres.
-            camera: Size, field of view, height and pitch of the depth camera.
+            camera: Field of view, height and pitch of the agents' cameras.
             layers: Which of `LAYERS` the egocentric maps have, in this order.
             step_height: Points up to this height in metres above the floor are walkable.
             body_height: Points above this height in metres do not matter.
@@ -286,13 +299,16 @@ class ExploredMaps:
             np.empty(5 * planned * planned, np.float32),
             np.empty(5 * planned * planned, np.int32),
         )
+        self._camera, self._lenses = camera, np.zeros((count, 3))
+        self._heights = float(step_height), float(body_height)
         self.reset(np.arange(count))
-        focal = camera.columns / 2 / math.tan(math.radians(camera.hfov) / 2)
-        self._lens = (focal, math.radians(camera.pitch), float(camera.height), float(step_height), float(body_height))
 
-    def reset(self, which: NDArray[np.int64] | int) -> None:
-        """Forget all that the given agents have seen; an episode begins."""
-        memory = self._memory
+    def reset(self, which: NDArray[np.int64] | int, offset: CameraOffset | None = None) -> None:
+        """Forget all that the given agents have seen; an episode begins, with this difference to the camera."""
+        memory, own = self._memory, offset or CameraOffset()
+        half_view = math.radians(self._camera.hfov + own.hfov) / 2
+        pitch = math.radians(self._camera.pitch) + own.pitch
+        self._lenses[which] = math.tan(half_view), pitch, self._camera.height + own.height
         memory.evidence[which] = 0
         memory.visited[which] = 0
         memory.box[which] = np.array([memory.evidence.shape[1], 0] * 2)
@@ -318,7 +334,8 @@ class ExploredMaps:
         """
         depth = np.ascontiguousarray(depth, np.float32)
         positions = np.ascontiguousarray(positions, np.float64)
-        _observe_all(self._memory, which, depth, limit, positions, headings, self._lens, self._cells_per_metre)
+        poses = positions, headings
+        _observe_all(self._memory, which, depth, limit, *poses, self._lenses, *self._heights, self._cells_per_metre)
 
     def egocentric(
         self,
