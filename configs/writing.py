@@ -1,7 +1,8 @@
 """Files that survive kills and full disks: atomic writing, and locks that die with their holder.
 
-Half-written content lies in a hidden file ``.<name>.<process id>.partial`` beside its place, locked by its writer. One
-that a killed process left is removed when the same file is written again, or by `sweep`.
+Half-written content lies in a hidden file ``.<name>.<process id>.<count>.partial`` beside its place, locked by its
+writer; threads of one process that write the same file have one each. One that a killed process left is removed when
+the same file is written again, or by `sweep`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import glob
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,8 @@ from typing import IO
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PARTIAL = ".partial"
+# `next` on it is atomic.
+_written = itertools.count()
 
 
 def write_atomically(path: Path, data: bytes, lasting: bool = True) -> None:
@@ -41,13 +45,12 @@ def replacing(path: Path, lasting: bool = True) -> Iterator[IO[bytes]]:
     Raises:
         OSError: the disk is full or not writable; nothing at `path` changed.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{next(_written)}{PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if lasting:
             sweep(path.parent, path.name)
-        with temporary.open("w+b") as file:
-            try_lock(file)
+        with _locked(temporary) as file:
             yield file
             file.flush()
             if lasting:
@@ -60,6 +63,15 @@ def replacing(path: Path, lasting: bool = True) -> Iterator[IO[bytes]]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _locked(path: Path) -> IO[bytes]:
+    """A new file that this process has locked; again, where another's `sweep` came between its making and its lock."""
+    while True:
+        file = path.open("w+b")
+        if try_lock(file) and path.exists():
+            return file
+        file.close()
 
 
 def sweep(folder: Path, name: str = "*") -> None:

@@ -9,8 +9,10 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +120,21 @@ def test_a_block_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
     assert file.read_bytes() == b"old"
     sweep(tmp_path / "nowhere")
+
+
+def test_threads_that_write_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
+    file, together = tmp_path / "a.json", threading.Barrier(2)
+
+    def write(letter: bytes) -> None:
+        for _ in range(50):
+            with replacing(file, lasting=letter == b"a") as stream:
+                stream.write(1000 * letter)
+                together.wait(10)  # Both are half-way here; one of them also sweeps what killed processes left.
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, (b"a", b"b")))
+    assert file.read_bytes() in (1000 * b"a", 1000 * b"b")
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_space_is_reserved_before_it_is_written_into(tmp_path: Path) -> None:
