@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+from agent_runs import IMITATION, train
 
-from agents.learners.dagger import drop_frames
+from agents.learners.dagger import _frames_due, drop_frames
 from agents.learners.frames import ACTION, TRAJECTORY, FrameStore
 from agents.learners.recorded import _scratch
 from agents.policies.observations import STEP
+from configs.compose import compose
 
 
 def test_only_the_ranks_frames_are_dropped(tmp_path: Path) -> None:
@@ -24,6 +28,17 @@ def test_only_the_ranks_frames_are_dropped(tmp_path: Path) -> None:
     (folder / "mine.txt").unlink()
     drop_frames(folder)
     assert not folder.exists()
+
+
+def test_frames_come_as_far_ahead_of_learning_as_is_asked_for(tmp_path: Path) -> None:
+    words = [*IMITATION, "algo.parallel=true", "algo.updates=40", "blind=true"]
+    limited = train(tmp_path / "limited", *words, "algo.frames_per_update=8")
+    # 64 frames before the first update, 8 for each, and at most one turn of 8 steps of 4 agents more.
+    frames = json.loads((limited / "result.json").read_text())["frames"]
+    assert 64 <= frames <= 64 + 8 * 40 + 8 * 4
+    config = compose("train", ["run=none", *words, "algo.frames_per_update=8"])
+    assert [_frames_due(config, 2, progress) for progress in (0.0, 0.5, 1.0)] == [32, 112, 192]
+    assert _frames_due(compose("train", ["run=none", *words]), 1, 1.0) == math.inf
 
 
 def recorded(folder: Path) -> FrameStore:

@@ -113,3 +113,11 @@ def test_a_start_that_is_none_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty/config.yaml").write_text((tmp_path / "a/config.yaml").read_text())
     with pytest.raises(FileNotFoundError, match="has no checkpoint yet"):
         train(tmp_path / "b", *PPO, f"start={tmp_path / 'empty'}")
+
+
+def test_ppo_learns_by_rectified_adam_too(tmp_path: Path) -> None:
+    words = [*PPO, "algo.steps=64", "algo.anneal=false"]
+    runs = [train(tmp_path / name, *words, f"algo.optimizer={name}") for name in ("adam", "radam")]
+    adam, radam = (state(run)["optimizer"]["param_groups"][0] for run in runs)
+    assert adam.keys() - radam.keys() == {"amsgrad", "fused"}  # which torch.optim.RAdam does not have
+    assert not same(*runs)

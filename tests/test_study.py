@@ -103,6 +103,21 @@ def test_what_is_learned_from_scratch_has_no_base_and_comes_once(tmp_path: Path)
     compose("collect", words[1:])
 
 
+def test_networks_of_three_sizes_and_three_ways_to_fine_tune(tmp_path: Path) -> None:
+    settings = StudySettings("size", str(tmp_path), seeds=(0,), bases=("curvature", "normal"), steps=1000)
+    planned = {job.variant.name: next(commands(settings, job)) for job in jobs(settings)}
+    assert len(planned) == 2 * (3 + 3)
+    composed = {name: compose("train", train[1:]) for name, train in planned.items() if name.endswith("normal")}
+    assert [composed[f"side {width}-normal"].adapt.width for width in ("0.25", "0.5", "1")] == [0.25, 0.5, 1.0]
+    assert {name: cfg.algo.optimizer for name, cfg in composed.items() if cfg.adapt.name == "fine_tune"} == {
+        "fine_tune-normal": "adam",
+        "fine_tune RAdam-normal": "radam",
+        "fine_tune stage-wise-normal": "adam",
+    }
+    assert composed["fine_tune stage-wise-normal"].adapt.stage_samples == 500
+    assert all(cfg.algo.learner.max_grad_norm == 0.5 and cfg.algo.steps == 1000 for cfg in composed.values())
+
+
 def test_more_words_reach_every_training_and_evaluation(tmp_path: Path) -> None:
     words = ["name=data", f"out={tmp_path}", 'train=["env.agents=16"]', 'evaluate=["+env.splits.val.scenes=2"]']
     cfg = OmegaConf.to_container(compose("study", words))

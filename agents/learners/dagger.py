@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -102,9 +103,14 @@ def _collect_in_child(
         held = link.fetch(policy, -1)
         collector = _make_collector(cfg, policy, vision, seed, shard)
         store = _open_store(cfg.algo.buffer_frames // shard[1], Path(folder), collector)
+        window = cfg.algo.learner.window + cast(SequencePolicy, policy).context
         while not link.stop.value and os.getppid() == parent:
+            progress = link.progress.value
+            if store.frames_written >= _frames_due(cfg, shard[1], progress) and store.windows_available(window):
+                time.sleep(0.01)
+                continue
             held = link.fetch(policy, held)
-            collector.collect(store, 8, link.progress.value)
+            collector.collect(store, 8, progress)
     except KeyboardInterrupt:
         pass
     except Exception as error:
@@ -112,6 +118,12 @@ def _collect_in_child(
         if not is_expected(error):
             raise  # a bug: where it is matters, too
         raise SystemExit(1) from error
+
+
+def _frames_due(cfg: DictConfig, ranks: int, progress: float) -> float:
+    """How many frames a rank may have collected at a training progress in [0, 1]: infinitely many without a limit."""
+    per_update = cfg.algo.frames_per_update
+    return (cfg.algo.warmup_frames + per_update * progress * cfg.algo.updates) / ranks if per_update else math.inf
 
 
 def _open_store(frames: int, folder: Path, collector: Collector) -> FrameStore:

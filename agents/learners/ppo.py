@@ -16,7 +16,7 @@ from agents.learners.learner import learners
 from agents.learners.recurrent import MemoryPPO, SequenceBuffer, SequencesOverRanks, sequence_of
 from agents.learners.rollout import AdvantagesOverRanks
 from agents.learners.sb3_training import SB3Learner, learner_settings, make_on_policy
-from agents.learners.settings import PPOConfig
+from agents.learners.settings import OPTIMIZERS, PPOConfig
 from agents.learners.start import ValueWarmup
 from agents.policies.recurrent import RecurrentPolicy
 from agents.setup import VisualEncoder, policy_class
@@ -28,6 +28,7 @@ def make_ppo(cfg: DictConfig, vision: VisualEncoder, done: int = 0) -> PPO | Mem
     With a recurrent policy it is sb3-contrib's RecurrentPPO.
     """
     settings, ranks = learner_settings(cfg), distributed.ranks()
+    settings["policy_kwargs"] = {"optimizer_class": OPTIMIZERS[cfg.algo.optimizer]}
     recurrent = issubclass(policy_class(cfg), RecurrentPolicy)
     if recurrent:
         settings["sequence"] = sequence_of(cfg.algo.sequence, cfg.algo.rollout, settings["batch_size"])

@@ -214,7 +214,7 @@ def _arguments(
     return {
         # The last rollout may go beyond the steps asked for: `left` is then below 0.
         "learning_rate": (lambda left: rate * max(left, 0.0)) if cfg.algo.anneal else rate,
-        "policy_kwargs": policy_arguments(cfg, vision),
+        "policy_kwargs": {**policy_arguments(cfg, vision), **settings.pop("policy_kwargs", {})},
         "seed": cfg.seed + done + distributed.SEEDS_APART * distributed.rank(),
         "device": device_of(cfg) if vision.base is None else next(iter(vision.base.parameters())).device,
         **settings,

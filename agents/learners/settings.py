@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
+import torch
+
 from configs.settings import NotNegative, OneOf, Positive, Range, Settings, Share
 
 SCHEDULES = ("linear", "constant")
+OPTIMIZERS = {"adam": torch.optim.Adam, "radam": torch.optim.RAdam}
 Rate = NotNegative
 Updates = Annotated[int, Range(1)]
 Batch = Annotated[int, Range(1, 1_048_576)]
@@ -62,6 +65,8 @@ class DaggerConfig(Settings):
         parallel: Collect in a second process, which has half of the cores; false: in turns, deterministic.
         updates_per_step: With parallel=false, updates for each step of all agents.
         warmup_frames: Frames before the first update.
+        frames_per_update: With parallel=true, frames that may come for each update, of all ranks together: collecting
+            waits when it is ahead, which leaves its cores to learning. 0: as many as come.
         buffer_frames: Newest frames kept, of all ranks together.
         keep_frames: Keep them on disk after training.
         mirror: Every second agent acts in the mirror image of its scene.
@@ -73,6 +78,7 @@ class DaggerConfig(Settings):
     parallel: bool = True
     updates_per_step: Annotated[int, Range(1, 1_000_000)] = 1
     warmup_frames: Annotated[int, Range(0, 100_000_000)] = 8192
+    frames_per_update: Annotated[float, Range(0, 1_000_000)] = 0.0
     buffer_frames: Annotated[int, Range(1, 100_000_000)] = 160_000
     keep_frames: bool = False
     mirror: bool = True
@@ -157,9 +163,11 @@ class PPOConfig(ReinforcementConfig):
         rollout: Steps per agent between updates.
         sequence: With a recurrent policy, the steps through which gradients flow; divides rollout and batch_size.
         value_warmup: With start=, the first rollouts from which the value function alone learns.
+        optimizer: Adam, or rectified Adam (Liu et al. 2020), with which Side-Tuning's Figure 8 fine-tunes.
     """
 
     rollout: Count = 128
     sequence: Count = 32
     value_warmup: Annotated[int, Range(0, 1_000_000)] = 4
+    optimizer: Annotated[str, OneOf(*OPTIMIZERS)] = "adam"
     learner: PPOLearnerSettings = field(default_factory=PPOLearnerSettings)

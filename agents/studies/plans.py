@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
+from agents.learners.settings import PPOConfig
 from configs.settings import Count, Range, Settings
 
 METHOD, BASE, TRAJECTORIES, SIZE = "method", "base", "trajectories", "network"
@@ -122,15 +123,28 @@ def _ppo(settings: StudySettings) -> list[str]:
 
 
 def _sizes(settings: StudySettings) -> list[Variant]:
-    """Side networks of three widths beside each base; give distilled encoders (adapt.distill) as smaller bases."""
+    """Side networks of three widths beside each base, and its fine-tuning in three ways.
+
+    Give distilled encoders (adapt.distill) as smaller bases.
+    """
+    networks = {f"side {width:g}": ["adapt=side_tuning", f"adapt.width={width}"] for width in (0.25, 0.5, 1.0)}
+    # PPO clips the norm of the gradient in all of them (algo.learner.max_grad_norm).
+    fine_tuned: dict[str, list[str]] = {
+        "fine_tune": [],
+        "fine_tune RAdam": ["algo.optimizer=radam"],
+        "fine_tune stage-wise": [f"adapt.stage_samples={_first_stage(settings)}"],
+    }
+    networks |= {name: ["adapt=fine_tune", *words] for name, words in fine_tuned.items()}
     return [
-        Variant(
-            {SIZE: f"side {width:g}", BASE: base},
-            [*_ppo(settings), *_method_on_base("side_tuning", base), f"adapt.width={width}"],
-        )
+        Variant({SIZE: name, BASE: base}, [*_ppo(settings), f"base={base}", *words])
         for base in settings.bases
-        for width in (0.25, 0.5, 1.0)
+        for name, words in networks.items()
     ]
+
+
+def _first_stage(settings: StudySettings) -> int:
+    """Steps in which stage-wise training leaves the copy of the base frozen: the first half."""
+    return (settings.steps or PPOConfig().steps) // 2
 
 
 # Navigation rewards of Side-Tuning's Table 3 (ECCV 2020), by method, for the bases curvature and denoising.
