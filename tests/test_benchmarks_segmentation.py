@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from miniatures import segmentation
@@ -100,6 +101,24 @@ def test_pixels_line_up_with_the_network() -> None:
         assert abs(centre[0] - row) < 14 and abs(centre[1] - column) < 14
 
 
+@pytest.mark.parametrize("stride", [8, 32])
+def test_pixels_line_up_with_the_maps_of_other_networks(stride: int) -> None:
+    benchmark = Segmentation(SegmentationConfig())
+    base = benchmark.prepare(Base(nn.AvgPool2d(stride), BaseSpec(normalisation=IMAGENET)))
+    readout = benchmark.readout(base.feature_shape(224), None)
+    assert isinstance(readout, FCNReadout)
+    readout.score.weight.data[1, 0] = 1
+    images = torch.zeros(2, 3, 256, 224)
+    images[1, 0, 3 * stride : 4 * stride, 4 * stride : 5 * stride] = 1
+    with torch.no_grad():
+        black, lit = readout(base.encoder(images))[:, 1, :256, :224]
+    map_ = lit - black
+    places = torch.arange(256.0) + 0.5
+    # The middle of the lit block of pixels.
+    assert float(map_.sum(1) @ places / map_.sum()) == pytest.approx(3.5 * stride, abs=1e-3)
+    assert float(map_.sum(0) @ places[:224] / map_.sum()) == pytest.approx(4.5 * stride, abs=1e-3)
+
+
 def test_bilinear_weights_reproduce_a_constant() -> None:
     weights = bilinear(3, 64)
     assert torch.count_nonzero(weights[0, 1]) == 0
@@ -157,6 +176,50 @@ def test_miniature_of_voc_and_sbd(tmp_path: Path) -> None:
     (resized,) = Segmentation(SegmentationConfig(size=48)).tasks(root)
     assert tuple(resized.test[0][0].shape) == (3, 48, 48)
     assert set(resized.test[0][1].unique().tolist()) <= {0, 15, 255}
+
+
+def packed(folder: Path, path: Path, **changes: object) -> Path:
+    """The images and masks of the miniature's validation as one npz, the first of which tests."""
+    voc = segmentation(folder) / "VOCdevkit" / "VOC2011"
+    arrays: dict[str, object] = {}
+    for prefix, name, suffix in (("", "JPEGImages", "jpg"), ("mask_", "SegmentationClass", "png")):
+        files = [file.read_bytes() for file in sorted((voc / name).glob(f"*.{suffix}"))]
+        arrays[f"{prefix}blob"] = np.frombuffer(b"".join(files), np.uint8)
+        arrays[f"{prefix}offset"] = np.cumsum([0, *map(len, files)])
+    np.savez(path, **{**arrays, "is_test": np.array([True, False, False]), **changes})
+    return path
+
+
+def test_a_packed_set_holds_what_its_files_do(tmp_path: Path) -> None:
+    path = packed(tmp_path / "data", tmp_path / "voc.npz")
+    (task,) = Segmentation(SegmentationConfig()).tasks(path)
+    (files,) = Segmentation(SegmentationConfig()).tasks(tmp_path / "data")
+    assert (len(task.train), len(task.test)) == (2, 1)
+    # The first validation image trains in the folders, the others test.
+    for place in range(2):
+        for given, wanted in zip(task.train[place], files.test[place], strict=True):
+            assert torch.equal(given, wanted)
+
+
+def test_packed_sets_that_do_not_fit_are_refused_in_a_line(tmp_path: Path) -> None:
+    def message(**changes: object) -> str:
+        with pytest.raises(LayoutError) as refusal:
+            Segmentation(SegmentationConfig()).tasks(packed(tmp_path / "data", tmp_path / "voc.npz", **changes))
+        return str(refusal.value).partition("; segmentation expects:")[0]
+
+    assert "holds 3 images and 2 masks" in message(mask_offset=np.array([0, 10, 20]))
+    assert "mask_offset" in message(mask_offset=np.array([0, 20, 10, 30]))
+    assert "no images to train on" in message(is_test=np.ones(3, bool))
+    assert "is_test" in message(is_test=np.ones(2, bool))
+
+
+def test_another_network_with_maps_learns_a_packed_set(tmp_path: Path) -> None:
+    path = packed(tmp_path / "data", tmp_path / "voc.npz")
+    words = ["benchmark=segmentation", f"data={path}", "training.length=3 passes", "optimiser.lr=0.01"]
+    result = run(tmp_path / "run", *words, "adapt=features", base="random/fcn5")
+    assert result["head_parameters"] == 21 * 9 + 21 * 21 * 32 * 32 and result["loss"] < 3
+    with pytest.raises(ValueError, match=r"reads maps \(C,h,w\), these features have the shape"):
+        run(tmp_path / "other", *words, "adapt=features")
 
 
 def test_wrong_layouts_are_refused_with_the_tree(tmp_path: Path) -> None:

@@ -272,6 +272,29 @@ def test_all_four_modes_run_end_to_end(method: str, tmp_path: Path) -> None:
 
 
 @needs_nlp
+@pytest.mark.parametrize("fast", [True, False])
+def test_bfloat16_computes_outputs_only_and_only_where_it_is_fast(
+    fast: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapt.supervised.learner.has_bfloat16", lambda device: fast)
+    folder = tiny_bert(tmp_path / "bert", reading.FILE)
+    words = ["benchmark=squad", "adapt=fine_tune", f"data={reading.FILE}", f"base.model={folder}"]
+    words += ["benchmark.length=64", "benchmark.stride=32", "benchmark.holdout=2", "training.batch=8"]
+    words += ["training.length=20 steps", "optimiser.lr=3e-3"]
+
+    def trained(name: str, *more: str) -> tuple[list[float], dict[str, torch.Tensor]]:
+        run(tmp_path / name, *words, *more, base="configured")
+        lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        checkpoint = torch.load(next((tmp_path / name / "checkpoints").glob("*.pt")), weights_only=True)
+        return [line["loss"] for line in lines if "loss" in line], checkpoint["tasks"]["squad"]["method"]
+
+    (plain, before), (rounded, after) = trained("plain"), trained("rounded", "training.bfloat16=true")
+    assert (rounded == plain) != fast
+    assert rounded == pytest.approx(plain, abs=0.1) and rounded[-1] < rounded[0] - 0.5
+    assert {tensor.dtype for tensor in after.values()} == {tensor.dtype for tensor in before.values()}
+
+
+@needs_nlp
 @pytest.mark.slow
 def test_a_tiny_bert_learns_answers_by_heart(tmp_path: Path) -> None:
     parts = [{**part, "paragraphs": part["paragraphs"][:1]} for part in read_articles(reading.FILE)[:2]]

@@ -96,17 +96,27 @@ def encoded_images(blob: Array, offset: Array, path: Path) -> Array:
     Raises:
         ValueError: its arrays are of another kind, or an image cannot be decoded.
     """
-    if blob.dtype != np.uint8 or blob.ndim != 1:
-        raise ValueError(f"{path}: blob must be bytes, it is {blob.dtype}{blob.shape}")
-    places = whole_numbers({"offset": offset}, "offset", path, max(1, offset.size), len(blob) + 1)
-    if len(places) < 2 or (np.diff(places) < 0).any():
-        raise ValueError(f"{path}: offset must be the rising borders of images in blob")
-    data = blob.tobytes()
-    files, images = [data[start:end] for start, end in pairwise(places)], []
+    files, images = encoded_files(blob, offset, path), []
     for number, content in enumerate(files):
         with opened(content, f"image {number} of {path}") as file:
             images.append(np.asarray(file.convert("RGB")))
     return np.stack(images) if len({image.shape for image in images}) == 1 else object_array(files)
+
+
+def encoded_files(blob: Array, offset: Array, path: Path, prefix: str = "") -> list[bytes]:
+    """The N files that lie end to end in `blob`, uint8, with borders `offset` (N+1).
+
+    Raises:
+        ValueError: the arrays are of another kind; the message names them with the prefix.
+    """
+    if blob.dtype != np.uint8 or blob.ndim != 1:
+        raise ValueError(f"{path}: {prefix}blob must be bytes, it is {blob.dtype}{blob.shape}")
+    name = f"{prefix}offset"
+    places = whole_numbers({name: offset}, name, path, max(1, offset.size), len(blob) + 1)
+    if len(places) < 2 or (np.diff(places) < 0).any():
+        raise ValueError(f"{path}: {name} must be the rising borders of images in {prefix}blob")
+    data = blob.tobytes()
+    return [data[start:end] for start, end in pairwise(places)]
 
 
 def object_array(items: Sequence[Any]) -> Array:

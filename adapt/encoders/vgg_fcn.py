@@ -28,10 +28,11 @@ class VGGFCN(nn.Module):
 
     def __init__(self, vgg: nn.Module, side: int = 7) -> None:
         super().__init__()
-        features, classifier = getattr(vgg, "features", None), getattr(vgg, "classifier", None)
-        linear = [layer for layer in classifier if isinstance(layer, nn.Linear)] if classifier is not None else []
-        if not isinstance(features, nn.Sequential) or len(linear) < 2:
+        linear = hidden_layers(vgg)
+        if len(linear) < 2:
             raise ValueError("FCN-32s needs a VGG with its two hidden linear layers, such as base=vgg16")
+        features = vgg.features
+        assert isinstance(features, nn.Sequential)
         self.features = copy.deepcopy(features)
         first = self.features[0]
         if not isinstance(first, nn.Conv2d):
@@ -49,6 +50,14 @@ class VGGFCN(nn.Module):
         x = self.dropout(self.relu(self.fc6(self.features(x))))
         output: Tensor = self.dropout(self.relu(self.fc7(x)))
         return output
+
+
+def hidden_layers(network: nn.Module) -> list[nn.Linear]:
+    """The linear layers of a network's `classifier`, if it is laid out as a VGG; two or more are a VGG's."""
+    features, classifier = getattr(network, "features", None), getattr(network, "classifier", None)
+    if not isinstance(features, nn.Sequential) or not isinstance(classifier, nn.Sequential):
+        return []
+    return [layer for layer in classifier if isinstance(layer, nn.Linear)]
 
 
 def _as_convolution(layer: nn.Linear, side: int) -> nn.Conv2d:

@@ -33,6 +33,7 @@ from adapt.supervised.optimisation import (
     subset,
 )
 from adapt.training import distributed
+from adapt.training.device import has_bfloat16
 from adapt.training.finite import Data, check_finite, clip_finite
 from adapt.training.state import Damaged, check_like, part
 from configs.processes import end_with_parent
@@ -117,10 +118,12 @@ class TaskTrainer:
 
     def outputs(self, task: TaskData, inputs: Tensor, features: Tensor | None) -> Tensor:
         """The readout's outputs for a batch, from cached features of the base where there are any."""
-        with self.adapted.base.normalised(task.normalisation):
-            adapted = self.adapted(inputs, features, task=task.name)
-        scores: Tensor = self.readouts[task.name](adapted)
-        return scores
+        fast = self.plan.training.bfloat16 and has_bfloat16(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=fast):
+            with self.adapted.base.normalised(task.normalisation):
+                adapted = self.adapted(inputs, features, task=task.name)
+            scores: Tensor = self.readouts[task.name](adapted)
+        return scores.float()
 
     def train(self, tasks: Sequence[TaskData], log: Log | None = None, last: bool = True) -> None:
         """Train tasks that were added: one alone, or several together on the sum of their losses, a batch of each.

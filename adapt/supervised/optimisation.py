@@ -36,6 +36,8 @@ class TrainingConfig(Settings):
         workers: processes that read files.
         readout: "trained", or "fixed" at its random start, so that the method alone must fit it (the "last layer
             random" of model patches).
+        bfloat16: compute outputs in bfloat16 (autocast) where the device does that fast; losses, weights and features
+            that are kept stay float32. Transformers gain from it, depthwise convolutions on a CPU do not.
     """
 
     length: str = "1 passes"
@@ -45,6 +47,7 @@ class TrainingConfig(Settings):
     test_examples: Whole = 0
     workers: Annotated[int, Range(0, 1024)] = 0
     readout: Annotated[str, OneOf(*READOUTS)] = "trained"
+    bfloat16: bool = False
 
     def steps(self, examples: int, lengths: Mapping[str, str] | None = None) -> int:
         """Optimiser steps for a task with this many training examples.
