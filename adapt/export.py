@@ -9,40 +9,18 @@ tasks share, without any task's own part.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
 
-from adapt.core.base import Base, save_base
-from adapt.core.method import Method
-from adapt.modules.joint import JointDeltaMethod
-from adapt.supervised.saved import saved_methods
-from adapt.train import make_benchmark, run_base
+from adapt.core.base import save_base
+from adapt.supervised.runs import make_benchmark, run_base
+from adapt.supervised.saved import exported, saved_methods
 from adapt.training.run import load_config
 from configs.compose import cli
-from configs.names import nearest
 from configs.settings import Settings
-
-
-def exported(methods: Mapping[str, Method], task: str = "", shared: bool = False) -> Base:
-    """The network of a task, by default of the first, or what all tasks share.
-
-    Raises:
-        ValueError: there is no such task, or nothing is shared.
-        NotMergeable: the method has no such form.
-    """
-    name = task or next(iter(methods))
-    if name not in methods:
-        raise ValueError(f"there is no task {name!r}{nearest(name, methods)}; there are {', '.join(methods)}")
-    method = methods[name]
-    if not shared:
-        return method.merge()
-    if not isinstance(method, JointDeltaMethod):
-        raise ValueError(f"{method.name()} trains no weights that tasks share beside their own; leave out shared=true")
-    return method.shared_base()
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from agents.evaluation.episodes import (
     run_episodes,
 )
 from agents.policies.policy import Policy
-from agents.report import terminal_table, write_report
+from agents.reports.evaluation import terminal_table, write_report
 from agents.reports.maps import draw_map_frames
 from agents.reports.video import Clip, write_video
 from agents.settings import EvaluateSettings, TrainSettings

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from adapt.core.base import random_base, save_base
-from adapt.train import train
+from adapt.supervised.runs import train
 from configs.compose import compose
 
 

@@ -114,16 +114,10 @@ def test_packages_form_no_cycle() -> None:
             del after[package]
 
 
-# Commands that still hold what others use.
-SHARED_COMMANDS = {"adapt.readouts", "adapt.train", "agents.report"}
-
-
 def test_nothing_imports_a_command() -> None:
     for file in files():
         for name, _ in imports(file):
-            assert name in SHARED_COMMANDS or not is_command(name), (
-                f"{file.relative_to(ROOT)} imports the command {name}"
-            )
+            assert not is_command(name), f"{file.relative_to(ROOT)} imports the command {name}"
 
 
 @pytest.mark.parametrize("room", ROOMS)

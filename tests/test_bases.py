@@ -17,7 +17,7 @@ from adapt.bases import package_index
 from adapt.bases.package_index import NETWORKS, PACKAGES, Packaged, bert_folder, packaged_base
 from adapt.core.base import Base, random_base, save_base
 from adapt.encoders import build_encoder
-from adapt.train import make_benchmark, make_plan
+from adapt.supervised.runs import make_benchmark, make_plan
 from agents.setup import make_visual_encoder
 from configs.compose import compose, name_bases
 

@@ -25,7 +25,7 @@ from adapt.supervised.optimisation import (
     subset,
 )
 from adapt.supervised.results import Results, average_ranks, shared_means
-from adapt.train import make_benchmark, make_plan
+from adapt.supervised.runs import make_benchmark, make_plan
 from adapt.training.digests import tensors_sha256
 from configs.compose import FOLDER, compose
 

@@ -25,7 +25,8 @@ from adapt.supervised.finished import Finished
 from adapt.supervised.learner import TaskTrainer, TrainingPlan, knows_earlier
 from adapt.supervised.optimisation import OptimiserConfig, TrainingConfig
 from adapt.supervised.protocols import Session, run_protocol, trained_alone
-from adapt.train import main, train
+from adapt.supervised.runs import train
+from adapt.train import main
 from configs.compose import compose
 
 TASKS = ["classes_0_9", "classes_10_19", "classes_20_29"]

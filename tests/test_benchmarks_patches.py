@@ -11,16 +11,15 @@ from supervised_runs import run
 from adapt import wrap
 from adapt.benchmarks.multitask_patches import MultitaskPatches, MultitaskPatchesConfig
 from adapt.benchmarks.resolutions import Resolutions, ResolutionsConfig
-from adapt.cascade import cost_curve, draw, stages_of_run
 from adapt.core.base import random_base
 from adapt.core.deltas import norm_layers, weighted_layers
 from adapt.datasets.layout import LayoutError
 from adapt.datasets.own import find_set
-from adapt.layers import changed_layers, run_changes
-from adapt.layers import draw as draw_layers
 from adapt.methods.piggyback import Piggyback
 from adapt.methods.taps import TAPS
-from adapt.supervised.cascade import choose_thresholds, run_cascade
+from adapt.supervised.cascade import choose_thresholds, cost_curve, draw, run_cascade, stages_of_run
+from adapt.supervised.layers import changed_layers, run_changes
+from adapt.supervised.layers import draw as draw_layers
 
 COSTS = (1.0, 4.0)
 

@@ -239,7 +239,7 @@ def test_wrong_layouts_are_refused_with_the_tree(tmp_path: Path) -> None:
 
 
 def test_runs_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adapt.train.load_base", lambda name: tiny_base())
+    monkeypatch.setattr("adapt.supervised.runs.load_base", lambda name: tiny_base())
     root = segmentation(tmp_path / "data")
     words = ["benchmark=segmentation", f"data={root}", "training.length=6 passes", "optimiser.lr=0.01"]
     result = run(tmp_path / "run", *words, "adapt=piggyback", base="random")

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from adapt.benchmarks.benchmark import benchmarks, get_benchmark
 from adapt.core.method import get_method
-from adapt.train import make_benchmark, make_plan
+from adapt.supervised.runs import make_benchmark, make_plan
 from configs.compose import FOLDER, compose
 
 TUNED = sorted(path.relative_to(FOLDER / "tuned") for path in (FOLDER / "tuned").glob("*/*.yaml"))

@@ -11,11 +11,10 @@ from miniatures import two_domains
 from supervised_runs import run
 
 from adapt import load, load_base
-from adapt.compress import compress
 from adapt.core.base import save_base
-from adapt.export import exported
 from adapt.methods.residual_adapter import ResidualAdapter
-from adapt.supervised.saved import saved_methods
+from adapt.supervised.compression import compress
+from adapt.supervised.saved import exported, saved_methods
 from adapt.training.run import Run
 from configs.compose import compose
 

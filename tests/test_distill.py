@@ -12,16 +12,16 @@ from PIL import Image
 
 from adapt import Incompatible, load, load_base, wrap
 from adapt.core.base import random_base, save_base
-from adapt.distill import Distillation, DistillSettings, distill
 from adapt.methods.side_tuning import SideTuning
-from adapt.pretrain import PretrainSettings as Pretraining
-from adapt.pretrain import pretrain
 from adapt.pretraining.data import TaskonomyViews
 from adapt.pretraining.decoders import decoders_path, load_decoders
 from adapt.pretraining.distillation import match, to_shape
+from adapt.pretraining.encoder import PretrainSettings as Pretraining
+from adapt.pretraining.encoder import pretrain
+from adapt.pretraining.readouts import ReadoutSettings, make_readouts
 from adapt.pretraining.scores import wanted_domains
-from adapt.readouts import ReadoutSettings, make_readouts
-from adapt.transfer_matrix import correlation, draw, known_gains, transfer_matrix
+from adapt.pretraining.students import Distillation, DistillSettings, distill
+from adapt.pretraining.transfer import correlation, draw, known_gains, transfer_matrix
 
 SIZE = 32
 

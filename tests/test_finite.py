@@ -19,11 +19,11 @@ from torch.nn import functional as F
 from adapt import wrap
 from adapt.benchmarks.benchmark import Accuracy, TaskData, Tensors, build_benchmark
 from adapt.core.base import random_base, save_base
-from adapt.pretrain import Pretraining, PretrainSettings, fit
 from adapt.pretraining.data import TaskonomyViews
 from adapt.pretraining.decoders import TaskDecoder
 from adapt.pretraining.distillation import match
-from adapt.readouts import ReadoutSettings, fit_readout
+from adapt.pretraining.encoder import Pretraining, PretrainSettings, fit
+from adapt.pretraining.readouts import ReadoutSettings, fit_readout
 from adapt.supervised.learner import TaskTrainer, TrainingPlan
 from adapt.supervised.optimisation import OptimiserConfig, TrainingConfig
 from adapt.training.files import to_json

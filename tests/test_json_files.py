@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from adapt.pretraining.transfer import known_gains
 from adapt.supervised.finished import read_run
-from adapt.transfer_matrix import known_gains
 from configs.files import read_json
 from envs.render import RenderSettings, _describe
 

@@ -13,9 +13,9 @@ from PIL import Image
 from adapt.core.base import PRETRAINED, load_base, random_base, save_base
 from adapt.evaluate import evaluate as evaluate_names
 from adapt.evaluate import table
-from adapt.pretrain import Pretraining, PretrainSettings, evaluate, flip, pretrain
 from adapt.pretraining.data import TaskonomyViews
 from adapt.pretraining.decoders import LightDecoder, build_decoder, decoders_path, load_decoders
+from adapt.pretraining.encoder import Pretraining, PretrainSettings, evaluate, flip, pretrain
 from adapt.pretraining.scores import (
     Tally,
     correlation,

@@ -11,8 +11,8 @@ from miniatures import packed_set, two_domains
 from supervised_runs import run
 
 from adapt import load, load_base
-from adapt.layers import run_changes
-from adapt.train import TRUNK, make_benchmark, run_base
+from adapt.supervised.layers import run_changes
+from adapt.supervised.runs import TRUNK, make_benchmark, run_base
 from adapt.training.run import load_config
 
 SHORT = ["benchmark=domainnet", "benchmark.size=32", "training.batch=8", "device=cpu"]
@@ -64,14 +64,14 @@ def test_a_run_killed_between_the_stages_ends_in_the_same_numbers(
         if len(saves) == 2:
             raise KeyboardInterrupt
 
-    import adapt.train
+    from adapt.supervised import runs
 
-    save = adapt.train._save
+    save = runs._save
     (tmp_path / "run").rename(tmp_path / "whole")
-    monkeypatch.setattr(adapt.train, "_save", dies)
+    monkeypatch.setattr(runs, "_save", dies)
     with pytest.raises(KeyboardInterrupt):
         two_stages(tmp_path)
-    monkeypatch.setattr(adapt.train, "_save", save)
+    monkeypatch.setattr(runs, "_save", save)
     resumed = two_stages(tmp_path, "resume=true")
     assert resumed["per_task"] == whole["per_task"]
     assert resumed["images"] == whole["images"]

@@ -14,8 +14,9 @@ from PIL import Image, ImageColor, ImageSequence
 from run_folders import RATES, VERSIONS, clip, records, write_lines, write_run
 
 from agents.evaluation.statistics import summarise
-from agents.report import main, terminal_table, write_report
+from agents.report import main
 from agents.reports.comparison import write_comparison
+from agents.reports.evaluation import terminal_table, write_report
 from agents.reports.figures import AGENT, EXPERT, GOAL, smooth
 from agents.reports.results import read_results
 from agents.reports.video import HOLD_SECONDS, MAX_PAGES, write_video

@@ -14,7 +14,8 @@ from miniatures import cifar100
 from run_folders import records, write_lines, write_run
 from supervised_runs import run as supervised_run
 
-from agents.report import main, write_report
+from agents.report import main
+from agents.reports.evaluation import write_report
 from agents.reports.runs import write_runs
 
 RATES = {"best": 0.9, "middle": 0.5, "worst": 0.1}

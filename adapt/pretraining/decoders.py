@@ -124,6 +124,16 @@ class TaskDecoder(nn.Module):
         return self.constant + self.spread * self.network(code).float()
 
 
+class TaskDecoders(nn.ModuleDict):
+    """Decoders by name of the task, trained together."""
+
+    def __getitem__(self, key: str) -> TaskDecoder:
+        """The decoder of a task."""
+        decoder = super().__getitem__(key)
+        assert isinstance(decoder, TaskDecoder)
+        return decoder
+
+
 @dataclass(frozen=True)
 class Decoders:
     """The decoders of an encoder.

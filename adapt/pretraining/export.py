@@ -1,4 +1,4 @@
-"""Writes the encoders of a joint run as bases, with their decoders and scores."""
+"""Joint training of encoders on rendered views into a folder of bases, with their decoders and scores."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 from adapt.core.base import Base, BaseSpec, save_base
 from adapt.pretraining.data import TaskonomyViews
 from adapt.pretraining.decoders import Decoders, decoders_path, save_decoders
-from adapt.pretraining.joint import JointRun
-from adapt.pretraining.scores import evaluate_base
+from adapt.pretraining.joint import JointConfig, JointRun
+from adapt.pretraining.scores import evaluate_base, wanted_domains
 
 
 def write_encoders(
@@ -36,7 +36,7 @@ def write_encoders(
     family, settings = run.result(), run.settings
     for name in run.tasks:
         plan = run.plans[name]
-        encoder, decoder = copy.deepcopy(family.encoders[name]), family.decoder(name)
+        encoder, decoder = copy.deepcopy(family.encoders[name]), family.decoders[name]
         for part in (encoder, decoder.network):  # Evaluate what will be stored: half-precision weights.
             part.half().float().eval()
         base = Base(encoder, BaseSpec(settings.encoder, family.kwargs, run.normalisation, name))
@@ -74,3 +74,33 @@ def write_encoders(
         save_decoders(replace(decoders, base=base.sha256), decoders_path(path))
         scores |= training["tasks"]
     return scores
+
+
+def pretrain_rendered(
+    names: Sequence[str], val: Sequence[str], out: Path, settings: JointConfig
+) -> dict[str, dict[str, float]]:
+    """Train one encoder per task on views rendered during training; resumes a run.
+
+    Args:
+        names: Tasks.
+        val: Datasets to validate on at the end; without any the files say nothing of validation.
+        out: Folder of the encoders, ``<task>.safetensors``, their decoders and ``checkpoint.pt``.
+        settings: How to train.
+
+    Returns:
+        Per task what `adapt.pretraining.scores.Tally.scores` gives; empty without validation.
+
+    Raises:
+        ValueError: A name or setting is wrong, or the run in `out` has other settings.
+        OSError: Validation data are absent, or `out` cannot be written.
+    """
+    domains = wanted_domains(names)
+    views = TaskonomyViews(val, domains, settings.size) if val else None
+    run = JointRun(list(names), settings, domains)
+    run.resume(out)
+
+    def keep(now: JointRun) -> None:
+        write_encoders(now, out, None, val)
+
+    run.train(out, keep)
+    return write_encoders(run, out, views, val)

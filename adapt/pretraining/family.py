@@ -12,7 +12,7 @@ from torch.nn import functional
 from adapt.core.base import Base
 from adapt.encoders import build_encoder
 from adapt.encoders.fcn import FCN5
-from adapt.pretraining.decoders import TaskDecoder, task_decoder
+from adapt.pretraining.decoders import TaskDecoders, task_decoder
 from adapt.pretraining.targets import TaskTraining
 from adapt.pretraining.tasks import TaskonomyTask
 
@@ -51,7 +51,7 @@ class Family(nn.Module):
         self.encoders = nn.ModuleDict({name: build_encoder(encoder, **self.kwargs) for name in tasks})
         first = next(iter(self.encoders.values()))
         self.code_shape = Base(copy.deepcopy(first)).feature_shape(size)
-        self.decoders = nn.ModuleDict()
+        self.decoders = TaskDecoders()
         for name, task in tasks.items():
             plan = plans[name]
             sizes = plan.label_size, plan.decoder_width
@@ -80,12 +80,6 @@ class Family(nn.Module):
                 setattr(other, layer, new)
                 origin |= dict(zip(new.parameters(), old.parameters(), strict=True))
         return origin
-
-    def decoder(self, name: str) -> TaskDecoder:
-        """The decoder of a task."""
-        decoder = self.decoders[name]
-        assert isinstance(decoder, TaskDecoder)
-        return decoder
 
     def forward(self, images: Tensor, tasks: Sequence[str]) -> dict[str, Tensor]:
         """Decoded float32 outputs of some tasks, for normalised images (B,3,H,W)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -147,6 +147,11 @@ class Tally:
                 "chance": 1.0 / present.sum(),
             }
         return {name: float(value) for name, value in scores.items()}
+
+
+def score_lines(scores: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Scores by name as lines of text."""
+    return [f"{name}: {', '.join(f'{key} {value:.4f}' for key, value in one.items())}" for name, one in scores.items()]
 
 
 def correlation(a: Tensor, b: Tensor) -> float:

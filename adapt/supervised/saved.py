@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from adapt.core.base import Base
 from adapt.core.checkpoint import HEADER
 from adapt.core.method import Method
 from adapt.core.model import load
+from adapt.modules.joint import JointDeltaMethod
 from configs.files import visible
+from configs.names import nearest
 
 
 def saved_methods(run: Path, base: Base) -> dict[str, Method]:
@@ -28,3 +31,21 @@ def saved_methods(run: Path, base: Base) -> dict[str, Method]:
         raise FileNotFoundError(f"{run} has no saved tasks: it has not finished; add resume=true to its command")
     loaded = [load(base, header.parent) for header in headers]
     return {task: adapted.method(task) for adapted in loaded for task in adapted.tasks}
+
+
+def exported(methods: Mapping[str, Method], task: str = "", shared: bool = False) -> Base:
+    """The network of a task, by default of the first, or what all tasks share.
+
+    Raises:
+        ValueError: there is no such task, or nothing is shared.
+        NotMergeable: the method has no such form.
+    """
+    name = task or next(iter(methods))
+    if name not in methods:
+        raise ValueError(f"there is no task {name!r}{nearest(name, methods)}; there are {', '.join(methods)}")
+    method = methods[name]
+    if not shared:
+        return method.merge()
+    if not isinstance(method, JointDeltaMethod):
+        raise ValueError(f"{method.name()} trains no weights that tasks share beside their own; leave out shared=true")
+    return method.shared_base()

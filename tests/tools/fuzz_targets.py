@@ -421,7 +421,7 @@ def _make_report(folder: Path, rng: Rng | None) -> None:
 
 
 def _read_report(folder: Path) -> object:
-    from agents.report import render
+    from agents.reports.evaluation import render
 
     return render(read_results(folder / "run"))
 
