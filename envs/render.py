@@ -43,7 +43,13 @@ DESCRIPTION = "dataset.json"
 
 @dataclass(frozen=True)
 class Building:
-    """A scene to render: its folder name and either the seed of an apartment or a mesh file."""
+    """A scene to render.
+
+    Attributes:
+        name: Of its folder.
+        seed: Of the apartment; None: `mesh` is read.
+        mesh: A mesh file.
+    """
 
     name: str
     seed: int | None = None

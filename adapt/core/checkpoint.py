@@ -33,7 +33,15 @@ DIGITS = 12
 
 @dataclass
 class Entry:
-    """One stored task."""
+    """One stored task.
+
+    Attributes:
+        task: Its name.
+        method: Name of the method that it was trained with.
+        settings: The method's settings, plain values.
+        samples_seen: Training examples so far.
+        tensors: What `Method.pack` gives.
+    """
 
     task: str
     method: str

@@ -55,7 +55,13 @@ class Curve:
 
 @dataclass(frozen=True)
 class Line:
-    """Means with their intervals, at rising places."""
+    """Means with their intervals.
+
+    Attributes:
+        name: For the legend.
+        x: (N,) rising places.
+        y: The N means.
+    """
 
     name: str
     x: Sequence[float]

@@ -52,7 +52,13 @@ NOT_DRAWN = ("step", "seconds")
 
 @dataclass(frozen=True)
 class Sortable:
-    """A cell of the table: what it shows and, where that is no text, by what it is sorted."""
+    """A cell of the table.
+
+    Attributes:
+        text: What it shows.
+        by: The number by which it is sorted; None: by its text.
+        measured: A mean with its interval, which is then shown in place of the text.
+    """
 
     text: str
     by: float | None = None

@@ -24,7 +24,14 @@ DOOR_MARK = 100
 
 @dataclass(frozen=True)
 class Window:
-    """An opening for light in an outer wall; all in metres, along the wall and up."""
+    """An opening for light in an outer wall.
+
+    Attributes:
+        start: Where it begins, metres along the wall's axis.
+        stop: Where it ends.
+        sill: Its lower edge, metres above the floor.
+        head: Its upper edge.
+    """
 
     start: float
     stop: float
@@ -71,7 +78,19 @@ class Wall:
 
 @dataclass(frozen=True)
 class RoomStyle:
-    """Surfaces and light of a room."""
+    """Surfaces and light of a room.
+
+    Attributes:
+        kind: Its type, a Places365 category name.
+        look: Materials of its furniture.
+        wall: Material of its walls, but for those of `accent_axis`.
+        accent: Material of those.
+        accent_axis: 0 for walls along x, 1 for walls along z.
+        floor: Material of the floor.
+        ceiling: Material of the ceiling.
+        base: Material of the skirting boards.
+        lamp: (3,) linear RGB strength of its lamps.
+    """
 
     kind: str
     look: Look

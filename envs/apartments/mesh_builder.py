@@ -47,7 +47,20 @@ class _Batch:
 
 @dataclass(frozen=True, eq=False)
 class Triangles:
-    """Everything collected, one row per face but for `vertices`."""
+    """Everything collected, one row per face but for `vertices`.
+
+    Attributes:
+        vertices: (V, 3) metres.
+        faces: (F, 3) rows of `vertices`, the front counter-clockwise.
+        normals: (F, 3, 3) shading normals per corner; zero on thin sheets, which are lit alike on both sides.
+        uv: (F, 3, 2) texture coordinates; 1 is one repetition.
+        texture: (F,) index into the texture bank.
+        tint: (F, 3) RGB factor on the texture, in [0, 1].
+        glow: (F,) 0 for surfaces that only reflect light, 1 for those that shine by themselves.
+        label: (F,) index into `SEMANTIC_NAMES`.
+        instance: (F,) object id.
+        room: (F,) the room whose light falls on it.
+    """
 
     vertices: Floats
     faces: NDArray[np.int32]

@@ -37,7 +37,14 @@ class Identity(NamedTuple):
 
 
 class State(NamedTuple):
-    """An agent's state after a step, as sent to the parent process."""
+    """An agent's state after a step, as sent to the parent process.
+
+    Attributes:
+        steps: Actions of the episode so far.
+        distance: Geodesic distance to the goal, metres.
+        active: False after the last episode of its share; steps then change nothing.
+        episode: Which it is.
+    """
 
     steps: int
     distance: float

@@ -72,7 +72,15 @@ def material(
 
 @dataclass(frozen=True)
 class Part:
-    """A shape at its place in a piece; parts of equal `group` and `label` are one object."""
+    """A shape at its place in a piece; parts of equal `group` and `label` are one object.
+
+    Attributes:
+        shape: Its triangles.
+        material: Their surface.
+        label: Semantic class, one of `SEMANTIC_NAMES`.
+        at: x, y, z that the shape is moved by, metres.
+        group: Number of the object within the piece.
+    """
 
     shape: Shape
     material: Material
