@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Wrap = Literal["repeat", "mirror", "clamp"]
-REPEAT: Wrap = "repeat"
+Filter = Literal["linear", "nearest"]
+Mipmap = Literal["linear", "nearest", "none"]
 # The kinds of indoor object of COCO that Taskonomy labels, in the order of its labels 2 to 17.
 COCO_CLASSES = (
     "bottle",
@@ -29,6 +30,27 @@ COCO_CLASSES = (
     "clock",
     "vase",
 )
+
+
+class Sampler(NamedTuple):
+    """How a texture is looked up, as OpenGL does it (version 4.6, sections 8.14 and 8.15).
+
+    Attributes:
+        along_u: What lies beyond its left and right edge.
+        along_v: What lies beyond its upper and lower edge.
+        magnified: The texels of a pixel that sees less than one; of all pixels where mipmaps are off.
+        minified: The texels, of one level of detail, of the other pixels.
+        mipmap: The levels of detail of these: the two around, the nearest one, or only the texture itself.
+    """
+
+    along_u: Wrap = "repeat"
+    along_v: Wrap = "repeat"
+    magnified: Filter = "linear"
+    minified: Filter = "linear"
+    mipmap: Mipmap = "linear"
+
+
+DEFAULT_SAMPLER = Sampler()
 
 
 @dataclass(frozen=True)
@@ -63,7 +85,7 @@ class Scene:
         class_names: Semantic class names.
         solid: (F,) bool, False where a face neither carries nor stops an agent (ceilings).
         rooms: Rooms, where they are known.
-        wraps: For each texture, what lies beyond its edges along u and v; all repeat when empty.
+        samplers: How each texture is looked up; by `DEFAULT_SAMPLER` when empty.
         one_sided: (F,) bool, True where a face is seen only from the side from which its corners run counter-clockwise;
             None when all are seen from both.
         cutoff: (F,) uint8, a pixel of the face whose alpha (of 255) is lower is not there; None when all are opaque.
@@ -83,7 +105,7 @@ class Scene:
     class_names: tuple[str, ...]
     solid: NDArray[np.bool_]
     rooms: tuple[Room, ...] = field(default=())
-    wraps: tuple[tuple[Wrap, Wrap], ...] = field(default=())
+    samplers: tuple[Sampler, ...] = field(default=())
     one_sided: NDArray[np.bool_] | None = None
     cutoff: NDArray[np.uint8] | None = None
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -111,8 +133,8 @@ class Scene:
                 )
         if count == 0:
             raise ValueError(f"scene {self.name}: the mesh has no triangles")
-        if self.wraps and len(self.wraps) != len(self.textures):
-            raise ValueError(f"scene {self.name}: {len(self.wraps)} wraps for {len(self.textures)} textures")
+        if self.samplers and len(self.samplers) != len(self.textures):
+            raise ValueError(f"scene {self.name}: {len(self.samplers)} samplers for {len(self.textures)} textures")
         if not np.isfinite(self.vertices).all():
             raise ValueError(f"scene {self.name}: vertices hold NaN or infinity")
         if self.faces.min() < 0 or self.faces.max() >= len(self.vertices):

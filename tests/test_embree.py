@@ -13,7 +13,7 @@ from envs.rendering import embree
 from envs.rendering.packets import TILES
 from envs.rendering.renderer import SENSORS, Camera, EmbreeRenderer
 from envs.rendering.threads import num_threads, set_num_threads
-from envs.scene import Scene
+from envs.scene import Sampler, Scene
 
 ALL = tuple(SENSORS)
 CAMERAS = [
@@ -40,8 +40,10 @@ def pierced(scenes: list[Scene]) -> list[Scene]:
             np.concatenate([t, rng.integers(0, 256, (*t.shape[:2], 1), dtype=np.uint8)], 2) for t in scene.textures
         )
         cutoff = rng.choice([0, 128], count).astype(np.uint8) if k else None
-        wraps = (("clamp", "mirror"), ("repeat", "clamp"), ("mirror", "repeat"))
-        made.append(replace(scene, textures=textures, wraps=wraps, one_sided=rng.random(count) < 0.5, cutoff=cutoff))
+        samplers = Sampler("clamp", "mirror"), Sampler("repeat", "clamp", "nearest"), Sampler("mirror", "repeat")
+        made.append(
+            replace(scene, textures=textures, samplers=samplers, one_sided=rng.random(count) < 0.5, cutoff=cutoff)
+        )
     return made
 
 

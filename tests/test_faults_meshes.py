@@ -23,6 +23,7 @@ from envs.scans.loading import load_scene
 from envs.scans.materials import Texture, parse_texture
 from envs.scans.scene_datasets import SceneDataset
 from envs.scans.source import ScanSettings, load_scan
+from envs.scene import Sampler
 from envs.sources.scans import Generation, scans
 
 WALL = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
@@ -88,7 +89,7 @@ def test_a_texture_with_options_is_found_and_scaled(tmp_path, caplog):
     np.testing.assert_allclose(made.corner_uv[..., 0], 2 * corner[..., 0] + 0.5, atol=1e-6)
     np.testing.assert_allclose(made.corner_uv[..., 1], 1 - (3 * corner[..., 1] + 0.25), atol=1e-6)
     clamped = load_scene(put_obj(tmp_path / "c", "newmtl a\nmap_Kd -clamp on ../tex/wall.png\n"))
-    assert clamped.wraps == (("clamp", "clamp"),)
+    assert clamped.samplers == (Sampler("clamp", "clamp"),)
 
 
 def test_several_materials_textures_and_material_files(tmp_path, caplog):

@@ -14,7 +14,9 @@ from gltf_files import TRIANGLE, UV, Gltf, plain, png, quad, textured
 from PIL import Image
 
 from envs.rendering.renderer import Camera, EmbreeRenderer
+from envs.scans.gltf import MATERIALS
 from envs.scans.loading import load_scene
+from envs.scene import Sampler
 
 # 8 x 8 pixels, four flat blocks: red, green / blue, white. Encoded with basisu 2.10.
 KTX2 = {
@@ -159,6 +161,33 @@ def test_wrap_modes_beyond_the_edges(tmp_path, wrap, name):
     # 12 columns over 3 pictures of 4: each sees a texel's centre; of the rows, every third does.
     rows = np.concatenate([left, middle, right], axis=1).astype(int)
     np.testing.assert_allclose(seen, rows, atol=1)
+
+
+FILTERS = {
+    (): ("linear", "linear", "linear"),
+    (9728, 9728): ("nearest", "nearest", "none"),
+    (9729, 9729): ("linear", "linear", "none"),
+    (9728, 9984): ("nearest", "nearest", "nearest"),
+    (9729, 9985): ("linear", "linear", "nearest"),
+    (9728, 9986): ("nearest", "nearest", "linear"),
+    (9729, 9987): ("linear", "linear", "linear"),
+}
+
+
+@pytest.mark.parametrize("codes", FILTERS)
+@pytest.mark.parametrize("materials", MATERIALS)
+def test_filters_of_samplers(tmp_path, codes, materials):
+    image = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    sampler = dict(zip(("magFilter", "minFilter"), codes, strict=False))
+    file = picture_on_wall(image, sampler=0).put("samplers", sampler)
+    positions, uv, indices = quad()
+    file.alone(file.part(0, uv=uv, positions=positions, indices=indices)).save(tmp_path / "a.glb")
+    assert load_scene(tmp_path / "a.glb", materials=materials).samplers == (
+        Sampler("repeat", "repeat", *FILTERS[codes]),
+    )
+    if codes and codes[0] == 9728:
+        # Four pixels see each texel, none of them a mixture.
+        np.testing.assert_array_equal(looks(tmp_path / "a.glb", 16), image.repeat(4, 0).repeat(4, 1))
 
 
 def test_texture_transform_and_second_coordinates(tmp_path):

@@ -11,7 +11,7 @@ from extras import REASONS
 from rooms import scene, simple_place, wall
 
 from envs.rendering.renderer import SENSORS, Camera, EmbreeRenderer, choose_backend, make_renderer
-from envs.scene import Scene
+from envs.scene import Sampler, Scene
 
 pytest.importorskip("warp", reason=REASONS["warp"])
 
@@ -30,7 +30,7 @@ def odd_scene() -> Scene:
     return dataclasses.replace(
         made,
         textures=(texture, made.textures[0]),
-        wraps=(("mirror", "clamp"), ("repeat", "mirror")),
+        samplers=(Sampler("mirror", "clamp"), Sampler("repeat", "mirror", "nearest", "linear", "nearest")),
         face_texture=rng.integers(-1, 2, count).astype(np.int32),
         one_sided=np.arange(count) % 3 == 0,
         cutoff=np.where(np.arange(count) % 2 == 0, 128, 0).astype(np.uint8),

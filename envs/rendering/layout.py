@@ -24,13 +24,16 @@ FLAGS = 15  # integer: ONE_SIDED, or-ed with the alpha (of 255) below which a te
 ONE_SIDED = 1
 CUTOFF = 8
 # A texture, or a level of detail of one, is a row of 8 integers: first texel, width, height, what lies beyond the edges
-# (u + 4 v), how many levels there are, the row of the second (the first is this row; others follow), two to spare.
-TEXTURE_WORDS = 8
-START, ACROSS, DOWN, WRAP, LEVELS, SECOND_LEVEL = range(6)
+# (u + 4 v), or-ed with `POINT` where the nearest texel counts; how many levels there are, or-ed with `ONE_LEVEL` and
+# `SHARP`; the row of the first level as it is seen minified (this row is it magnified; others follow); two to spare.
+START, ACROSS, DOWN, SAMPLER, LEVELS, MINIFIED = range(6)
 WRAPS = {"repeat": 0, "clamp": 1, "mirror": 2}
 CLAMP, MIRROR = 1, 2
+POINT = 16
+# Levels of detail are not mixed; the magnified texture serves up to level 1/2.
+COUNT, ONE_LEVEL, SHARP = 255, 256, 512
 # For mipmaps, a row of 8 words says how many texels go by per metre on a face: a vector for each axis of its texture.
-# Two integers are the texture's `LEVELS` and `SECOND_LEVEL`.
+# Two integers are the texture's `LEVELS` and `MINIFIED`.
 GRADIENT_WORDS = 8
 
 # Pixels that are shaded together. A block has a row for each kind of value. Rows begin `ROW` words apart, which is no

@@ -52,7 +52,7 @@ def pack_gradients(scene: Scene, texture_row: NDArray[np.int32], textures: NDArr
     rows = np.zeros((len(corner), layout.GRADIENT_WORDS), np.float32)
     for axis in range(2):
         rows[:, 3 * axis : 3 * axis + 3] = change[:, 0, axis, None] * duals[0] + change[:, 1, axis, None] * duals[1]
-    rows.view(np.int32)[:, 6:] = textures[row][:, [layout.LEVELS, layout.SECOND_LEVEL]]
+    rows.view(np.int32)[:, 6:] = textures[row][:, [layout.LEVELS, layout.MINIFIED]]
     return rows
 
 

@@ -22,12 +22,13 @@ from envs.rendering.layout import (
     ONE_SIDED,
     PAINTED,
     PIXEL,
+    POINT,
     RAY,
     ROW,
+    SAMPLER,
     START,
     TEXTURE,
     UV,
-    WRAP,
     ZERO,
     CameraRows,
     Images,
@@ -144,15 +145,15 @@ def unseen(f: int, second: float, third: float, x: float, y: float, z: float, su
 
 @njit(cache=True, nogil=True)
 def _alpha(f: int, second: float, third: float, surfaces: Surfaces) -> float:
-    """Bilinear alpha of a hit, 0 to 255."""
+    """Alpha of a hit's magnified texture, 0 to 255."""
     row = surfaces.face_ints[f, TEXTURE]
     uv, first = surfaces.faces[f], ONE - second - third
     u = first * uv[UV] + second * uv[UV + 2] + third * uv[UV + 4]
     v = first * uv[UV + 1] + second * uv[UV + 3] + third * uv[UV + 5]
     texture = surfaces.textures[row]
-    offset, width, height, wrap = texture[START], texture[ACROSS], texture[DOWN], texture[WRAP]
-    left, right, wx = texel_pair(u, width, wrap & 3)
-    top, bottom, wy = texel_pair(v, height, wrap >> 2)
+    offset, width, height, sampler = texture[START], texture[ACROSS], texture[DOWN], texture[SAMPLER]
+    left, right, wx = texel_pair(u, width, sampler & 3, sampler & POINT != 0)
+    top, bottom, wy = texel_pair(v, height, sampler >> 2 & 3, sampler & POINT != 0)
     top = offset + top * width
     bottom = offset + bottom * width
     texels = surfaces.texels

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.rendering.layout import WRAPS
-from envs.scene import Scene
+from envs.rendering.layout import ONE_LEVEL, POINT, SHARP, WRAPS
+from envs.scene import DEFAULT_SAMPLER, Sampler, Scene
 
 WHITE = 0xFFFFFFFF
 
@@ -19,35 +19,41 @@ def pack_textures(
     """Lay all textures one after the other, each array once.
 
     Returns:
-        Texels and textures of `layout.Surfaces`, without levels of detail; per scene, the row of each of its textures.
+        Texels and textures of `layout.Surfaces`, without levels of detail: the last two words are their `SAMPLER` and
+        how they are chosen, -1 for not at all. Then, per scene, the row of each of its textures.
     """
     offset_of: dict[int, int] = {}
-    row_of: dict[tuple[int, int], int] = {}
+    row_of: dict[tuple[int, Sampler], int] = {}
     packed = [np.full(1, WHITE, np.uint32)]
-    table = [(0, 1, 1, 0, 1, 0, 0, 0)]
+    table: list[tuple[int, ...]] = [(0, 1, 1, 0, 1, 0, 0, 0)]
     offset = 1
     rows = []
     for scene in scenes:
-        for number, texture in enumerate(scene.textures):
+        samplers = scene.samplers or [DEFAULT_SAMPLER] * len(scene.textures)
+        keys = [(id(texture), sampler) for texture, sampler in zip(scene.textures, samplers, strict=True)]
+        for number, (texture, key) in enumerate(zip(scene.textures, keys, strict=True)):
             if id(texture) not in offset_of:
                 packed.append(_pack_texture(scene.name, number, texture))
                 offset_of[id(texture)] = offset
                 offset += packed[-1].size
-            key = id(texture), _wrap_code(scene, number)
             if key not in row_of:
                 row_of[key] = len(table)
-                table.append((offset_of[id(texture)], texture.shape[1], texture.shape[0], key[1], 1, 0, 0, 0))
-        keys = [(id(texture), _wrap_code(scene, number)) for number, texture in enumerate(scene.textures)]
+                magnified, *minified = _sampler_words(key[1])
+                place = offset_of[id(texture)], texture.shape[1], texture.shape[0]
+                table.append((*place, magnified, 1, 0, *minified))
         rows.append(np.array([row_of[key] for key in keys], np.int32))
     return np.concatenate(packed), np.array(table, np.int32), rows
 
 
-def _wrap_code(scene: Scene, number: int) -> int:
-    """What lies beyond the edges of a texture, as the kernels read it."""
-    if not scene.wraps:
-        return 0
-    along_u, along_v = scene.wraps[number]
-    return WRAPS[along_u] + 4 * WRAPS[along_v]
+def _sampler_words(sampler: Sampler) -> tuple[int, int, int]:
+    """`SAMPLER` of a texture where it is magnified and where not, and how levels of detail are chosen: -1 for none."""
+    edges = WRAPS[sampler.along_u] + 4 * WRAPS[sampler.along_v]
+    magnified, minified = (edges | POINT * (found == "nearest") for found in (sampler.magnified, sampler.minified))
+    if sampler.mipmap == "none":
+        return magnified, minified, -1
+    # OpenGL 4.6, section 8.15: "to ensure that a minified texture does not appear sharper than a magnified texture".
+    sharp = sampler.magnified == "linear" and sampler.minified == "nearest"
+    return magnified, minified, ONE_LEVEL * (sampler.mipmap == "nearest") | SHARP * sharp
 
 
 def _pack_texture(scene: str, number: int, texture: NDArray[np.uint8]) -> NDArray[np.uint32]:
@@ -72,16 +78,16 @@ def add_levels(texels: NDArray[np.uint32], table: NDArray[np.int32]) -> tuple[ND
     start = 0
     rows: list[tuple[int, ...]] = []
     added: list[tuple[int, ...]] = []
-    for offset, width, height, wraps, *_ in table.tolist():
+    for offset, width, height, magnified, _, _, minified, choice in table.tolist():
         if offset not in places:
             places[offset] = []
             for level in _levels(texels[offset : offset + width * height].reshape(height, width)):
                 places[offset].append((start, level.shape[1], level.shape[0]))
                 parts.append(level.ravel())
                 start += level.size
-        first, *others = places[offset]
-        rows.append((*first, wraps, 1 + len(others), len(table) + len(added), 0, 0))
-        added += [(*other, wraps, 1, 0, 0, 0) for other in others]
+        levels = places[offset][: 1 if choice < 0 else None]
+        rows.append((*levels[0], magnified, len(levels) | max(choice, 0), len(table) + len(added), 0, 0))
+        added += [(*level, minified, 1, 0, 0, 0) for level in levels]
     return np.concatenate(parts), np.array(rows + added, np.int32)
 
 

@@ -1,11 +1,11 @@
-"""Compiled texture sampling, bilinear or trilinear with mipmaps, times corner colours.
+"""Compiled texture sampling, as samplers say and with mipmaps where these are on, times corner colours.
 
 A block's values lie in one flat array, `BLOCK` of each kind after one another (`envs.rendering.layout`). What must be
 looked up is looked up into it; arithmetic is done in loops of its own, which become vector instructions because no two
 kinds overlap.
 
-Mipmaps follow OpenGL 4.6, section 8.14 (`GL_LINEAR_MIPMAP_LINEAR`, `GL_LINEAR` where a texture is enlarged): the scale
-factor rho of equation 8.7 with derivatives of the hit's own face, and linear blending of the two nearest levels.
+Mipmaps follow OpenGL 4.6, sections 8.14 and 8.15: the scale factor rho of equation 8.7 with derivatives of the hit's
+own face, and linear blending of the two nearest levels, unless the sampler says otherwise.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from envs.rendering.layout import (
     ACROSS,
     COLOR,
     COORDINATE,
+    COUNT,
     DEPTH,
     DOWN,
     FACE,
@@ -34,19 +35,23 @@ from envs.rendering.layout import (
     OF_GRADIENT,
     OF_TEXTURE,
     ONE,
+    ONE_LEVEL,
     PAINTED,
+    POINT,
     RAY,
     RIGHT,
     ROW,
     SAMPLE,
+    SAMPLER,
     SECOND,
     SHARE,
+    SHARP,
     START,
     TEXELS,
     TEXTURE,
     THIRD,
     UV,
-    WRAP,
+    ZERO,
     Surfaces,
     as_float,
     as_int,
@@ -55,7 +60,7 @@ from envs.rendering.layout import (
 # Rows of a block.
 TEXTURE_ROW = OF_FACE + ROW * TEXTURE
 COORDINATES, COLORS, FACE_NORMAL = (OF_FACE + ROW * word for word in (UV, COLOR, NORMAL))
-OFFSET, WIDTH, HEIGHT, WRAPS = (OF_TEXTURE + ROW * word for word in (START, ACROSS, DOWN, WRAP))
+OFFSET, WIDTH, HEIGHT, SAMPLERS = (OF_TEXTURE + ROW * word for word in (START, ACROSS, DOWN, SAMPLER))
 BYTE = np.float32(1.0 / 255.0)
 TINY, HUGE = np.float32(1e-12), np.float32(1e30)
 # log2(1 + x) for x in [0, 1), least squares on Chebyshev points; it errs by less than 2e-5.
@@ -84,16 +89,16 @@ def paint(
         for k in range(count):
             reduced |= ints[SHARE + k]
     _look_up(count, TEXTURE_ROW, OF_TEXTURE, block, surfaces.textures.ctypes.data)
-    wraps = 0
+    samplers = 0
     for k in range(count):
-        wraps |= ints[WRAPS + k]
-    _sample(count, 0, wraps, block, ints, surfaces.texels)
+        samplers |= ints[SAMPLERS + k]
+    _sample(count, 0, samplers, block, ints, surfaces.texels)
     if reduced != 0:
         _find_next_level(count, block)
-        _sample(count, SAMPLE, wraps, block, ints, surfaces.texels)
+        _sample(count, SAMPLE, samplers, block, ints, surfaces.texels)
         _blend_levels(count, block)
     else:
-        # Nothing is drawn smaller than its texture.
+        # Nothing lies between two levels of detail.
         _blend(count, block)
 
 
@@ -139,7 +144,10 @@ def _squared_speed(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _choose_levels(count: int, near: np.float32, block: NDArray[np.float32]) -> None:
-    """Go from the textures' rows to those of their level of detail, the whole part of log2 rho; the rest is `SHARE`."""
+    """Go from the textures' rows to those of their level of detail, the whole part of log2 rho; the rest is `SHARE`.
+
+    Or to the nearest level, where the sampler says so.
+    """
     right = block[FOOTPRINT], block[FOOTPRINT + 1], block[FOOTPRINT + 2]
     down = block[FOOTPRINT + 3], block[FOOTPRINT + 4], block[FOOTPRINT + 5]
     for k in range(count):
@@ -155,23 +163,26 @@ def _choose_levels(count: int, near: np.float32, block: NDArray[np.float32]) -> 
         for power in range(3, -1, -1):
             log2 = LOG2[power] + rest * log2
         detail = HALF * (exponent + rest * log2)
-        level = np.floor(detail)
-        block[SHARE + k] = detail - level
-        levels = as_int(block[OF_GRADIENT + 6 * ROW + k])
-        below = np.int32(min(np.int32(level), np.int32(levels - 1)))
+        choice = as_int(block[OF_GRADIENT + 6 * ROW + k])
+        one_level = np.int32(choice & np.int32(ONE_LEVEL)) != 0
+        level = np.floor(detail + (HALF if one_level else ZERO))
+        last = np.int32(np.int32(choice & np.int32(COUNT)) - 1)
+        below = np.int32(min(np.int32(level), last))
+        magnified = detail <= (HALF if np.int32(choice & np.int32(SHARP)) != 0 else ZERO)
+        block[SHARE + k] = ZERO if one_level or magnified or below == last else detail - level
         texture = as_int(block[TEXTURE_ROW + k])
-        second = as_int(block[OF_GRADIENT + 7 * ROW + k])
-        block[TEXTURE_ROW + k] = as_float(np.int32(second + below - 1) if below > 0 else texture)
+        first = as_int(block[OF_GRADIENT + 7 * ROW + k])
+        block[TEXTURE_ROW + k] = as_float(texture if magnified else np.int32(first + below))
 
 
 @njit(cache=True, nogil=True, inline="always")
 def _sample(
-    count: int, at: int, wraps: int, block: NDArray[np.float32], ints: NDArray[np.int32], texels: NDArray[np.uint32]
+    count: int, at: int, samplers: int, block: NDArray[np.float32], ints: NDArray[np.int32], texels: NDArray[np.uint32]
 ) -> None:
     """Look up the texels of the pixels' level of detail (`at` 0) or of the next (`SAMPLE`)."""
     _place_texels(count, at, block)
-    if wraps != 0:
-        _place_texels_at_edges(count, at, block, ints)
+    if samplers != 0:
+        _place_texels_by_samplers(count, at, block, ints)
     for row in range(at + TEXELS, at + TEXELS + 4 * ROW, ROW):
         for k in range(row, row + count):
             ints[k] = texels[np.uint32(ints[k])]
@@ -191,7 +202,7 @@ def _find_next_level(count: int, block: NDArray[np.float32]) -> None:
 
 @njit(cache=True, nogil=True, inline="always")
 def _place_texels(count: int, at: int, block: NDArray[np.float32]) -> None:
-    """Find where the four texels of a pixel lie, and their weights, in textures that repeat."""
+    """Find where the four texels of a pixel lie, and their weights, in textures that repeat and are linear."""
     for k in range(count):
         u, v = block[COORDINATE + k], block[COORDINATE + ROW + k]
         offset = as_int(block[at + OFFSET + k])
@@ -216,14 +227,17 @@ def _place_texels(count: int, at: int, block: NDArray[np.float32]) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _place_texels_at_edges(count: int, at: int, block: NDArray[np.float32], ints: NDArray[np.int32]) -> None:
-    """Do `_place_texels` again for the pixels whose textures do not repeat."""
+def _place_texels_by_samplers(count: int, at: int, block: NDArray[np.float32], ints: NDArray[np.int32]) -> None:
+    """Do `_place_texels` again for the pixels whose textures have other samplers."""
     for k in range(count):
-        wrap = ints[WRAPS + k]
-        if wrap != 0:
+        sampler = ints[SAMPLERS + k]
+        if sampler != 0:
             offset, width, height = ints[at + OFFSET + k], ints[at + WIDTH + k], ints[at + HEIGHT + k]
-            left, right, block[at + RIGHT + k] = texel_pair(block[COORDINATE + k], width, wrap & 3)
-            top, bottom, block[at + LOWER + k] = texel_pair(block[COORDINATE + ROW + k], height, wrap >> 2)
+            point = sampler & POINT != 0
+            left, right, block[at + RIGHT + k] = texel_pair(block[COORDINATE + k], width, sampler & 3, point)
+            top, bottom, block[at + LOWER + k] = texel_pair(
+                block[COORDINATE + ROW + k], height, sampler >> 2 & 3, point
+            )
             first = at + TEXELS + k
             ints[first], ints[first + ROW] = offset + top * width + left, offset + top * width + right
             first += 2 * ROW
@@ -231,7 +245,17 @@ def _place_texels_at_edges(count: int, at: int, block: NDArray[np.float32], ints
 
 
 @njit(cache=True, nogil=True)
-def texel_pair(coordinate: float, size: int, wrap: int) -> tuple[int, int, float]:
+def texel_pair(coordinate: float, size: int, wrap: int, point: bool) -> tuple[int, int, float]:
+    """Return the two neighbouring texels of a coordinate, or twice the nearest, and the weight of the second."""
+    first, second, weight = _neighbours(coordinate, size, wrap)
+    if point:
+        nearest = second if weight >= 0.5 else first
+        return nearest, nearest, 0.0
+    return first, second, weight
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _neighbours(coordinate: float, size: int, wrap: int) -> tuple[int, int, float]:
     """Return the two neighbouring texels of a coordinate and the weight of the second."""
     if wrap == 0:
         at = (coordinate - math.floor(coordinate)) * size - 0.5

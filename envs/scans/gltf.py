@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from envs.scans.assets import read_asset
 from envs.scans.gltf_math import FAN, STRIP, TRIANGLES, node_matrix, normalised, texture_transform, triangles_of
 from envs.scans.mesh import MOST_CORNERS
-from envs.scene import REPEAT, Wrap
+from envs.scene import DEFAULT_SAMPLER, Filter, Mipmap, Sampler, Wrap
 
 EXTENSIONS = frozenset(
     {
@@ -40,7 +40,17 @@ EXTENSIONS = frozenset(
 HARMLESS = ("KHR_materials_", "KHR_lights_", "EXT_lights_", "KHR_animation_", "KHR_xmp", "MSFT_lod")
 _DTYPES = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
-_WRAPS: dict[int, Wrap] = {10497: "repeat", 33071: "clamp", 33648: "mirror"}
+# glTF 2.0, section 5.26; what is not given there repeats and, the choice being ours, is linear as in habitat-sim.
+_WRAPS: dict[Any, Wrap] = {10497: "repeat", 33071: "clamp", 33648: "mirror"}
+_MAGNIFIED: dict[Any, Filter] = {9728: "nearest", 9729: "linear"}
+_MINIFIED: dict[Any, tuple[Filter, Mipmap]] = {
+    9728: ("nearest", "none"),
+    9729: ("linear", "none"),
+    9984: ("nearest", "nearest"),
+    9985: ("linear", "nearest"),
+    9986: ("nearest", "linear"),
+    9987: ("linear", "linear"),
+}
 # Values of an accessor without data, which are all zero; of use for few but sparse ones.
 MOST_ZEROS = 2**24
 GLB_JSON, GLB_BINARY = 0x4E4F534A, 0x004E4942
@@ -56,7 +66,7 @@ class GltfMaterial:
 
     Attributes:
         image: Index of the base colour image in the file, None where there is none.
-        wrap: What the texture does beyond its edges, along u and v.
+        sampler: How the texture is looked up.
         factor: Base colour factor r, g, b, a, as stored.
         double_sided: Whether the back of a face is drawn.
         cutoff: Least alpha that is drawn (alpha mode MASK), None for opaque and blended materials.
@@ -65,7 +75,7 @@ class GltfMaterial:
     """
 
     image: int | None = None
-    wrap: tuple[Wrap, Wrap] = (REPEAT, REPEAT)
+    sampler: Sampler = DEFAULT_SAMPLER
     factor: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
     double_sided: bool = False
     cutoff: float | None = None
@@ -333,7 +343,7 @@ class Gltf:
         red, green, blue, alpha = (float(v) for v in factor or (1.0, 1.0, 1.0, 1.0))
         cutoff = float(raw.get("alphaCutoff", 0.5)) if raw.get("alphaMode") == "MASK" else None
         double_sided = bool(raw.get("doubleSided", False))
-        image, wrap = (None, (REPEAT, REPEAT)) if reference is None else self._texture(reference["index"])
+        image, sampler = (None, DEFAULT_SAMPLER) if reference is None else self._texture(reference["index"])
         change = {} if reference is None else reference.get("extensions", {}).get("KHR_texture_transform", {})
         coordinates = change.get("texCoord", reference.get("texCoord", 0) if reference else 0)
         if self._as_habitat:
@@ -341,7 +351,7 @@ class Gltf:
             double_sided, cutoff, coordinates = False, None, 0
         return GltfMaterial(
             image,
-            wrap,
+            sampler,
             (red, green, blue, alpha),
             double_sided,
             cutoff,
@@ -349,24 +359,25 @@ class Gltf:
             texture_transform(change),
         )
 
-    def _texture(self, index: int) -> tuple[int | None, tuple[Wrap, Wrap]]:
-        """Image of a texture, and how it goes on beyond its edges."""
+    def _texture(self, index: int) -> tuple[int | None, Sampler]:
+        """Image and sampler of a texture."""
         texture = self.header["textures"][index]
         source = texture.get("source")
         if source is None:
             # A compressed image is named by its extension; a plain one beside it is preferred.
             sources = (extension.get("source") for extension in texture.get("extensions", {}).values())
             source = next((number for number in sources if number is not None), None)
-        sampler = self.header["samplers"][texture["sampler"]] if "sampler" in texture else {}
-        return source, (_wrap(sampler.get("wrapS")), _wrap(sampler.get("wrapT")))
+        return source, _sampler(self.header["samplers"][texture["sampler"]] if "sampler" in texture else {})
 
 
 def _is_read(extension: str) -> bool:
     return extension in EXTENSIONS or extension.startswith(HARMLESS)
 
 
-def _wrap(code: int | None) -> Wrap:
-    return REPEAT if code is None else _WRAPS.get(code, REPEAT)
+def _sampler(given: Mapping[str, Any]) -> Sampler:
+    along_u, along_v = (_WRAPS.get(given.get(key), "repeat") for key in ("wrapS", "wrapT"))
+    magnified = _MAGNIFIED.get(given.get("magFilter"), "linear")
+    return Sampler(along_u, along_v, magnified, *_MINIFIED.get(given.get("minFilter"), ("linear", "linear")))
 
 
 def _chunks(data: bytes) -> Iterator[tuple[int, bytes]]:

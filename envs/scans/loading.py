@@ -15,7 +15,7 @@ from envs.navgrid.extent import LARGEST, check_extent
 from envs.scans.axes import IDENTITY, UP_CHOICES, Stage, bare_stage
 from envs.scans.mesh import FileMesh
 from envs.scans.mesh_files import SUFFIXES, MeshReader
-from envs.scene import REPEAT, Scene, Wrap
+from envs.scene import Sampler, Scene
 
 # Metres from the origin beyond which a scene is moved there: single precision is then coarser than 0.1 mm.
 FAR = 1000.0
@@ -135,14 +135,14 @@ def assemble(name: str, placed: Sequence[tuple[FileMesh, NDArray[np.float64]]], 
     """
     vertices, faces, texture, instance = [], [], [], []
     textures: list[NDArray[np.uint8]] = []
-    wraps: list[tuple[Wrap, Wrap]] = []
+    samplers: list[Sampler] = []
     first: dict[int, int] = {}
     points = objects = 0
     for mesh, matrix in placed:
         if id(mesh) not in first:
             first[id(mesh)] = len(textures)
             textures += mesh.textures
-            wraps += mesh.wraps
+            samplers += mesh.samplers
         vertices.append(mesh.vertices @ matrix[:3, :3].T + matrix[:3, 3])
         wound = mesh.faces[:, ::-1] if np.linalg.det(matrix[:3, :3]) < 0 else mesh.faces
         faces.append(wound + points)
@@ -173,7 +173,7 @@ def assemble(name: str, placed: Sequence[tuple[FileMesh, NDArray[np.float64]]], 
         face_instance=np.concatenate(instance).astype(np.int32),
         class_names=("unknown",),
         solid=np.ones(count, np.bool_),
-        wraps=tuple(wraps) if any(wrap != (REPEAT, REPEAT) for wrap in wraps) else (),
+        samplers=tuple(samplers),
         one_sided=one_sided if one_sided.any() else None,
         cutoff=cutoff if cutoff.any() else None,
         origin=(float(origin[0]), float(origin[1]), float(origin[2])),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from envs.scans.assets import find_asset
-from envs.scene import REPEAT, Wrap
+from envs.scene import Wrap
 
 # Options of a map, and the largest number of their arguments; those of numbers may have fewer.
 NUMBERS = {"-o": 3, "-s": 3, "-t": 3, "-mm": 2, "-bm": 1, "-boost": 1, "-texres": 1}
@@ -34,7 +34,7 @@ class Texture:
     file: str
     scale: tuple[float, float] = (1.0, 1.0)
     offset: tuple[float, float] = (0.0, 0.0)
-    wrap: Wrap = REPEAT
+    wrap: Wrap = "repeat"
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def parse_texture(text: str) -> Texture | None:
     """Parse the text after ``map_Kd``: options, and a file's name, which may have spaces; None without a name."""
     parts = list(re.finditer(r"\S+", text))
     given = {"-s": [1.0, 1.0], "-o": [0.0, 0.0]}
-    wrap: Wrap = REPEAT
+    wrap: Wrap = "repeat"
     at = 0
     while at < len(parts) and (option := parts[at][0].lower()) in (*NUMBERS, *WORDS):
         at += 1

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.scene import Wrap
+from envs.scene import Sampler
 
 # Vertices and triangles of a file: several times those of the largest scans.
 MOST_CORNERS = 2**26
@@ -33,7 +33,7 @@ class FileMesh:
         one_sided: (F,) bool.
         cutoff: (F,) uint8 alpha below which a texel is not there.
         textures: (h, w, 3 or 4) uint8.
-        wraps: Wrap of each texture.
+        samplers: Sampler of each texture.
     """
 
     vertices: NDArray[np.float64]
@@ -45,7 +45,7 @@ class FileMesh:
     one_sided: NDArray[np.bool_]
     cutoff: NDArray[np.uint8]
     textures: list[NDArray[np.uint8]]
-    wraps: list[tuple[Wrap, Wrap]]
+    samplers: list[Sampler]
 
 
 @dataclass
@@ -63,7 +63,7 @@ class MeshCollector:
     one_sided: list[NDArray[np.bool_]] = field(default_factory=list)
     cutoff: list[NDArray[np.uint8]] = field(default_factory=list)
     textures: list[NDArray[np.uint8]] = field(default_factory=list)
-    wraps: list[tuple[Wrap, Wrap]] = field(default_factory=list)
+    samplers: list[Sampler] = field(default_factory=list)
     instances: dict[Any, int] = field(default_factory=dict)
     texture_of: dict[Any, int] = field(default_factory=dict)
     count: int = 0
@@ -109,12 +109,12 @@ class MeshCollector:
         self.one_sided.append(np.full(number, one_sided))
         self.cutoff.append(np.full(number, cutoff if textured else 0, np.uint8))
 
-    def texture_number(self, key: Any, pixels: Callable[[], NDArray[np.uint8]], wrap: tuple[Wrap, Wrap]) -> int:
+    def texture_number(self, key: Any, pixels: Callable[[], NDArray[np.uint8]], sampler: Sampler) -> int:
         """Number of the texture known by `key`, -1 if it cannot be read, with a warning."""
         if key not in self.texture_of:
             try:
                 self.textures.append(pixels())
-                self.wraps.append(wrap)
+                self.samplers.append(sampler)
                 self.texture_of[key] = len(self.textures) - 1
             except (OSError, ValueError, SyntaxError) as error:
                 _log.warning("%s: %s; its faces get the base colour", self.path, " ".join(str(error).split()))
@@ -133,5 +133,5 @@ class MeshCollector:
             one_sided=np.concatenate(self.one_sided),
             cutoff=np.concatenate(self.cutoff),
             textures=self.textures,
-            wraps=self.wraps,
+            samplers=self.samplers,
         )

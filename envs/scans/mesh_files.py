@@ -72,7 +72,7 @@ def _read_gltf(path: Path, parts: MeshCollector, materials: str) -> None:
             # Alpha is kept where it decides what is drawn.
             key = (material.image, material.cutoff is not None)
             pixels = partial(_gltf_image, file, key, images, parts.max_texture)
-            texture = parts.texture_number((*key, material.wrap), pixels, material.wrap)
+            texture = parts.texture_number((*key, material.sampler), pixels, material.sampler)
         color = np.ones((len(part.vertices), 3)) if part.color is None else part.color
         parts.add(
             part.vertices,

@@ -18,7 +18,7 @@ from envs.scans.assets import read_asset
 from envs.scans.images import decode_image
 from envs.scans.materials import ObjMaterial, ObjMaterials, read_materials
 from envs.scans.mesh import MeshCollector
-from envs.scene import REPEAT, Wrap
+from envs.scene import DEFAULT_SAMPLER, Sampler
 
 _log = logging.getLogger("envs.scans.loading")
 
@@ -36,7 +36,7 @@ def read_obj(path: Path, parts: MeshCollector) -> None:
         texture, uv = -1, getattr(mesh.visual, "uv", None)
         if material.texture is not None and uv is not None:
             map_kd = material.texture
-            texture = _texture(parts, map_kd.file, (map_kd.wrap, map_kd.wrap))
+            texture = _texture(parts, map_kd.file, Sampler(map_kd.wrap, map_kd.wrap))
             uv = _upright(np.asarray(uv, np.float64) * map_kd.scale + map_kd.offset)
         color = _vertex_color(mesh) * np.array(material.color)
         parts.add(vertices, np.asarray(mesh.faces, np.int64), uv, color, texture=texture, node=part)
@@ -95,7 +95,7 @@ def read_ply(path: Path, parts: MeshCollector) -> None:
         number = np.zeros(len(faces), np.int64) if number is None else number
         for which in np.unique(number):
             known = 0 <= which < len(header.textures)
-            texture = _texture(parts, header.textures[which], (REPEAT, REPEAT)) if known else -1
+            texture = _texture(parts, header.textures[which], DEFAULT_SAMPLER) if known else -1
             chosen = number == which
             parts.add(vertices, faces[chosen], uv, color[chosen], texture=texture, node=part)
 
@@ -126,7 +126,7 @@ def _meshes(file: trimesh.Scene) -> list[tuple[str, trimesh.Trimesh, NDArray[np.
     return meshes
 
 
-def _texture(parts: MeshCollector, name: str, wrap: tuple[Wrap, Wrap]) -> int:
+def _texture(parts: MeshCollector, name: str, sampler: Sampler) -> int:
     """Number of a texture file, -1 if it cannot be read, with a warning."""
 
     def pixels() -> NDArray[np.uint8]:
@@ -137,7 +137,7 @@ def _texture(parts: MeshCollector, name: str, wrap: tuple[Wrap, Wrap]) -> int:
         except ValueError as error:
             raise ValueError(f"texture {name} is broken or unknown: {error}") from error
 
-    return parts.texture_number((name, wrap), pixels, wrap)
+    return parts.texture_number((name, sampler), pixels, sampler)
 
 
 def _upright(uv: NDArray[np.float64]) -> NDArray[np.float64]:

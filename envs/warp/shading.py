@@ -21,11 +21,14 @@ CUTOFF = wp.constant(8)
 START = wp.constant(0)
 ACROSS = wp.constant(1)
 DOWN = wp.constant(2)
-WRAP = wp.constant(3)
+SAMPLER = wp.constant(3)
 LEVELS = wp.constant(6)  # of a row of gradients
-SECOND_LEVEL = wp.constant(7)
-CLAMP = wp.constant(1)
+MINIFIED = wp.constant(7)
 MIRROR = wp.constant(2)
+POINT = wp.constant(16)
+COUNT = wp.constant(255)
+ONE_LEVEL = wp.constant(256)
+SHARP = wp.constant(512)
 # `envs.rendering.renderer`: how a ray goes on behind an unseen hit, and how often.
 SKIP = wp.constant(1.0e-5)
 SKIP_SHARE = wp.constant(1.0e-6)
@@ -135,14 +138,18 @@ def texel_of(packed: wp.uint32) -> wp.vec4:
 
 @wp.func
 def sample_texture(scenes: DeviceScenes, row: int, u: float, v: float) -> wp.vec4:
-    """Bilinear texel with alpha in 0..255."""
+    """Bilinear or nearest texel with alpha in 0..255."""
     offset = scenes.textures[row, START]
     width = scenes.textures[row, ACROSS]
     height = scenes.textures[row, DOWN]
-    along_u = scenes.textures[row, WRAP] & 3
-    along_v = scenes.textures[row, WRAP] >> 2
+    sampler = scenes.textures[row, SAMPLER]
+    along_u = sampler & 3
+    along_v = (sampler >> 2) & 3
     x = texel_position(u, width, along_u)
     y = texel_position(v, height, along_v)
+    if (sampler & POINT) != 0:
+        x = wp.floor(x + 0.5)
+        y = wp.floor(y + 0.5)
     wx = x - wp.floor(x)
     wy = y - wp.floor(y)
     left = neighbour(int(wp.floor(x)), width, along_u)
@@ -233,21 +240,22 @@ def squared_speed(scenes: DeviceScenes, face: int, ray: wp.vec3, step: wp.vec3, 
 
 @wp.func
 def filtered_texture(scenes: DeviceScenes, hit: Hit, ray: wp.vec3, right: wp.vec3, down: wp.vec3) -> wp.vec4:
-    """Trilinear texel with alpha in 0..255 of the two levels of detail that a pixel lies between."""
+    """Texel with alpha in 0..255 of the level of detail of a pixel, or of the two that it lies between."""
     across = squared_speed(scenes, hit.face, ray, right, hit.depth)
     below = squared_speed(scenes, hit.face, ray, down, hit.depth)
     detail = 0.5 * wp.log2(wp.clamp(wp.max(across, below), 1.0, 1.0e30))
-    levels = scenes.gradient_ints[hit.face, LEVELS]
-    level = wp.min(int(wp.floor(detail)), levels - 1)
     at = coordinates(scenes, hit.face, hit.first, hit.second)
-    row = scenes.face_ints[hit.face, TEXTURE]
-    if level > 0:
-        row = scenes.gradient_ints[hit.face, SECOND_LEVEL] + level - 1
+    choice = scenes.gradient_ints[hit.face, LEVELS]
+    if detail <= wp.where((choice & SHARP) != 0, 0.5, 0.0):
+        return sample_texture(scenes, scenes.face_ints[hit.face, TEXTURE], at[0], at[1])
+    one_level = (choice & ONE_LEVEL) != 0
+    last = (choice & COUNT) - 1
+    level = wp.min(int(wp.floor(detail + wp.where(one_level, 0.5, 0.0))), last)
+    row = scenes.gradient_ints[hit.face, MINIFIED] + level
     texel = sample_texture(scenes, row, at[0], at[1])
     share = detail - wp.floor(detail)
-    if share > 0.0 and level + 1 < levels:
-        row = scenes.gradient_ints[hit.face, SECOND_LEVEL] + level
-        texel = (1.0 - share) * texel + share * sample_texture(scenes, row, at[0], at[1])
+    if share > 0.0 and level < last and not one_level:
+        texel = (1.0 - share) * texel + share * sample_texture(scenes, row + 1, at[0], at[1])
     return texel
 
 
