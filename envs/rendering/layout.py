@@ -30,7 +30,7 @@ START, ACROSS, DOWN, SAMPLER, LEVELS, MINIFIED = range(6)
 WRAPS = {"repeat": 0, "clamp": 1, "mirror": 2}
 CLAMP, MIRROR = 1, 2
 POINT = 16
-# Levels of detail are not mixed; the magnified texture serves up to level 1/2.
+# `ONE_LEVEL`: the nearest level alone; `SHARP`: the magnified texture serves up to level 1/2.
 COUNT, ONE_LEVEL, SHARP = 255, 256, 512
 # For mipmaps, a row of 8 words says how many texels go by per metre on a face: a vector for each axis of its texture.
 # Two integers are the texture's `LEVELS` and `MINIFIED`.
