@@ -33,6 +33,7 @@ from configs.settings import OneOf
 
 Layer: TypeAlias = _ConvNd | nn.Linear
 NORMS = ("frozen", "trained", "affine", "statistics")
+COUNTER = "num_batches_tracked"  # Of batch norm: how many batches it has seen.
 Norm: TypeAlias = Annotated[str, OneOf(*NORMS)]
 
 
@@ -73,12 +74,27 @@ class Delta(nn.Module):
 
     def pack(self) -> dict[str, Tensor]:
         """Serialise the layer's state in compact form; may be empty."""
-        state = self.state_dict()
-        return {n: t.detach() for n, t in state.items() if not n.endswith("num_batches_tracked")}
+        return packed_state(self)
 
     def unpack(self, tensors: Mapping[str, Tensor]) -> None:
         """Load what `pack` returned; raises RuntimeError or KeyError if it does not fit."""
         self.load_state_dict(dict(tensors))
+
+
+def packed_state(module: nn.Module, prefix: str = "") -> dict[str, Tensor]:
+    """The state of a module, detached, without the batch counters of its normalisation; names begin with `prefix`."""
+    return {n: t.detach() for n, t in module.state_dict(prefix=prefix).items() if not n.endswith(COUNTER)}
+
+
+def load_packed_state(module: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:
+    """Load what `packed_state` gave and take it out of `tensors`; raises RuntimeError if it does not fit."""
+    counters = {name: tensor for name, tensor in module.state_dict().items() if name.endswith(COUNTER)}
+    module.load_state_dict({**counters, **pop_prefixed(tensors, prefix)})
+
+
+def pop_prefixed(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Take the tensors whose names begin with `prefix` out of a dict; by name without it."""
+    return {name.removeprefix(prefix): tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
 
 
 class TaskNorm(nn.Module):
@@ -280,22 +296,14 @@ class DeltaMethod(Method):
         for key, delta in self.deltas.items():
             assert isinstance(delta, Delta)
             packed.update({f"deltas.{key}.{name}": tensor for name, tensor in delta.pack().items()})
-        for name, tensor in self.norms.state_dict().items():
-            if not name.endswith("num_batches_tracked"):
-                packed[f"norms.{name}"] = tensor.detach()
-        return packed
+        return {**packed, **packed_state(self.norms, "norms.")}
 
     def unpack(self, tensors: Mapping[str, Tensor]) -> None:
         """Load what `pack` returned; raises RuntimeError or KeyError if it does not fit."""
         rest = dict(tensors)
         for key, delta in self.deltas.items():
             assert isinstance(delta, Delta)
-            prefix = f"deltas.{key}."
-            delta.unpack({n.removeprefix(prefix): rest.pop(n) for n in list(rest) if n.startswith(prefix)})
-        counters = {
-            name: tensor for name, tensor in self.norms.state_dict().items() if name.endswith("num_batches_tracked")
-        }
-        own = {n.removeprefix("norms."): rest.pop(n) for n in list(rest) if n.startswith("norms.")}
-        self.norms.load_state_dict({**counters, **own})
+            delta.unpack(pop_prefixed(rest, f"deltas.{key}."))
+        load_packed_state(self.norms, rest, "norms.")
         if rest:
             raise KeyError(f"unexpected tensors: {', '.join(sorted(rest))}")

@@ -14,7 +14,7 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from adapt.core.base import Base
-from adapt.core.deltas import DeltaConfig, DeltaMethod
+from adapt.core.deltas import DeltaConfig, DeltaMethod, load_packed_state, packed_state
 from adapt.core.method import Incompatible, Method, NotMergeable
 
 
@@ -124,19 +124,11 @@ class JointDeltaMethod(DeltaMethod):
 
     def pack(self) -> dict[str, Tensor]:
         """As `DeltaMethod.pack`; the owner of the trunk stores that too."""
-        packed = super().pack()
-        if self.own_trunk is not None:
-            for name, tensor in self.own_trunk.state_dict().items():
-                if not name.endswith("num_batches_tracked"):
-                    packed[f"trunk.{name}"] = tensor.detach()
-        return packed
+        return {**super().pack(), **({} if self.own_trunk is None else packed_state(self.own_trunk, "trunk."))}
 
     def unpack(self, tensors: Mapping[str, Tensor]) -> None:
         """Load what `pack` returned; raises RuntimeError or KeyError if it does not fit."""
         rest = dict(tensors)
         if self.own_trunk is not None:
-            prefix = "trunk."
-            state = {n.removeprefix(prefix): rest.pop(n) for n in list(rest) if n.startswith(prefix)}
-            counters = {n: t for n, t in self.own_trunk.state_dict().items() if n.endswith("num_batches_tracked")}
-            self.own_trunk.load_state_dict({**counters, **state})
+            load_packed_state(self.own_trunk, rest, "trunk.")
         super().unpack(rest)
