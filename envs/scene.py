@@ -33,7 +33,7 @@ COCO_CLASSES = (
 
 
 class Sampler(NamedTuple):
-    """How a texture is looked up, as OpenGL does it (version 4.6, sections 8.14 and 8.15).
+    """Sampler of a texture: wrap modes and filters as in OpenGL (version 4.6, sections 8.14 and 8.15).
 
     Attributes:
         along_u: What lies beyond its left and right edge.
