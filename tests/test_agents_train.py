@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from commands import done_here, run_here
 from rooms import scene, wall
 
 from adapt.training.run import list_checkpoints
@@ -47,17 +48,13 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(module: str, *words: str) -> list[str]:
-    return [sys.executable, "-m", f"agents.{module}", *words]
+    return [sys.executable, "-m", module, *words]
 
 
-def call(module: str, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(module, *words), cwd=ROOT, capture_output=True, text=True, check=False)
-
-
-def done(module: str, *words: str) -> str:
-    finished = call(module, *words)
+def done(module: str, *words: str) -> None:
+    """Run a command in a process of its own."""
+    finished = subprocess.run(command(module, *words), cwd=ROOT, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
-    return finished.stdout
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -66,15 +63,15 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 def test_dagger_in_turns_is_deterministic_and_evaluates(room: Path, tmp_path: Path) -> None:
     words = [*TINY, *DAGGER, f"env.scene={room}", "algo=dagger", "algo.parallel=false", "algo.updates=8"]
-    for name in ("a", "b"):
-        done("train", *words, f"run={tmp_path / name}")
+    done("agents.train", *words, f"run={tmp_path / 'a'}")
+    done_here("agents.train", *words, f"run={tmp_path / 'b'}")
     a, b = weights(tmp_path / "a"), weights(tmp_path / "b")
     assert all(torch.equal(a[k], b[k]) for k in a)
     lines = [json.loads(line) for line in (tmp_path / "a/metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [5, 8]
     assert not (tmp_path / "a/frames").exists()
     episodes = tmp_path / "episodes"
-    said = done("evaluate", f"run={tmp_path / 'a'}", f"+env.episodes={episodes}")
+    said = done_here("agents.evaluate", f"run={tmp_path / 'a'}", f"+env.episodes={episodes}")
     assert "expert" in said.lower()
     result = json.loads((tmp_path / "a/result.json").read_text())
     assert result["episodes"] == 12
@@ -94,7 +91,7 @@ def test_dagger_in_turns_is_deterministic_and_evaluates(room: Path, tmp_path: Pa
     assert np.mean([r["spl"] for r in records]) == pytest.approx(result["spl"])
     assert (tmp_path / "a/report.html").stat().st_size > 10_000
     assert (episodes / "val/val.json.gz").exists()
-    started = done("evaluate", f"run={tmp_path / 'a'}", f"+env.episodes={episodes}", "untrained=true")
+    started = done_here("agents.evaluate", f"run={tmp_path / 'a'}", f"+env.episodes={episodes}", "untrained=true")
     assert "untrained" in started.lower()
     untrained = [json.loads(line) for line in (tmp_path / "a/eval/val/untrained.jsonl").read_text().splitlines()]
     assert [r["episode_id"] for r in untrained] == [r["episode_id"] for r in records]
@@ -102,7 +99,7 @@ def test_dagger_in_turns_is_deterministic_and_evaluates(room: Path, tmp_path: Pa
     after = json.loads((tmp_path / "a/result.json").read_text())
     assert {k: v for k, v in after.items() if not k.startswith("untrained.")} == result
     assert after["untrained.success"] == np.mean([r["success"] for r in untrained])
-    again = done("evaluate", f"run={tmp_path / 'a'}", f"+env.episodes={episodes}", "video=false")
+    again = done_here("agents.evaluate", f"run={tmp_path / 'a'}", f"+env.episodes={episodes}", "video=false")
     assert "expert" in again.lower()
     assert [json.loads(x) for x in (tmp_path / "a/eval/val/agent.jsonl").read_text().splitlines()] == records
     assert json.loads((tmp_path / "a/eval/val/versions.json").read_text())["mirror"] is True
@@ -112,7 +109,11 @@ def test_killed_training_resumes_to_the_same_final_step(room: Path, tmp_path: Pa
     run = tmp_path / "run"
     words = [*TINY, *DAGGER, f"env.scene={room}", "algo=dagger", "algo.updates=60", f"run={run}"]
     process = subprocess.Popen(
-        command("train", *words), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        command("agents.train", *words),
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     while not list_checkpoints(run):
         assert process.poll() is None
@@ -123,13 +124,13 @@ def test_killed_training_resumes_to_the_same_final_step(room: Path, tmp_path: Pa
     assert before
     kept = (run / "metrics.jsonl").read_text().splitlines()[: torch.load(before[-1], weights_only=True)["step"] // 5]
     assert kept
-    refused = call("train", *words)
+    refused = run_here("agents.train", *words)
     assert refused.returncode == 2
     assert "already holds a run" in refused.stderr
-    other = call("train", *words, "resume=true", "seed=5")
+    other = run_here("agents.train", *words, "resume=true", "seed=5")
     assert other.returncode == 2
     assert "was started with seed=0, now it is 5" in other.stderr
-    done("train", *words, "resume=true")
+    done("agents.train", *words, "resume=true")
     assert torch.load(list_checkpoints(run)[-1], weights_only=True)["step"] == 60
     lines = (run / "metrics.jsonl").read_text().splitlines()
     assert lines[: len(kept)] == kept  # went on from the checkpoint instead of starting anew
@@ -140,7 +141,15 @@ def test_killed_training_resumes_to_the_same_final_step(room: Path, tmp_path: Pa
 
 def test_behaviour_cloning_from_recorded_frames(room: Path, tmp_path: Path) -> None:
     data, run = tmp_path / "data", tmp_path / "run"
-    done("collect", "env=scans", f"env.scene={room}", "env.camera.size=32", "env.agents=4", "frames=800", f"out={data}")
+    done_here(
+        "agents.collect",
+        "env=scans",
+        f"env.scene={room}",
+        "env.camera.size=32",
+        "env.agents=4",
+        "frames=800",
+        f"out={data}",
+    )
     words = [
         *TINY,
         f"env.scene={room}",
@@ -150,12 +159,12 @@ def test_behaviour_cloning_from_recorded_frames(room: Path, tmp_path: Path) -> N
         "log_every=10",
         "algo.learner.learning_rate=2e-3",
     ]
-    done("train", *words, f"run={run}")
+    done_here("agents.train", *words, f"run={run}")
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["train/loss"] < 0.85 * lines[0]["train/loss"]
     assert len(list(data.glob("features_*.npy"))) == 1
     stamp = next(data.glob("features_*.npy")).stat().st_mtime_ns
-    done("train", *words, f"run={tmp_path / 'again'}")
+    done_here("agents.train", *words, f"run={tmp_path / 'again'}")
     assert next(data.glob("features_*.npy")).stat().st_mtime_ns == stamp
     a, b = weights(run), weights(tmp_path / "again")
     assert all(torch.equal(a[k], b[k]) for k in a)
@@ -172,11 +181,13 @@ def test_ppo_trains_resumes_and_keeps_the_base(room: Path, tmp_path: Path) -> No
         "algo.rollout=16",
     ]
     words += ["algo.learner.batch_size=64", f"run={run}"]
-    done("train", *words, "algo.steps=256")
+    done_here("agents.train", *words, "algo.steps=256")
     first, lines = weights(run), (run / "metrics.jsonl").read_text().splitlines()
     assert json.loads(lines[-1])["step"] == 256
-    assert "going on after step 256 of 500; learning rate" in done("train", *words, "algo.steps=500", "resume=true")
-    shorter = call("train", *words, "algo.steps=400", "resume=true")
+    assert "going on after step 256 of 500; learning rate" in done_here(
+        "agents.train", *words, "algo.steps=500", "resume=true"
+    )
+    shorter = run_here("agents.train", *words, "algo.steps=400", "resume=true")
     assert "was started with algo.steps=500, now it is 400" in shorter.stderr and shorter.returncode == 2
     assert torch.load(list_checkpoints(run)[-1], weights_only=True)["step"] == 512
     second = weights(run)

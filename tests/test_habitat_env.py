@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import run_here
 from habitat_rooms import write_room, write_split
 
 from configs.settings import defaults
@@ -305,7 +306,7 @@ def test_training_and_evaluation_from_the_command_line(rooms: Path, tmp_path: Pa
     tiny += ["algo.buffer_frames=1024", "algo.learner.batch_size=16", "log_every=3"]
     trained = command("train", *env, *tiny, f"run={run}")
     assert trained.returncode == 0, trained.stderr
-    judged = command("evaluate", f"run={run}")
+    judged = run_here("agents.evaluate", f"run={run}")
     assert judged.returncode == 0, judged.stderr
     result = json.loads((run / "result.json").read_text())
     assert (result["episodes"], result["scenes"], result["expert.success"]) == (6, 2, 1.0)
@@ -313,10 +314,10 @@ def test_training_and_evaluation_from_the_command_line(rooms: Path, tmp_path: Pa
     assert len({(r["scene_id"], r["episode_id"]) for r in records}) == 6
     assert (run / "report.html").stat().st_size > 10_000
     assert len(list((run / "eval/val").glob("topdown_*.npz"))) == 6
-    said = command("doctor", *env)
+    said = run_here("agents.doctor", *env)
     assert said.returncode == 0, said.stdout
     assert "all 2 scenes are in" in said.stdout
-    lacking = command("doctor", *env, "env.simulator=habitat_sim", "env.split=test")
+    lacking = run_here("agents.doctor", *env, "env.simulator=habitat_sim", "env.split=test")
     assert lacking.returncode == 1
     assert "missing habitat-sim is not installed" in lacking.stdout
     assert "test.json.gz is not there" in lacking.stdout

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import run_here
 from safetensors.numpy import load
 
 from agents.setup import without_randomisation
@@ -153,8 +154,7 @@ def test_settings_that_make_no_sense_are_refused(words: dict[str, object], messa
 
 
 def test_the_command_says_what_is_wrong_in_one_line() -> None:
-    command = [sys.executable, "-m", "envs.stream", "size=8"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = run_here("envs.stream", "size=8")
     assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+import scipy  # Its parts are imported when they are used: statistics take half a second.
 
 CONFIDENCE = 0.95
 # Settings of a command that change nothing of what is learned.
@@ -52,7 +52,7 @@ def over_seeds(values: Sequence[float]) -> Estimate:
     if count < 2:
         return Estimate(mean, math.nan, math.nan, count)
     error = float(np.std(values, ddof=1)) / math.sqrt(count)
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) * error
+    half = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) * error
     return Estimate(mean, mean - half, mean + half, count)
 
 
@@ -68,7 +68,7 @@ def paired_difference(values: Sequence[float], others: Sequence[float]) -> Diffe
         return Difference(estimate, math.nan)
     if len(set(differences)) == 1:  # no spread: the test's statistic is 0/0, or endless
         return Difference(estimate, 1.0 if estimate.mean == 0 else 0.0)
-    return Difference(estimate, float(stats.ttest_1samp(differences, 0.0).pvalue))
+    return Difference(estimate, float(scipy.stats.ttest_1samp(differences, 0.0).pvalue))
 
 
 def signed_rank(values: Sequence[float], others: Sequence[float]) -> float:
@@ -79,7 +79,7 @@ def signed_rank(values: Sequence[float], others: Sequence[float]) -> float:
     differences = np.subtract(values, others)
     if not len(differences):
         return math.nan
-    return float(stats.wilcoxon(differences).pvalue) if differences.any() else 1.0
+    return float(scipy.stats.wilcoxon(differences).pvalue) if differences.any() else 1.0
 
 
 def is_seed(key: str) -> bool:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ class EvaluationReport:
     top_downs: list[Path]
     video: Path | None
 
-    @property
+    @cached_property
     def settings(self) -> dict[str, Any]:
         """The run's configuration as plain values.
 
