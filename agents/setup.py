@@ -23,6 +23,7 @@ from agents.policies.observations import (
     stacked_space,
 )
 from agents.policies.policy import Policy, policies
+from agents.policies.predicted_depth import PredictedDepth
 from envs.pointnav.env import PointNavTask
 from envs.pointnav.scene_episodes import SceneEpisodes
 from envs.pointnav.simulator import SimulatorVecEnv, simulators
@@ -114,7 +115,8 @@ def make_simulator(
     device = device_of(cfg) if kind.on_device else "cpu"
     kind = kind.with_arrays()
     set_num_threads(OmegaConf.select(cfg, "env.threads") or torch.get_num_threads())
-    return kind.make(scenes, task, camera, count, seed, device, mirror and kind.can_mirror)
+    own = {"predict_depth": PredictedDepth(device_of(cfg))} if task.predicts_depth else {}
+    return kind.make(scenes, task, camera, count, seed, device, mirror and kind.can_mirror, **own)
 
 
 def can_mirror(cfg: DictConfig) -> bool:

@@ -9,8 +9,9 @@ import pytest
 
 from envs.pointnav.env import FORWARD, LEFT, RIGHT, STOP, PointNav, PointNavTask
 from envs.pointnav.explored_map import LAYERS, PLAN_REACH, ExploredMaps
+from envs.pointnav.range_scan import MARGIN, REACH
 from envs.pointnav.scene_episodes import AgentConfig, SceneEpisodes
-from envs.pointnav.vec_env import PointNavVecEnv
+from envs.pointnav.vec_env import GOAL, PointNavVecEnv
 from envs.rendering.camera_offsets import CameraOffset
 from envs.rendering.renderer import Camera
 from envs.sources.apartments import apartments
@@ -250,3 +251,62 @@ def test_a_mirrored_agent_reads_the_mirrored_map(places: list[SceneEpisodes]) ->
     a, b = plain.reset()["explored"], mirrored.reset()["explored"]
     np.testing.assert_array_equal(a[0], b[0])
     np.testing.assert_array_equal(a[1], np.flip(b[1], -1))
+
+
+@pytest.mark.parametrize("pitch", [-10.0, 0.0, 10.0])
+def test_predicted_depth_frees_the_floor_in_view_up_to_the_nearest_obstacle(pitch: float) -> None:
+    camera = Camera(size=16, pitch=pitch)
+    maps = ExploredMaps(1, 40, 14.0, camera, OCCUPANCY, predicted=True)
+    maps.update(ONE, wall(camera, 2.2), NOWHERE, AHEAD, 10.0)
+    blocked, free = maps.egocentric(ONE, NOWHERE, AHEAD, NOWHERE)[0]
+    row = math.floor(20 - 2.2 / CELL)
+    assert (blocked[row, 17:23] > 0).all() and not np.delete(blocked, row, axis=0).any()
+    # Here the floor comes into view, and there the last tenth of the way begins, of which nothing is said.
+    nearest, end = camera.height / math.tan(math.radians(44.0 - pitch)), (1.0 - MARGIN) * 2.2
+    seen = free[:, 19:21].max(1) > 0
+    rows = np.flatnonzero(seen[:19])  # without where the agent stands
+    assert 20 - nearest / CELL - 2 <= rows.max() <= 20 - nearest / CELL + 1
+    assert abs(rows.min() - math.floor(20 - end / CELL)) <= 1 and seen[rows.min() : rows.max() + 1].all()
+
+
+def test_predictions_count_nearby_only_and_where_frames_agree() -> None:
+    camera = Camera(size=16)
+    maps = ExploredMaps(1, 40, 14.0, camera, OCCUPANCY, predicted=True)
+    maps.update(ONE, wall(camera, REACH + 0.5), NOWHERE, AHEAD, 10.0)
+    blocked, free = maps.egocentric(ONE, NOWHERE, AHEAD, NOWHERE)[0]
+    assert not blocked.any() and free.any() and not free[: math.floor(20 - REACH / CELL)].any()
+    # One frame against one says nothing; a wall that two put too near disappears when three others look through it.
+    maps.update(ONE, wall(camera, 2.0), NOWHERE, AHEAD, 10.0)
+    assert not maps.egocentric(ONE, NOWHERE, AHEAD, NOWHERE)[0, 0].any()
+    maps.update(ONE, wall(camera, 2.0), NOWHERE, AHEAD, 10.0)
+    assert maps.egocentric(ONE, NOWHERE, AHEAD, NOWHERE)[0, 0].any()
+    for _ in range(3):
+        maps.update(ONE, wall(camera, 2.9), NOWHERE, AHEAD, 10.0)
+    blocked = maps.egocentric(ONE, NOWHERE, AHEAD, NOWHERE)[0, 0]
+    assert set(np.flatnonzero(blocked[:, 19:21].any(1))) == {math.floor(20 - 2.9 / CELL)}
+
+
+def test_a_predictor_takes_the_place_of_the_depth_sensor(places: list[SceneEpisodes]) -> None:
+    task = PointNavTask(sensors=("explored",), explored_from="predicted", explored_layers=OCCUPANCY)
+    asked: list[tuple[int, ...]] = []
+
+    def predict(rgb: np.ndarray) -> np.ndarray:
+        asked.append(rgb.shape)
+        return np.repeat(wall(Camera(size=16), 2.2), len(rgb), axis=0)
+
+    env = PointNavVecEnv(places, task, Camera(size=32), 2, 0, predict_depth=predict)
+    seen = env.reset()
+    assert set(seen) == {GOAL, "explored"}
+    expected = ExploredMaps(1, 40, 14.0, Camera(size=32), OCCUPANCY, predicted=True)
+    expected.update(ONE, wall(Camera(size=16), 2.2), NOWHERE, env.nav.agents.heading[:1], 10.0)
+    shown = expected.egocentric(ONE, NOWHERE, env.nav.agents.heading[:1], NOWHERE)
+    # The agent's own place is a corner of four cells, and rounding may put it into another.
+    assert shown[0].any((1, 2)).all() and (seen["explored"][0] != shown[0]).sum() < 5
+    env.nav.observe()
+    env.step(np.full(2, LEFT))
+    # Each state is predicted once, all agents in one batch.
+    assert asked == [(2, 32, 32, 3)] * 2
+    with pytest.raises(ValueError, match=r"explored_from=predicted needs"):
+        PointNavVecEnv(places, task, Camera(size=32), 2, 0)
+    with pytest.raises(ValueError, match="explored_from"):
+        PointNavTask(explored_from="depths")

@@ -89,4 +89,4 @@ def test_what_an_old_config_lacks_is_filled_with_defaults(name: str) -> None:
     lacking = importlib.import_module("envs.sources.apartments").ApartmentsConfig
     assert set(cfg.env) == {"name", *defaults(lacking)}
     # The explored map showed less then.
-    assert cfg.env.task.explored_layers == ["blocked", "free"]
+    assert cfg.env.task.explored_layers == ["blocked", "free"] and cfg.env.task.explored_from == "depth"

@@ -18,6 +18,7 @@ from torch.nn import functional
 from configs.names import nearest
 
 NOISE_DEVIATION = 0.1
+DEPTH_UNITS = 512.0  # per metre
 DEPTH_LIMIT = 64500  # Taskonomy's training takes depths from this count on as invalid.
 CURVATURE_MEAN, CURVATURE_DEVIATION = (123.572, 120.1), (31.922, 21.658)
 EDGE_TEXTURE_RANGE, KEYPOINTS2D_RANGE = 0.08, 0.005
@@ -167,6 +168,13 @@ TASKS: dict[str, TaskonomyTask] = {
     "autoencoding": TaskonomyTask("rgb", 3, "l1", _first_channels(3)),
     "denoising": TaskonomyTask("rgb", 3, "l1", _first_channels(3), noisy=True),
 }
+
+
+def depth_in_metres(output: Tensor, scaling: str) -> Tensor:
+    """Metres of decoded depths of any shape in a scaling of `SCALINGS`; stored labels are 1/512 m."""
+    if scaling == "taskonomy":
+        return torch.expm1(output * math.log(65536.0)) / DEPTH_UNITS
+    return (output + 1.0) * (65535.0 / 2.0 / DEPTH_UNITS)
 
 
 def masked_mean(error: Tensor, mask: Tensor) -> Tensor:

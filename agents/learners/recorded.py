@@ -152,7 +152,7 @@ def _seen(cfg: DictConfig) -> dict[str, Any]:
     task, camera = make_rules(cfg)
     names = ["variant", "forward", "turn", "map_size", "map_extent"]
     if EXPLORED in task.sensors:
-        names += ["explored_size", "explored_extent", "explored_layers"]
+        names += ["explored_size", "explored_extent", "explored_layers", "explored_from"]
     rules = plain({name: getattr(task, name) for name in names})
     return {"task": rules, "camera": {key: getattr(camera, key) for key in cfg.env.camera}}
 

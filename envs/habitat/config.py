@@ -207,9 +207,7 @@ def _set_simulator(simulator: Any, settings: HabitatSplit) -> None:
     for key, ours in (("radius", "radius"), ("height", "height"), ("max_climb", "climb"), ("max_slope", "max_slope")):
         if body[ours] is not None:
             agent[key] = float(body[ours])
-    # The explored map is made from depth.
-    sources = {*settings.sensors, *(["depth"] if "explored" in settings.sensors else [])}
-    wanted = [name for name in ("rgb", "depth") if name in sources]
+    wanted = PointNavTask(sensors=settings.sensors, explored_from=dict(settings.task)["explored_from"]).cameras
     kinds = {name: CAMERAS.get(str(sensor.type)) for name, sensor in agent.sim_sensors.items()}
     lacking = [name for name in wanted if name not in kinds.values()]
     if lacking:
@@ -310,6 +308,7 @@ def rules(settings: HabitatSplit) -> tuple[PointNavTask, Camera]:
         explored_size=ours["explored_size"],
         explored_extent=ours["explored_extent"],
         explored_layers=tuple(ours["explored_layers"]),
+        explored_from=ours["explored_from"],
         max_depth=next((float(camera.max_depth) for camera in cameras if "max_depth" in camera), 10.0),
     )
     shapes = {(s.height, s.width, s.hfov, s.position[1]) for s in cameras}

@@ -9,7 +9,7 @@ from typing import Annotated
 from configs.settings import OneOf, Pixels, Range, Settings
 from envs.habitat.config import SIMULATORS
 from envs.navgrid.grid import GEODESICS
-from envs.pointnav.env import ACTIONS, SENSORS, VARIANTS, Layers
+from envs.pointnav.env import ACTIONS, EXPLORED_FROM, SENSORS, VARIANTS, Layers
 from envs.pointnav.explored_map import LAYERS
 from envs.pointnav.velocity import VelocitySettings
 
@@ -82,6 +82,7 @@ class HabitatTask(Settings):
         explored_size: Side of the explored map, cells.
         explored_extent: Side of the explored map, metres.
         explored_layers: What the explored map shows: some of blocked, free, goal, visited and plan.
+        explored_from: depth: from the depth sensor; predicted: from RGB, by the encoder depth_zbuffer and its decoder.
         max_depth: Upper bound to which depths are clipped, metres.
     """
 
@@ -99,6 +100,7 @@ class HabitatTask(Settings):
     explored_size: Annotated[int, Range(1, 2048)] = 40
     explored_extent: Annotated[float, Range(0, above=True)] = 14.0
     explored_layers: Layers = LAYERS
+    explored_from: Annotated[str, OneOf(*EXPLORED_FROM)] = "depth"
     max_depth: Annotated[float | None, Range(0, above=True)] = None
 
     def __post_init__(self) -> None:

@@ -23,7 +23,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv
 from configs.files import is_hidden
 from envs.habitat.config import HabitatSplit, compose, rules
 from envs.habitat.worker import HabitatAgent, Identity, Share, State, load_episodes
-from envs.pointnav.env import PointNavTask
+from envs.pointnav.env import DepthPredictor, PointNavTask
 from envs.pointnav.episodes import distinct, scene_name
 from envs.pointnav.simulator import SimulatorVecEnv, simulators
 from envs.rendering.renderer import Camera
@@ -171,6 +171,7 @@ class HabitatVecEnv(SubprocVecEnv, SimulatorVecEnv):
         seed: int | None = 0,
         device: str = "cpu",
         mirror: bool = False,
+        predict_depth: DepthPredictor | None = None,
     ) -> None:
         """Start the processes; see `SimulatorVecEnv` (``env.gpu`` says where habitat-sim renders).
 
@@ -183,7 +184,7 @@ class HabitatVecEnv(SubprocVecEnv, SimulatorVecEnv):
         shares = _shares_once(places, count) if seed is None else _shares_shuffled(places, count, seed)
         settings = places[0].settings.with_sensors(task.sensors)
         makers: list[Callable[[], gymnasium.Env[Any, Any]]] = [
-            partial(HabitatAgent, settings, task, camera, share) for share in shares
+            partial(HabitatAgent, settings, task, camera, share, predict_depth) for share in shares
         ]
         # The server from which the processes are forked imports once what all of them need; it has no simulator.
         multiprocessing.get_context("forkserver").set_forkserver_preload(["envs.habitat.worker"])

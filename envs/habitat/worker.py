@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from envs.habitat.config import VELOCITY, HabitatSplit, compose, import_habitat
 from envs.pointnav import measures
-from envs.pointnav.env import FORWARD, LEFT, RIGHT, STOP, PointNavTask
+from envs.pointnav.env import FORWARD, LEFT, RIGHT, STOP, DepthPredictor, PointNavTask, predictor_of
 from envs.pointnav.episodes import scene_name
 from envs.pointnav.explored_map import ExploredMaps
 from envs.pointnav.record import episode_record
@@ -117,7 +117,14 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], Any]):
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012 (Gymnasium's own convention)
     render_mode = "rgb_array"
 
-    def __init__(self, settings: HabitatSplit, task: PointNavTask, camera: Camera, share: Share) -> None:
+    def __init__(
+        self,
+        settings: HabitatSplit,
+        task: PointNavTask,
+        camera: Camera,
+        share: Share,
+        predict_depth: DepthPredictor | None = None,
+    ) -> None:
         """Note what to do; `start` does it."""
         self.settings, self.task, self.share = settings, task, share
         self.observation_space: spaces.Dict = observation_space(task, camera)  # type: ignore[assignment]
@@ -129,7 +136,8 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], Any]):
         self._explored: ExploredMaps | None = None
         if "explored" in task.sensors:
             size, extent, layers = task.explored_size, task.explored_extent, task.explored_layers
-            self._explored = ExploredMaps(1, size, extent, camera, layers)
+            self._explored = ExploredMaps(1, size, extent, camera, layers, predicted=task.predicts_depth)
+        self._predict_depth = predictor_of(task, predict_depth)
 
     def start(self) -> str:
         """Start the simulator and load the episodes; returns a one-line error, or an empty text."""
@@ -309,7 +317,10 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], Any]):
         if self._explored is not None:
             moved = (self._trail[0, self._steps] - self._trail[0, 0]).astype(np.float64)[None]
             which, heading, limit = np.array([0]), self._heading()[None], self.task.max_depth
-            depth = np.asarray(seen["depth"], np.float32)[None, :, :, 0] * np.float32(limit)
+            if self._predict_depth is not None:
+                depth = self._predict_depth(np.asarray(seen["rgb"])[None])
+            else:
+                depth = np.asarray(seen["depth"], np.float32)[None, :, :, 0] * np.float32(limit)
             self._explored.update(which, depth, moved, heading, limit)
             goal -= self._trail[0, 0]
             out["explored"] = self._explored.egocentric(which, moved, heading, goal)[0]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
@@ -31,8 +31,11 @@ STOP, FORWARD, LEFT, RIGHT = range(4)
 SENSORS = ("rgb", "depth", "map", "explored")
 VARIANTS = ("habitat", "side_tuning")
 ACTIONS = ("discrete", "continuous")
+EXPLORED_FROM = ("depth", "predicted")
 CACHED_FIELDS = 2048
 Layers = Annotated[tuple[Annotated[str, OneOf(*LAYERS)], ...], NotEmpty()]
+# Planar depth (n, h, w) float32 in metres, of any size, predicted from RGB images (n, H, W, 3) uint8.
+DepthPredictor = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class PointNavTask(Settings):
         explored_size: Side of the explored map in cells (`envs.pointnav.explored_map`).
         explored_extent: Side of the explored map in metres.
         explored_layers: What it shows: blocked and free floor, goal, visited floor, plan (the way on what was seen).
+        explored_from: depth: what the agent's depth sensor measures; predicted: depth predicted from RGB alone by the
+            frozen encoder depth_zbuffer and its decoder.
         min_depth: Lower bound to which depths are clipped, metres; pixels without a hit have depth 0.
         max_depth: Upper bound to which depths are clipped, metres (Habitat: 10).
         normalize_depth: Whether depths are mapped from [min_depth, max_depth] to [0, 1]; else they stay in metres.
@@ -79,6 +84,7 @@ class PointNavTask(Settings):
     explored_size: Annotated[int, Range(1, 2048)] = 40
     explored_extent: Positive = 14.0
     explored_layers: Layers = LAYERS
+    explored_from: Annotated[str, OneOf(*EXPLORED_FROM)] = "depth"
     min_depth: NotNegative = 0.0
     max_depth: Positive = 10.0
     normalize_depth: bool = True
@@ -99,6 +105,17 @@ class PointNavTask(Settings):
     def continuous(self) -> bool:
         """Whether actions are velocities."""
         return self.actions == "continuous"
+
+    @property
+    def predicts_depth(self) -> bool:
+        """Whether the explored map is drawn from depth that is predicted from RGB."""
+        return "explored" in self.sensors and self.explored_from == "predicted"
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Those of ``rgb`` and ``depth`` that the sensors are made from."""
+        source = {"rgb" if self.predicts_depth else "depth"} if "explored" in self.sensors else set()
+        return tuple(name for name in ("rgb", "depth") if name in source.union(self.sensors))
 
     @property
     def turn_radians(self) -> float:
@@ -130,6 +147,22 @@ class PointNavTask(Settings):
     def success_reward(self) -> float:
         """Reward for a successful STOP."""
         return 2.5 if self.variant == "habitat" else 10.0
+
+
+def predictor_of(task: PointNavTask, predict: DepthPredictor | None) -> DepthPredictor | None:
+    """Depth predictor of a task's explored map: `predict`, or None where measured depth is used.
+
+    Raises:
+        ValueError: It needs predicted depth, and there is no predictor.
+    """
+    if not task.predicts_depth:
+        return None
+    if predict is None:
+        raise ValueError(
+            "env.task.explored_from=predicted needs something that predicts depth; agents.setup.make_simulator hands "
+            "the encoder depth_zbuffer over, or set env.task.explored_from=depth"
+        )
+    return predict
 
 
 class EpisodeQueue:
@@ -225,8 +258,13 @@ class PointNav:
         count: int,
         seed: int | None,
         device: str = "cpu",
+        predict_depth: DepthPredictor | None = None,
     ) -> None:
-        """Prepare `count` agents; `seed` None walks each episode once, in order (see `EpisodeQueue`)."""
+        """Prepare `count` agents; `seed` None walks each episode once, in order (see `EpisodeQueue`).
+
+        Raises:
+            ValueError: The explored map is to be drawn from predicted depth, and `predict_depth` is None.
+        """
         self.scenes = list(scenes)
         self.task = task
         self.camera = camera
@@ -236,10 +274,11 @@ class PointNav:
         self.noise = Noise(task.noise, count, seed)
         self._explored: ExploredMaps | None = None
         if "explored" in task.sensors:
-            self._explored = ExploredMaps(count, task.explored_size, task.explored_extent, camera, task.explored_layers)
+            shown = task.explored_size, task.explored_extent
+            self._explored = ExploredMaps(count, *shown, camera, task.explored_layers, predicted=task.predicts_depth)
         self._explored_at = np.full(count, -1, np.int64)
-        measured = {*task.sensors, *(["depth"] if self._explored else [])}
-        self._pixels = tuple(s for s in ("rgb", "depth") if s in measured)
+        self._predict_depth = predictor_of(task, predict_depth)
+        self._pixels = task.cameras
         self.renderer: Renderer | None = make_renderer([p.scene for p in self.scenes], device) if self._pixels else None
         self._fields = GoalFields(self.scenes)
         self._actions = np.array(task.discrete_actions)
@@ -405,9 +444,11 @@ class PointNav:
             if "depth" in frames:
                 frames["depth"] = self.noise.depth(rows, frames["depth"])
             if "rgb" in frames:
-                out["rgb"] = self.noise.rgb(rows, frames["rgb"])
+                frames["rgb"] = self.noise.rgb(rows, frames["rgb"])
+            if "rgb" in task.sensors:
+                out["rgb"] = frames["rgb"]
             if self._explored is not None:
-                out["explored"] = self._explore(self._explored, rows, frames["depth"])
+                out["explored"] = self._explore(self._explored, rows, frames)
             if "depth" in task.sensors:
                 limits = task.min_depth, task.max_depth
                 out["depth"] = measures.depth_observation(frames["depth"], *limits, task.normalize_depth)
@@ -425,7 +466,9 @@ class PointNav:
             return a.position[rows][:, [0, 2]], a.heading[rows]
         return a.reckoned[rows, :2], a.reckoned[rows, 2]
 
-    def _explore(self, maps: ExploredMaps, rows: NDArray[np.int64], depth: NDArray[np.float32]) -> NDArray[np.uint8]:
+    def _explore(
+        self, maps: ExploredMaps, rows: NDArray[np.int64], frames: Mapping[str, NDArray[Any]]
+    ) -> NDArray[np.uint8]:
         """(n, L, E, E) uint8 explored maps, after adding what the agents see now; each state is added once."""
         a = self.agents
         positions, headings = self._poses(rows)
@@ -433,7 +476,10 @@ class PointNav:
         moved, goals = positions - start, a.goal[rows][:, [0, 2]] - start
         new = self._explored_at[rows] != a.steps[rows]
         self._explored_at[rows] = a.steps[rows]
-        maps.update(rows[new], depth[new], moved[new], headings[new], self.task.max_depth)
+        if new.any():
+            predict = self._predict_depth
+            depth = frames["depth"][new] if predict is None else predict(frames["rgb"][new])
+            maps.update(rows[new], depth, moved[new], headings[new], self.task.max_depth)
         return maps.egocentric(rows, moved, headings, goals)
 
     def _pointgoal(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -2,9 +2,9 @@
 
 The usual map of embodied navigation (for example Chaplot et al. 2020, "Learning to Explore using Active Neural SLAM",
 there learned): each depth pixel is projected to a point in the world; points as high as the agent's body block their
-cell, points lower than a step free it. Counts per cell make the map robust where depth is predicted or noisy. As there,
-the map also holds the goal and where the agent has been, and paths to the goal are planned on it
-(`envs.pointnav.map_planner`).
+cell, points lower than a step free it. Counts per cell make the map robust where depth is noisy. Predicted depth is
+read column by column instead (`envs.pointnav.range_scan`). As there, the map also holds the goal and where the agent
+has been, and paths to the goal are planned on it (`envs.pointnav.map_planner`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from envs.pointnav.map_planner import MARGIN, march, traversal_costs
+from envs.pointnav.range_scan import add_scan
 from envs.rendering.camera_offsets import CameraOffset
 from envs.rendering.renderer import Camera
 
@@ -123,6 +124,7 @@ def _observe_all(
     positions: NDArray[np.float64],
     headings: NDArray[np.float64],
     lenses: NDArray[np.float64],
+    predicted: bool,
     step_height: float,
     body_height: float,
     cells_per_metre: float,
@@ -131,18 +133,11 @@ def _observe_all(
     for k in range(len(which)):
         n = which[k]
         evidence = memory.evidence[n]
-        changed = _observe(
-            evidence,
-            memory.box[n],
-            depth[k],
-            limit,
-            positions[k],
-            headings[k],
-            lenses[n],
-            step_height,
-            body_height,
-            cells_per_metre,
-        )
+        seen = evidence, memory.box[n], depth[k], limit, positions[k], headings[k], lenses[n]
+        if predicted:
+            changed = add_scan(*seen, body_height, cells_per_metre, (MOST_FREE, MOST_BLOCKED))
+        else:
+            changed = _observe(*seen, step_height, body_height, cells_per_metre)
         here = _cell(positions[k], cells_per_metre, size)
         if not memory.visited[n][here]:
             # What lies beside obstacles is cheaper once the agent has stood there.
@@ -265,6 +260,7 @@ class ExploredMaps:
         camera: Camera,
         layers: Sequence[str] = LAYERS,
         *,
+        predicted: bool = False,
         step_height: float = 0.2,
         body_height: float = 1.5,
         reach: float = 30.0,
@@ -277,6 +273,7 @@ class ExploredMaps:
             extent: Side of the egocentric map in metres.
             camera: Field of view, height and pitch of the agents' cameras.
             layers: Which of `LAYERS` the egocentric maps have, in this order.
+            predicted: Whether depth images are predictions from RGB, which are coarse and unsure.
             step_height: Points up to this height in metres above the floor are walkable.
             body_height: Points above this height in metres do not matter.
             reach: How far from its start an agent is mapped, metres.
@@ -300,7 +297,7 @@ class ExploredMaps:
             np.empty(5 * planned * planned, np.int32),
         )
         self._camera, self._lenses = camera, np.zeros((count, 3))
-        self._heights = float(step_height), float(body_height)
+        self._predicted, self._heights = predicted, (float(step_height), float(body_height))
         self.reset(np.arange(count))
 
     def reset(self, which: NDArray[np.int64] | int, offset: CameraOffset | None = None) -> None:
@@ -327,15 +324,16 @@ class ExploredMaps:
 
         Args:
             which: (n,) agents.
-            depth: (n, H, W) float32 planar depth in metres; 0, and `limit` or more, say nothing.
+            depth: (n, H, W) float32 planar depth in metres, of any size; 0, and `limit` or more, say nothing.
             positions: (n, 2) x and z in metres from the episode's start.
             headings: (n,) radians, positive to the left, in the frame of `positions`.
             limit: Depth in metres from which on the sensor is clipped.
         """
         depth = np.ascontiguousarray(depth, np.float32)
         positions = np.ascontiguousarray(positions, np.float64)
-        poses = positions, headings
-        _observe_all(self._memory, which, depth, limit, *poses, self._lenses, *self._heights, self._cells_per_metre)
+        seen = depth, limit, positions, headings
+        rules = self._lenses, self._predicted, *self._heights
+        _observe_all(self._memory, which, *seen, *rules, self._cells_per_metre)
 
     def egocentric(
         self,

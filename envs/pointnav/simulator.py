@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
 from configs.registry import Registry
-from envs.pointnav.env import PointNavTask
+from envs.pointnav.env import DepthPredictor, PointNavTask
 from envs.rendering.renderer import Camera
 
 
@@ -100,6 +100,7 @@ class SimulatorVecEnv(VecEnv):
         seed: int | None = 0,
         device: str = "cpu",
         mirror: bool = False,
+        predict_depth: DepthPredictor | None = None,
     ) -> SimulatorVecEnv:
         """Make `count` agents; a simulator's constructor takes the same arguments, or it overrides this.
 
@@ -111,8 +112,10 @@ class SimulatorVecEnv(VecEnv):
             seed: Shuffles the episodes endlessly; None: each once, in order.
             device: Where to render.
             mirror: Put every second agent into the mirror image of its scene.
+            predict_depth: Predicts the depth of ``env.task.explored_from=predicted``; handed on where it is given.
         """
-        return cls(scenes, task, camera, count, seed, device, mirror)  # type: ignore[call-arg, arg-type]
+        own = {} if predict_depth is None else {"predict_depth": predict_depth}
+        return cls(scenes, task, camera, count, seed, device, mirror, **own)  # type: ignore[call-arg, arg-type]
 
     @property
     def active(self) -> NDArray[np.bool_]:

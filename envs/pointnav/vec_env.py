@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from envs.pointnav.env import LEFT, RIGHT, PointNav, PointNavTask
+from envs.pointnav.env import LEFT, RIGHT, DepthPredictor, PointNav, PointNavTask
 from envs.pointnav.scene_episodes import NavigableScene
 from envs.pointnav.simulator import SimulatorVecEnv, simulators
 from envs.pointnav.velocity import DIMENSIONS
@@ -87,6 +87,7 @@ class PointNavVecEnv(SimulatorVecEnv):
         seed: int | None = 0,
         device: str = "cpu",
         mirror: bool = False,
+        predict_depth: DepthPredictor | None = None,
     ) -> None:
         """Make `count` agents. Seed None: every episode once, in order; agents without one left idle (`active`).
 
@@ -97,7 +98,8 @@ class PointNavVecEnv(SimulatorVecEnv):
             raise ValueError("agents with env.task.actions=continuous cannot be mirrored; leave mirror out")
         self.mirrored = (np.arange(count) % 2 == 1) & mirror
         self._swapped = swapped_actions(task)
-        self.nav: PointNav = self.simulation(scenes, task, camera, count, seed, device)
+        own = {} if predict_depth is None else {"predict_depth": predict_depth}
+        self.nav: PointNav = self.simulation(scenes, task, camera, count, seed, device, **own)
         self.render_mode = "rgb_array"
         super().__init__(count, observation_space(task, camera), action_space(task))
         self._pending: NDArray[Any] = np.zeros(count, np.int64)
