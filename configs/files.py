@@ -52,7 +52,7 @@ def read_json(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
         ValueError: It is damaged, holds no object or lacks a key.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError, IsADirectoryError) as error:
         raise ValueError(f"cannot read {path}: {mistaken(path) or error}") from error
     if not isinstance(content, dict):

@@ -66,6 +66,7 @@ class GltfMaterial:
 
     Attributes:
         image: Index of the base colour image in the file, None where there is none.
+        textured: Whether it names a texture.
         sampler: How the texture is looked up.
         factor: Base colour factor r, g, b, a, as stored.
         double_sided: Whether the back of a face is drawn.
@@ -81,6 +82,7 @@ class GltfMaterial:
     cutoff: float | None = None
     coordinates: int = 0
     transform: tuple[tuple[float, float, float], tuple[float, float, float]] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
+    textured: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Primitive:
         vertices: (V, 3) float64.
         faces: (F, 3) int64, wound so that the front is counter-clockwise, mirrored nodes included.
         uv: (V, 2) float64 with v down the image, None without texture coordinates.
-        color: (V, 3) float64 in [0, 1] as stored, None without vertex colours.
+        color: (V, 3) float64 as stored, None without vertex colours.
         material: Its material.
     """
 
@@ -170,12 +172,12 @@ class Gltf:
     def _open(self) -> dict[str, Any]:
         data = self.path.read_bytes()
         if data[:4] != b"glTF":
-            header = json.loads(data)
+            header = json.loads(data, parse_constant=_not_finite)
         else:
             chunks = dict(_chunks(data))
             if GLB_JSON not in chunks:
                 raise ValueError("it has no JSON chunk")
-            header = json.loads(chunks[GLB_JSON])
+            header = json.loads(chunks[GLB_JSON], parse_constant=_not_finite)
             if GLB_BINARY in chunks:
                 self._buffers[0] = chunks[GLB_BINARY]
         if not isinstance(header, dict):
@@ -291,7 +293,7 @@ class Gltf:
             affine = np.array(material.transform)
             uv = np.nan_to_num(uv.astype(np.float64), posinf=0.0, neginf=0.0) @ affine[:, :2].T + affine[:, 2]
         color = attributes.get("COLOR_0")
-        color = None if color is None else np.clip(normalised(color)[:, :3], 0.0, 1.0)
+        color = None if color is None else normalised(color)[:, :3]
         if len(matrices) * max(len(position), len(faces)) > MOST_CORNERS:
             raise ValueError(f"{len(matrices)} instances of {len(faces)} triangles are too many")
         for matrix in matrices:
@@ -357,6 +359,7 @@ class Gltf:
             cutoff,
             coordinates,
             texture_transform(change),
+            reference is not None,
         )
 
     def _texture(self, index: int) -> tuple[int | None, Sampler]:
@@ -368,6 +371,11 @@ class Gltf:
             sources = (extension.get("source") for extension in texture.get("extensions", {}).values())
             source = next((number for number in sources if number is not None), None)
         return source, _sampler(self.header["samplers"][texture["sampler"]] if "sampler" in texture else {})
+
+
+def _not_finite(word: str) -> float:
+    """What JSON has no word for."""
+    raise ValueError(f"its JSON holds {word}, which is no number")
 
 
 def _is_read(extension: str) -> bool:

@@ -35,7 +35,8 @@ def decode_image(data: bytes, largest: int) -> NDArray[np.uint8]:
         else:
             picture = _eight_bit(Image.open(io.BytesIO(data))).convert("RGBA")
         return shrink(picture, largest)
-    except (OSError, SyntaxError, ValueError, MemoryError, Image.DecompressionBombError) as error:
+    except Exception as error:
+        # Decoders fail in any way a broken file makes them; for the user it is one thing.
         reason = mistaken(data) or " ".join(str(error).split()) or type(error).__name__
         raise ValueError("it is no image that Pillow reads" if "identify" in reason else reason) from error
 
@@ -48,7 +49,13 @@ def shrink(picture: Image.Image, largest: int) -> NDArray[np.uint8]:
 
 
 def _eight_bit(picture: Image.Image) -> Image.Image:
-    """16-bit grey as 8-bit grey; Pillow's own conversion clips it to white."""
+    """16-bit grey as 8-bit grey; Pillow's own conversion clips it to white.
+
+    Raises:
+        ValueError: It is of 32 bits.
+    """
+    if picture.mode == "F" or (picture.mode == "I" and picture.format != "PNG"):
+        raise ValueError("it has 32 bits per pixel; save it with 8 or 16")
     if not picture.mode.startswith("I"):
         return picture
     return Image.fromarray((np.asarray(picture).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))

@@ -5,11 +5,13 @@ Source: the MTL format of Wavefront's Advanced Visualizer, https://paulbourke.ne
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from configs.files import mistaken
 from envs.scans.assets import find_asset
 from envs.scene import Wrap
 
@@ -64,19 +66,22 @@ def read_materials(path: Path) -> ObjMaterials:
     Raises:
         OSError: A file cannot be read.
     """
-    text = decoded(path.read_bytes())
+    text = "\n".join(lines_of(decoded(path.read_bytes())))
     materials: dict[str, ObjMaterial] = {}
     problems = []
     named = list(dict.fromkeys(_LIBRARY.findall(text)))
     for line in named:
         # A line may name several files, or one whose name has spaces.
-        whole = find_asset(path.parent, line)
-        for name in [line] if whole else line.split():
+        whole = find_asset(path.parent, line.strip('"'))
+        for name in [line] if whole or line.startswith('"') else line.split():
             file = whole or find_asset(path.parent, name)
             if file is None:
                 problems.append(f"file {name} is missing")
             else:
-                materials |= dict(_parse(decoded(file.read_bytes())))
+                found = dict(_parse(decoded(file.read_bytes())))
+                materials |= found
+                if not found and (reason := mistaken(file)):
+                    problems.append(f"file {name}: {reason}")
     used = [" ".join(name.split()) for name in dict.fromkeys(_USED.findall(text))]
     unknown = [name for name in used if name not in materials]
     if unknown and not problems:
@@ -86,11 +91,18 @@ def read_materials(path: Path) -> ObjMaterials:
 
 
 def decoded(data: bytes) -> str:
-    """Text of an OBJ or MTL file, which may be in UTF-8 or, as older exporters write, in Latin-1."""
+    """Text of an OBJ or MTL file: UTF-8, UTF-16 with its mark or, as older exporters write, Latin-1."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", "replace")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         return data.decode("latin-1")
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of an OBJ or MTL file, whatever ends them; those that a backslash continues are joined."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").replace("\\\n", " ").split("\n")
 
 
 def parse_texture(text: str) -> Texture | None:
@@ -116,14 +128,14 @@ def parse_texture(text: str) -> Texture | None:
     if at >= len(parts):
         return None
     (su, sv), (ou, ov) = given["-s"], given["-o"]
-    return Texture(text[parts[at].start() :].strip(), (su, sv), (ou, ov), wrap)
+    return Texture(text[parts[at].start() :].strip().strip('"'), (su, sv), (ou, ov), wrap)
 
 
 def _parse(text: str) -> Iterator[tuple[str, ObjMaterial]]:
     """Yield the materials of one file."""
     name: str | None = None
     material = ObjMaterial()
-    for line in text.replace("\\\n", " ").splitlines():
+    for line in lines_of(text):
         key, rest = [*line.split(None, 1), "", ""][:2]
         if key.lower() == "newmtl":
             if name is not None:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.scans.assets import read_asset
+from envs.scans.images import decode_image
 from envs.scene import Sampler
 
 # Vertices and triangles of a file: several times those of the largest scans.
@@ -68,6 +70,7 @@ class MeshCollector:
     texture_of: dict[Any, int] = field(default_factory=dict)
     count: int = 0
     triangles: int = 0
+    strange_colors: bool = False
 
     def add(
         self,
@@ -86,6 +89,7 @@ class MeshCollector:
         Raises:
             ValueError: There would be too many.
         """
+        check_faces(faces, len(vertices))
         self.triangles += len(faces)
         if max(self.count + len(vertices), self.triangles) > MOST_CORNERS:
             raise ValueError(f"it holds more than {MOST_CORNERS / 1e6:.0f} million vertices or triangles")
@@ -101,13 +105,35 @@ class MeshCollector:
         self.count += len(vertices)
         textured = texture >= 0 and uv is not None
         self.uv.append(np.nan_to_num(uv[faces]) if textured and uv is not None else np.zeros((number, 3, 2)))
-        corner = color if color.ndim == 3 else color[faces]
-        self.color.append(np.rint(np.clip(corner, 0.0, 1.0) * 255.0).astype(np.uint8))
+        corner = self._clipped(color if color.ndim == 3 else color[faces])
+        self.color.append(np.rint(corner * 255.0).astype(np.uint8))
         self.texture.append(np.full(number, texture if textured else -1, np.int32))
         instance = self.instances.setdefault(node, len(self.instances))
         self.instance.append(np.full(number, instance, np.int32))
         self.one_sided.append(np.full(number, one_sided))
         self.cutoff.append(np.full(number, cutoff if textured else 0, np.uint8))
+
+    def _clipped(self, color: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Colours in [0, 1]; one that is not a number counts as white. Others get a warning."""
+        known = np.where(np.isnan(color), 1.0, color)
+        clipped: NDArray[np.float64] = np.clip(known, 0.0, 1.0)
+        if not self.strange_colors and not np.allclose(color, clipped, atol=0.01):
+            self.strange_colors = True
+            _log.warning("%s: it has colours that are not between 0 and 1, which are clipped", self.path)
+        return clipped
+
+    def file_texture(self, name: str, sampler: Sampler) -> int:
+        """Number of a texture in a file of its own, -1 if it cannot be read, with a warning."""
+
+        def pixels() -> NDArray[np.uint8]:
+            try:
+                return np.ascontiguousarray(decode_image(read_asset(self.path.parent, name), self.max_texture)[..., :3])
+            except FileNotFoundError as error:
+                raise ValueError(f"file {error}") from error
+            except ValueError as error:
+                raise ValueError(f"texture {name} is broken or unknown: {error}") from error
+
+        return self.texture_number((name, sampler), pixels, sampler)
 
     def texture_number(self, key: Any, pixels: Callable[[], NDArray[np.uint8]], sampler: Sampler) -> int:
         """Number of the texture known by `key`, -1 if it cannot be read, with a warning."""
@@ -135,3 +161,9 @@ class MeshCollector:
             textures=self.textures,
             samplers=self.samplers,
         )
+
+
+def check_faces(faces: NDArray[np.int64], count: int) -> None:
+    """Raise a ValueError where faces name others than the `count` vertices that there are."""
+    if wrong := faces[(faces < 0) | (faces >= count)].ravel().tolist():
+        raise ValueError(f"a face names vertex {wrong[0]} of {count}, which count from 0")

@@ -13,7 +13,8 @@ from configs.files import mistaken
 from envs.scans.gltf import Gltf, Primitive
 from envs.scans.images import decode_image
 from envs.scans.mesh import FileMesh, MeshCollector
-from envs.scans.obj_ply import read_obj, read_ply
+from envs.scans.obj import read_obj
+from envs.scans.ply import read_ply
 
 GLTF_SUFFIXES = (".glb", ".gltf")
 SUFFIXES = (*GLTF_SUFFIXES, ".obj", ".ply")
@@ -49,26 +50,40 @@ class MeshReader:
             try:
                 if path.suffix.lower() in GLTF_SUFFIXES:
                     _read_gltf(path, parts, self.materials)
-                else:
+                elif path.suffix.lower() in _READERS:
                     _READERS[path.suffix.lower()](path, parts)
+                else:
+                    raise ValueError(f"a mesh is a file that ends in {', '.join(SUFFIXES)}")
             except Exception as error:
                 # Parsers fail in any way a broken file makes them; for the user it is one thing.
-                message = " ".join(str(error).split()) or type(error).__name__
-                reason = mistaken(path) or f"{message}; is it a complete {path.suffix} file?"
-                raise ValueError(f"cannot read {path}: {reason}") from error
+                raise ValueError(f"cannot read {path}: {_fault(path, error)}") from error
             if not any(len(faces) for faces in parts.faces):
                 raise ValueError(f"cannot use {path}: it holds no triangles")
             self._read[path] = parts.mesh()
         return self._read[path]
 
 
+def _fault(path: Path, error: Exception) -> str:
+    """What is wrong with a file that its parser does not read."""
+    message = " ".join(str(error).split()) or type(error).__name__
+    if known := mistaken(path):
+        return known
+    if not isinstance(error, ValueError | OSError):
+        message = f"a part of it is missing or of another form ({type(error).__name__}: {message})"
+    # Some messages say already what to do.
+    return message if ";" in message else f"{message}; is it a complete {path.suffix} file?"
+
+
 def _read_gltf(path: Path, parts: MeshCollector, materials: str) -> None:
     file = Gltf(path, materials)
     images: dict[tuple[int, bool], NDArray[np.uint8] | ValueError] = {}
+    lost: set[str] = set()
     for part in file.primitives():
         material = part.material
         texture = -1
-        if material.image is not None and part.uv is not None:
+        if material.textured and (material.image is None or part.uv is None):
+            lost.add("an image" if material.image is None else f"texture coordinates {material.coordinates}")
+        elif material.image is not None:
             # Alpha is kept where it decides what is drawn.
             key = (material.image, material.cutoff is not None)
             pixels = partial(_gltf_image, file, key, images, parts.max_texture)
@@ -84,6 +99,8 @@ def _read_gltf(path: Path, parts: MeshCollector, materials: str) -> None:
             one_sided=not material.double_sided,
             cutoff=_cutoff(part, texture),
         )
+    for what in sorted(lost):
+        _log.warning("%s: textured faces without %s get their base colour", path, what)
     if file.without_positions:
         _log.warning("%s: %d primitives without positions are passed over", path, file.without_positions)
 

@@ -1,4 +1,4 @@
-"""OBJ and PLY files by trimesh; their materials and textures are found, read and laid on the faces here."""
+"""PLY files by trimesh; their colours, materials and textures are found, read and laid on the faces here."""
 
 from __future__ import annotations
 
@@ -14,54 +14,13 @@ from numpy.typing import NDArray
 from trimesh.visual.color import ColorVisuals
 from trimesh.visual.texture import TextureVisuals
 
-from envs.scans.assets import read_asset
-from envs.scans.images import decode_image
-from envs.scans.materials import ObjMaterial, ObjMaterials, read_materials
-from envs.scans.mesh import MeshCollector
-from envs.scene import DEFAULT_SAMPLER, Sampler
+from envs.scans.mesh import MeshCollector, check_faces
+from envs.scans.obj import upright
+from envs.scene import DEFAULT_SAMPLER
 
 _log = logging.getLogger("envs.scans.loading")
-
-
-def read_obj(path: Path, parts: MeshCollector) -> None:
-    """Read an OBJ file with the materials that it names."""
-    library = read_materials(path)
-    for problem in library.problems:
-        _log.warning("%s: %s; faces that need it get their base colour", path, problem)
-    file = trimesh.load_scene(str(path), file_type="obj", resolver=_Names(library), process=False)
-    for part, mesh, vertices in _meshes(file):
-        material = library.materials.get(
-            str(getattr(getattr(mesh.visual, "material", None), "name", "")), ObjMaterial()
-        )
-        texture, uv = -1, getattr(mesh.visual, "uv", None)
-        if material.texture is not None and uv is not None:
-            map_kd = material.texture
-            texture = _texture(parts, map_kd.file, Sampler(map_kd.wrap, map_kd.wrap))
-            uv = _upright(np.asarray(uv, np.float64) * map_kd.scale + map_kd.offset)
-        color = _vertex_color(mesh) * np.array(material.color)
-        parts.add(vertices, np.asarray(mesh.faces, np.int64), uv, color, texture=texture, node=part)
-
-
-class _Names(trimesh.resolvers.Resolver):
-    """Gives trimesh the names of an OBJ file's materials, so that it says which faces have which, and nothing else."""
-
-    def __init__(self, library: ObjMaterials) -> None:
-        self.library = library
-
-    def get(self, name: str) -> bytes:
-        """The names as a material file, whichever file was asked for."""
-        return "".join(f"newmtl {name}\nKd 1 1 1\n" for name in self.library.materials).encode()
-
-    def namespaced(self, namespace: str) -> _Names:
-        """The same."""
-        return self
-
-    def write(self, name: str, data: bytes) -> None:
-        """Nothing is written."""
-
-    def keys(self) -> list[str]:
-        """No file is listed."""
-        return []
+# Names that exporters give the colours of vertices.
+COLORS = (("red", "green", "blue"), ("diffuse_red", "diffuse_green", "diffuse_blue"), ("r", "g", "b"))
 
 
 @dataclass(frozen=True)
@@ -69,18 +28,24 @@ class _PlyHeader:
     """What trimesh leaves out of a PLY file: all its textures, and how many elements it announces."""
 
     textures: tuple[str, ...]
-    elements: int
+    elements: dict[str, int]
 
 
 def read_ply(path: Path, parts: MeshCollector) -> None:
     """Read a PLY file with vertex or face colours, materials (``material_index``), or textures (``texnumber``)."""
     header = _ply_header(path)
-    if header.elements > path.stat().st_size:
-        raise ValueError(f"it ends early: it announces {header.elements:,} elements in {path.stat().st_size:,} bytes")
+    count, size = sum(header.elements.values()), path.stat().st_size
+    if count > size:
+        raise ValueError(f"it ends early: it announces {count:,} elements in {size:,} bytes")
+    if not header.elements.get("face"):
+        kind = "triangle strips, which are not read" if header.elements.get("tristrips") else "points alone"
+        raise ValueError(f"it has no faces but {kind}; convert it to a mesh of triangles")
     file = trimesh.load_scene(str(path), file_type="ply", skip_materials=True, process=False)
     for part, mesh, vertices in _meshes(file):
         faces = np.asarray(mesh.faces, np.int64)
         raw = mesh.metadata.get("_ply_raw", {})
+        _check_complete(raw)
+        check_faces(faces, len(vertices))
         color = _vertex_color(mesh) * _material_color(raw, len(faces))
         uv = getattr(mesh.visual, "uv", None)
         if uv is None or not header.textures:
@@ -88,31 +53,41 @@ def read_ply(path: Path, parts: MeshCollector) -> None:
                 _log.warning("%s: it names %s, but has no texture coordinates", path, header.textures[0])
             parts.add(vertices, faces, None, color, texture=-1, node=part)
             continue
-        uv, number = _upright(np.asarray(uv, np.float64)), _face_property(raw, "texnumber", len(faces))
+        uv, number = upright(np.asarray(uv, np.float64)), _face_property(raw, "texnumber", len(faces))
         if number is None and len(header.textures) > 1:
             _log.warning("%s: it names %d textures, but not which faces have which; all get %s", path,
                          len(header.textures), header.textures[0])  # fmt: skip
         number = np.zeros(len(faces), np.int64) if number is None else number
         for which in np.unique(number):
             known = 0 <= which < len(header.textures)
-            texture = _texture(parts, header.textures[which], DEFAULT_SAMPLER) if known else -1
+            texture = parts.file_texture(header.textures[which], DEFAULT_SAMPLER) if known else -1
             chosen = number == which
             parts.add(vertices, faces[chosen], uv, color[chosen], texture=texture, node=part)
 
 
 def _ply_header(path: Path) -> _PlyHeader:
     textures: list[str] = []
-    elements = 0
+    elements: dict[str, int] = {}
     with path.open("rb") as stream:
         for line in iter(partial(stream.readline, 4096), b""):
             fields = line.decode("utf-8", "replace").split(None, 2)
             if fields[:1] == ["end_header"]:
                 return _PlyHeader(tuple(textures), elements)
             if len(fields) == 3 and fields[0] == "element":
-                elements += int(fields[2])
+                elements[fields[1]] = int(fields[2])
             elif len(fields) == 3 and fields[0] == "comment" and fields[1].lower() == "texturefile":
                 textures.append(fields[2].strip())
     raise ValueError("its header does not end")
+
+
+def _check_complete(raw: Any) -> None:
+    """Refuse a text file that was cut off: trimesh takes the lines that there are."""
+    for element in ("vertex", "face"):
+        announced = int(raw.get(element, {}).get("length", 0)) if isinstance(raw, dict) else 0
+        data = raw[element].get("data") if announced else ()
+        columns = list(data.values()) if isinstance(data, dict) else [data]
+        if (found := min(map(len, columns), default=0)) < announced:
+            raise ValueError(f"it ends early: it holds {found:,} of {announced:,} elements '{element}'")
 
 
 def _meshes(file: trimesh.Scene) -> list[tuple[str, trimesh.Trimesh, NDArray[np.float64]]]:
@@ -126,30 +101,13 @@ def _meshes(file: trimesh.Scene) -> list[tuple[str, trimesh.Trimesh, NDArray[np.
     return meshes
 
 
-def _texture(parts: MeshCollector, name: str, sampler: Sampler) -> int:
-    """Number of a texture file, -1 if it cannot be read, with a warning."""
-
-    def pixels() -> NDArray[np.uint8]:
-        try:
-            return np.ascontiguousarray(decode_image(read_asset(parts.path.parent, name), parts.max_texture)[..., :3])
-        except FileNotFoundError as error:
-            raise ValueError(f"file {error}") from error
-        except ValueError as error:
-            raise ValueError(f"texture {name} is broken or unknown: {error}") from error
-
-    return parts.texture_number((name, sampler), pixels, sampler)
-
-
-def _upright(uv: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Texture coordinates with v down the image; trimesh counts v upwards whatever the format."""
-    return uv * [1.0, -1.0] + [0.0, 1.0]
-
-
 def _vertex_color(mesh: trimesh.Trimesh) -> NDArray[np.float64]:
     """Return the (F, 3, 3) colour factor in [0, 1] of the faces' corners, white where the mesh has none."""
     visual = mesh.visual
-    colors: NDArray[Any] | None = None
-    if isinstance(visual, ColorVisuals) and visual.kind == "face":
+    colors = _other_color(mesh)
+    if colors is not None:
+        colors = colors[mesh.faces]
+    elif isinstance(visual, ColorVisuals) and visual.kind == "face":
         colors = np.repeat(visual.face_colors[:, None], 3, axis=1)
     elif isinstance(visual, ColorVisuals) and visual.kind == "vertex":
         colors = visual.vertex_colors[mesh.faces]
@@ -159,6 +117,17 @@ def _vertex_color(mesh: trimesh.Trimesh) -> NDArray[np.float64]:
         return np.ones((len(mesh.faces), 3, 3))
     full = np.iinfo(colors.dtype).max if colors.dtype.kind in "iu" else 1.0
     return np.clip(colors[..., :3] / full, 0.0, 1.0)
+
+
+def _other_color(mesh: trimesh.Trimesh) -> NDArray[Any] | None:
+    """(V, 3) colours of vertices in a type or under names that trimesh does not take; None where there are none."""
+    raw = mesh.metadata.get("_ply_raw", {})
+    for names in COLORS:
+        columns = [_column(raw, "vertex", name) for name in names]
+        found = [column for column in columns if column is not None and len(column) == len(mesh.vertices)]
+        if len(found) == len(names) and (names != COLORS[0] or found[0].dtype != np.uint8):
+            return np.stack(found, axis=1)
+    return None
 
 
 def _face_property(raw: Any, name: str, count: int) -> NDArray[np.int64] | None:
