@@ -79,6 +79,15 @@ except ImportError:
     assert run(code, folder) == "absent\n"
 
 
+def test_stand_ins_are_built_with_nothing(folder: Path) -> None:
+    code = (
+        "from envs import habitat_stand_ins as s\ns.install()\n"
+        "import habitat_sim\nfrom habitat_sim import built_with_bullet\n"
+        "print(habitat_sim.cuda_enabled, built_with_bullet, habitat_sim.bindings.built_with_bullet)"
+    )
+    assert run(code, folder) == "False False False\n"
+
+
 def test_real_modules_stay_as_they_are(folder: Path) -> None:
     (folder / "magnum.py").write_text(
         "class Vector3(tuple):\n    def __new__(cls, *v):\n        return tuple.__new__(cls, v)\n"

@@ -25,6 +25,8 @@ PROVIDED = {
     name: "envs.habitat.rigid"
     for name in ("magnum.Quaternion", "habitat_sim.RigidState", "habitat_sim.physics.VelocityControl")
 }
+# habitat-sim's constants that say what it was built with; the stand-ins have none of it.
+BUILT_WITH = ("audio_enabled", "built_with_bullet", "cuda_enabled", "vhacd_enabled")
 # What Habitat-Lab and habitat-baselines do without where it is absent.
 OPTIONAL = ("habitat_sim.utils.profiling_utils",)
 
@@ -94,6 +96,8 @@ def _absent(owner: Any, name: str) -> Any:
     """Make the attribute `name` of a stand-in module or class and keep it there."""
     if name.startswith("__"):
         raise AttributeError(name)
+    if name in BUILT_WITH:
+        return False
     module = owner.__module__ if isinstance(owner, type) else owner.__name__
     outer = f"{owner.__qualname__}." if isinstance(owner, type) else ""
     # `except habitat_sim.errors.GreedyFollowerError` needs an exception.
