@@ -234,6 +234,23 @@ class TestProtocols:
         images = small(tasks[0], 4).inputs
         assert torch.equal(adapted(images), adapted(images, torch.zeros(4, 64)))
 
+    @pytest.mark.parametrize(("name", "last"), [("torchvision/mobilenet_v2", True), ("fcn4", False)])
+    def test_images_for_depthwise_convolutions_lie_channels_last(
+        self, name: str, last: bool, tasks: list[TaskData]
+    ) -> None:
+        learner = TaskTrainer(load_base(f"random/{name}"), plan("piggyback"))
+        learner.add(tasks[0])
+        learner.eval()
+        images, seen = small(tasks[0], 4).inputs, []
+        learner.adapted.method().register_forward_pre_hook(lambda method, arguments: seen.append(arguments[0]))
+        with torch.no_grad():
+            outputs = learner.outputs(tasks[0], images, None)
+            plain = learner.readouts[TASKS[0]](learner.adapted(images))
+        given, contiguous = seen
+        assert given.is_contiguous(memory_format=torch.channels_last) == last
+        assert torch.equal(given, images) and contiguous is images
+        assert torch.allclose(outputs, plain, atol=1e-3)
+
     def test_unknown_protocols_and_no_tasks_are_refused(self, base: Base, tasks: list[TaskData]) -> None:
         with pytest.raises(ValueError, match="did you mean 'sequential'"):
             run_protocol("sequental", Session(base, plan("features"), tasks))

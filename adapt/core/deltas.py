@@ -127,6 +127,11 @@ def weighted_layers(network: nn.Module) -> dict[str, Layer]:
     }
 
 
+def is_depthwise(layer: Layer) -> bool:
+    """Whether a layer is a depthwise convolution."""
+    return isinstance(layer, _ConvNd) and layer.groups == layer.in_channels > 1
+
+
 def norm_layers(network: nn.Module) -> dict[str, nn.Module]:
     """All batch, group and layer normalisations that have parameters or statistics, by name."""
     return {

@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 
 from adapt.core.base import Base
-from adapt.core.deltas import Delta, DeltaConfig, Layer, norm_layers, require_network, weighted_layers
+from adapt.core.deltas import Delta, DeltaConfig, Layer, is_depthwise, norm_layers, require_network, weighted_layers
 from adapt.core.method import Incompatible, Method, methods
 from adapt.modules.joint import JointDeltaMethod
 from configs.settings import OneOf
@@ -70,7 +69,7 @@ class ModelPatch(JointDeltaMethod):
 
     def __init__(self, base: Base, config: PatchConfig, image_size: int, earlier: Sequence[Method] = ()) -> None:
         layers = weighted_layers(require_network(base, self.name()))
-        self._depthwise = [name for name, layer in layers.items() if _is_depthwise(layer)]
+        self._depthwise = [name for name, layer in layers.items() if is_depthwise(layer)]
         self._last = list(layers)[-1]
         if config.depthwise and not self._depthwise:
             raise Incompatible("a depthwise patch needs depthwise convolutions, and this base has none")
@@ -86,7 +85,3 @@ class ModelPatch(JointDeltaMethod):
         last = name == self._last and self.config.last_layer == "trained"
         own = last or (self.config.depthwise and name in self._depthwise)
         return Replacement(layer) if own else None
-
-
-def _is_depthwise(layer: Layer) -> bool:
-    return isinstance(layer, _ConvNd) and layer.groups == layer.in_channels > 1

@@ -19,6 +19,7 @@ from adapt.bases.published import read_released
 from adapt.benchmarks.benchmark import Benchmark, Targets, TaskData, Tensors
 from adapt.core.base import Base
 from adapt.core.budget import stored_bits
+from adapt.core.deltas import is_depthwise, weighted_layers
 from adapt.core.method import Method, get_method
 from adapt.core.model import Adapted
 from adapt.core.weight_files import fill
@@ -86,6 +87,10 @@ class TaskTrainer:
         self.readouts = nn.ModuleDict()
         self.device = next((p.device for p in base.parameters()), torch.device("cpu"))
         self.images = 0
+        # On a CPU depthwise convolutions train in 0.7 of the time on images whose channels lie together.
+        depthwise = not base.black_box and any(map(is_depthwise, weighted_layers(base.encoder).values()))
+        together = depthwise and self.device.type == "cpu"
+        self._layout = torch.channels_last if together else torch.preserve_format
 
     def add(self, task: TaskData) -> None:
         """Add a task with an untrained method and readout.
@@ -119,6 +124,8 @@ class TaskTrainer:
     def outputs(self, task: TaskData, inputs: Tensor, features: Tensor | None) -> Tensor:
         """The readout's outputs for a batch, from cached features of the base where there are any."""
         fast = self.plan.training.bfloat16 and has_bfloat16(self.device)
+        if inputs.ndim == 4:
+            inputs = inputs.to(memory_format=self._layout)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=fast):
             with self.adapted.base.normalised(task.normalisation):
                 adapted = self.adapted(inputs, features, task=task.name)
