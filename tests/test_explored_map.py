@@ -286,6 +286,22 @@ def test_predictions_count_nearby_only_and_where_frames_agree() -> None:
     assert set(np.flatnonzero(blocked[:, 19:21].any(1))) == {math.floor(20 - 2.9 / CELL)}
 
 
+def test_ways_round_predicted_obstacles_are_shorter() -> None:
+    camera, goal = Camera(size=16), np.array([[0.0, -5.0]])
+    gain = {}
+    for predicted in (False, True):
+        maps = ExploredMaps(1, 40, 14.0, camera, ("blocked", "plan"), predicted=predicted)
+        nothing = maps.egocentric(ONE, NOWHERE, AHEAD, goal)[0, 1].astype(int)
+        for _ in range(3):
+            maps.update(ONE, wall(camera, 2.2), NOWHERE, AHEAD, 10.0)
+        blocked, plan = maps.egocentric(ONE, NOWHERE, AHEAD, goal)[0].astype(int)
+        row = math.floor(20 - 2.2 / CELL)
+        assert blocked[row, 18:22].all()
+        # Before the wall one is further from the goal than on open floor, as one must go round or through it.
+        gain[predicted] = (plan - nothing)[row + 2, 18:22].mean()
+    assert gain[False] < gain[True] < 0
+
+
 def test_a_predictor_takes_the_place_of_the_depth_sensor(places: list[SceneEpisodes]) -> None:
     task = PointNavTask(sensors=("explored",), explored_from="predicted", explored_layers=OCCUPANCY)
     asked: list[tuple[int, ...]] = []

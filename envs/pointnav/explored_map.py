@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from envs.pointnav.map_planner import MARGIN, march, traversal_costs
+from envs.pointnav.map_planner import MARGIN, MEASURED, PREDICTED, Costs, march, traversal_costs
 from envs.pointnav.range_scan import add_scan
 from envs.rendering.camera_offsets import CameraOffset
 from envs.rendering.renderer import Camera
@@ -55,11 +55,12 @@ class Memory(NamedTuple):
 
 
 class Room(NamedTuple):
-    """Scratch arrays of the planner (`envs.pointnav.map_planner.march`)."""
+    """Scratch arrays of the planner (`envs.pointnav.map_planner.march`), and what obstacles cost."""
 
     cost: NDArray[np.float32]
     keys: NDArray[np.float32]
     items: NDArray[np.int32]
+    costs: Costs
 
 
 @njit(cache=True, nogil=True)
@@ -166,7 +167,7 @@ def _plan(
             min(max(box[3], here[1] + 1, there[1] + 1) + around, size),
         )
         cell = 1.0 / cells_per_metre
-        traversal_costs(evidence, memory.visited[n], window, cell, room.cost)
+        traversal_costs(evidence, memory.visited[n], window, cell, room.costs, room.cost)
         # A metre more than is shown, so that it lasts for a few steps.
         beyond = PLAN_REACH + 1.0
         memory.limit[n] = march(room.cost, cell, window, there, here, beyond, distance, room.keys, room.items)
@@ -295,6 +296,7 @@ class ExploredMaps:
             np.ones((planned, planned), np.float32),
             np.empty(5 * planned * planned, np.float32),
             np.empty(5 * planned * planned, np.int32),
+            PREDICTED if predicted else MEASURED,
         )
         self._camera, self._lenses = camera, np.zeros((count, 3))
         self._predicted, self._heights = predicted, (float(step_height), float(body_height))

@@ -8,6 +8,7 @@ much nearer to the goal each place of the map is (layer ``plan`` of `envs.pointn
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -15,12 +16,28 @@ from numpy.typing import NDArray
 
 from envs.navgrid.heap import pop, push
 
-# Cost of a metre in blocked cells, within `BESIDE` and within `NEAR` metres of their centres; 1 elsewhere. Nothing is
-# forbidden, as depth images may be wrong; bodies of Habitat's 10 to 18 cm radius seldom get stuck from `BESIDE` on.
-BLOCKED_COST, BESIDE_COST, NEAR_COST = 40.0, 6.0, 1.6
+# Metres from centres of blocked cells; bodies of Habitat's 10 to 18 cm radius seldom get stuck from `BESIDE` on.
 BESIDE, NEAR = 0.2, 0.4
 # Metres around all that is known through which paths may lead.
 MARGIN = 1.0
+
+
+class Costs(NamedTuple):
+    """Cost of a metre; 1 where nothing is near, and nothing is forbidden, as depth images may be wrong.
+
+    Attributes:
+        blocked: In blocked cells.
+        beside: Within `BESIDE` metres of their centres.
+        near: Within `NEAR` metres of them, and at most where the agent has been.
+    """
+
+    blocked: float
+    beside: float
+    near: float
+
+
+# Much of what predicted depth blocks is free.
+MEASURED, PREDICTED = Costs(40.0, 6.0, 1.6), Costs(4.0, 1.75, 1.15)
 
 
 @njit(cache=True, nogil=True)
@@ -29,6 +46,7 @@ def traversal_costs(
     visited: NDArray[np.uint8],
     box: tuple[int, int, int, int],
     cell: float,
+    costs: Costs,
     out: NDArray[np.float32],
 ) -> None:
     """Cost of a metre in each cell.
@@ -38,6 +56,7 @@ def traversal_costs(
         visited: (G, G) uint8, not 0 where the agent has stood: free, whatever its camera says.
         box: Rows and columns [top, bottom) x [left, right) to fill.
         cell: Side of a cell, metres.
+        costs: What obstacles cost.
         out: (G, G) float32, written within the box.
     """
     top, bottom, left, right = box
@@ -51,12 +70,12 @@ def traversal_costs(
                 for v in range(max(j - reach, left), min(j + reach + 1, right)):
                     apart = (u - i) * (u - i) + (v - j) * (v - j)
                     if apart <= near:
-                        cost = BLOCKED_COST if apart == 0 else BESIDE_COST if apart <= beside else NEAR_COST
+                        cost = costs.blocked if apart == 0 else costs.beside if apart <= beside else costs.near
                         out[u, v] = max(out[u, v], np.float32(cost))
     for i in range(top, bottom):
         for j in range(left, right):
             if visited[i, j]:
-                out[i, j] = min(out[i, j], np.float32(NEAR_COST))
+                out[i, j] = min(out[i, j], np.float32(costs.near))
 
 
 @njit(cache=True, nogil=True)
