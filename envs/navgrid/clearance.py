@@ -77,7 +77,7 @@ def _obstacle(
     return best, site
 
 
-@kernel
+@fused_kernel
 def _seed(
     i: int, columns: Columns, floor: Floor, cell: float, nx: int, nz: int, height: float, climb: float
 ) -> tuple[float, np.int32]:
@@ -143,7 +143,7 @@ def _nearer(
     return changed
 
 
-@kernel
+@fused_kernel
 def _sweep(turn: int, columns: Columns, floor: Floor, spread: Spread, cell: float, nx: int, nz: int) -> None:
     """Pass number `turn` of the vector distance transform, forwards and backwards in turns."""
     box, start, near = columns.box, floor.start, floor.near
@@ -165,7 +165,7 @@ def _sweep(turn: int, columns: Columns, floor: Floor, spread: Spread, cell: floa
                         changed[jz * nx + jx] = turn * count + visit
 
 
-@kernel
+@fused_kernel
 def _on_rim(i: int, near: IntArray) -> bool:
     """Whether one of the eight neighbours of node i is missing."""
     for d in range(4):

@@ -113,6 +113,13 @@ def distance_to_segment(p: FloatArray, a: FloatArray, b: FloatArray) -> tuple[Si
 
 
 @kernel
+def put(p: FloatArray, out: FloatArray) -> None:
+    """Copy a point (3,); for an assignment of slices the compiler also compiles how to say that shapes differ."""
+    for axis in range(3):
+        out[axis] = p[axis]
+
+
+@kernel
 def between(a: FloatArray, b: FloatArray, t: Single, out: FloatArray) -> None:
     """The point at share t of the way from a to b."""
     for k in range(3):
@@ -219,7 +226,7 @@ def _nearer(
     m: Polygons, polygon: int, p: FloatArray, best: Single, trial: FloatArray, nearest: FloatArray
 ) -> tuple[bool, Single]:
     """Whether a polygon is nearer to p than `best` (squared); the nearest point of it is then put into `nearest`."""
-    trial[:] = p
+    put(p, trial)
     over = set_height(m, polygon, trial)
     if not over:
         _on_edges(m, polygon, p, RIM, trial)
@@ -230,7 +237,7 @@ def _nearer(
     else:
         gap = x * x + y * y + z * z
     if gap < best:
-        nearest[:] = trial
+        put(trial, nearest)
         return True, gap
     return False, best
 
@@ -274,7 +281,7 @@ def project(m: Polygons, p: FloatArray, island: int, nearest: FloatArray) -> int
 @kernel
 def _clamped(m: Polygons, polygon: int, p: FloatArray, out: FloatArray) -> None:
     """The point itself if it lies in the polygon, seen from above, else the nearest point of its outline."""
-    out[:] = p
+    put(p, out)
     if inside(m, polygon, p):
         return
     best, at, first = FARTHEST, ZERO, 0
@@ -303,8 +310,8 @@ def _portal(m: Polygons, here: int, there: int, left: FloatArray, right: FloatAr
             between(a, b, np.float32(low) * BYTE, left)
             between(a, b, np.float32(high) * BYTE, right)
         else:
-            left[:] = a
-            right[:] = b
+            put(a, left)
+            put(b, right)
         return
 
 
@@ -467,7 +474,7 @@ def _append(points: FloatArray, count: int, p: FloatArray) -> int:
     """Add a corner to a path unless it is the last one again: the new count."""
     if count > 0 and _same(points[count - 1], p):
         return count
-    points[count] = p
+    put(p, points[count])
     return count + 1
 
 
@@ -485,17 +492,17 @@ def _narrow(f: Funnel, left: FloatArray, right: FloatArray, edge: int) -> int:
     """Narrow the sight to the ends of an edge: -1, or where it closes, the edge of the corner that is then the apex."""
     if _turn(f.apex, f.right, right) <= ZERO:
         if _same(f.apex, f.right) or _turn(f.apex, f.left, right) > ZERO:
-            f.right[:] = right
+            put(right, f.right)
             f.at[1] = edge
         else:
-            f.apex[:] = f.left
+            put(f.left, f.apex)
             return f.at[0]
     if _turn(f.apex, f.left, left) >= ZERO:
         if _same(f.apex, f.left) or _turn(f.apex, f.right, left) < ZERO:
-            f.left[:] = left
+            put(left, f.left)
             f.at[0] = edge
         else:
-            f.apex[:] = f.right
+            put(f.right, f.apex)
             return f.at[1]
     return -1
 
@@ -515,16 +522,16 @@ def _between_ends(
                 i += 1
                 continue
         else:
-            left[:] = last
-            right[:] = last
+            put(last, left)
+            put(last, right)
         restart = _narrow(f, left, right, i)
         if restart >= 0:
             before = count
             count = _append(points, count, f.apex)
             if count > before and restart == length - 1:
                 return count, True
-            f.left[:] = f.apex
-            f.right[:] = f.apex
+            put(f.apex, f.left)
+            put(f.apex, f.right)
             f.at[:] = restart
             i = restart
         i += 1
@@ -568,8 +575,8 @@ def find_path(m: Polygons, start: FloatArray, end: FloatArray, points: FloatArra
     if first < 0 or last < 0:
         return nothing
     if _equal(here[0], there[0]) and _equal(here[1], there[1]) and _equal(here[2], there[2]):
-        points[0] = here
-        points[1] = there
+        put(here, points[0])
+        put(there, points[1])
         return ZERO, 2
     if m.island[first] != m.island[last]:
         return nothing

@@ -19,6 +19,7 @@ from envs.navgrid.detour import (
     distance_to_segment,
     inside,
     project,
+    put,
     set_height,
     trace,
 )
@@ -129,13 +130,13 @@ def _along_surface(
     reach = np.sqrt(x * x + y * y + z * z) / TWO + REACH
     _enter(f, first, NEAR, np.int64(-1))
     best, least = -1, FARTHEST
-    out[:] = start
+    put(start, out)
     while f.tally[1] < f.tally[2]:
         place = f.waiting[f.tally[1]]
         f.tally[1] += 1
         if inside(m, f.polygon[place], end):
             best = place
-            out[:] = end
+            put(end, out)
             break
         gap = _look_beyond(m, f, place, end, middle, reach * reach, least, out)
         if gap < least:
@@ -173,14 +174,14 @@ def _stop_at_wall(
             x, z = end[0] - hit[0], end[2] - hit[2]
             if x * x + z * z < least:
                 least = x * x + z * z
-                out[:] = hit
+                put(hit, out)
 
 
 @kernel
 def try_step(m: Polygons, start: FloatArray, end: FloatArray, sliding: bool, out: FloatArray) -> None:
     """End point of a walk from start towards end, (3,) float32 each, into `out`, on the surface."""
     here, other = np.empty(3, np.float32), np.empty(3, np.float32)
-    out[:] = start
+    put(start, out)
     first = project(m, start, np.int64(-1), here)
     last = project(m, end, np.int64(-1), other)
     if first < 0 or last < 0 or m.island[first] != m.island[last]:
@@ -204,7 +205,7 @@ def try_step(m: Polygons, start: FloatArray, end: FloatArray, sliding: bool, out
         length_of = np.sqrt(toward[0] * toward[0] + toward[1] * toward[1] + toward[2] * toward[2])
         for k in range(3):
             moved[k] = moved[k] + NUDGE * (toward[k] / length_of)
-    out[:] = moved
+    put(moved, out)
 
 
 @kernel

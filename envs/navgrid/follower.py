@@ -6,7 +6,7 @@ import numpy as np
 
 from envs.navgrid.geodesics import NO_VERTEX, PathTree, norm
 from envs.navgrid.ground import LEVEL_TOLERANCE, Ground, Stencil, move, node_position, sees, stencil
-from envs.navgrid.heightfield import DoubleArray, IntArray, kernel
+from envs.navgrid.heightfield import DoubleArray, IntArray, fused_kernel, kernel
 
 STOP, FORWARD, LEFT, RIGHT = 0, 1, 2, 3
 # The follower walks towards the point this many forward steps along the shortest path.
@@ -25,7 +25,7 @@ NEAR = 0.7
 KEEP_TURNING = 0.5 * np.pi
 
 
-@kernel
+@fused_kernel
 def _by_node(g: Ground, t: PathTree, s: Stencil, x: float, y: float, z: float) -> tuple[float, int, int]:
     """Way by the best of the nodes around (x, y, z): length, its vertex, node; (inf, -1, -1) if unreachable."""
     a, b, c, d, _, _ = s
@@ -88,7 +88,7 @@ def _ahead(t: PathTree, v: int, x: float, y: float, z: float, reach: float) -> t
         x, y, z, v = qx, qy, qz, t.after[v]
 
 
-@kernel
+@fused_kernel
 def _aim(g: Ground, t: PathTree, x: float, y: float, z: float, reach: float) -> tuple[float, float]:
     """Where to walk to (x, z): `reach` metres along the shortest path if in sight, else to its first corner."""
     _, v, bend = toward(g, t, x, y, z)
@@ -112,7 +112,7 @@ def _after_forward(g: Ground, t: PathTree, x: float, y: float, z: float, heading
     return toward(g, t, nx, ny, nz)[0]
 
 
-@kernel
+@fused_kernel
 def _best_turns(
     g: Ground, t: PathTree, x: float, y: float, z: float, heading: float, turn: float, forward: float
 ) -> int:
@@ -126,7 +126,7 @@ def _best_turns(
     return turns
 
 
-@kernel
+@fused_kernel
 def act(
     g: Ground,
     t: PathTree,

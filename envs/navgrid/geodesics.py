@@ -108,7 +108,7 @@ def _put_vertex(vertices: Vertices, at: int, x: float, y: float, z: float, cost:
     vertices.after[at] = after
 
 
-@kernel
+@fused_kernel
 def _grown(vertices: Vertices, count: int) -> Vertices:
     """The vertices with room for at least one more than `count`."""
     if count < len(vertices.cost):
@@ -156,7 +156,7 @@ def _inherits(g: Ground, front: Front, i: int, dx: float, dz: float) -> bool:
     return b >= 0 and front.state[b] == ACCEPTED and front.vertex[b] == v
 
 
-@kernel
+@fused_kernel
 def _corner(
     g: Ground, x: float, z: float, px: float, pz: float, share: float, y: float
 ) -> tuple[bool, float, float, float]:
@@ -203,7 +203,7 @@ def _next_vertex(
     return best, v
 
 
-@kernel
+@fused_kernel
 def _by_neighbour(
     g: Ground,
     front: Front,
@@ -237,7 +237,7 @@ def _by_neighbour(
     return best, v, count
 
 
-@kernel
+@fused_kernel
 def _by_corner(
     g: Ground,
     front: Front,
@@ -270,7 +270,7 @@ def _by_corner(
     return straight, count, count + 1
 
 
-@kernel
+@fused_kernel
 def _reroute(
     g: Ground,
     front: Front,

@@ -230,7 +230,7 @@ def sees(g: Ground, x: float, y: float, z: float, x1: float, y1: float, z1: floa
     return sight(g, x, y, z, x1, y1, z1)[0] == 1.0
 
 
-@kernel
+@fused_kernel
 def _slide(g: Ground, x: float, y: float, z: float, island: int) -> tuple[bool, float, float]:
     """Push (x, z) out of the margin of obstacles along the clearance gradient: found, x, z."""
     for _ in range(4):
@@ -329,7 +329,7 @@ def node_position(g: Ground, i: int) -> tuple[float, float, float]:
     return x, np.float64(g.height[i]), z
 
 
-@kernel
+@fused_kernel
 def _nearest_in_column(g: Ground, c: int, x: float, y: float, z: float, island: int, least: float) -> tuple[float, int]:
     """Node of `island` (any if -1) in column c nearer than `least` (squared): squared distance, node or -1."""
     node = -1
@@ -360,7 +360,7 @@ def nearest_node(g: Ground, x: float, y: float, z: float, island: int, reach: fl
     return node
 
 
-@kernel
+@fused_kernel
 def snap(g: Ground, x: float, y: float, z: float, island: int, reach: float) -> tuple[float, float, float]:
     """Nearest navigable point to (x, y, z) on `island` (any if -1), NaN where none is within `reach` metres."""
     s = stencil(g, x, y, z, LEVEL_TOLERANCE)
@@ -386,7 +386,8 @@ def snap_all(g: Ground, position: DoubleArray, island: int, reach: float) -> Dou
     """`snap` for positions (N, 3)."""
     out = np.empty(position.shape)
     for n in range(len(position)):
-        out[n] = snap(g, position[n, 0], position[n, 1], position[n, 2], island, reach)
+        x, y, z = snap(g, position[n, 0], position[n, 1], position[n, 2], island, reach)
+        out[n, 0], out[n, 1], out[n, 2] = x, y, z
     return out
 
 

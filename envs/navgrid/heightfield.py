@@ -17,7 +17,8 @@ DoubleArray = NDArray[np.float64]
 IntArray = NDArray[np.int32]
 
 kernel: Any = njit(cache=True, error_model="numpy", nogil=True)
-# For what is called in innermost loops: a call that passes arrays, or tuples of them, counts references to each.
+# For what is called in innermost loops: a call that passes arrays, or tuples of them, counts references to each. Also for
+# what one kernel alone calls, which then compiles faster; but the compiler copies a kernel once for each part of it.
 fused_kernel: Any = njit(cache=True, error_model="numpy", nogil=True, inline="always")
 
 # Directions of the four neighbours in (x, z) cells; direction d and d ^ 1 are opposite.
@@ -127,7 +128,9 @@ def _cut(triangles: DoubleArray, cell: float, nx: int, nz: int) -> tuple[IntArra
     along_x, along_z, corners = np.int64(0), np.int64(2), np.int64(3)
     whole, below, strip, left, piece = np.int64(0), np.int64(1), np.int64(2), np.int64(3), np.int64(4)
     for f in range(len(triangles)):
-        work[whole, :3] = triangles[f]
+        for corner in range(corners):
+            for axis in range(3):
+                work[whole, corner, axis] = triangles[f, corner, axis]
         span = _range(work, whole, corners, along_z)
         z_low = max(int(np.floor(span[0] / cell)), 0)
         z_high = min(int(np.floor(span[1] / cell)), nz - 1)
@@ -259,7 +262,7 @@ def find_floor(columns: Columns, nx: int, nz: int, height: float, climb: float) 
     return Floor(start, column, level, link(start, column, level, nx, nz, climb))
 
 
-@kernel
+@fused_kernel
 def link(start: IntArray, column: IntArray, level: FloatArray, nx: int, nz: int, climb: float) -> IntArray:
     """Neighbour table (M, 4) int32 of nodes ordered by column: the nearest level within `climb`, else -1."""
     near = np.full((len(column), 4), -1, np.int32)
