@@ -17,8 +17,8 @@ DoubleArray = NDArray[np.float64]
 IntArray = NDArray[np.int32]
 
 kernel: Any = njit(cache=True, error_model="numpy", nogil=True)
-# For what is called in innermost loops: a call that passes arrays, or tuples of them, counts references to each. Also for
-# what one kernel alone calls, which then compiles faster; but the compiler copies a kernel once for each part of it.
+# For what is called in innermost loops: a call that passes arrays, or tuples of them, counts references to each.
+# Also for what one kernel alone calls, which compiles faster so; but the compiler copies a kernel once for each part.
 fused_kernel: Any = njit(cache=True, error_model="numpy", nogil=True, inline="always")
 
 # Directions of the four neighbours in (x, z) cells; direction d and d ^ 1 are opposite.
