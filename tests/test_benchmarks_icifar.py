@@ -27,6 +27,7 @@ from adapt.supervised.optimisation import OptimiserConfig, TrainingConfig
 from adapt.supervised.protocols import Session, run_protocol, trained_alone
 from adapt.supervised.runs import train
 from adapt.train import main
+from adapt.training.files import to_json
 from configs.compose import compose
 
 TASKS = ["classes_0_9", "classes_10_19", "classes_20_29"]
@@ -283,7 +284,7 @@ class TestCommand:
         train(compose("supervised", features))
         folder = tmp_path / "runs" / "side"
         stored = json.loads((folder / "result.json").read_text())
-        assert stored == json.loads(json.dumps(result))
+        assert stored == json.loads(to_json(result))
         expected = {"accuracy", "per_task", "forgetting", "rigidity", "parameters", "bits"}
         assert expected <= stored.keys()
         assert stored["forgetting"] == stored["forgetting_largest"] == stored["rigidity"] == 0.0

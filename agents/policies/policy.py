@@ -104,6 +104,7 @@ HELPERS = (
     "observations",
     "off_policy",
     "policy",
+    "predicted_depth",
     "recurrent",
 )
 
