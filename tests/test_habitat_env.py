@@ -16,12 +16,13 @@ import pytest
 from commands import run_here
 from habitat_rooms import write_room, write_split
 
+from agents.policies.predicted_depth import PredictedDepth
 from configs.settings import defaults
 from envs.habitat.settings import HabitatConfig
 from envs.habitat.vec_env import HabitatSplit, HabitatVecEnv, make_scenes, rules
 from envs.navgrid.grid import NavGrid
 from envs.pointnav.env import NavigableScene, PointNavTask
-from envs.pointnav.vec_env import PointNavVecEnv
+from envs.pointnav.vec_env import GOAL, PointNavVecEnv
 from envs.rendering.renderer import Camera
 from envs.scans.loading import load_scene
 
@@ -88,6 +89,28 @@ def test_the_explored_map_is_the_embedded_one(rooms: Path) -> None:
             assert np.mean(apart[:, :-1] > 0) < 0.01 and np.mean(apart[:, -1]) < 2 and apart[:, -1].max() < 25
             seen += int((b[0]["explored"] > 0).any(axis=(1, 2, 3)).sum())
         assert seen > 100
+    finally:
+        theirs.close()
+
+
+def test_maps_from_predicted_depth_are_the_embedded_ones(rooms: Path) -> None:
+    made = settings(
+        rooms, task={"sensors": ["explored"], "explored_from": "predicted", "explored_layers": ["blocked", "free"]}
+    )
+    made = replace(made, camera=tuple({**dict(made.camera), "size": 64}.items()))
+    task, camera = rules(made)
+    assert task.cameras == ("rgb",)
+    theirs = HabitatVecEnv(make_scenes(made), task, camera, 1, None, predict_depth=PredictedDepth())
+    mine = PointNavVecEnv(ours(rooms, made), task, camera, 1, None, predict_depth=PredictedDepth())
+    seen = 0
+    try:
+        assert set(theirs.observation_space.spaces) == {GOAL, "explored"}  # type: ignore[attr-defined]
+        actions = np.random.default_rng(0).choice([1, 1, 2, 3], (40, 1))
+        for a, b in zip(play(theirs, actions), play(mine, actions), strict=True):
+            # Single pixels may differ, and with them, a little, what is predicted.
+            assert np.mean(a[0]["explored"] != b[0]["explored"]) < 0.01
+            seen += int((b[0]["explored"] > 0).any())
+        assert seen > 30
     finally:
         theirs.close()
 
