@@ -259,7 +259,10 @@ def _write_numbers(
     if AGENT in rows:
         numbers = {key: value for key, value in numbers.items() if "." not in key or key.startswith(UNTRAINED)}
         numbers.update(split=split, episodes=len(rows[AGENT]), scenes=scenes, eval_seconds=seconds)
-        numbers["seconds"] = round(float(numbers.get("train_seconds", 0.0)) + seconds, 1)
+        trained = numbers.get("train_seconds") or 0.0
+        if not isinstance(trained, int | float):
+            raise ValueError(f"{file}: train_seconds is {trained!r}, not a number; correct it")
+        numbers["seconds"] = round(trained + seconds, 1)
     for name, records in rows.items():
         prefix = "" if name == AGENT else f"{name}."
         for key in MEASURES:

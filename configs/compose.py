@@ -34,7 +34,7 @@ from configs.help import show_help
 from configs.names import closest, nearest
 from configs.overrides import quote_override, typed
 from configs.processes import drop_torchrun_logs
-from configs.settings import ConfigError, Settings, fit, plain
+from configs.settings import REQUIRED, ConfigError, Settings, defaults, fit, plain
 
 __all__ = ["ConfigError", "check", "cli", "compose"]
 
@@ -87,8 +87,11 @@ def check(cfg: DictConfig, settings: type[Settings], overrides: Sequence[str] = 
         ConfigError: A missing value, one of another type or out of range, an unknown key.
     """
     try:
-        missing = sorted(OmegaConf.missing_keys(cfg))
         before = OmegaConf.to_container(cfg, resolve=True)
+        required = [key for key, value in defaults(settings).items() if value == REQUIRED]
+        # An empty name would be the current folder.
+        empty = [key for key in required if isinstance(before, dict) and before.get(key) == ""]
+        missing = sorted([*OmegaConf.missing_keys(cfg), *empty])
         if missing:
             example = f"choose from {', '.join(names)}" if (names := options(missing[0])) else f"as in {missing[0]}=..."
             raise ConfigError(f"give a value for {', '.join(missing)}; {example}")
@@ -324,7 +327,13 @@ def _one_line(name: str, error: Exception, overrides: Sequence[str]) -> str:
         error = error.__cause__
     first = str(error).split("\n")[0]
     if isinstance(error, OverrideParseException):
-        return f"cannot read {error.override}: {first}; quote special characters"
+        word = _shortened(str(error.override))
+        if "=" not in word:
+            return f"cannot read {word}: settings are written key=value; {commands.module_of(name)} --help lists them"
+        reason = _shortened(first.replace("LexerNoViableAltException: ", ""))
+        return f"cannot read {word}: {reason}; put the value in quotes within quotes, as in \"run='a b'\""
+    if first.startswith("Ambiguous value for argument"):
+        return f"{_shortened(first)}: a comma separates the jobs of a sweep (-m) or, in brackets, the items of a list"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         known = list(error.options or [])
         nested = any("/" in option for option in known)  # such as sb3/dqn
@@ -338,7 +347,11 @@ def _one_line(name: str, error: Exception, overrides: Sequence[str]) -> str:
     unknown = re.search(r"Could not override '([^'@]+)'\.\s*$", first)
     if unknown is not None:
         return f"{commands.module_of(name)} has no key {unknown[1]!r}{_near_key(unknown[1], name, overrides)}"
-    return first if len(first) <= LONGEST else f"{first[:LONGEST]}..."
+    return _shortened(first)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def _choose(known: Sequence[str]) -> str:

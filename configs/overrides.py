@@ -17,6 +17,10 @@ from hydra.errors import HydraException
 # A whole element (between commas, brackets or the ends) that is made of characters of numbers and names.
 ELEMENT = re.compile(r"(?:(?<=^)|(?<=[\[,(]))(\s*)([\w.+-]+)(?=\s*(?:[\],)]|$))")
 IN_GROUP = re.compile(r"(?<=:)(\s*)([\w.+-]+)(?=\s*[,}])")
+# A character that Hydra's grammar has no place for outside of quotes, such as an accented letter.
+FOREIGN = re.compile(r"[^\s\w./+:%@?|*$\\-]|[^\x00-\x7f]")
+FOREIGN_ELEMENT = re.compile(r"(?:(?<=^)|(?<=[\[,(]))(\s*)([^\[\]{}(),'\":$]+?)(?=\s*(?:[\],)]|$))")
+STRUCTURE = re.compile(r"[\[\]{}(),'\"]|\$\{")
 NUMERIC = re.compile(r"[+-]?[\d.]|(?:nan|inf|true|false)$|[+-]inf", re.IGNORECASE)
 
 
@@ -65,6 +69,12 @@ def quote(value: str, everything: bool = False) -> str:
     def quoted(match: re.Match[str]) -> str:
         return f"{match[1]}'{match[2]}'" if everything or NUMERIC.match(match[2]) else match[0]
 
+    if not STRUCTURE.search(value):
+        # One word: nothing in it can be a list, a group, a sweep or quoted already.
+        if FOREIGN.search(value):
+            return f"'{value.strip()}'"
+    elif FOREIGN.search(value):
+        value = FOREIGN_ELEMENT.sub(lambda m: f"{m[1]}'{m[2]}'" if FOREIGN.search(m[2]) else m[0], value)
     if value.lstrip().startswith("{"):
         return IN_GROUP.sub(quoted, ELEMENT.sub(quoted, value))
     return value if re.match(r"\s*(range|interval)\(", value) else ELEMENT.sub(quoted, value)

@@ -89,8 +89,16 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
                 digest.update(hashlib.sha256(data).digest())
         else:
             for file in images:
-                digest.update(f"{file.parent.name}/{file.name} {file.stat().st_size}\n".encode())
+                digest.update(f"{file.parent.name}/{file.name} {_size(file)}\n".encode())
         return digest.hexdigest()
+
+
+def _size(file: Path) -> int:
+    """Bytes of a file; one that no file system can name is a FileNotFoundError, too."""
+    try:
+        return file.stat().st_size
+    except ValueError as error:
+        raise FileNotFoundError(f"no image {str(file)!r}, which the dataset lists ({error})") from error
 
 
 def _tensor(pixels: NDArray[np.uint8]) -> Tensor:
@@ -113,7 +121,9 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     """Grey images of more than 8 bits as such of 8: 16-bit numbers, or floats in 0..1; Pillow would cut them off."""
     if image.mode == "F" or image.mode.startswith("I"):
         values = np.asarray(image, np.float64)
-        largest = float(values.max(initial=0.0))
+        least, largest = float(values.min(initial=0.0)), float(values.max(initial=0.0))
+        if not (least >= 0 and largest < 2**16):
+            raise ValueError(f"its pixels go from {least:g} to {largest:g}; save it with 8 or 16 bits")
         if image.mode == "F" and largest <= 1:
             values *= 255
         elif image.mode.startswith("I;16") or largest > 255:

@@ -6,9 +6,11 @@ archive; or an `.npz` of images and classes. A folder of such sets is several of
 
 from __future__ import annotations
 
+import os
 import sys
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,7 +22,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from adapt.core.decoding import MOST_CLASSES, Array, texts
 from adapt.datasets.images import Labelled, Splits, split
 from adapt.datasets.packed import object_array, parts_of, read_members
-from configs.files import is_hidden, visible
+from configs.files import is_hidden, mistaken, visible
 
 SUFFIXES = (*IMG_EXTENSIONS, ".gif")
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -105,12 +107,13 @@ def _is_image(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in SUFFIXES
 
 
-def _images_below(folder: Path, depth: int = 0) -> Iterator[Path]:
-    """All images in a folder and those in it, links followed, sorted."""
+def _images_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """All images in a folder and those in it, sorted; links are followed, but not to a folder that they lie in."""
+    above = (*above, folder.resolve())
     for path in visible(folder):
         if path.is_dir():
-            if depth < DEEPEST:
-                yield from _images_below(path, depth + 1)
+            if len(above) <= DEEPEST and path.resolve() not in above:
+                yield from _images_below(path, above)
         elif _is_image(path.name):
             yield path
 
@@ -119,27 +122,40 @@ def _archive(path: Path, share: float, seed: int) -> dict[str, Splits]:
     """The sets in an archive, whose images are held in memory as they are stored."""
     try:
         entries = [
-            Entry(PurePosixPath(name).parts, data)
-            for name, data in _members(path)
-            if not any(map(is_hidden, PurePosixPath(name).parts))
+            Entry(parts, data) for name, data in _members(path) if not any(map(is_hidden, parts := _parts(name)))
         ]
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
-        reason = str(error).partition("\n")[0].rstrip(":")
+    except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, tarfile.TarError, zlib.error) as error:
+        # RuntimeError: it is encrypted, or compressed in a way that is not known here
+        reason = mistaken(path) or str(error).partition("\n")[0].rstrip(":")
         raise ValueError(f"{path} is neither a readable archive nor an npz file ({reason})") from error
     if not entries:
         raise FileNotFoundError(f"{path} holds no images")
     return tree_sets(_stem(path), entries, share, seed)
 
 
+def _parts(name: str) -> tuple[str, ...]:
+    """Folders and file of a name in an archive; Windows writes backslashes."""
+    return tuple(part for part in PurePosixPath(name.replace("\\", "/")).parts if part != "/")
+
+
+def _check_size(sizes: Iterable[int]) -> None:
+    """Refuse images that would not fit into memory."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if (size := sum(sizes)) > memory:
+        raise ValueError(f"it unpacks to {size / 2**30:.1f} GiB, and this machine has {memory / 2**30:.1f} GiB")
+
+
 def _members(path: Path) -> Iterator[tuple[str, bytes]]:
     """Names and contents of the images in an archive, sorted by name."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
+            _check_size(entry.file_size for entry in archive.infolist() if _is_image(entry.filename))
             for name in sorted(filter(_is_image, archive.namelist())):
                 yield name, archive.read(name)
         return
     with tarfile.open(path) as archive:
         images = {member.name: member for member in archive if member.isfile() and _is_image(member.name)}
+        _check_size(member.size for member in images.values())
         for name in sorted(images):
             file = archive.extractfile(images[name])
             assert file is not None
@@ -232,6 +248,8 @@ def array_set(path: Path, share: float, seed: int) -> Splits:
             return _split_arrays(path, *train, names, None, share, seed)
         count = len(train[1])
         y, classes = _classes(path, np.concatenate([_flat(train[1]), _flat(test[1])]), names)
+        if unknown := sorted(set(y[count:].tolist()) - set(y[:count].tolist())):
+            raise ValueError(f"{path} tests the class {classes[unknown[0]]!r}, which it has no training images of")
         return Splits(Labelled(train[0], y[:count]), Labelled(test[0], y[count:]), classes)
     whole = _pair(path, members, ("",))
     if whole is None:
@@ -278,6 +296,8 @@ def _pair(path: Path, members: Mapping[str, Array], parts: Sequence[str]) -> tup
             pair.append(next((lowered[form] for form in forms if form in lowered), None))
         if pair[0] is not None and pair[1] is not None:
             x, y = as_images(path, members[pair[0]]), members[pair[1]]
+            if not y.ndim:
+                raise ValueError(f"{path}: {pair[1]} must hold a class per image, it is one {y.dtype}")
             if len(x) != len(y):
                 raise ValueError(f"{path} has {len(x)} images in {pair[0]} and {len(y)} classes in {pair[1]}")
             return x, y
@@ -304,10 +324,12 @@ def as_images(path: Path, x: Array) -> Array:
 
 def _as_bytes(path: Path, x: Array) -> NDArray[np.uint8]:
     """Values of any common range as uint8."""
-    if x.dtype == np.uint8:
-        return x
     if x.dtype == bool:
         return x.astype(np.uint8) * 255
+    if x.dtype.kind in "iu" and x.size and x.min() >= 0 and x.max() == 1:
+        raise ValueError(f"{path}: images hold 0 and 1 alone; store them as truth values (bool) or multiply by 255")
+    if x.dtype == np.uint8:
+        return x
     if x.dtype.kind not in "iuf" or not len(x):
         raise ValueError(f"{path}: images must be numbers, and at least one, they are {x.dtype}{x.shape}")
     low, high = float(x.min()), float(x.max())
@@ -315,6 +337,8 @@ def _as_bytes(path: Path, x: Array) -> NDArray[np.uint8]:
         x, low, high = (x + 1) / 2, 0.0, 1.0
     if x.dtype.kind == "f" and low >= 0 and high <= 1:
         x = x * 255
+    elif 1 < high < 2 and low >= 0:
+        raise ValueError(f"{path}: images are floats of {low:g} to {high:g}, a little more than 1; clip them to 0..1")
     elif not (low >= 0 and high <= 255):
         raise ValueError(f"{path}: images must lie in 0..255, or as floats in 0..1 or -1..1, found {low:g} to {high:g}")
     return np.rint(x).astype(np.uint8)
@@ -339,9 +363,17 @@ def _classes(path: Path, y: Array, names: tuple[str, ...] | None) -> tuple[NDArr
     if y.ndim != 1 or y.dtype.kind not in "biuUS":
         wanted = "whole numbers or words (N,), or one column per class with a single 1"
         raise ValueError(f"{path}: classes must be {wanted}, they are {y.dtype}{y.shape}")
+    if y.dtype.kind == "S":
+        y = np.char.decode(y, "utf-8", "replace")
+    if names is not None and len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{path}: two classes have the name {twice!r}")
     values, labels = np.unique(y, return_inverse=True)
     if len(values) > MOST_CLASSES:
         raise ValueError(f"{path} has {len(values)} classes; at most {MOST_CLASSES} are possible")
-    if y.dtype.kind in "iu" and names is not None and values[0] >= 0 and values[-1] < len(names):
+    if y.dtype.kind in "iu" and names is not None and len(values):
+        if values[0] < 0 or values[-1] >= len(names):
+            span = f"{values[0]} to {values[-1]}"
+            raise ValueError(f"{path}: classes go from {span}, and there are {len(names)} names; number them from 0")
         return y.astype(np.int64), names
     return labels.astype(np.int64), tuple(map(str, values))

@@ -61,5 +61,5 @@ def build_encoder(name: str, **kwargs: Any) -> nn.Module:
     encoder = encoders.get(name)
     try:
         return encoder(**kwargs)
-    except TypeError as error:
+    except (TypeError, OverflowError) as error:
         raise ValueError(f"encoder {name!r} does not take these settings: {error}") from error

@@ -23,6 +23,10 @@ class NotFinite(ValueError):
     """A number that must be finite is NaN or infinite; the message is one line that says where it was found."""
 
 
+class StoredNotFinite(NotFinite):
+    """A number that is not finite in a file that was read; the message names the file and what to do."""
+
+
 def clip_finite(
     at: str,
     loss: Tensor | None,
@@ -81,6 +85,8 @@ def check_finite(state: Any, what: str) -> None:
     elif isinstance(state, list | tuple):
         for i, value in enumerate(state):
             check_finite(value, f"{what}.{i}")
+    elif isinstance(state, Tensor) and (state.is_meta or state.layout != torch.strided or state.is_quantized):
+        raise NotFinite(f"{what} is a tensor of another kind ({state.layout}, {state.device}), not of plain numbers")
     elif isinstance(state, Tensor) and state.is_floating_point() and not bool(state.isfinite().all()):
         count = int((~state.isfinite()).sum())
         raise NotFinite(f"{what} is not finite ({count:,} of {state.numel():,} numbers)")

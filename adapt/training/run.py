@@ -35,16 +35,17 @@ from rich.progress import (
 )
 from torch.utils.tensorboard import SummaryWriter
 
+from adapt.core.weight_files import read_torch
 from adapt.training import distributed
 from adapt.training.files import to_json
-from adapt.training.finite import NotFinite, check_finite
+from adapt.training.finite import NotFinite, StoredNotFinite, check_finite
 from adapt.training.seeds import flat
 from adapt.training.state import Damaged, part, reading
 from adapt.training.wandb_logger import WandbLogger
 from configs import files
 from configs.commands import command_settings
 from configs.compose import check, job_overrides
-from configs.files import visible
+from configs.files import mistaken, visible
 from configs.former import fill_former
 from configs.settings import ConfigError
 from configs.writing import replacing, sweep, try_lock, write_atomically
@@ -146,6 +147,8 @@ class Run:
         path = self.path
         if resume and not (path / "config.yaml").is_file():
             raise FileNotFoundError(f"{path} holds no run to resume; leave out resume=true to start one")
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"run={path} is a file; choose another run=...")
         path.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             (path / OLD_SESSIONS).rename(path / SESSIONS)
@@ -247,6 +250,8 @@ class Run:
         """Within this context an error about numbers that are not finite also says what to go on from."""
         try:
             yield
+        except StoredNotFinite:
+            raise  # it names the checkpoint that it was found in
         except NotFinite as error:
             files = list_checkpoints(self.path)
             hint = f"the last good checkpoint is {files[-1]}" if files else "there is no checkpoint yet"
@@ -269,7 +274,8 @@ class Run:
         self._step = state["step"] if state else -1
         self._before = state["seconds"] if state else 0.0
         file = self.path / "metrics.jsonl"
-        lines = [line for line in file.read_text().splitlines() if _logged_step(line) <= self._step]
+        text = file.read_text(errors="replace") if file.is_file() else ""
+        lines = _rising([line for line in text.splitlines() if _logged_step(line) <= self._step])
         self._metrics.close()
         self._last = json.loads(lines[-1]) if lines else {}
         write_atomically(file, b"".join(_as_line(json.loads(line)) for line in lines))
@@ -340,11 +346,9 @@ def load_checkpoint(file: Path, base_sha256: str | None) -> dict[str, Any]:
             with `base_sha256`.
     """
     try:
-        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(
-            f"{file} is not a readable checkpoint ({error!s}); delete it to fall back to the one before"
-        ) from error
+        state: dict[str, Any] = read_torch(file)
+    except ValueError as error:
+        raise ValueError(f"{error}; it is no readable checkpoint: delete it to fall back to the one before") from error
     with reading(file):
         base = part(state, "base_sha256", str)
         if part(state, "step", int) < 0 or not part(state, "seconds", (int, float)) >= 0:
@@ -357,7 +361,7 @@ def load_checkpoint(file: Path, base_sha256: str | None) -> dict[str, Any]:
     try:
         check_finite(state, "its content")
     except NotFinite as error:
-        raise NotFinite(f"{file}: {error}; delete it to fall back to the one before, or train again") from error
+        raise StoredNotFinite(f"{file}: {error}; delete it to fall back to the one before, or train again") from error
     return state
 
 
@@ -371,7 +375,12 @@ def load_config(path: Path) -> DictConfig:
     file = path / "config.yaml"
     if not file.is_file():
         raise FileNotFoundError(f"{path} holds no run (no config.yaml); give run=<folder of a training>")
+    if reason := mistaken(file):
+        raise ValueError(f"{file} is no readable YAML ({reason}); restore it")
     try:
+        # References would let a few lines stand for any number of them; no run folder has any.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(file.read_text(encoding="utf-8-sig"))):
+            raise ValueError("it holds references, which start with *")
         cfg = OmegaConf.load(file)
     except (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{file} is no readable YAML ({' '.join(str(error).split())}); restore it") from error
@@ -385,7 +394,7 @@ def completed(cfg: DictConfig, path: Path) -> DictConfig:
     cfg.run = str(path)
     fill_former(cfg)
     try:
-        return check(cfg, command_settings("train" if "algo" in cfg else "supervised"))
+        return check(cfg, command_settings("train" if {"algo", "env"} & cfg.keys() else "supervised"))
     except ConfigError as error:
         raise ValueError(f"{path / 'config.yaml'}: {error}") from error
 
@@ -463,6 +472,12 @@ def _check_same(path: Path, old: DictConfig, new: DictConfig) -> None:
         first = differs[0]
         more = f" ({len(differs)} keys differ)" if len(differs) > 1 else ""
         raise ValueError(_other(path, first, before.get(first), now.get(first), more))
+
+
+def _rising(lines: Sequence[str]) -> list[str]:
+    """Lines of metrics by rising step; of several of one step, which older versions wrote, the last counts."""
+    by_step = {_logged_step(line): line for line in lines}
+    return [by_step[step] for step in sorted(by_step)]
 
 
 def _logged_step(line: str) -> float:

@@ -19,6 +19,7 @@ from adapt.training.files import reserve, reserved_array, to_json
 from agents.policies.observations import STEP
 from configs.files import read_json
 from configs.writing import write_atomically
+from envs.pointnav.env import RIGHT
 
 FORMAT = 1
 ACTION = "action"
@@ -123,11 +124,19 @@ class FrameStore:
         lead = self.arrays[ACTION].shape[:2]
         for key, array in self.arrays.items():
             kind = _OWN[key][1] if key in _OWN else array.dtype
-            if array.shape[:2] != lead or len(lead) < 2 or array.dtype != kind or array.dtype.kind not in "fiub":
+            floats = array.dtype.kind == "f" and array.dtype.itemsize <= 4  # what networks compute with
+            numbers = floats or array.dtype.kind in "iub"
+            if array.shape[:2] != lead or len(lead) < 2 or array.dtype != kind or not numbers:
                 raise ValueError(
                     f"{self.folder / key}.npy is damaged ({array.dtype} {array.shape}, for {lead} frames); collect the "
                     "frames again"
                 )
+        actions = self.arrays[ACTION]
+        if actions.size and not (0 <= actions.min() and actions.max() <= RIGHT):
+            raise ValueError(
+                f"{self.folder / ACTION}.npy is damaged (actions {actions.min()} to {actions.max()}, of 0 to {RIGHT}); "
+                "collect the frames again"
+            )
         if self.written.shape != (1,) or self.written.dtype != np.int64 or self.written[0] < 0:
             raise ValueError(f"{self.folder / 'written.npy'} is damaged; collect the frames again")
 

@@ -129,7 +129,7 @@ def read_training(run: Path) -> EvaluationReport:
         trained=read_json(run / "versions.json"),
         evaluated={},
         numbers=read_json(run / "result.json"),
-        config=config.read_text() if config.is_file() else "",
+        config=config.read_text(errors="replace") if config.is_file() else "",
         top_downs=[],
         video=None,
     )
@@ -143,7 +143,7 @@ def evaluated_splits(run: Path) -> list[str]:
 def _settings(text: str, file: Path) -> dict[str, Any]:
     try:
         settings = OmegaConf.to_container(OmegaConf.create(text))
-    except (YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
+    except (YAMLError, OmegaConfBaseException, ValueError, RecursionError, AssertionError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{file} is no configuration: {reason[:200]}") from error
     return {str(key): value for key, value in settings.items()} if isinstance(settings, dict) else {}
@@ -177,7 +177,7 @@ def _read_records(file: Path) -> list[Record]:
         ValueError: There are none, or one lacks a key or holds something else than a finite number.
     """
     records: list[Record] = []
-    for number, line in enumerate(file.read_text().splitlines(), 1):
+    for number, line in enumerate(file.read_text(errors="replace").splitlines(), 1):
         where = f"{file} line {number}"
         record = _parse(line, where)
         for key in (*_NAMES, *_NUMBERS):
@@ -200,7 +200,7 @@ def _read_metrics(file: Path) -> list[dict[str, float]]:
     """
     lines: dict[float, dict[str, float]] = {}
     last = -math.inf
-    raw = file.read_text().splitlines() if file.is_file() else []
+    raw = file.read_text(errors="replace").splitlines() if file.is_file() else []
     for number, text in enumerate(raw, 1):
         try:
             line = _parse(text, f"{file} line {number}")

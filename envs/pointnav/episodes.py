@@ -30,6 +30,8 @@ MIN_ISLAND_SHARE = 0.1
 CANDIDATES = 256
 # A coordinate beyond this many metres is none: nothing on Earth, in any projection, is that far from its origin.
 FARTHEST = 1e8
+# Cosine of how far an agent may lean at its start.
+UPRIGHT = 0.9
 # The largest episode files of Habitat's datasets hold a tenth of this, in characters.
 LARGEST_TEXT = 2**31
 ENDINGS = (".scene_instance.json", ".scene_instance", ".basis.glb", ".glb", ".gltf", ".obj", ".ply", ".json")
@@ -440,6 +442,11 @@ def from_dict(raw: Any, where: str) -> Episode:
     rotation = _vector(fields.pop("start_rotation"), 4, where, "start_rotation")
     if abs(math.hypot(*rotation) - 1.0) > 1e-2:
         raise ValueError(f"{where}: start_rotation {list(rotation)} is not a unit quaternion")
+    tip = 1.0 - 2.0 * (rotation[0] ** 2 + rotation[2] ** 2)  # of its own up along the world's
+    if tip < UPRIGHT:
+        raise ValueError(
+            f"{where}: start_rotation {list(rotation)} lays the agent on its side; the order is x, y, z, w"
+        )
     target = _vector(goal.pop("position"), 3, where, "goal position")
     radius, info = goal.pop("radius", None), fields.pop("info", None)
     identity, scene = fields.pop("episode_id"), fields.pop("scene_id")

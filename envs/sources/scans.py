@@ -178,8 +178,12 @@ def _recorded(
                 left_out = len(chosen) - len(fitting)
                 _log.warning("%s: %d of %d episodes are off the floor and left out", name, left_out, len(chosen))
             chosen = fitting
+            if not chosen:
+                continue
         check_episodes(grid, chosen)
         places.append(NavigableScene(loaded, grid, tuple(chosen)))
+    if not places:
+        raise ValueError(f"{file}: no episode is on the floor; are the meshes those that they were made for?")
     # Records and reports know a place by its name.
     names = distinct([place.name for place in places])
     return [

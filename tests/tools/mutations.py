@@ -160,7 +160,7 @@ def _change_leaf(rng: Rng, value: Any) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool) and rng.random() < 0.5:
         factor = pick(rng, (-1, 0, 2, 10, 1000, 1e6, 1e12, 0.001))
         changed = value * factor
-        return int(changed) if isinstance(value, int) and math.isfinite(changed) and rng.random() < 0.8 else changed
+        return int(changed) if isinstance(value, int) and abs(changed) < 1e300 and rng.random() < 0.8 else changed
     if isinstance(value, str) and value and rng.random() < 0.4:
         at = int(rng.integers(len(value)))
         return value[:at] + pick(rng, ("", "/", ".", "..", "a", "\0", "%00", " ")) + value[at + 1 :]
@@ -217,7 +217,8 @@ def changed_array(rng: Rng, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]
     """An array of another type or shape, or with hostile values."""
     kind = int(rng.integers(9))
     if kind == 0:
-        return array.astype(pick(rng, ("f8", "f2", "i8", "u1", "c8", "U5", "S3", "?")))
+        kind = pick(rng, ("f8", "f2", "i8", "u1", "c8", "U5", "S3", "?"))
+        return array.astype(kind if array.dtype.kind in "biuf" else pick(rng, ("U5", "S3")))
     if kind == 1:
         return array.reshape(-1)
     if kind == 2:
