@@ -19,11 +19,11 @@ from torch import nn
 from adapt import load, wrap
 from adapt.bases.published import read_released
 from adapt.core.base import Base, BaseSpec, load_base, random_base, save_base
-from adapt.core.weight_files import read_header, read_safetensors, read_state, read_torch
 from adapt.encoders import build_encoder, fetching
 from adapt.encoders.described import build_described, known_settings
 from adapt.encoders.library import build
 from adapt.pretraining.decoders import Decoders, TaskDecoder, build_decoder, load_decoders, save_decoders
+from adapt.training.weight_files import read_header, read_safetensors, read_state, read_torch
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 132735\n"
 PAGE = b"<!DOCTYPE html><html><body>Not found</body></html>"

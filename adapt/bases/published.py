@@ -16,11 +16,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from adapt.core.base import IMAGENET, Base, BaseSpec, Normalisation, bases
-from adapt.core.weight_files import fill, read_state
 from adapt.encoders import build_encoder
 from adapt.encoders.resnet26 import ResNet26, from_release
 from adapt.encoders.taskonomy import TaskonomyDecoder, TaskonomyMLPDecoder
 from adapt.training.digests import file_sha256
+from adapt.training.weight_files import fill, read_state
 from configs.files import cache_folder
 from configs.names import nearest
 

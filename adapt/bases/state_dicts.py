@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from adapt.bases.published import read_released
 from adapt.core.base import IMAGENET, Base, BaseSpec, Normalisation, bases
-from adapt.core.weight_files import fill, read_torch
 from adapt.encoders import build_encoder
+from adapt.training.weight_files import fill, read_torch
 
 LIBRARIES = ("timm/", "torchvision/")
 

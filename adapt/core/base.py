@@ -22,12 +22,12 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from adapt.core.weight_files import fill, read_header, read_safetensors
 from adapt.encoders import build_encoder, encoders
 from adapt.encoders.described import build_described
 from adapt.training.digests import tensors_sha256
 from adapt.training.files import to_json
 from adapt.training.finite import check_finite
+from adapt.training.weight_files import fill, read_header, read_safetensors
 from configs.errors import is_out_of_memory
 from configs.files import visible
 from configs.names import nearest

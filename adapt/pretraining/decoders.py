@@ -15,13 +15,13 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from adapt.core.base import PRETRAINED
-from adapt.core.weight_files import fill, read_header, read_safetensors
 from adapt.encoders.described import limited
 from adapt.encoders.taskonomy import TaskonomyDecoder, TaskonomyMLPDecoder
 from adapt.pretraining.distillation import OneCycleSettings
 from adapt.pretraining.tasks import SCALINGS, TaskonomyTask
 from adapt.training.files import to_json
 from adapt.training.finite import check_finite
+from adapt.training.weight_files import fill, read_header, read_safetensors
 from configs.names import nearest
 from configs.settings import OneOf, Range
 from configs.writing import write_atomically

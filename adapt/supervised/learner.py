@@ -22,7 +22,6 @@ from adapt.core.budget import stored_bits
 from adapt.core.deltas import is_depthwise, weighted_layers
 from adapt.core.method import Method, get_method
 from adapt.core.model import Adapted
-from adapt.core.weight_files import fill
 from adapt.methods.side_tuning import SideTuning
 from adapt.supervised.features import Features, FeatureStore
 from adapt.supervised.optimisation import (
@@ -37,6 +36,7 @@ from adapt.training import distributed
 from adapt.training.device import has_bfloat16
 from adapt.training.finite import Data, check_finite, clip_finite
 from adapt.training.state import Damaged, check_like, part
+from adapt.training.weight_files import fill
 from configs.processes import end_with_parent
 
 Log = Callable[[int, Mapping[str, float]], None]

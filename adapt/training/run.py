@@ -35,13 +35,13 @@ from rich.progress import (
 )
 from torch.utils.tensorboard import SummaryWriter
 
-from adapt.core.weight_files import read_torch
 from adapt.training import distributed
 from adapt.training.files import to_json
 from adapt.training.finite import NotFinite, StoredNotFinite, check_finite
 from adapt.training.seeds import flat
 from adapt.training.state import Damaged, part, reading
 from adapt.training.wandb_logger import WandbLogger
+from adapt.training.weight_files import read_torch
 from configs import files
 from configs.commands import command_settings
 from configs.compose import check, job_overrides

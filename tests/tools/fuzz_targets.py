@@ -32,7 +32,6 @@ from adapt import load as load_tasks  # noqa: E402
 from adapt import load_base, wrap  # noqa: E402
 from adapt.benchmarks.benchmark import build_benchmark  # noqa: E402
 from adapt.core.base import random_base, save_base  # noqa: E402
-from adapt.core.weight_files import read_state  # noqa: E402
 from adapt.datasets.decathlon import read_annotations  # noqa: E402
 from adapt.datasets.images import read_image  # noqa: E402
 from adapt.datasets.own import array_set  # noqa: E402
@@ -41,6 +40,7 @@ from adapt.datasets.voc import sbd_label, voc_label  # noqa: E402
 from adapt.pretraining.data import TaskonomyViews  # noqa: E402
 from adapt.pretraining.decoders import Decoders, TaskDecoder, build_decoder, load_decoders, save_decoders  # noqa: E402
 from adapt.training.run import Run  # noqa: E402
+from adapt.training.weight_files import read_state  # noqa: E402
 from agents.evaluate import load_policy  # noqa: E402
 from agents.learners.frames import FrameStore  # noqa: E402
 from agents.reports.results import read_results  # noqa: E402
