@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.io import loadmat
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from adapt.core.decoding import member, opened, read_npz
 from adapt.datasets.images import read_image
+from adapt.datasets.matlab import struct_field
 from adapt.datasets.packed import encoded_files, parts_of
 from configs.files import mistaken
 
@@ -44,13 +44,19 @@ def voc_label(source: Source) -> NDArray[np.int64]:
 
 
 def sbd_label(path: Path) -> NDArray[np.int64]:
-    """Classes (H,W) of a MATLAB file of SBD's `cls`."""
+    """Classes (H,W) of a MATLAB file of SBD's `cls`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is damaged, or holds no whole numbers (H,W).
+    """
     try:
-        return loadmat(path)["GTcls"][0]["Segmentation"][0].astype(np.int64)
-    except Exception as error:
-        # The reader fails in any way a broken file makes it; for the user it is one thing.
-        reason = mistaken(path) or " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"cannot read {path} ({reason}); unpack its archive again") from error
+        label = struct_field(path, "GTcls", "Segmentation")
+        if label.ndim != 2 or not np.isin(label, np.arange(IGNORED + 1)).all():
+            raise ValueError(f"GTcls.Segmentation must be classes (H,W), it is {label.dtype}{label.shape}")
+    except (ValueError, IsADirectoryError) as error:
+        raise ValueError(f"cannot read {path} ({mistaken(path) or error}); unpack its archive again") from error
+    return label.astype(np.int64)
 
 
 class SegmentedImages(Dataset[tuple[Tensor, Tensor]]):
