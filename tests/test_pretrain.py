@@ -24,7 +24,7 @@ from adapt.pretraining.scores import (
     label_statistics,
     wanted_domains,
 )
-from adapt.pretraining.tasks import TASKS, add_noise, as_probabilities, find_task, masked_mean
+from adapt.pretraining.tasks import SCALINGS, TASKS, add_noise, as_probabilities, find_task, masked_mean
 from configs.groups import options
 
 SIZE = 32
@@ -378,3 +378,12 @@ def test_shipped_encoders_give_the_codes_of_their_weights():
     for name, (average, largest) in CODES.items():
         code = load_base(name)(card)
         assert (float(code.mean()), float(code.max())) == pytest.approx((average, largest), abs=2e-4), name
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize("name", [name for name, task in TASKS.items() if task.kind in ("l1", "l2")])
+def test_targets_are_on_the_device_of_the_labels(name: str, scaling: str) -> None:
+    task = TASKS[name]
+    channels = 3 if task.channels > 1 else 1
+    labels = {task.domain: torch.empty(2, channels, 8, 8, device="meta")}
+    assert task.target(labels, scaling).device.type == "meta"

@@ -155,12 +155,13 @@ _KEPT: WeakKeyDictionary[Base, dict[str, tuple[Delta, CachedUntilChanged[tuple[T
 )
 
 
-# A dot would split the name of a submodule.
-def _key(name: str) -> str:
-    return name.replace(".", "/")
+def as_key(layer: str) -> str:
+    """A layer's dotted name as the name of one submodule or tensor, which has no dots: "/" stands for them."""
+    return layer.replace(".", "/")
 
 
-def _name(key: str) -> str:
+def as_layer(key: str) -> str:
+    """The inverse of `as_key`."""
     return key.replace("/", ".")
 
 
@@ -186,13 +187,13 @@ class DeltaMethod(Method):
             if "weight" not in layer._parameters:
                 raise Incompatible(f"{self.name()} changes weights, and that of {name!r} is computed from others")
             if (delta := self.delta(name, layer)) is not None:
-                self.deltas[_key(name)] = delta
+                self.deltas[as_key(name)] = delta
         self.norms = nn.ModuleDict()
         if config.norm != "frozen":
             for name, module in norm_layers(network).items():
                 norm = TaskNorm(module, config.norm)
                 if norm.state_dict():
-                    self.norms[_key(name)] = norm
+                    self.norms[as_key(name)] = norm
         if not self.deltas and not self.norms:
             raise Incompatible(f"{self.name()} finds no layer of this base to adapt with these settings")
         # Not a submodule: it owns nothing.
@@ -238,7 +239,7 @@ class DeltaMethod(Method):
         tensors: dict[str, Tensor] = {}
         for key, norm in self.norms.items():
             assert isinstance(norm, TaskNorm)
-            tensors.update(norm.tensors(_name(key)))
+            tensors.update(norm.tensors(as_layer(key)))
         return tensors
 
     def task_tensors(self) -> dict[str, Tensor]:
@@ -251,7 +252,7 @@ class DeltaMethod(Method):
         with torch.autocast(self.samples_seen.device.type, enabled=False):
             for key, delta in self.deltas.items():
                 assert isinstance(delta, Delta)
-                name = _name(key)
+                name = as_layer(key)
                 weight, bias = self._evaluate(name, delta, tensors[f"{name}.weight"], tensors.get(f"{name}.bias"))
                 tensors[f"{name}.weight"] = weight
                 if bias is not None:
@@ -285,7 +286,7 @@ class DeltaMethod(Method):
         spec = replace(self.base.spec, task=f"{self.base.spec.task} {self.name()}".strip())
         with torch.no_grad():
             tensors = self.task_tensors()
-        for name in map(_name, self.deltas):
+        for name in map(as_layer, self.deltas):
             if encoder.get_submodule(name).bias is None and f"{name}.bias" in tensors:
                 # The encoder that the spec names has no such bias.
                 spec = replace(spec, encoder="", kwargs={})

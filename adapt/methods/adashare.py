@@ -19,7 +19,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from adapt.core.base import Base
-from adapt.core.deltas import TaskNorm, norm_layers
+from adapt.core.deltas import TaskNorm, as_key, as_layer, norm_layers
 from adapt.core.method import Incompatible, Method, MethodConfig, NotMergeable, methods
 from adapt.modules.residual_blocks import replace_blocks, residual_blocks
 from adapt.modules.shared_weights import SharedWeights
@@ -109,9 +109,9 @@ class AdaShare(SharedWeights):
         self.register_buffer("choice", torch.zeros(count, dtype=torch.uint8))
         self.norms = nn.ModuleDict()
         for name, module in norm_layers(self.encoder).items():
-            self.norms[name.replace(".", "/")] = TaskNorm(module, "trained")
+            self.norms[as_key(name)] = TaskNorm(module, "trained")
             module.requires_grad_(False)
-        self._unused = {f"encoder.{key.replace('/', '.')}.{n}" for key, m in self.norms.items() for n in m.state_dict()}
+        self._unused = {f"encoder.{as_layer(key)}.{n}" for key, m in self.norms.items() for n in m.state_dict()}
         self._tasks: list[AdaShare] = next((m._tasks for m in earlier if isinstance(m, AdaShare)), [])
         self._tasks.append(self)
 
@@ -186,7 +186,7 @@ class AdaShare(SharedWeights):
                 tensor.copy_(values[self._plain(name)])
             for key, norm in self.norms.items():
                 for name, tensor in norm.state_dict().items():
-                    tensor.copy_(values[f"{self._plain(key.replace('/', '.'))}.{name}"])
+                    tensor.copy_(values[f"{self._plain(as_layer(key))}.{name}"])
 
     def _plain(self, name: str) -> str:
         """A name in the shared network as the base's encoder has it."""
@@ -199,7 +199,7 @@ class AdaShare(SharedWeights):
         tensors: dict[str, Tensor] = {}
         for key, norm in self.norms.items():
             assert isinstance(norm, TaskNorm)
-            tensors.update(norm.tensors(key.replace("/", ".")))
+            tensors.update(norm.tensors(as_layer(key)))
         return tensors
 
     def forward(self, image: Tensor | None, features: Tensor | None, layers: Mapping[str, Tensor] | None) -> Tensor:

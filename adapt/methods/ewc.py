@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from adapt.core.base import Base
+from adapt.core.deltas import as_key
 from adapt.core.method import Loss, Method, MethodConfig, methods
 from adapt.modules.shared_weights import SharedWeights
 from configs.settings import NotNegative, OneOf, Share, Whole
@@ -59,13 +60,13 @@ class _Memory(nn.Module):
         self.anchor, self.fisher = nn.Module(), nn.Module()
         for holder, tensors in ((self.anchor, anchor), (self.fisher, fisher)):
             for name, tensor in tensors.items():
-                holder.register_buffer(name.replace(".", "/"), tensor.detach().clone())
+                holder.register_buffer(as_key(name), tensor.detach().clone())
 
     def distance(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """The sum over all parameters of F_i (theta*_i - theta_i)^2, a scalar."""
         terms = []
         for name, parameter in parameters.items():
-            key = name.replace(".", "/")
+            key = as_key(name)
             terms.append((getattr(self.fisher, key) * (getattr(self.anchor, key) - parameter) ** 2).sum())
         return torch.stack(terms).sum()
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from adapt.core.base import Base
 from adapt.core.cache import CachedUntilChanged
-from adapt.core.deltas import Delta, DeltaConfig, DeltaMethod, Layer, Norm
+from adapt.core.deltas import Delta, DeltaConfig, DeltaMethod, Layer, Norm, as_key
 from adapt.core.method import Incompatible, Loss, Method, methods
 from adapt.modules.binary import pack_levels, unpack_levels
 from adapt.training.finite import clip_finite
@@ -167,7 +167,7 @@ class PackNet(DeltaMethod):
 
     def delta(self, name: str, layer: Layer) -> Delta | None:
         """The owned weights of the layer."""
-        earlier = self._before[-1].deltas[name.replace(".", "/")] if self._before else None
+        earlier = self._before[-1].deltas[as_key(name)] if self._before else None
         assert earlier is None or isinstance(earlier, Owned)
         return Owned(layer.weight.detach(), self.config, earlier)
 

@@ -20,7 +20,8 @@ from torch.nn import functional as F
 from adapt.core.base import Base
 from adapt.core.method import Incompatible, Method, MethodConfig, methods
 from adapt.encoders.fcn import FCN4, FCN5
-from adapt.modules.merges import build_merge, map_adapter, vector_adapter, weighted_sum
+from adapt.modules.merges import adapter, build_merge, map_adapter, weighted_sum
+from adapt.pretraining.distillation import to_shape
 from configs.settings import OneOf, Positive
 
 # The convolutions that read the base, as released.
@@ -165,18 +166,15 @@ class ProgressiveMerge(nn.Module):
             self.alphas = nn.Parameter(torch.zeros(earlier + 2))
             return
         self.mlp = build_merge("mlp", shape)
-        adapters = (
-            map_adapter(shape[0], shape[0]) if len(shape) == 3 else vector_adapter(shape[0]) for _ in range(earlier)
-        )
-        self.earlier = nn.ModuleList(adapters)
+        self.earlier = nn.ModuleList(adapter(shape) for _ in range(earlier))
 
     def forward(self, base: Tensor, side: Tensor, earlier: Sequence[Tensor]) -> Tensor:
         """Merge tensors of one shape, maps (B,C,h,w) or vectors (B,C)."""
         if self.kind == "alpha":
             return weighted_sum(self.alphas, (base, *earlier, side))
         merged: Tensor = self.mlp(base, side)
-        for adapter, output in zip(self.earlier, earlier, strict=True):
-            merged = merged + adapter(output)
+        for layers, output in zip(self.earlier, earlier, strict=True):
+            merged = merged + layers(output)
         return merged
 
 
@@ -235,14 +233,6 @@ class Progressive(Method):
         side.add_adapters(channels, len(self._earlier))
         return side
 
-    def _fit(self, output: Tensor) -> Tensor:
-        """Bring a side network's output to the shape of the base's."""
-        if output.ndim == 4 and len(self.shape) == 1:
-            return output.mean((2, 3))
-        if output.ndim == 4 and tuple(output.shape[2:]) != self.shape[1:]:
-            return F.adaptive_avg_pool2d(output, (self.shape[1], self.shape[2]))
-        return output
-
     def forward(self, image: Tensor | None, features: Tensor | None, layers: Mapping[str, Tensor] | None) -> Tensor:
         """Run the side networks of earlier tasks and this one on uint8 images (B,3,H,W), then merge."""
         assert image is not None
@@ -254,8 +244,8 @@ class Progressive(Method):
         with torch.no_grad():
             for other in self._earlier:
                 chain.append(other.inner_maps(x, layers, chain))
-            outputs = [self._fit(m.side.finish(maps)) for m, maps in zip(self._earlier, chain, strict=True)]
-        side = self._fit(self.side.finish(self.inner_maps(x, layers, chain)))
+            outputs = [to_shape(m.side.finish(maps), self.shape) for m, maps in zip(self._earlier, chain, strict=True)]
+        side = to_shape(self.side.finish(self.inner_maps(x, layers, chain)), self.shape)
         merged: Tensor = self.merge_operator(features, side, outputs)
         return merged
 

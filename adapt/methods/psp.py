@@ -18,7 +18,7 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from adapt.core.base import Base
-from adapt.core.deltas import TaskNorm, norm_layers, weighted_layers
+from adapt.core.deltas import TaskNorm, as_key, as_layer, norm_layers, weighted_layers
 from adapt.core.method import Incompatible, Method, MethodConfig, methods
 from adapt.modules.binary import pack_levels, unpack_levels
 from adapt.modules.shared_weights import SharedWeights
@@ -63,7 +63,7 @@ class PSP(SharedWeights):
         self.contexts = nn.Module()
         for name, layer in list(weighted_layers(self.encoder).items())[1:]:
             signs = torch.randint(0, 2, layer.weight.shape[1:], generator=generator).mul_(2).sub_(1)
-            self.contexts.register_buffer(_key(name), signs.to(layer.weight), persistent=False)
+            self.contexts.register_buffer(as_key(name), signs.to(layer.weight), persistent=False)
         if config.start == "base" and not self.position:
             with torch.no_grad():
                 for name, weight in self._weights().items():
@@ -72,7 +72,7 @@ class PSP(SharedWeights):
         if config.statistics == "task":
             for name, module in norm_layers(base.encoder).items():
                 if (norm := TaskNorm(module, "statistics")).state_dict():
-                    self.norms[_key(name)] = norm
+                    self.norms[as_key(name)] = norm
 
     def prepared(self, network: nn.Module) -> nn.Module:
         """Without running statistics if the batch's are used."""
@@ -85,7 +85,7 @@ class PSP(SharedWeights):
     def _weights(self) -> dict[str, Tensor]:
         """The task's weights of all layers with a context."""
         shared = dict(self.encoder.named_parameters(remove_duplicate=False))
-        return {f"{_name(key)}.weight": shared[f"{_name(key)}.weight"] * c for key, c in self._signs().items()}
+        return {f"{as_layer(key)}.weight": shared[f"{as_layer(key)}.weight"] * c for key, c in self._signs().items()}
 
     def _signs(self) -> dict[str, Tensor]:
         return dict(self.contexts.named_buffers())
@@ -95,7 +95,7 @@ class PSP(SharedWeights):
         tensors = self._weights()
         for key, norm in self.norms.items():
             assert isinstance(norm, TaskNorm)
-            tensors.update(norm.tensors(_name(key)))
+            tensors.update(norm.tensors(as_layer(key)))
         return tensors
 
     def forward(self, image: Tensor | None, features: Tensor | None, layers: Mapping[str, Tensor] | None) -> Tensor:
@@ -122,7 +122,7 @@ class PSP(SharedWeights):
         return super().stored(name) and not name.endswith(tuple(self._unused()))
 
     def _unused(self) -> list[str]:
-        return [f"encoder.{_name(key)}.running_{kind}" for key in self.norms for kind in ("mean", "var")]
+        return [f"encoder.{as_layer(key)}.running_{kind}" for key in self.norms for kind in ("mean", "var")]
 
     def pack(self) -> dict[str, Tensor]:
         """Also the contexts, one bit per sign."""
@@ -133,11 +133,3 @@ class PSP(SharedWeights):
         for key, signs in self._signs().items():
             signs.copy_(unpack_levels(tensors[f"contexts.{key}"], 1, signs.shape) * 2.0 - 1)
         super().unpack(tensors)
-
-
-def _key(name: str) -> str:
-    return name.replace(".", "/")
-
-
-def _name(key: str) -> str:
-    return key.replace("/", ".")

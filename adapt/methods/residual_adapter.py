@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from adapt.core.base import Base
-from adapt.core.deltas import Delta, DeltaConfig, Layer, require_network, weighted_layers
+from adapt.core.deltas import Delta, DeltaConfig, Layer, as_key, as_layer, require_network, weighted_layers
 from adapt.core.method import Incompatible, Method, methods
 from adapt.modules.adapters import Adapter
 from adapt.modules.joint import JointDeltaMethod
@@ -93,7 +93,7 @@ class ResidualAdapter(JointDeltaMethod):
         self._tasks: list[ResidualAdapter] = next((m._tasks for m in earlier if isinstance(m, ResidualAdapter)), [])
         self._tasks.append(self)
         for key in self.deltas:
-            layer = self.skeleton.get_submodule(key.replace("/", "."))
+            layer = self.skeleton.get_submodule(as_layer(key))
             layer.register_forward_hook(partial(self._add, key))
 
     def delta(self, name: str, layer: Layer) -> Delta | None:
@@ -104,7 +104,7 @@ class ResidualAdapter(JointDeltaMethod):
         series, zero = self.config.kind == "series", self.config.init == "zero"
         adapter = Adapter(cast(nn.Conv2d, layer), series, zero, dropout)
         if self.config.rank > 0:
-            owner = cast("Adapter | None", self._owners.get(name.replace(".", "/")))
+            owner = cast("Adapter | None", self._owners.get(as_key(name)))
             adapter.factorise(self.config.rank, self.config.shared, owner)
         return adapter
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from adapt.core.base import Base
-from adapt.core.deltas import Delta, DeltaConfig, Layer, norm_layers, weighted_layers
+from adapt.core.deltas import Delta, DeltaConfig, Layer, as_layer, norm_layers, weighted_layers
 from adapt.core.method import Incompatible, Method, methods
 from adapt.modules.binary import straight_through
 from adapt.modules.joint import JointDeltaMethod
@@ -119,7 +119,7 @@ class TAPS(JointDeltaMethod):
 
     def gates(self) -> dict[str, Gated]:
         """The gate of each gated layer, by the layer's name."""
-        return {k.replace("/", "."): gate for k, gate in self.deltas.items() if isinstance(gate, Gated)}
+        return {as_layer(k): gate for k, gate in self.deltas.items() if isinstance(gate, Gated)}
 
     def measures(self, head: int) -> dict[str, float]:
         """`parameter_share` and `layer_share`, the paper's "% params" and "% layers" as fractions."""

@@ -14,7 +14,7 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from adapt.core.base import Base
-from adapt.core.deltas import DeltaConfig, DeltaMethod, load_packed_state, packed_state
+from adapt.core.deltas import DeltaConfig, DeltaMethod, as_key, load_packed_state, packed_state
 from adapt.core.method import Incompatible, Method, NotMergeable
 
 
@@ -38,7 +38,7 @@ class Trunk(nn.Module):
                 if tensor is None or name in left_out:
                     continue
                 if tensor not in held:
-                    held[tensor] = name.replace(".", "/")
+                    held[tensor] = as_key(name)
                     self._hold(held[tensor], tensor)
                 self._keys[name] = held[tensor]
 

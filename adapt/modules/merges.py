@@ -2,13 +2,13 @@
 tlkit/models/merge_operators.py).
 
 Every merge is a module `merge(base, side)` of two tensors of the same shape, maps (B,C,h,w) or vectors (B,C).
-`Adapter` is the small network that the MLP merges and progressive networks put on a branch.
+`adapter` makes the small network that the MLP merges and progressive networks put on a branch.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +62,8 @@ def vector_adapter(channels: int) -> nn.Sequential:
     )
 
 
-def _adapter(shape: tuple[int, ...]) -> nn.Sequential:
+def adapter(shape: tuple[int, ...]) -> nn.Sequential:
+    """The adapter of features of this shape per image, (C,h,w) or (C,), to as many channels."""
     return map_adapter(shape[0], shape[0]) if len(shape) == 3 else vector_adapter(shape[0])
 
 
@@ -117,36 +118,24 @@ class DenseAlpha(nn.Module):
         return self.alphas.softmax(0)[0]
 
 
-class Product(nn.Module):
-    """Elementwise product."""
+_PLAIN: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "product": torch.mul,
+    "sum": torch.add,
+    "concat": lambda base, side: torch.cat([base, side], 1),
+    "side": lambda base, side: side,
+}
+
+
+class Plain(nn.Module):
+    """A merge without parameters: "product", "sum", "concat" (to twice the channels) or "side" (the base dropped)."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
 
     def forward(self, base: Tensor, side: Tensor) -> Tensor:
-        """Multiply two tensors of one shape."""
-        return base * side
-
-
-class Sum(nn.Module):
-    """Elementwise sum."""
-
-    def forward(self, base: Tensor, side: Tensor) -> Tensor:
-        """Add two tensors of one shape."""
-        return base + side
-
-
-class SideOnly(nn.Module):
-    """The side, for comparison."""
-
-    def forward(self, base: Tensor, side: Tensor) -> Tensor:
-        """Give the second of two tensors of one shape."""
-        return side
-
-
-class Concat(nn.Module):
-    """Channels of the base, then those of the side."""
-
-    def forward(self, base: Tensor, side: Tensor) -> Tensor:
-        """Concatenate to twice the channels."""
-        return torch.cat([base, side], 1)
+        """Merge two tensors of one shape."""
+        return _PLAIN[self.kind](base, side)
 
 
 class MLP(nn.Module):
@@ -154,8 +143,8 @@ class MLP(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], kind: str) -> None:
         super().__init__()
-        self.base_adapter = _adapter(shape)
-        self.side_adapter = None if kind == "mlp" else _adapter(shape)
+        self.base_adapter = adapter(shape)
+        self.side_adapter = None if kind == "mlp" else adapter(shape)
         self.residual = kind != "mlp2"
 
     def forward(self, base: Tensor, side: Tensor) -> Tensor:
@@ -193,4 +182,4 @@ def build_merge(kind: str, shape: tuple[int, ...]) -> nn.Module:
         if len(shape) != 3:
             raise Incompatible("the film merge modulates maps, and this base gives vectors; use an mlp merge")
         return FiLM(shape[0])
-    return {"product": Product, "sum": Sum, "concat": Concat, "side": SideOnly}[kind]()
+    return Plain(kind)

@@ -53,14 +53,15 @@ def _log_depth(label: Tensor) -> Tensor:
 
 
 def _whitened(label: Tensor) -> Tensor:
-    mean, deviation = (torch.tensor(v).view(1, 2, 1, 1) for v in (CURVATURE_MEAN, CURVATURE_DEVIATION))
+    units = torch.tensor([CURVATURE_MEAN, CURVATURE_DEVIATION], device=label.device)
+    mean, deviation = units.view(2, 1, 2, 1, 1)
     return (label[:, :2].float() - mean) / deviation
 
 
 def _blurred(label: Tensor) -> Tensor:
     sigma = EDGE_OCCLUSION_BLUR * label.shape[-1]
     radius = max(1, round(3.0 * sigma))
-    kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma) ** 2)
+    kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, device=label.device) / sigma) ** 2)
     kernel = (kernel / kernel.sum()).view(1, 1, 1, -1)
     image = label.float() / 65535.0 / EDGE_OCCLUSION_UNIT
     for weights, padding in ((kernel, (radius, radius, 0, 0)), (kernel.mT, (0, 0, radius, radius))):

@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from adapt.core.base import Base
-from adapt.core.deltas import DeltaMethod, weighted_layers
+from adapt.core.deltas import DeltaMethod, as_layer, weighted_layers
 from adapt.core.method import Method
 from adapt.methods.piggyback import Mask, Piggyback
 from adapt.methods.taps import TAPS
@@ -39,7 +39,7 @@ def changed_layers(method: Method) -> dict[str, float]:
     if isinstance(method, TAPS):
         return {name: float(gate.active) for name, gate in method.gates().items()}
     if isinstance(method, Piggyback):
-        masks = {key.replace("/", "."): mask for key, mask in method.deltas.items() if isinstance(mask, Mask)}
+        masks = {as_layer(key): mask for key, mask in method.deltas.items() if isinstance(mask, Mask)}
         return {name: float((mask.mask() == 0).float().mean()) for name, mask in masks.items()}
     if not isinstance(method, DeltaMethod):
         raise ValueError(f"{method.name()} does not change the base layer by layer; give a run of taps or piggyback")
