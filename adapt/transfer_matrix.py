@@ -20,7 +20,7 @@ from adapt.pretraining.data import TaskonomyViews
 from adapt.pretraining.readouts import ReadoutSettings
 from adapt.pretraining.scores import wanted_domains
 from adapt.pretraining.tasks import TASKS, find_task
-from adapt.pretraining.transfer import ITASKONOMY, correlation, draw, known_gains, transfer_matrix
+from adapt.pretraining.transfer import ITASKONOMY, column_correlation, draw, known_gains, transfer_matrix
 from adapt.training.files import to_json
 from configs.compose import cli
 from configs.settings import Count, Names, Pixels, Range, Seed, Settings, as_list
@@ -93,7 +93,7 @@ def main(cfg: DictConfig) -> None:
     print(f"{cfg.out}.png")  # noqa: T201
     for first, second in (("curvature", "normal"), ("curvature", "keypoints2d"), ("normal", "keypoints2d")):
         if {first, second} <= set(tasks) and len(shown) > 2:
-            print(f"{first}, {second}: correlation of columns {correlation(shown, first, second):.2f}")  # noqa: T201
+            print(f"{first}, {second}: correlation of columns {column_correlation(shown, first, second):.2f}")  # noqa: T201
 
 
 if __name__ == "__main__":

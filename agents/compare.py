@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from adapt.supervised.page import Document
 from agents.evaluation.statistics import MEASURES
 from agents.reports.page import KICKER, NAMES
-from agents.reports.repeats import Repeats, group_seeds, shown, versus_cells
+from agents.reports.repeats import Repeats, group_seeds, mean_cells, mean_heads, versus_cells
 from agents.reports.results import EvaluationReport, read_results
 from configs.compose import cli
 from configs.files import visible
@@ -65,17 +65,12 @@ def find_reports(folders: Sequence[Path], split: str) -> list[EvaluationReport]:
 def add_table(document: Document, groups: Sequence[Repeats], measure: str, to: Repeats | None) -> None:
     """Add a row for each setting."""
     measures = ("success", "spl", "nav_reward", "distance_to_goal")
-    head = ["run", "seeds", *(f"{NAMES[m]} (seeds)" for m in measures), *(f"{NAMES[m]} (scenes)" for m in measures[:2])]
-    head += ["training (s)"]
+    head = ["run", *mean_heads(measures, measures[:2])]
     if to is not None:
         head += [f"{NAMES[measure]}, difference (seeds)", "p (t)", "difference (scenes)", "p (signed rank, scenes)"]
     rows = []
     for group in groups:
-        seconds = group.train_seconds()
-        row = [group.name, ", ".join(map(str, group.seeds))]
-        row += [shown(m, group.over_seeds(m)) for m in measures]
-        row += [shown(m, group.over_scenes(m)) for m in measures[:2]]
-        row.append("" if seconds is None else f"{seconds:.0f}")
+        row = [group.name, *mean_cells(group, measures, measures[:2])]
         if to is not None:
             row += versus_cells(group, to, measure) if group is not to else [""] * 4
         rows.append(row)

@@ -15,7 +15,7 @@ from omegaconf.errors import ConfigKeyError
 
 from adapt.training.distributed import refuse_ranks
 from adapt.training.files import to_json
-from adapt.training.run import list_checkpoints, load_checkpoint, load_config, read_json, versions, write_text
+from adapt.training.run import list_checkpoints, load_checkpoint, load_config, read_json_if_there, versions, write_text
 from adapt.training.state import part, reading
 from agents.evaluation.episodes import (
     Act,
@@ -255,7 +255,7 @@ def _write_numbers(
 ) -> None:
     """Merge the means of all rows into the run's ``result.json``."""
     file = run_path / "result.json"
-    numbers = read_json(file)
+    numbers = read_json_if_there(file)
     if AGENT in rows:
         numbers = {key: value for key, value in numbers.items() if "." not in key or key.startswith(UNTRAINED)}
         numbers.update(split=split, episodes=len(rows[AGENT]), scenes=scenes, eval_seconds=seconds)

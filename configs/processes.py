@@ -36,7 +36,7 @@ def end_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
         os.kill(os.getpid(), number)
 
 
-def spread(work: Callable[..., Result], jobs: Iterable[tuple[Any, ...]], workers: int) -> Iterator[Result]:
+def run_in_processes(work: Callable[..., Result], jobs: Iterable[tuple[Any, ...]], workers: int) -> Iterator[Result]:
     """Do jobs in several new processes, which end when this one does; yields results as they come.
 
     Unlike `concurrent.futures` this needs no named semaphores, which a killed process leaves in shared memory.

@@ -25,7 +25,7 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedC
 
 from configs.compose import cli
 from configs.files import read_json
-from configs.processes import spread
+from configs.processes import run_in_processes
 from configs.settings import Names, OneOf, Range, Seed, Settings, kinds
 from configs.writing import write_atomically
 from envs.apartments.generator import generate, split_seeds
@@ -163,7 +163,7 @@ def render_dataset(
     if workers <= 1 or len(jobs) == 1:
         yield from (render_building(*job) for job in jobs)
     else:
-        yield from spread(render_building, jobs, min(workers, len(jobs)))
+        yield from run_in_processes(render_building, jobs, min(workers, len(jobs)))
 
 
 def _describe(root: Path, settings: RenderSettings) -> None:

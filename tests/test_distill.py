@@ -21,7 +21,7 @@ from adapt.pretraining.encoder import pretrain
 from adapt.pretraining.readouts import ReadoutSettings, make_readouts
 from adapt.pretraining.scores import wanted_domains
 from adapt.pretraining.students import Distillation, DistillSettings, distill
-from adapt.pretraining.transfer import correlation, draw, known_gains, transfer_matrix
+from adapt.pretraining.transfer import column_correlation, draw, known_gains, transfer_matrix
 
 SIZE = 32
 
@@ -180,6 +180,6 @@ def test_transfer_matrix_tells_seeing_bases_from_blind_ones(dataset, tmp_path):
     assert known_gains(file, {"steps": 1}, {"a": "new", "b": "same"}) == ({"b": {"x": 0.2}}, {"b": "same"})
     assert known_gains(file, {"steps": 1}, {"a": "new"}) == ({"b": {"x": 0.2}}, {"b": "same"})
     assert known_gains(file, {"steps": 2}, {"b": "same"}) == known_gains(tmp_path / "none", {}, {}) == ({}, {})
-    assert correlation({"a": {"x": 0.0, "y": 1.0}, "b": {"x": 1.0, "y": 0.0}}, "x", "y") == pytest.approx(-1.0)
+    assert column_correlation({"a": {"x": 0.0, "y": 1.0}, "b": {"x": 1.0, "y": 0.0}}, "x", "y") == pytest.approx(-1.0)
     draw(gains, tasks, tmp_path / "matrix.png")
     assert np.asarray(Image.open(tmp_path / "matrix.png")).std() > 0

@@ -107,7 +107,7 @@ def test_markdown_numbers_each_reason_once() -> None:
 def test_fusion_tasks_share_one_pass_of_the_base() -> None:
     assert bench.fusion_passes(tasks=3, image_size=32) == {"tasks": 3, "base_passes": 1, "side_passes": 3}
     ratios = bench.inference(make_backbone("fcn4"), 32, batch=2, rounds=1, methods=["lora", "bn"])
-    assert set(ratios) == {"lora_unmerged", "lora_merged", "bn_unmerged", "bn_merged", "base_seconds"}
+    assert set(ratios) == {(method, kind) for method in ("lora", "bn") for kind in ("unmerged", "merged")}
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from agents.learners.dagger import _collect_in_child
-from configs.processes import SPAWN, drop_torchrun_logs, spread
+from configs.processes import SPAWN, drop_torchrun_logs, run_in_processes
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -52,19 +52,19 @@ def descendants(pid: int) -> list[int]:
 
 
 def test_jobs_are_spread_and_errors_keep_their_traceback() -> None:
-    assert sorted(spread(math.sqrt, [(float(n * n),) for n in range(7)], 2)) == list(range(7))
-    assert list(spread(math.sqrt, [], 2)) == []
+    assert sorted(run_in_processes(math.sqrt, [(float(n * n),) for n in range(7)], 2)) == list(range(7))
+    assert list(run_in_processes(math.sqrt, [], 2)) == []
     with pytest.raises(ValueError, match=r"math domain|expected a nonnegative") as error:
-        list(spread(math.sqrt, [(1.0,), (-1.0,), (4.0,)], 1))
+        list(run_in_processes(math.sqrt, [(1.0,), (-1.0,), (4.0,)], 1))
     assert isinstance(error.value.__cause__, RemoteTraceback)
     with pytest.raises(ChildProcessError, match="ended without a word"):
-        list(spread(os._exit, [(3,)], 1))
+        list(run_in_processes(os._exit, [(3,)], 1))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks the Linux kernel")
 @pytest.mark.parametrize("everyone", [False, True])
 def test_a_killed_process_takes_its_workers_along_and_leaves_no_shared_memory(everyone: bool, tmp_path: Path) -> None:
-    code = "import time\nfrom configs.processes import spread\nlist(spread(time.sleep, [(90,), (90,)], 2))"
+    code = "import time, configs.processes as p\nlist(p.run_in_processes(time.sleep, [(90,), (90,)], 2))"
     before = set(os.listdir("/dev/shm"))
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment, start_new_session=True)

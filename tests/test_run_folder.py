@@ -23,7 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from adapt.training.files import reserved_array
-from adapt.training.run import Run, list_checkpoints, load_checkpoint, load_config, read_json
+from adapt.training.run import Run, list_checkpoints, load_checkpoint, load_config, read_json_if_there
 from adapt.training.state import Damaged, check_like, load_optimizer, reading
 from agents.learners.frames import FrameStore
 from agents.learners.imitation import ImitationLearner
@@ -348,4 +348,4 @@ def test_a_damaged_config_is_one_line(content: str, tmp_path: Path) -> None:
 def test_a_damaged_result_names_its_file(content: str, tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(content)
     with pytest.raises(ValueError, match=r"cannot read \S+result\.json: .*; delete it"):
-        read_json(tmp_path / "result.json")
+        read_json_if_there(tmp_path / "result.json")

@@ -88,7 +88,7 @@ def known_gains(path: Path, budget: Mapping[str, Any], sha256: Mapping[str, str]
     return valid, {name: digests[name] for name in valid}
 
 
-def correlation(gains: Gains, first: str, second: str) -> float:
+def column_correlation(gains: Gains, first: str, second: str) -> float:
     """Task affinity: Pearson's correlation of two tasks' columns."""
     columns = np.array([[row[first], row[second]] for row in gains.values()])
     return float(np.corrcoef(columns.T)[0, 1])

@@ -220,7 +220,7 @@ class Run:
         if not distributed.is_first():
             return
         file = self.path / "result.json"
-        write_text(file, to_json({**read_json(file), **values}, indent=1, sort_keys=True))
+        write_text(file, to_json({**read_json_if_there(file), **values}, indent=1, sort_keys=True))
 
     def save(self, step: int, base_sha256: str, tensors: dict[str, Any]) -> None:
         """Write checkpoint `step` (nested dict of tensors and plain values) and drop the oldest ones.
@@ -321,7 +321,7 @@ def _as_line(values: dict[str, Any]) -> bytes:
     return f"{to_json(values)}\n".encode()
 
 
-def read_json(file: Path) -> dict[str, Any]:
+def read_json_if_there(file: Path) -> dict[str, Any]:
     """A JSON object; empty where there is no file.
 
     Raises:

@@ -25,7 +25,7 @@ from rich.table import Table
 from adapt.methods.side_tuning import SideTuning
 from adapt.training.run import versions
 from agents.bench import simulator as bench
-from agents.bench.adaptation import measure as measure_methods
+from agents.bench.adaptation import fusion_passes, inference, side_tuning_step
 from agents.bench.ppo import CONTESTANTS, OWN, RANKED, STAGES, race_in_processes, settings
 from agents.bench.settings import BenchSettings
 from agents.bench.table import Measurement, median_of, number, percent, write_results
@@ -237,26 +237,16 @@ def _imitation(config: DictConfig, folder: Path) -> tuple[VisualEncoder, Imitati
 
 def adapt_rows(cfg: DictConfig) -> list[Measurement]:
     """Adapted networks: inference merged and unmerged, several tasks at once, a side-tuning step on kept features."""
-    measured = measure_methods()
     rows = []
-    for key, value in measured["adapt/inference"].items():
-        if key.endswith(("_merged", "_unmerged")):
-            name, _, kind = key.rpartition("_")
-            target = "<= 1.25" if kind == "unmerged" else "1.00"
-            rows.append(
-                Measurement("adapt", f"{name}, {kind}: a pass", value, "x", "time of the plain base", value, target)
-            )
-    fusion = measured["adapt/fusion"]
-    passes = f"{fusion['tasks']:.0f} fusion tasks at once: passes of sides, one of the base"
-    rows.append(
-        Measurement("adapt", passes, fusion["side_passes"], "passes", "passes of the base", fusion["base_passes"])
-    )
-    step = measured["adapt/training"]["step_over_side_alone"]
-    rows.append(
-        Measurement(
-            "adapt", "side_tuning, a step on kept features", step, "x", "time of the side alone", step, "<= 1.10"
-        )
-    )
+    for (name, kind), value in inference().items():
+        target = "<= 1.25" if kind == "unmerged" else "1.00"
+        rows.append(Measurement("adapt", f"{name}, {kind}: a pass", value, "x", "time of the base", value, target))
+    fusion = fusion_passes()
+    sides = fusion["side_passes"]
+    what = f"{fusion['tasks']} fusion tasks at once: passes of sides, one of the base"
+    rows.append(Measurement("adapt", what, sides, "passes", "passes of the base", fusion["base_passes"]))
+    what, step = "side_tuning, a step on kept features", side_tuning_step()
+    rows.append(Measurement("adapt", what, step, "x", "time of the side alone", step, "<= 1.10"))
     return rows
 
 

@@ -1,7 +1,4 @@
-"""Speeds of adapted networks, each as a ratio to a reference that is timed in turn with it.
-
-Each function returns numbers by name, for `make bench`.
-"""
+"""Speeds of adapted networks, each as a ratio to a reference that is timed in turn with it."""
 
 from __future__ import annotations
 
@@ -20,9 +17,9 @@ from agents.bench.simulator import medians
 
 
 def inference(
-    base: Base | None = None, image_size: int = 64, batch: int = 32, rounds: int = 5, methods: Sequence[str] = ()
-) -> dict[str, float]:
-    """Time of one forward pass of every weight-delta method, unmerged and merged, over the plain base's.
+    base: Base | None = None, image_size: int = 32, batch: int = 32, rounds: int = 5, methods: Sequence[str] = ()
+) -> dict[tuple[str, str], float]:
+    """Time of a forward pass of weight-delta methods over the plain base's.
 
     Args:
         base: by default ResNet-26 with random weights.
@@ -32,11 +29,11 @@ def inference(
         methods: by default all weight-delta methods.
 
     Returns:
-        `<method>_unmerged` and `<method>_merged`, ratios, and `base_seconds`.
+        Ratios by method and "unmerged" or "merged".
     """
     base = base or random_base("resnet26")
     images = torch.randint(0, 256, (batch, 3, image_size, image_size), dtype=torch.uint8)
-    ratios: dict[str, float] = {}
+    ratios: dict[tuple[str, str], float] = {}
     for name in methods or [m for m in list_methods() if issubclass(get_method(m), DeltaMethod)]:
         try:
             adapted = wrap(base, name, image_size=image_size).eval()
@@ -46,13 +43,11 @@ def inference(
         works = {kind: partial(network, images) for kind, network in networks.items()}
         with torch.no_grad():
             times = medians(works, rounds)
-        ratios[f"{name}_unmerged"] = times["unmerged"] / times["base"]
-        ratios[f"{name}_merged"] = times["merged"] / times["base"]
-        ratios["base_seconds"] = min(times["base"], ratios.get("base_seconds", float("inf")))
+        ratios |= {(name, kind): times[kind] / times["base"] for kind in ("unmerged", "merged")}
     return ratios
 
 
-def fusion_passes(tasks: int = 8, image_size: int = 64) -> dict[str, float]:
+def fusion_passes(tasks: int = 8, image_size: int = 64) -> dict[str, int]:
     """Passes through the base and through side networks when all fusion tasks are computed at once, counted."""
     base = random_base()
     adapted = wrap(base, "side_tuning", "task0", image_size)
@@ -72,14 +67,12 @@ def fusion_passes(tasks: int = 8, image_size: int = 64) -> dict[str, float]:
     return {"tasks": tasks, "base_passes": base.calls - before, "side_passes": sides}
 
 
-def side_tuning_step(
-    base: Base | None = None, image_size: int = 64, batch: int = 32, rounds: int = 20
-) -> dict[str, float]:
+def side_tuning_step() -> float:
     """Time of a training step of side-tuning with cached base features, over a step of the side network alone."""
-    base = base or random_base()
-    images = torch.randint(0, 256, (batch, 3, image_size, image_size), dtype=torch.uint8)
+    base = random_base()
+    images = torch.randint(0, 256, (32, 3, 64, 64), dtype=torch.uint8)
     features = base(images)
-    adapted = wrap(base, "side_tuning", image_size=image_size)
+    adapted = wrap(base, "side_tuning", image_size=64)
     method = adapted.method()
     assert isinstance(method, SideTuning)
 
@@ -97,14 +90,5 @@ def side_tuning_step(
         "side_tuning": step(lambda: adapted(images, features), adapted.trainable()),
         "side": step(lambda: method.side_features(images), list(method.side.parameters())),
     }
-    times = medians(works, rounds)
-    return {"step_over_side_alone": times["side_tuning"] / times["side"], "side_step_seconds": times["side"]}
-
-
-def measure() -> dict[str, dict[str, float]]:
-    """All of the above with their defaults, by name."""
-    return {
-        "adapt/inference": inference(image_size=32),
-        "adapt/fusion": fusion_passes(),
-        "adapt/training": side_tuning_step(),
-    }
+    times = medians(works, 20)
+    return times["side_tuning"] / times["side"]

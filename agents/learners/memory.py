@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
-from gymnasium import spaces
 from omegaconf import DictConfig
 
 from agents.learners.rollout import rollout_bytes
-from agents.setup import VisualEncoder, device_of, make_rules, policy_space, simulator_of
+from agents.setup import VisualEncoder, make_rules, policy_space, simulator_of
 from envs.pointnav.vec_env import observation_space
 
 # Activations of a mini-batch: multiples of its observations as float32, forward and backward (measured: 20 to 40).
@@ -24,10 +24,10 @@ def ppo_bytes(cfg: DictConfig, vision: VisualEncoder, scenes: Sequence[object], 
     source = observation_space(task, camera)
     space = policy_space(cfg, vision)
     parts = {"rollout": rollout_bytes(space, cfg.algo.rollout, agents)}
-    frame = sum(_numbers(s) for s in space.spaces.values())
+    frame = sum(math.prod(s.shape or ()) for s in space.spaces.values())
     largest = cfg.algo.rollout * agents
     parts["mini-batch"] = 4 * frame * min(cfg.algo.learner.get("batch_size", largest), largest) * ACTIVATIONS
-    parts["frames"] = 8 * agents * sum(_numbers(s) for s in source.spaces.values())
+    parts["frames"] = 8 * agents * sum(math.prod(s.shape or ()) for s in source.spaces.values())
     parts.update(simulator_of(cfg).planned_bytes(scenes, task, agents))
     return parts
 
@@ -37,7 +37,7 @@ def replay_bytes(cfg: DictConfig, vision: VisualEncoder) -> dict[str, int]:
     space = policy_space(cfg, vision)
     # Every step is kept with the observation before and the one after it.
     replay = 2 * rollout_bytes(space, cfg.algo.learner.buffer_size, 1)
-    frame = sum(_numbers(s) for s in space.spaces.values())
+    frame = sum(math.prod(s.shape or ()) for s in space.spaces.values())
     return {"replay": replay, "mini-batch": 2 * 4 * frame * cfg.algo.learner.batch_size * ACTIVATIONS}
 
 
@@ -59,11 +59,6 @@ def check_memory(parts: Mapping[str, int], device: str) -> str:
     return line
 
 
-def plan_memory(cfg: DictConfig, vision: VisualEncoder, scenes: Sequence[object], agents: int) -> str:
-    """The line of `check_memory` for a training on this machine."""
-    return check_memory(ppo_bytes(cfg, vision, scenes, agents), device_of(cfg))
-
-
 def keep_freed_memory() -> None:
     """Configure malloc to reuse freed memory: saves the page faults of large tensors (a tenth of an update)."""
     trim_threshold, mmap_threshold, largest = -1, -3, 2**25
@@ -80,10 +75,3 @@ def free_bytes(device: str) -> int:
     with open("/proc/meminfo") as file:
         kib = {line.split(":")[0]: int(line.split()[1]) for line in file}
     return kib["MemAvailable"] * 1024
-
-
-def _numbers(space: spaces.Space[object]) -> int:
-    count = 1
-    for length in space.shape or ():
-        count *= length
-    return count

@@ -83,7 +83,7 @@ class DQNLearner(OffPolicyLearner):
     Config: ClassVar[type[Settings]] = DQNConfig
     Algorithm: ClassVar[type[BaseAlgorithm]] = DQN
     Policy: ClassVar[type[BasePolicy]] = ActionValuePolicy
-    word = "action_values"
+    example = "action_values"
     actions = ("discrete",)
 
 
@@ -94,7 +94,7 @@ class QRDQNLearner(DQNLearner):
     Config = QRDQNConfig
     Algorithm = QRDQN
     Policy = QuantilePolicy
-    word = "quantiles"
+    example = "quantiles"
 
 
 @learners.register("sb3/sac")
@@ -104,7 +104,7 @@ class SACLearner(OffPolicyLearner):
     Config = SACConfig
     Algorithm = SAC
     Policy = SquashedGaussianPolicy
-    word = "squashed_gaussian"
+    example = "squashed_gaussian"
     actions = ("continuous",)
 
     def arguments(self, cfg: DictConfig) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class TD3Learner(OffPolicyLearner):
     Config = TD3Config
     Algorithm = TD3
     Policy = DeterministicPolicy
-    word = "deterministic"
+    example = "deterministic"
     actions = ("continuous",)
 
     def arguments(self, cfg: DictConfig) -> dict[str, Any]:

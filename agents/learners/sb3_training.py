@@ -30,7 +30,7 @@ from adapt.training.finite import Data, NotFinite, blame, check_finite
 from adapt.training.run import Run, progress_bar
 from adapt.training.state import check_like, load_optimizer, part
 from agents.evaluation.episodes import Validation
-from agents.learners.memory import check_memory, plan_memory, replay_bytes
+from agents.learners.memory import check_memory, ppo_bytes, replay_bytes
 from agents.learners.rollout import DeviceRolloutBuffer, Timeouts
 from agents.learners.start import init_from_run
 from agents.policies.observations import stack_frames
@@ -173,7 +173,7 @@ def make_on_policy(
             f"env.agents=1 with algo.rollout=1 is one sample, too few for algo={cfg.algo.name}; raise either"
         )
     scenes = make_scenes(cfg.env, cfg.env.split, cfg.seed, (distributed.rank(), ranks))
-    distributed.print_once(plan_memory(cfg, vision, scenes, agents))
+    distributed.print_once(check_memory(ppo_bytes(cfg, vision, scenes, agents), device_of(cfg)))
     arguments, largest = _arguments(cfg, vision, done, settings)
     env = make_stacked_env(cfg, scenes, vision, agents, arguments["seed"])
     arguments = {"rollout_buffer_class": DeviceRolloutBuffer, **arguments}
@@ -312,7 +312,7 @@ class SB3Learner:
         Config: Settings of ``algo``.
         Algorithm: The class of the algorithm.
         Policy: What the policy must be.
-        word: A policy that is one, for messages.
+        example: A policy that is one, for messages.
         actions: The kinds of actions that it can learn.
         recurrent: Whether the policy may have a memory.
         by_ranks: Whether several ranks can train together.
@@ -321,7 +321,7 @@ class SB3Learner:
     Config: ClassVar[type[Settings]]
     Algorithm: ClassVar[type[BaseAlgorithm]]
     Policy: ClassVar[type[BasePolicy]] = ActorCriticPolicy
-    word: ClassVar[str] = "stack"
+    example: ClassVar[str] = "stack"
     actions: ClassVar[tuple[str, ...]] = ACTIONS
     recurrent = False
     by_ranks = False
@@ -336,7 +336,7 @@ class SB3Learner:
         check_actions(cfg, self.actions, f"algo={cfg.algo.name}")
         kind = policy_class(cfg)
         if not issubclass(kind, self.Policy) or (issubclass(kind, RecurrentPolicy) and not self.recurrent):
-            raise ValueError(f"algo={cfg.algo.name} cannot train policy={cfg.policy.name}; use policy={self.word}")
+            raise ValueError(f"algo={cfg.algo.name} cannot train policy={cfg.policy.name}; use policy={self.example}")
         if distributed.ranks() > 1 and not self.by_ranks:
             raise ValueError(f"algo={cfg.algo.name} trains in one process; start it without torchrun")
         vision = make_visual_encoder(cfg)

@@ -9,7 +9,7 @@ import numpy as np
 
 from adapt.training.seeds import Difference, Estimate, alike, flat, over_seeds, paired_difference, signed_rank
 from agents.evaluation.statistics import Record, Summary, by_scene, difference, summarise
-from agents.reports.page import DIGITS
+from agents.reports.page import DIGITS, NAMES
 from agents.reports.results import EvaluationReport
 
 MEASURES = ("success", "spl", "nav_reward")
@@ -107,6 +107,20 @@ def shown(measure: str, estimate: Estimate | Summary, signed: bool = False) -> s
 def shown_p(p: float) -> str:
     """A p-value as a person reads it; empty where there is none."""
     return "" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def mean_heads(over_seeds: Sequence[str], over_scenes: Sequence[str]) -> list[str]:
+    """Headings of `mean_cells`."""
+    seeds, scenes = [f"{NAMES[m]} (seeds)" for m in over_seeds], [f"{NAMES[m]} (scenes)" for m in over_scenes]
+    return ["seeds", *seeds, *scenes, "training (s)"]
+
+
+def mean_cells(group: Repeats, over_seeds: Sequence[str], over_scenes: Sequence[str]) -> list[str]:
+    """The seeds, means of measures with intervals over seeds and over scenes, and mean seconds of training."""
+    seeds = [shown(m, group.over_seeds(m)) for m in over_seeds]
+    scenes = [shown(m, group.over_scenes(m)) for m in over_scenes]
+    seconds = group.train_seconds()
+    return [", ".join(map(str, group.seeds)), *seeds, *scenes, "" if seconds is None else f"{seconds:.0f}"]
 
 
 def versus_cells(group: Repeats, other: Repeats, measure: str) -> list[str]:

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from adapt.training.run import read_json
+from adapt.training.run import read_json_if_there
 from agents.evaluation.statistics import MEASURES, Record
 from configs.files import visible
 
@@ -108,7 +108,7 @@ def read_results(run: Path, split: str = "val") -> EvaluationReport:
         read_training(run),
         split=split,
         rows={name: _read_records(folder / f"{name}.jsonl") for name in names},
-        evaluated=read_json(folder / "versions.json"),
+        evaluated=read_json_if_there(folder / "versions.json"),
         top_downs=sorted(visible(folder, "topdown_*.npz"), key=lambda p: (len(p.name), p.name)),
         video=next((file for file in videos if file.is_file()), None),
     )
@@ -126,9 +126,9 @@ def read_training(run: Path) -> EvaluationReport:
         split="",
         rows={},
         metrics=_read_metrics(run / "metrics.jsonl"),
-        trained=read_json(run / "versions.json"),
+        trained=read_json_if_there(run / "versions.json"),
         evaluated={},
-        numbers=read_json(run / "result.json"),
+        numbers=read_json_if_there(run / "result.json"),
         config=config.read_text(errors="replace") if config.is_file() else "",
         top_downs=[],
         video=None,

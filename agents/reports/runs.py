@@ -31,7 +31,7 @@ TITLES = {
     "algo": "Learner",
     "adapt": "Method",
     "base": "Base",
-    "env": "Places",
+    "env": "Scenes",
     "split": "Split",
     "success": "Success",
     "spl": "SPL",
@@ -72,7 +72,7 @@ class RunSummary:
     Attributes:
         path: Its folder, from the page's.
         cells: By column.
-        words: What the filter looks at.
+        searched: Text that the filter looks at.
         curves: By key of metrics.jsonl: steps, minutes and values, all of one length.
         report: Its report, from the page's folder; empty where there is none.
         film: What the agent saw, likewise.
@@ -81,7 +81,7 @@ class RunSummary:
 
     path: str
     cells: dict[str, Sortable]
-    words: str = ""
+    searched: str = ""
     curves: dict[str, list[list[float]]] = field(default_factory=dict)
     report: str = ""
     film: str = ""
@@ -208,7 +208,7 @@ def _row(
     return RunSummary(
         path=path,
         cells=cells,
-        words=" ".join([path, *(one.text for one in cells.values() if one.by is None), note]).lower(),
+        searched=" ".join([path, *(one.text for one in cells.values() if one.by is None), note]).lower(),
         curves=dict(_curves(training.metrics)),
         report=_link(root, report) if report.is_file() else "",
         film=film,

@@ -10,7 +10,7 @@ from adapt.training.seeds import Estimate
 from agents.evaluation.statistics import Summary
 from agents.reports.figures import DARK, LIGHT, Line, Theme, draw_bars, draw_lines
 from agents.reports.page import KICKER, NAMES
-from agents.reports.repeats import MEASURES, Repeats, shown, versus_cells
+from agents.reports.repeats import MEASURES, Repeats, mean_cells, mean_heads, versus_cells
 from agents.reports.results import read_results
 from agents.studies.plans import BASE, METHOD, SCRATCH, SIZE, STUDIES, TRAJECTORIES, Label, Study, StudySettings
 from agents.studies.runner import jobs
@@ -63,18 +63,13 @@ def _add_means(
     document: Document, study: Study, labels: Sequence[Mapping[str, Label]], groups: Sequence[Repeats]
 ) -> None:
     names = list(labels[0])
-    head = [*names, "seeds", *(f"{NAMES[m]} (seeds)" for m in MEASURES), *(f"{NAMES[m]} (scenes)" for m in MEASURES)]
-    head += ["training (s)"]
+    head = [*names, *mean_heads(MEASURES, MEASURES)]
     published = study.published or {}
     if published:
         head += ["Reward, paper"]
     rows = []
     for own, group in zip(labels, groups, strict=True):
-        seconds = group.train_seconds()
-        row = [*(str(own[name]) for name in names), ", ".join(map(str, group.seeds))]
-        row += [shown(m, group.over_seeds(m)) for m in MEASURES]
-        row += [shown(m, group.over_scenes(m)) for m in MEASURES]
-        row += ["" if seconds is None else f"{seconds:.0f}"]
+        row = [*(str(own[name]) for name in names), *mean_cells(group, MEASURES, MEASURES)]
         if published:
             printed = [published.get((str(own.get(METHOD)), base)) for base in _bases(own)]
             row += [", ".join(f"{reward:.1f}" for reward in dict.fromkeys(printed) if reward is not None)]

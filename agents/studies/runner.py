@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapt.training.run import read_json
+from adapt.training.run import read_json_if_there
 from agents.studies.plans import STUDIES, StudySettings, Variant
 
 EXPERT, RUNS = "expert", "runs"
@@ -31,7 +31,7 @@ class Job:
     @property
     def trained(self) -> bool:
         """Whether its training is over."""
-        return "train_seconds" in read_json(self.folder / "result.json")
+        return "train_seconds" in read_json_if_there(self.folder / "result.json")
 
     @property
     def evaluated(self) -> bool:

@@ -146,7 +146,7 @@ def import_habitat(simulator: str) -> ModuleType:
     return habitat
 
 
-def compose(settings: HabitatSplit) -> Any:
+def habitat_config(settings: HabitatSplit) -> Any:
     """Habitat-Lab's config (``DictConfig``) for the settings.
 
     Raises:
@@ -288,7 +288,7 @@ def rules(settings: HabitatSplit) -> tuple[PointNavTask, Camera]:
     Raises:
         ValueError: The images are not square, or the config leaves the size open.
     """
-    config = compose(settings).habitat
+    config = habitat_config(settings).habitat
     from habitat.config.default import get_agent_config
 
     cameras = get_agent_config(config.simulator).sim_sensors.values()

@@ -17,7 +17,7 @@ Sensors = tuple[Annotated[str, OneOf(*SENSORS)], ...]
 
 
 @dataclass(frozen=True)
-class HabitatSplit(Settings):
+class SplitConfig(Settings):
     """A split of a Habitat dataset.
 
     Attributes:
@@ -141,8 +141,8 @@ class HabitatConfig(Settings):
     navmesh: Annotated[str, OneOf("match", "recast", "none")] = "match"
     gpu: Annotated[int | None, Range(-1, 1024)] = None
     agents: Annotated[int, Range(1, 65_536)] = 4
-    splits: Mapping[str, HabitatSplit] = field(
-        default_factory=lambda: {name: HabitatSplit(name) for name in ("train", "val", "test")}
+    splits: Mapping[str, SplitConfig] = field(
+        default_factory=lambda: {name: SplitConfig(name) for name in ("train", "val", "test")}
     )
     camera: HabitatCamera = field(default_factory=HabitatCamera)
     body: HabitatBody = field(default_factory=HabitatBody)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from configs.files import is_hidden
-from envs.habitat.config import HabitatSplit, compose, rules
+from envs.habitat.config import HabitatSplit, habitat_config, rules
 from envs.habitat.worker import HabitatAgent, Identity, Share, State, load_episodes
 from envs.pointnav.env import DepthPredictor, PointNavTask
 from envs.pointnav.episodes import distinct, scene_name
@@ -55,7 +55,7 @@ class HabitatScene:
         """Habitat-Lab's episode objects."""
         if self.chosen is not None:
             return self.chosen
-        config = compose(self.settings)
+        config = habitat_config(self.settings)
         found = load_episodes(self.settings, config, (self.content,), self.settings.episodes_per_scene).episodes
         # Records and reports know an episode by its identifier.
         for episode, name in zip(found, distinct([episode.episode_id for episode in found]), strict=True):
@@ -85,7 +85,7 @@ def make_scenes(settings: HabitatSplit) -> list[HabitatScene]:
         FileNotFoundError: The dataset or the scenes are not there.
         ValueError: The config is wrong, or the dataset is empty.
     """
-    config = compose(settings).habitat.dataset
+    config = habitat_config(settings).habitat.dataset
     from habitat.core.registry import registry
 
     file = config.data_path.format(split=config.split)
@@ -110,7 +110,7 @@ def dataset_paths(settings: HabitatSplit) -> tuple[Path, Path]:
         ValueError: The config is wrong.
     """
     # Which simulator will run does not matter here, and may be what is missing.
-    dataset = compose(replace(settings, simulator="sidestep")).habitat.dataset
+    dataset = habitat_config(replace(settings, simulator="sidestep")).habitat.dataset
     return Path(dataset.data_path.format(split=dataset.split)), Path(dataset.scenes_dir)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from envs.habitat.config import VELOCITY, HabitatSplit, compose, import_habitat
+from envs.habitat.config import VELOCITY, HabitatSplit, habitat_config, import_habitat
 from envs.pointnav import measures
 from envs.pointnav.env import FORWARD, LEFT, RIGHT, STOP, DepthPredictor, PointNavTask, predictor_of
 from envs.pointnav.episodes import scene_name
@@ -152,7 +152,7 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], Any]):
         from habitat.config.read_write import read_write
         from habitat.core.registry import registry
 
-        config = compose(self.settings)
+        config = habitat_config(self.settings)
         if self.share.episodes is None:
             dataset = load_episodes(self.settings, config, self.share.scenes, self.share.most)
         else:
