@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import trimesh
 from commands import done_here, run_here
-from rooms import scene, wall
+from habitat_rooms import write_mesh
 
 from adapt.training.run import list_checkpoints
 
@@ -39,12 +38,7 @@ DAGGER = ["algo.warmup_frames=160", "algo.buffer_frames=4096"]
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A 5 x 4 m room with a wall half across it, as a PLY file."""
-    made = scene(5.0, 4.0, [wall(0.0, 2.0, 3.2, 2.0)])
-    mesh = trimesh.Trimesh(made.vertices, made.faces, process=False)
-    mesh.visual = trimesh.visual.ColorVisuals(mesh, vertex_colors=made.corner_color.reshape(-1, 3))
-    path = tmp_path_factory.mktemp("scene") / "room.ply"
-    mesh.export(path)
-    return path
+    return write_mesh(tmp_path_factory.mktemp("scene"))
 
 
 def command(module: str, *words: str) -> list[str]:

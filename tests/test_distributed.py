@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 import ranks
 import torch
-import trimesh
+from habitat_rooms import write_mesh
 from omegaconf import OmegaConf
-from rooms import scene, wall
 from test_pretrain import SIZE, write
 
 from adapt.core.base import random_base
@@ -75,12 +74,7 @@ def checkpoint(run: Path) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = scene(5.0, 4.0, [wall(0.0, 2.0, 3.2, 2.0)])
-    mesh = trimesh.Trimesh(made.vertices, made.faces, process=False)
-    mesh.visual = trimesh.visual.ColorVisuals(mesh, vertex_colors=made.corner_color.reshape(-1, 3))
-    path = tmp_path_factory.mktemp("scene") / "room.ply"
-    mesh.export(path)
-    return path
+    return write_mesh(tmp_path_factory.mktemp("scene"))
 
 
 def test_two_ranks_make_the_update_of_one_process(tmp_path: Path) -> None:

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import gzip
 import json
 import sys
 from pathlib import Path
 
 import pytest
+from habitat_rooms import put_episodes
 
 from agents import doctor
 from agents.doctor import check_data, check_embree, check_env, examine, report
@@ -17,9 +17,7 @@ from envs.sources.habitat import check_habitat
 
 
 def write_split(file: Path, scene_ids: list[str], **fields: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    episodes = [{"episode_id": str(i), "scene_id": s, **fields} for i, s in enumerate(scene_ids)]
-    file.write_bytes(gzip.compress(json.dumps({"episodes": episodes}).encode()))
+    put_episodes(file, *({"episode_id": str(i), "scene_id": s, **fields} for i, s in enumerate(scene_ids)))
 
 
 def touch(file: Path) -> None:

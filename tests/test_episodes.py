@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from habitat_rooms import put_episodes
 from shapes import box, floor, furnished, room, scene
 
 from envs.navgrid.grid import NavGrid
@@ -40,12 +41,6 @@ RAW: dict[str, Any] = {
 }
 
 
-def put(path: Path, *episodes: Any, **document: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gzip.compress(json.dumps({"episodes": list(episodes), **document}).encode()))
-    return path
-
-
 def test_habitat_file_is_read_and_written_without_loss(tmp_path: Path) -> None:
     other = {
         **RAW,
@@ -53,7 +48,7 @@ def test_habitat_file_is_read_and_written_without_loss(tmp_path: Path) -> None:
         "goals": [{"position": [1, 2, 3], "radius": 0.2, "view_points": [1]}],
         "kept": {"a": 1},
     }
-    file = put(tmp_path / "val.json.gz", RAW, other)
+    file = put_episodes(tmp_path / "val.json.gz", RAW, other)
     episodes = read_episodes(file)
     assert episodes[0].goal_position == (1.5, 0.0722, -2.25)
     assert episodes[0].info == {"geodesic_distance": 6.5, "difficulty": "easy"}
@@ -83,12 +78,12 @@ def test_generated_episodes_survive_a_round_trip_bit_for_bit(tmp_path: Path, mad
 
 
 def test_content_folder_holds_the_episodes_of_each_scene(tmp_path: Path) -> None:
-    file = put(tmp_path / "train.json.gz")
-    put(tmp_path / "content" / "B.json.gz", {**RAW, "episode_id": "b"})
-    put(tmp_path / "content" / "A.json.gz", {**RAW, "episode_id": "a"})
+    file = put_episodes(tmp_path / "train.json.gz")
+    put_episodes(tmp_path / "content" / "B.json.gz", {**RAW, "episode_id": "b"})
+    put_episodes(tmp_path / "content" / "A.json.gz", {**RAW, "episode_id": "a"})
     assert [e.episode_id for e in read_episodes(file)] == ["a", "b"]
-    named = put(tmp_path / "x" / "train.json.gz", content_scenes_path="{data_path}/parts/{scene}.json.gz")
-    put(tmp_path / "x" / "parts" / "C.json.gz", {**RAW, "episode_id": "c"})
+    named = put_episodes(tmp_path / "x" / "train.json.gz", content_scenes_path="{data_path}/parts/{scene}.json.gz")
+    put_episodes(tmp_path / "x" / "parts" / "C.json.gz", {**RAW, "episode_id": "c"})
     assert [e.episode_id for e in read_episodes(named)] == ["c"]
 
 
@@ -113,7 +108,7 @@ def test_start_heading_is_the_turn_about_the_vertical(degrees: float) -> None:
     ],
 )
 def test_broken_episodes_are_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    file = put(tmp_path / "val.json.gz", RAW, {**RAW, **change})
+    file = put_episodes(tmp_path / "val.json.gz", RAW, {**RAW, **change})
     with pytest.raises(ValueError, match=rf"val.json.gz, episode 1.*{message}"):
         read_episodes(file)
 
@@ -126,7 +121,7 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"plain\.json\.gz is not a gzipped JSON file"):
         read_episodes(plain)
     cut = tmp_path / "cut.json.gz"
-    cut.write_bytes(put(tmp_path / "whole.json.gz", RAW).read_bytes()[:-20])
+    cut.write_bytes(put_episodes(tmp_path / "whole.json.gz", RAW).read_bytes()[:-20])
     with pytest.raises(ValueError, match=r"cut\.json\.gz is not a gzipped JSON file"):
         read_episodes(cut)
     with pytest.raises(ValueError, match="no list 'episodes'"):
@@ -134,9 +129,11 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
         other.write_bytes(gzip.compress(b"[1, 2]"))
         read_episodes(other)
     with pytest.raises(ValueError, match="lacks scene_id, goals"):
-        read_episodes(put(tmp_path / "m.json.gz", {k: v for k, v in RAW.items() if k not in ("goals", "scene_id")}))
+        read_episodes(
+            put_episodes(tmp_path / "m.json.gz", {k: v for k, v in RAW.items() if k not in ("goals", "scene_id")})
+        )
     with pytest.raises(ValueError, match="holds no episodes"):
-        read_episodes(put(tmp_path / "empty.json.gz"))
+        read_episodes(put_episodes(tmp_path / "empty.json.gz"))
 
 
 def test_failed_write_leaves_the_old_file(tmp_path: Path, made: list[Episode]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from gltf_files import Gltf
+from habitat_rooms import put_episodes
 from shapes import box, floor, room, scene
 
 from agents import doctor
@@ -54,12 +55,6 @@ def raw(number: Any = "0", scene_id: Any = "a.glb", start: Any = (1.0, 0.0, 1.0)
     }
 
 
-def put(path: Path, *episodes: Any, **document: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gzip.compress(json.dumps({"episodes": list(episodes), **document}).encode()))
-    return path
-
-
 # -- where they are ---------------------------------------------------------------------------------------------------
 
 
@@ -82,7 +77,7 @@ def put(path: Path, *episodes: Any, **document: Any) -> Path:
 def test_episodes_that_are_not_where_env_episodes_points_are_not_generated(tmp_path, where, asked, said):
     """Formerly new ones were generated into the user's folder and used, without a word."""
     house, root = building(tmp_path / "scans" / "a.glb"), tmp_path / "episodes"
-    put(root / where, raw())
+    put_episodes(root / where, raw())
     before = sorted(root.rglob("*"))
     for given in (str(house), None):
         with pytest.raises((FileNotFoundError, ValueError), match=said.replace("TMP", str(root))) as caught:
@@ -118,8 +113,8 @@ def test_content_files_may_be_named_with_the_scenes_ending(tmp_path):
     building(tmp_path / "a.glb")
     building(tmp_path / "b.glb")
     for name in ("a", "b"):
-        put(tmp_path / "val" / "content" / f"{name}.glb.json.gz", raw(scene_id=f"{name}.glb"))
-    put(tmp_path / "val" / "val.json.gz")
+        put_episodes(tmp_path / "val" / "content" / f"{name}.glb.json.gz", raw(scene_id=f"{name}.glb"))
+    put_episodes(tmp_path / "val" / "val.json.gz")
     settings = ScanSettings(scenes_dir=str(tmp_path))
     for wanted in (["a"], ["a.glb"], "a"):
         (place,) = scans(None, str(tmp_path), "val", 9, 0, BODY, settings, scenes=wanted)
@@ -136,11 +131,11 @@ def test_the_doctor_names_the_nearest_of_a_misspelt_scene(tmp_path, per_scene, m
     """Formerly: all 0 scenes are in ..., can run."""
     episodes = [raw(scene_id=f"gibson/{name}.glb") for name in ("Adrian", "Bolton")]
     if per_scene:
-        put(tmp_path / "val" / "val.json.gz")
+        put_episodes(tmp_path / "val" / "val.json.gz")
         for name, one in zip(("Adrian", "Bolton"), episodes, strict=True):
-            put(tmp_path / "val" / "content" / f"{name}.json.gz", one)
+            put_episodes(tmp_path / "val" / "content" / f"{name}.json.gz", one)
     else:
-        put(tmp_path / "val" / "val.json.gz", *episodes)
+        put_episodes(tmp_path / "val" / "val.json.gz", *episodes)
     for name in ("Adrian", "Bolton"):
         building(tmp_path / "gibson" / f"{name}.glb")
     words = ["env=scans", f"env.episodes={tmp_path}", "env.split=val", f"env.scenes_dir={tmp_path}"]
@@ -188,7 +183,7 @@ def test_an_id_that_stands_twice_in_a_scene_draws_its_own_episode(tmp_path):
     """Formerly both got the start and the film of the first."""
     building(tmp_path / "a.glb")
     twice = [raw("7", start=(1, 0, 1), goal=(4, 0, 4)), raw("7", start=(5, 0, 1), goal=(1, 0, 4)), raw("8")]
-    put(tmp_path / "val" / "val.json.gz", *twice)
+    put_episodes(tmp_path / "val" / "val.json.gz", *twice)
     (place,) = scans(None, str(tmp_path), "val", 9, 0, BODY, ScanSettings(scenes_dir=str(tmp_path)))
     assert [e.episode_id for e in place.episodes] == ["7", "7 (2)", "8"]
     (given,) = scans(str(tmp_path / "a.glb"), str(tmp_path), "val", 9, 0, BODY)
@@ -202,7 +197,9 @@ def test_an_id_that_stands_twice_in_a_scene_draws_its_own_episode(tmp_path):
 def test_a_scene_under_two_path_prefixes_is_one_place(tmp_path):
     building(tmp_path / "gibson" / "a.glb")
     names = ("gibson/a.glb", "data/scene_datasets/gibson/a.glb", "./data/scene_datasets/gibson/a.glb")
-    put(tmp_path / "val" / "val.json.gz", *(raw("0", name, start=(1 + k, 0, 1)) for k, name in enumerate(names)))
+    put_episodes(
+        tmp_path / "val" / "val.json.gz", *(raw("0", name, start=(1 + k, 0, 1)) for k, name in enumerate(names))
+    )
     (place,) = scans(None, str(tmp_path), "val", 9, 0, BODY, ScanSettings(scenes_dir=str(tmp_path)))
     assert [e.episode_id for e in place.episodes] == ["0", "0 (2)", "0 (3)"]
     assert len(pictures(tmp_path, [place])) == 3
@@ -211,7 +208,7 @@ def test_a_scene_under_two_path_prefixes_is_one_place(tmp_path):
 def test_two_scenes_of_one_file_name_stay_two(tmp_path):
     for folder in ("gibson", "mp3d"):
         building(tmp_path / folder / "a.glb")
-    put(tmp_path / "val" / "val.json.gz", raw("0", "gibson/a.glb"), raw("0", "mp3d/a.glb", start=(5, 0, 1)))
+    put_episodes(tmp_path / "val" / "val.json.gz", raw("0", "gibson/a.glb"), raw("0", "mp3d/a.glb", start=(5, 0, 1)))
     places = scans(None, str(tmp_path), "val", 9, 0, BODY, ScanSettings(scenes_dir=str(tmp_path)))
     assert len({place.name for place in places}) == 2
     assert len(pictures(tmp_path, places)) == 2
@@ -229,7 +226,7 @@ def test_the_floor_plan_of_an_upstairs_episode_shows_its_storey(tmp_path):
     grid = NavGrid.build(scene(parts), radius=0.1)
     below, above = np.array([[2.0, 0.0, 2.0], [13.0, 3.0, 3.0]])
     assert grid.island([below])[0] == grid.island([above])[0] >= 0
-    (episode,) = read_episodes(put(tmp_path / "e.json.gz", raw(start=above, goal=(15.0, 3.0, 1.0))))
+    (episode,) = read_episodes(put_episodes(tmp_path / "e.json.gz", raw(start=above, goal=(15.0, 3.0, 1.0))))
     place = NavigableScene(dataclasses.replace(scene(parts), name="a"), grid, (episode,))
     plan = place.floor_plan(episode)
 
@@ -301,7 +298,7 @@ def test_damaged_gzip_is_one_line(tmp_path, kind, said):
     ],
 )
 def test_huge_numbers_and_wrong_types_are_one_line(tmp_path, change, said):
-    file = put(tmp_path / "val.json.gz", raw(), {**raw(), **change})
+    file = put_episodes(tmp_path / "val.json.gz", raw(), {**raw(), **change})
     with pytest.raises(ValueError, match=said) as caught:
         read_episodes(file)
     assert "episode 1" in str(caught.value) and len(str(caught.value)) < 400
@@ -309,20 +306,20 @@ def test_huge_numbers_and_wrong_types_are_one_line(tmp_path, change, said):
 
 def test_a_wrong_template_of_content_files_is_one_line(tmp_path):
     for template in (3, "content/*.json.gz", None):
-        file = put(tmp_path / "val.json.gz", raw(), content_scenes_path=template)
+        file = put_episodes(tmp_path / "val.json.gz", raw(), content_scenes_path=template)
         with pytest.raises(ValueError, match=r"content_scenes_path is .*no '\{scene\}'"):
             read_episodes(file)
 
 
 def test_a_datasets_name_of_another_type_is_passed_over(tmp_path):
     building(tmp_path / "a.glb")
-    put(tmp_path / "val" / "val.json.gz", {**raw(), "scene_dataset_config": ["x"]})
+    put_episodes(tmp_path / "val" / "val.json.gz", {**raw(), "scene_dataset_config": ["x"]})
     (place,) = scans(None, str(tmp_path), "val", 9, 0, BODY, ScanSettings(scenes_dir=str(tmp_path)))
     assert len(place.episodes) == 1
 
 
 def test_a_gzip_bomb_is_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(read_gzip, "__defaults__", (1000, False))
-    file = put(tmp_path / "val.json.gz", *(raw(str(i)) for i in range(50)))
+    file = put_episodes(tmp_path / "val.json.gz", *(raw(str(i)) for i in range(50)))
     with pytest.raises(ValueError, match="holds more than"):
         read_episodes(file)

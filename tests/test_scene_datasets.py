@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gzip
 import json
 import logging
 import math
@@ -9,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from gltf_files import TRIANGLE, Gltf
+from habitat_rooms import put_episodes
 from navmesh_files import save, strips, tile
 from shapes import floor, room, scene
 
@@ -312,7 +312,6 @@ def test_episodes_may_name_their_dataset(tmp_path):
         "start_rotation": [0, 0, 0, 1],
         "goals": [{"position": [5.0, 0.0, 3.0], "radius": None}],
     }
-    file = tmp_path / "val.json.gz"
-    file.write_bytes(gzip.compress(json.dumps({"episodes": [episode]}).encode()))
+    file = put_episodes(tmp_path / "val.json.gz", episode)
     (place,) = scans(None, str(file), "val", 1, 0, AgentConfig(), ScanSettings(scenes_dir=str(root)))
     np.testing.assert_allclose(np.ptp(place.scene.vertices, axis=0), [6.2, 2.5, 4.2], atol=1e-5)
