@@ -59,7 +59,7 @@ def colours(domain: str, label: NDArray[Any]) -> NDArray[np.uint8]:
     return (255.0 * shades * known[..., None]).astype(np.uint8)
 
 
-def words(domain: str, vector: NDArray[np.float32], most: int = 3) -> list[str]:
+def likeliest(domain: str, vector: NDArray[np.float32], most: int = 3) -> list[str]:
     """The likeliest classes of a vector and their probabilities; nothing if all are equally likely."""
     if np.ptp(vector) == 0.0:
         return ["nothing to tell"]
@@ -90,7 +90,7 @@ def sheet(root: Path, domain: str, views: list[tuple[str, int, int]]) -> Image.I
         page.paste(Image.fromarray(picture), (left, 0))
         path = file_path(root, stored, *view)
         if domain in VECTORS:
-            for line, text in enumerate(words(domain, _vector(path))):
+            for line, text in enumerate(likeliest(domain, _vector(path))):
                 draw.text((left, size + GAP + line * CAPTION), text, fill="black")
         else:
             page.paste(Image.fromarray(colours(domain, _pixels(path))), (left, size + GAP))

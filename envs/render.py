@@ -30,14 +30,13 @@ from configs.settings import Names, OneOf, Range, Seed, Settings, kinds
 from configs.writing import write_atomically
 from envs.apartments.generator import generate, split_seeds
 from envs.navgrid.grid import NavGrid
-from envs.rendering.renderer import Camera, make_renderer
+from envs.rendering.renderer import make_renderer
 from envs.scans.loading import load_scene
 from envs.scene import Scene
 from envs.taskonomy import dataset as taskonomy
 from envs.taskonomy.dataset import DOMAINS, RenderedView, check_domains
 from envs.taskonomy.viewpoints import SAMPLERS
 
-SENSORS = ("rgb", "depth", "normal", "semantic")
 DESCRIPTION = "dataset.json"
 
 
@@ -141,9 +140,7 @@ def render_building(building: Building, root: Path, settings: RenderSettings, do
     for viewpoint, is_done in zip(viewpoints, done, strict=True):
         if is_done:
             continue
-        camera = Camera(settings.size, viewpoint.hfov, 0.0)
-        images = renderer.render([0], [viewpoint.location], [viewpoint.heading], camera, SENSORS, [viewpoint.pitch])
-        view = RenderedView(scene, viewpoint, {name: pixels[0] for name, pixels in images.items()})
+        view = RenderedView.render(scene, renderer, viewpoint, settings.size)
         taskonomy.write_view(root, building.name, view, domains)
     return done.count(False)
 

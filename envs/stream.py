@@ -27,12 +27,10 @@ from configs.settings import Count, Names, Range, Settings, Share, Whole, as_lis
 from envs.apartments.generator import generate
 from envs.apartments.shape_changes import Changes
 from envs.navgrid.grid import NavGrid
-from envs.rendering.renderer import Camera, Renderer, make_renderer
-from envs.scene import Scene
+from envs.rendering.renderer import Renderer, make_renderer
 from envs.taskonomy.dataset import DOMAINS, RenderedView, Viewpoint, check_domains
 from envs.taskonomy.viewpoints import sample_agent, sample_taskonomy
 
-SENSORS = ("rgb", "depth", "normal", "semantic")
 # Beyond all apartments of the splits, so that no apartment is in training and evaluation.
 FIRST_SEED = 100_000
 BLOCKS_PER_SEED = 10_000_000
@@ -100,7 +98,9 @@ def render_block(number: int, settings: StreamConfig) -> tuple[str, dict[str, ND
             viewpoints = choose_viewpoints(renderer, NavGrid.build(scene), rng, settings.views_per_scene, kind)
         except ValueError:
             continue
-        views = [_view(scene, renderer, at, settings.size, rng, kind) for at in viewpoints]
+        views = [RenderedView.render(scene, renderer, at, settings.size) for at in viewpoints]
+        for view in views if kind != "plain" else ():
+            view.rgb = expose(view.rgb, rng)
         return kind, {name: np.stack([view.label(name) for view in views]) for name in settings.labels}
     raise ValueError(f"none of {ATTEMPTS} apartments offers {settings.views_per_scene} views; ask for fewer per scene")
 
@@ -128,17 +128,6 @@ def _moved(at: Viewpoint, rng: np.random.Generator) -> Viewpoint:
         distance=0.0,
         normal=(0.0, 0.0, 0.0),
     )
-
-
-def _view(
-    scene: Scene, renderer: Renderer, at: Viewpoint, size: int, rng: np.random.Generator, kind: str
-) -> RenderedView:
-    camera = Camera(size, at.hfov, 0.0)
-    images = renderer.render([0], [at.location], [at.heading], camera, SENSORS, [at.pitch])
-    seen = {name: pixels[0] for name, pixels in images.items()}
-    if kind != "plain":
-        seen["rgb"] = expose(seen["rgb"], rng)
-    return RenderedView(scene, at, seen)
 
 
 def expose(rgb: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -168,7 +168,7 @@ def test_sampling_follows_the_probabilities() -> None:
 
 
 @pytest.mark.parametrize(("method", "variant"), [("side_tuning", "habitat"), ("features", "side_tuning")])
-def test_judged_by_both_views_a_policy_does_the_opposite_in_the_mirror(method: str, variant: str) -> None:
+def test_averaged_over_both_views_a_policy_does_the_opposite_in_the_mirror(method: str, variant: str) -> None:
     cfg = config(f"adapt={method}", f"env.task.variant={variant}")
     vision = make_visual_encoder(cfg)
     env, simulator = make_env(cfg, [simple_place(6)], vision, 4, 0, both_views=True)
@@ -197,7 +197,7 @@ def test_judged_by_both_views_a_policy_does_the_opposite_in_the_mirror(method: s
     assert not np.array_equal(done, alone)
 
 
-def test_an_agent_is_judged_by_both_views_if_it_was_mirrored() -> None:
+def test_an_agent_is_evaluated_on_both_views_if_it_was_mirrored() -> None:
     assert averages_mirror_views(config())
     assert not averages_mirror_views(config("algo.mirror=false"))
     assert not averages_mirror_views(config("algo=ppo"))

@@ -65,7 +65,7 @@ def write_data(root: Path, buildings: dict[str, int], seed: int) -> Path:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Parted data: 16 views to train on, 6 to test on."""
+    """Data in train/ and val/: 16 views to train on, 6 to test on."""
     root = tmp_path_factory.mktemp("parted")
     write_data(root / "train", {"a": 10, "b": 6}, 0)
     write_data(root / "val", {"c": 6, "mosquito": 1}, 1)
@@ -74,7 +74,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Data that is not parted: four buildings of two views."""
+    """Data without train/ and val/: four buildings of two views."""
     return write_data(tmp_path_factory.mktemp("whole"), dict.fromkeys("abcd", 2), 2)
 
 

@@ -293,7 +293,7 @@ def test_a_small_room_in_centimetres_is_warned_of(tmp_path, caplog):
     assert "scene closet.glb is 120 x 100 m and 250 m high; in centimetres?" in caplog.text
 
 
-def test_a_stray_triangle_is_told_of(tmp_path):
+def test_a_stray_triangle_is_warned_of(tmp_path):
     stray = (np.array([[4e4, 0, 4e4], [4e4 + 1, 0, 4e4], [4e4, 0, 4e4 + 1]]), np.array([[0, 1, 2]]))
     path = mesh_file(tmp_path / "a.glb", scene([*room(0, 6, 0, 5), stray]))
     with pytest.raises(ValueError, match=r"all but 1 of its 51 triangles lie within 6\.2 x 5\.2 m.*stray") as caught:

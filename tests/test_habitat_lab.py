@@ -218,7 +218,7 @@ def test_pictures_are_those_of_the_embedded_environment(habitat: Any, room: Path
             nav.step(np.array([action]))
 
 
-def test_gps_and_compass_are_told_in_the_frame_of_the_start(habitat: Any, room: Path) -> None:
+def test_gps_and_compass_are_in_the_frame_of_the_start(habitat: Any, room: Path) -> None:
     from habitat.config import default_structured_configs as defaults
     from habitat.config.read_write import read_write
 
@@ -423,7 +423,7 @@ def test_what_is_not_there_is_refused_in_one_line(habitat: Any, room: Path) -> N
         habitat.Env(config(habitat, room, "habitat.simulator.type=Sim-v0"))
 
 
-def test_objects_of_the_house_are_told(habitat: Any, house: Path, house_place: NavigableScene) -> None:
+def test_objects_of_the_house_are_listed(habitat: Any, house: Path, house_place: NavigableScene) -> None:
     sim = habitat.Env(config(habitat, house, *BLIND)).sim
     scene = sim.semantic_annotations()
     assert len(scene.objects) == 1 + house_place.scene.face_instance.max() + 1 >= 15

@@ -188,7 +188,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights_and_is_written(tmp_path: Path
         pass
 
     def stop(run: JointRun) -> None:
-        if run.step == 4:  # After the early layers were parted.
+        if run.step == 4:  # After the early layers were untied.
             raise Stopped
 
     with pytest.raises(Stopped):

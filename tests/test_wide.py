@@ -187,6 +187,6 @@ def test_agents_in_wide_apartments_have_the_same_episodes_and_their_own_cameras(
     assert seen["plain"]["rgb"].tobytes() != seen["wide"]["rgb"].tobytes()
 
 
-def test_what_is_judged_looks_plain_unless_told() -> None:
+def test_evaluation_looks_plain_by_default() -> None:
     env = compose("train", ["env.appearance=wide", "run=x"]).env
     assert env.appearance == "wide" and without_randomisation(env).appearance == "plain"

@@ -36,6 +36,14 @@ class OneCycleSettings(Settings):
     seed: Seed = 0
 
 
+def one_cycle(
+    parameters: Iterable[nn.Parameter], rate: float, steps: int
+) -> tuple[torch.optim.Adam, torch.optim.lr_scheduler.OneCycleLR]:
+    """Adam, and the schedule of its learning rate, which rises to `rate` in `WARM_UP` of the steps and then falls."""
+    optimiser = torch.optim.Adam(parameters, rate)
+    return optimiser, torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=WARM_UP)
+
+
 # Loss between two codes (B,C,h,w) or (B,C), the student's first.
 Compare = Callable[[Tensor, Tensor], Tensor]
 
@@ -75,8 +83,7 @@ def match(
     if target not in TARGETS:
         raise ValueError(f"target must be {' or '.join(TARGETS)}, got {target!r}")
     parameters = list(parameters)
-    optimiser = torch.optim.Adam(parameters, learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps, pct_start=WARM_UP)
+    optimiser, schedule = one_cycle(parameters, learning_rate, steps)
     for step in range(steps):
         batch = next(batches)
         with torch.no_grad():

@@ -27,7 +27,7 @@ from adapt.pretraining.decoders import (
     save_decoders,
     task_decoder,
 )
-from adapt.pretraining.distillation import CLIP, WARM_UP
+from adapt.pretraining.distillation import CLIP, one_cycle
 from adapt.pretraining.scores import Tally, batches, label_statistics, network_input, wanted_domains
 from adapt.pretraining.tasks import Labels, TaskonomyTask, find_task
 from adapt.training import distributed
@@ -153,10 +153,7 @@ def fit(model: Pretraining, views: TaskonomyViews) -> None:
     distributed.share(settings.batch, "batch")
     own = slice(distributed.rank(), None, distributed.ranks())
     parameters = list(model.parameters())
-    optimizer = torch.optim.Adam(parameters, settings.lr)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.lr, total_steps=settings.steps, pct_start=WARM_UP
-    )
+    optimizer, schedule = one_cycle(parameters, settings.lr, settings.steps)
     rng = np.random.default_rng(settings.seed)
     generator = torch.Generator().manual_seed(settings.seed + distributed.rank())
     columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"))

@@ -22,7 +22,7 @@ from adapt.pretraining.decoders import (
     TaskDecoder,
     task_decoder,
 )
-from adapt.pretraining.distillation import CLIP, WARM_UP
+from adapt.pretraining.distillation import CLIP, one_cycle
 from adapt.pretraining.scores import Tally, label_statistics, network_input, wanted_domains
 from adapt.pretraining.tasks import Labels, find_task
 from adapt.training.device import has_bfloat16
@@ -78,10 +78,7 @@ def fit_readout(
     """
     job = find_task(task)
     domains = job.domains()
-    optimiser = torch.optim.Adam(decoder.parameters(), settings.lr)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, settings.lr, total_steps=settings.steps, pct_start=WARM_UP
-    )
+    optimiser, schedule = one_cycle(decoder.parameters(), settings.lr, settings.steps)
     generator = torch.Generator().manual_seed(settings.seed)
     decoder.train()
     for step in range(settings.steps):

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from configs.names import nearest
 from configs.writing import sweep, write_atomically
+from envs.rendering.renderer import Camera, Renderer
 from envs.scene import Scene
 from envs.taskonomy import class_labels as classes
 from envs.taskonomy import geometry_labels as geometry
@@ -28,6 +29,7 @@ from envs.taskonomy.narf import keypoints3d
 from envs.taskonomy.png import encode_png
 
 POINT_INFO = "point_info"
+VIEW_SENSORS = ("rgb", "depth", "normal", "semantic")
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,13 @@ class RenderedView:
         self.semantic = images["semantic"]
         axes = geometry.camera_axes(viewpoint.heading, viewpoint.pitch)
         self.normal = images["normal"] @ axes.T
+
+    @classmethod
+    def render(cls, scene: Scene, renderer: Renderer, viewpoint: Viewpoint, size: int) -> RenderedView:
+        """Render a view of `size` x `size` pixels; `scene` is the renderer's first."""
+        camera, heading, pitch = Camera(size, viewpoint.hfov, 0.0), [viewpoint.heading], [viewpoint.pitch]
+        images = renderer.render([0], [viewpoint.location], heading, camera, VIEW_SENSORS, pitch)
+        return cls(scene, viewpoint, {name: pixels[0] for name, pixels in images.items()})
 
     def label(self, domain: str) -> NDArray[Any]:
         """The label image (S, S[, C]) or vector of a domain, as it is stored.
