@@ -1,4 +1,4 @@
-"""Two furnished places of another make than the apartments, to judge on: ``python docs/other_places.py DIR``.
+"""Two furnished scenes of another generator than the apartments, for evaluation: ``python docs/other_places.py DIR``.
 
 ``mosaic.glb``: a flat of four rooms with right angles; every surface has a mosaic of random colours, and nothing is
 shaded. ``loft.glb``: a hexagonal hall with slanted partitions and round furniture, in plain colours and cloudy noise,

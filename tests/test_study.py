@@ -74,6 +74,11 @@ def test_a_store_of_many_trajectories_begins_with_those_of_a_store_of_few(tmp_pa
     prepare(cfg, tmp_path / "5", None, frozenset())
     with pytest.raises(ValueError, match=r"recorded with env\.camera\.pitch=0\.0, this run has 9\.0"):
         prepare(compose("train", [*words, "env.camera.pitch=9"]), tmp_path / "5", None, frozenset())
+    with pytest.raises(ValueError, match=r"recorded with env\.task\.gps=True, this run has False"):
+        prepare(compose("train", [*words, "env.task.gps=false"]), tmp_path / "5", None, frozenset())
+    del seen["task"]["gps"]  # an older version did not note it
+    (tmp_path / "5" / "seen.json").write_text(json.dumps(seen))
+    prepare(compose("train", [*words, "env.task.gps=false"]), tmp_path / "5", None, frozenset())
     with pytest.raises(ValueError, match=r"holds 5 whole trajectories, algo\.trajectories asks for 6"):
         prepare(cfg, tmp_path / "5", None, frozenset(), 6)
 
@@ -240,3 +245,13 @@ def test_agents_are_judged_in_another_place_with_their_own_body_camera_and_rules
     assert (there.name, there.scene) == ("scans", "houses/my house.glb")
     for key in ("body", "camera", "task", "agents"):
         assert there[key] == env[key]
+
+
+@pytest.mark.usefixtures("one_room")
+def test_recorded_depths_are_read_in_the_range_that_they_were_recorded_in(tmp_path: Path) -> None:
+    words = [*ROOM, "env.task.sensors=[depth]"]
+    record(compose("collect", [*words, "frames=8", "env.task.max_depth=5", f"out={tmp_path / 'a'}"]), tmp_path / "a")
+    train = [*words, "algo=bc", f"algo.data={tmp_path / 'a'}", "run=none", "base=random"]
+    prepare(compose("train", [*train, "env.task.max_depth=5"]), tmp_path / "a", None, frozenset())
+    with pytest.raises(ValueError, match=r"recorded with env\.task\.max_depth=5\.0, this run has 10\.0"):
+        prepare(compose("train", train), tmp_path / "a", None, frozenset())

@@ -28,6 +28,8 @@ from envs.pointnav.env import PointNavTask
 from envs.rendering.renderer import Camera
 
 SEEN, LOCK, VERSIONS = "seen.json", "lock", "versions.json"
+# Settings of the task that earlier versions did not note: unknown where they are absent, not the default.
+NOTED_LATER = ("gps", "min_depth", "max_depth", "normalize_depth")
 COMPLETE = "trajectories"  # key of the number of whole trajectories, without a gap from the first on
 
 
@@ -150,11 +152,31 @@ def _scratch(folder: Path) -> tuple[Path, IO[bytes]]:
 def _seen(cfg: DictConfig) -> dict[str, Any]:
     """What recorded frames and actions depend on."""
     task, camera = make_rules(cfg)
-    names = ["variant", "forward", "turn", "map_size", "map_extent"]
+    names = ["variant", "forward", "turn", "map_size", "map_extent", "gps"]
+    if DEPTH in task.sensors:
+        names += ["min_depth", "max_depth", "normalize_depth"]
     if EXPLORED in task.sensors:
         names += ["explored_size", "explored_extent", "explored_layers", "explored_from"]
     rules = plain({name: getattr(task, name) for name in names})
     return {"task": rules, "camera": {key: getattr(camera, key) for key in cfg.env.camera}}
+
+
+def _check_seen(cfg: DictConfig, folder: Path) -> None:
+    """Refuse frames that were recorded for another task or camera."""
+    now = _seen(cfg)
+    before = read_json(folder / SEEN, tuple(now))
+    for part, default in (("task", PointNavTask()), ("camera", Camera())):
+        given = before[part] if isinstance(before[part], dict) else {}
+        for key in sorted(now[part]):
+            if key in NOTED_LATER and key not in given:
+                continue
+            # What the version that recorded them did not have was as it is by default.
+            recorded = given.get(key, FORMER.get(f"env.{part}.{key}", plain(getattr(default, key))))
+            if recorded != now[part][key]:
+                raise ValueError(
+                    f"{folder} was recorded with env.{part}.{key}={recorded}, this run has {now[part][key]}; "
+                    "record again or use the same"
+                )
 
 
 def prepare(
@@ -169,18 +191,7 @@ def prepare(
         ValueError: They were recorded for another task or camera, without pictures, or are too few.
     """
     store = FrameStore.open(folder)
-    now = _seen(cfg)
-    before = read_json(folder / SEEN, tuple(now))
-    for part, default in (("task", PointNavTask()), ("camera", Camera())):
-        given = before[part] if isinstance(before[part], dict) else {}
-        for key in sorted(now[part]):
-            # What the version that recorded them did not have was as it is by default.
-            recorded = given.get(key, FORMER.get(f"env.{part}.{key}", plain(getattr(default, key))))
-            if recorded != now[part][key]:
-                raise ValueError(
-                    f"{folder} was recorded with env.{part}.{key}={recorded}, this run has {now[part][key]}; "
-                    "record again or use the same"
-                )
+    _check_seen(cfg, folder)
     for key in make_rules(cfg)[0].sensors:
         if key not in store.arrays and key != RGB:
             raise ValueError(f"{folder} was recorded without {key}; record again with the same env.task.sensors")
