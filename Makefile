@@ -33,12 +33,13 @@ $(HABITAT_VENV)/installed: pyproject.toml
 # Apartments to learn in look as differently as they can, so that the agent also finds its way in places of another make.
 DEMO = env=apartments env.appearance=wide
 # Five points of a learning curve on 8 held-out episodes, for the report; it decides nothing.
-CURVE = validation.episodes=8 validation.every=28
+CURVE = validation.episodes=8 validation.every=40
 # Train a seeing and a blind agent the same way, evaluate both in apartments that neither has seen, write the report.
 demo: $(VENV)/installed
-	$(BIN)/python -m agents.train algo=dagger adapt=side_tuning base=normal $(DEMO) $(CURVE) run=$(RUN) \
-		$(call resume,$(RUN))
-	$(BIN)/python -m agents.train algo=dagger blind=true $(DEMO) run=$(RUN)/blind $(call resume,$(RUN)/blind)
+	$(BIN)/python -m agents.train algo=dagger algo.updates=10000 adapt=features base=normal $(DEMO) $(CURVE) \
+		run=$(RUN) $(call resume,$(RUN))
+	$(BIN)/python -m agents.train algo=dagger algo.updates=10000 blind=true $(DEMO) run=$(RUN)/blind \
+		$(call resume,$(RUN)/blind)
 	$(BIN)/python -m agents.evaluate run=$(RUN) blind=$(RUN)/blind env.split=val
 
 # The steps of `make demo` in about a minute, at budgets too small to learn much: does everything work here?
@@ -46,7 +47,7 @@ SMOKE = $(DEMO) env.agents=16 env.splits.train.scenes=4 env.splits.val.scenes=2 
 	algo.warmup_frames=512 algo.buffer_frames=8192 env.task.max_steps=80
 smoke: $(VENV)/installed
 	rm -rf $(SMOKE_RUN)
-	$(BIN)/python -m agents.train $(SMOKE) adapt=side_tuning base=normal validation.episodes=2 validation.every=1 \
+	$(BIN)/python -m agents.train $(SMOKE) adapt=features base=normal validation.episodes=2 validation.every=1 \
 		run=$(SMOKE_RUN)
 	$(BIN)/python -m agents.train $(SMOKE) blind=true run=$(SMOKE_RUN)/blind
 	$(BIN)/python -m agents.evaluate run=$(SMOKE_RUN) blind=$(SMOKE_RUN)/blind env.split=val
