@@ -6,6 +6,7 @@ On several processes or machines: ``torchrun --nproc-per-node 2 -m agents.train 
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +30,10 @@ def main(cfg: DictConfig) -> None:
         keep_freed_memory()
         run = Run(Path(cfg.run), cfg, cfg.resume)
         np.random.seed(cfg.seed)
-        with run.stopping_well():
-            numbers = learner.train(cfg, run)
-        run.result({**numbers, "train_seconds": round(run.seconds, 1)})
-        run.close()
+        with closing(run):
+            with run.stopping_well():
+                numbers = learner.train(cfg, run)
+            run.result({**numbers, "train_seconds": round(run.seconds, 1)})
         if distributed.is_first():
             print(f"{cfg.run}: trained in {run.seconds:.0f} s; next: python -m agents.evaluate run={cfg.run}")  # noqa: T201
 

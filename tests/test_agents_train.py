@@ -99,6 +99,15 @@ def test_dagger_in_turns_is_deterministic_and_evaluates(room: Path, tmp_path: Pa
     assert json.loads((tmp_path / "a/eval/val/versions.json").read_text())["mirror"] is True
 
 
+def test_a_job_that_fails_leaves_its_run_to_others(room: Path, tmp_path: Path) -> None:
+    words = [*TINY, *DAGGER, f"env.scene={room}", "algo=dagger", f"start={tmp_path / 'none'}", f"run={tmp_path / 'a'}"]
+    first = run_here("agents.train", *words)
+    again = run_here("agents.train", *words, "resume=true")
+    assert (tmp_path / "a/config.yaml").exists()
+    for failed in (first, again):  # formerly the second met the lock of the first
+        assert failed.returncode == 2 and "none" in failed.stderr and "another process" not in failed.stderr
+
+
 def test_killed_training_resumes_to_the_same_final_step(room: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     words = [*TINY, *DAGGER, f"env.scene={room}", "algo=dagger", "algo.updates=60", f"run={run}"]

@@ -101,7 +101,7 @@ def test_episodes_off_the_floor_are_refused_or_left_out(gibson, tmp_path, caplog
     away = made[3].__class__(**{**vars(made[3]), "start_position": (40.0, 0.0, 1.0)})
     write_episodes(tmp_path / "one.json.gz", [*made[:3], away, *made[4:]])
     with pytest.raises(
-        ValueError, match=r"episode 3 of scene .*Aloha\.glb: start \[40.0, 0.0, 1.0\] is off the floor"
+        ValueError, match=r"one\.json\.gz: episode 3 of scene .*Aloha\.glb: start \[40.0, 0.0, 1.0\] is off the floor"
     ) as caught:
         scans(str(file), str(tmp_path / "one.json.gz"), "val", 9, 0, BODY)
     assert "\n" not in str(caught.value)

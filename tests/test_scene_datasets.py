@@ -242,6 +242,9 @@ def test_a_stage_config_beside_the_file_is_obeyed(tmp_path, up):
     write(config, {"up": [0, 1, 0], "front": [0, 1, 0]})
     with pytest.raises(ValueError, match="must be perpendicular"):
         load_scene(path, up=up)
+    write(config, {"render_asset": "/.glb"})
+    with pytest.raises(ValueError, match=r"the render_asset '/\.glb', which has no ending of a mesh's file"):
+        load_scene(path, up=up)
 
 
 @pytest.mark.parametrize("z_up", [False, True])

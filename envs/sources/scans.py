@@ -180,7 +180,10 @@ def _recorded(
             chosen = fitting
             if not chosen:
                 continue
-        check_episodes(grid, chosen)
+        try:
+            check_episodes(grid, chosen)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from error
         places.append(NavigableScene(loaded, grid, tuple(chosen)))
     if not places:
         raise ValueError(f"{file}: no episode is on the floor; are the meshes those that they were made for?")
