@@ -116,6 +116,11 @@ class _Allowance(TorchDispatchMode):
         self.stored, self.most_bytes, self.most_calls = stored, most_bytes, most_calls
         self.bytes = self.calls = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Not to be kept from torch.compile: that imports the compiler, for seconds, and nothing here is compiled."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Look at the size that a function which makes a new tensor is asked for."""
         kwargs = kwargs or {}
