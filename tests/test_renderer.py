@@ -7,7 +7,8 @@ import pytest
 import trimesh
 from triangle_scenes import box, many_scenes, quad, scene_of
 
-from envs.rendering.renderer import SENSORS, Camera, EmbreeRenderer, make_renderer
+from envs.rendering.packets import render_agents
+from envs.rendering.renderer import SENSORS, Camera, EmbreeRenderer, compile_ahead, make_renderer
 
 ALL = tuple(SENSORS)
 
@@ -219,6 +220,14 @@ def test_out_is_written_and_returned():
 def test_no_agents_give_empty_images():
     seen = EmbreeRenderer(many_scenes(1)).render([], np.zeros((0, 3)), [], Camera(16), ALL)
     assert {name: image.shape[:3] for name, image in seen.items()} == dict.fromkeys(ALL, (0, 16, 16))
+
+
+def test_what_is_compiled_ahead_is_what_renders():
+    compile_ahead()
+    ahead = list(render_agents.signatures)
+    EmbreeRenderer(many_scenes(2)).render([1, 0, 1], np.zeros((3, 3)), np.zeros(3), Camera(16, mipmaps=True), ALL)
+    EmbreeRenderer(many_scenes(1)).render([0], np.zeros((1, 3)), [0.0], Camera(16))
+    assert ahead and render_agents.signatures == ahead
 
 
 def test_a_texture_shared_by_scenes_is_stored_once():

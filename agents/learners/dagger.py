@@ -23,7 +23,15 @@ from agents.learners.imitation import FrameSource, ImitationLearner, threads_bes
 from agents.learners.learner import learners
 from agents.learners.settings import DaggerConfig
 from agents.policies.policy import Policy, SequencePolicy
-from agents.setup import VisualEncoder, make_env, make_policy, make_scenes, make_visual_encoder
+from agents.setup import (
+    VisualEncoder,
+    make_env,
+    make_policy,
+    make_rules,
+    make_scenes,
+    make_visual_encoder,
+    simulator_of,
+)
 from configs.errors import explain, is_expected
 from configs.processes import SPAWN, end_with_parent
 
@@ -181,6 +189,8 @@ class DaggerData(FrameSource):
             )
             self.process.start()
             try:
+                if (os.cpu_count() or 1) > 1:  # on a core that is idle until the first frames are there
+                    simulator_of(cfg).compile_ahead(make_rules(cfg)[0])
                 self._wait_for(folder.exists)
                 self.store = FrameStore.open(folder)
                 warm = min(warm_frames, self.store.length * self.store.lanes)

@@ -132,6 +132,14 @@ class SimulatorVecEnv(VecEnv):
         return cls
 
     @classmethod
+    def compile_ahead(cls, task: PointNavTask) -> None:
+        """Compile ahead, for other processes too, what takes long and does not depend on the scenes; if there is any.
+
+        Args:
+            task: The rules; without a sensor that looks, nothing is rendered.
+        """
+
+    @classmethod
     def planned_bytes(cls, scenes: Sequence[Any], task: PointNavTask, agents: int) -> Mapping[str, int]:
         """Estimated memory on the device in bytes, by component."""
         return {}

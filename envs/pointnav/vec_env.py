@@ -14,7 +14,7 @@ from envs.pointnav.env import LEFT, RIGHT, DepthPredictor, PointNav, PointNavTas
 from envs.pointnav.scene_episodes import NavigableScene
 from envs.pointnav.simulator import SimulatorVecEnv, simulators
 from envs.pointnav.velocity import DIMENSIONS
-from envs.rendering.renderer import Camera
+from envs.rendering.renderer import Camera, compile_ahead
 
 GOAL = "pointgoal_with_gps_compass"
 
@@ -103,6 +103,12 @@ class PointNavVecEnv(SimulatorVecEnv):
         self.render_mode = "rgb_array"
         super().__init__(count, observation_space(task, camera), action_space(task))
         self._pending: NDArray[Any] = np.zeros(count, np.int64)
+
+    @classmethod
+    def compile_ahead(cls, task: PointNavTask) -> None:
+        """Compile what renders; what the grid runs is compiled while scenes are made."""
+        if task.cameras:
+            compile_ahead()
 
     def reset(self) -> dict[str, NDArray[Any]]:
         """Start a new episode for every agent."""

@@ -211,6 +211,27 @@ class EmbreeRenderer:
         return images
 
 
+def compile_ahead() -> None:
+    """Compile what `EmbreeRenderer.render` runs, or load it from the cache, without any scene of the caller's.
+
+    For a process that waits while another gets its scenes ready: compiling takes tens of seconds the first time.
+    """
+    nothing = Scene(
+        name="nothing",
+        vertices=np.eye(3, dtype=np.float32),
+        faces=np.arange(3, dtype=np.int32)[None],
+        corner_uv=np.zeros((1, 3, 2), np.float32),
+        corner_color=np.zeros((1, 3, 3), np.uint8),
+        face_texture=np.full(1, -1, np.int32),
+        textures=(),
+        face_class=np.zeros(1, np.int32),
+        face_instance=np.zeros(1, np.int32),
+        class_names=("nothing",),
+        solid=np.zeros(1, np.bool_),
+    )
+    EmbreeRenderer([nothing]).render(np.zeros(0, np.int64), np.zeros((0, 3)), np.zeros(0), Camera())
+
+
 def make_renderer(scenes: Sequence[Scene], device: str = "cpu", backend: str = "auto") -> Renderer:
     """Return a renderer of `scenes`.
 

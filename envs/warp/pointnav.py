@@ -300,6 +300,10 @@ class DevicePointNavVecEnv(PointNavVecEnv):
         return PointNavVecEnv
 
     @classmethod
+    def compile_ahead(cls, task: PointNavTask) -> None:
+        """Nothing: Warp renders here, and compiles by itself."""
+
+    @classmethod
     def planned_bytes(cls, scenes: Sequence[NavigableScene], task: PointNavTask, agents: int) -> dict[str, int]:
         """See `envs.warp.world.planned_bytes`."""
         return planned_bytes(scenes, task, agents)
