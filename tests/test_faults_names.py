@@ -9,6 +9,7 @@ import pytest
 import torch
 from tiny_networks import SIZE, make_images
 from torch import Tensor, nn
+from torch.nn.utils import prune
 from training import LABELS, task_loss
 
 from adapt import Adapted, Base, Incompatible, NotMergeable, list_methods, wrap
@@ -136,3 +137,76 @@ def test_joint_training_moves_a_shared_weight_at_every_layer_that_has_it(method:
     assert not torch.equal(shared["third.weight"], adapted.base.encoder.third.weight)
     encoder = adapted.method("a").shared_base().encoder
     assert torch.equal(encoder.third.weight, shared["third.weight"])
+
+
+def used_elsewhere(kind: str) -> Plain:
+    """`Plain` with a weight of its second convolution at another place too, or a part where no copy finds it."""
+    network = Plain()
+    conv, norm = network.second[0], network.second[1]
+    if kind == "parameter":
+        network.again = conv.weight
+    elif kind == "list":
+        network.again = nn.ParameterList([conv.bias])
+    elif kind == "buffer":
+        network.register_buffer("again", conv.weight.detach())
+    elif kind == "transposed":
+        network.again = nn.ConvTranspose2d(8, 8, 3)
+        network.again.weight = conv.weight
+    elif kind == "norm":
+        nn.utils.parametrize.register_parametrization(norm, "weight", nn.Softplus())
+    elif kind == "bias":
+        nn.utils.parametrize.register_parametrization(conv, "bias", nn.Softplus())
+    elif kind == "old hook":
+        with pytest.warns(FutureWarning, match="deprecated"):
+            nn.utils.weight_norm(conv)
+    elif kind == "pruned":
+        prune.l1_unstructured(conv, "weight", 0.5)
+    elif kind == "closure":
+        network.again = lambda x: network.second(x)
+    elif kind == "hook":
+        network.first.register_forward_hook(lambda module, inputs, output: output + conv.weight.mean())
+    elif kind == "no part":
+        network.again = [nn.Conv2d(8, 8, 1)]
+    return network
+
+
+COPIES = ("old hook", "pruned", "closure", "hook", "no part")
+
+
+@pytest.mark.parametrize("kind", ["parameter", "list", "buffer", "transposed", "norm", "bias", *COPIES])
+def test_weights_that_are_used_or_computed_at_other_places_are_refused(kind: str) -> None:
+    """Formerly the tasks' weights acted at some places only, or were left out of what a task trained."""
+    base = Base(used_elsewhere(kind).eval())
+    refusing = ["bn", *(["fine_tune", "scratch"] if kind in COPIES else [])]
+    # With the base's normalisation these change nothing but the layers' weights.
+    refusing += ["lora", "piggyback", "packnet", "dan"] if kind != "norm" else []
+    for method in refusing:
+        with pytest.raises(Incompatible, match=r"(second|first|again)\S*' .*use |'again' (holds|is a)|by a hook"):
+            wrap(base, method, "a", SIZE)
+    for method in ("features", "side_tuning", *([] if kind in COPIES else ["fine_tune"])):
+        assert wrap(base, method, "a", SIZE)(make_images()).isfinite().all()
+
+
+class Functional(Plain):
+    """The same, whose first part is computed without calling its layers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv = self.first[0]
+        return torch.relu(self.second(torch.relu(self.first[1](nn.functional.conv2d(x, conv.weight, conv.bias, 2, 1)))))
+
+
+def test_methods_beside_calls_of_layers_refuse_a_network_that_does_not_call_them() -> None:
+    """Formerly adapters acted in evaluation and not in training."""
+    for method in ("residual_adapter", "progressive"):
+        with pytest.raises(Incompatible, match=r"never calls 'first\.0'|without calling its layer 'first'"):
+            wrap(Base(Functional().eval()), method, "a", SIZE)
+    assert wrap(Base(Functional().eval()), "lora", "a", SIZE)(make_images()).isfinite().all()
+
+
+def test_statistics_that_normalisations_share_are_merged_apart() -> None:
+    network = Plain()
+    network.second[1].running_mean = network.first[1].running_mean
+    adapted = Adapted(Base(network.eval()), SIZE).add("a", "psp").train()
+    adapted(make_images())
+    with torch.no_grad():
+        assert torch.allclose(adapted.eval().merge()(make_images()), adapted(make_images()), atol=1e-5)

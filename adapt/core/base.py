@@ -222,6 +222,8 @@ class Base(nn.Module):
                 handle = self.encoder.get_submodule(name).register_forward_hook(hook)
                 stack.callback(handle.remove)
             features = self._evaluate(images).float()
+        if uncalled := [name for name in names if name not in outputs]:
+            raise ValueError(f"the encoder computes without calling its layer {uncalled[0]!r}; name others")
         return features, outputs
 
     def layer_names(self, names: Sequence[str] = ()) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from adapt.core.base import Base
 from adapt.core.cache import CachedUntilChanged
 from adapt.core.method import Incompatible, Method, MethodConfig
+from adapt.core.sharing import computed, shared_elsewhere, unreachable
 from configs.settings import OneOf
 
 Layer: TypeAlias = _ConvNd | nn.Linear
@@ -142,10 +143,32 @@ def norm_layers(network: nn.Module) -> dict[str, nn.Module]:
 
 
 def require_network(base: Base, method: str) -> nn.Module:
-    """The encoder of the base; raises `Incompatible` if the base is a black box."""
+    """The encoder of the base; raises `Incompatible` if it is a black box, or has weights that a copy would not own."""
     if base.black_box:
         raise Incompatible(f"{method} changes weights, and a black box has none; use features or side_tuning")
+    if reason := unreachable(base.encoder):
+        raise Incompatible(f"{method} changes weights in a copy of the base, but {reason}; use features or side_tuning")
     return base.encoder
+
+
+def check_places(network: nn.Module, method: str, norms: bool) -> None:
+    """Check that a change of its layers' weights (and of its normalisations with `norms`) acts wherever they are used.
+
+    Raises:
+        Incompatible: A weight is computed from others, or used outside of such layers, too.
+    """
+    layers, normalisations = weighted_layers(network), norm_layers(network) if norms else {}
+    reason = computed({**layers, **normalisations})
+    if reason := reason or shared_elsewhere(network, [*layers.values(), *norm_layers(network).values()]):
+        raise Incompatible(f"{method} changes weights, and {reason}; use features, side_tuning or fine_tune")
+
+
+def put_tensors(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Give a network copies of tensors as parameters and buffers, by name; places that shared one get one each."""
+    for name, tensor in tensors.items():
+        owner, _, leaf = name.rpartition(".")
+        module, own = network.get_submodule(owner), tensor.detach().clone()
+        setattr(module, leaf, own if leaf in module._buffers else nn.Parameter(own))
 
 
 # By base and layer, the delta that was evaluated last with what it gave: so at most one copy of a base's weights is
@@ -182,10 +205,9 @@ class DeltaMethod(Method):
     def __init__(self, base: Base, config: DeltaConfig, image_size: int, earlier: Sequence[Method] = ()) -> None:
         super().__init__(base, config, image_size, earlier)
         network = require_network(base, self.name())
+        check_places(network, self.name(), config.norm != "frozen")
         self.deltas = nn.ModuleDict()
         for name, layer in weighted_layers(network).items():
-            if "weight" not in layer._parameters:
-                raise Incompatible(f"{self.name()} changes weights, and that of {name!r} is computed from others")
             if (delta := self.delta(name, layer)) is not None:
                 self.deltas[as_key(name)] = delta
         self.norms = nn.ModuleDict()
@@ -290,10 +312,7 @@ class DeltaMethod(Method):
             if encoder.get_submodule(name).bias is None and f"{name}.bias" in tensors:
                 # The encoder that the spec names has no such bias.
                 spec = replace(spec, encoder="", kwargs={})
-        for name, tensor in tensors.items():
-            owner, _, leaf = name.rpartition(".")
-            module, own = encoder.get_submodule(owner), tensor.detach().clone()
-            setattr(module, leaf, own if leaf in module._buffers else nn.Parameter(own))
+        put_tensors(encoder, tensors)
         return Base(encoder, spec)
 
     def pack(self) -> dict[str, Tensor]:

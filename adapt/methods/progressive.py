@@ -223,7 +223,10 @@ class Progressive(Method):
                 raise Incompatible("dense progressive tasks need side networks of one kind and width")
 
     def _build_side(self) -> FCN4Progressive | FCN5Progressive:
-        shapes = self.base.layer_shapes(self.image_size, self._own_layers)
+        try:
+            shapes = self.base.layer_shapes(self.image_size, self._own_layers)
+        except ValueError as error:
+            raise Incompatible(f"progressive reads inner maps: {error}") from error
         channels = [as_map(torch.empty(1, *shapes[name])).shape[1] for name in self._own_layers]
         side: FCN4Progressive | FCN5Progressive
         if self.config.side == "fcn5":

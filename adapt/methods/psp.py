@@ -18,8 +18,9 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from adapt.core.base import Base
-from adapt.core.deltas import TaskNorm, as_key, as_layer, norm_layers, weighted_layers
+from adapt.core.deltas import TaskNorm, as_key, as_layer, check_places, norm_layers, put_tensors, weighted_layers
 from adapt.core.method import Incompatible, Method, MethodConfig, methods
+from adapt.core.sharing import shared_elsewhere
 from adapt.modules.binary import pack_levels, unpack_levels
 from adapt.modules.shared_weights import SharedWeights
 from configs.settings import OneOf
@@ -59,6 +60,10 @@ class PSP(SharedWeights):
         super().__init__(base, config, image_size, earlier)
         if any(isinstance(m, PSP) and m.config.statistics != config.statistics for m in earlier):
             raise Incompatible("psp tasks share one network and need the same statistics")
+        check_places(base.encoder, self.name(), config.statistics == "task")
+        for layer in weighted_layers(base.encoder).values():
+            if reason := shared_elsewhere(base.encoder, [layer]):
+                raise Incompatible(f"psp gives each layer's weight signs of its own, and {reason}")
         generator = torch.Generator().manual_seed(config.seed + self.position)
         self.contexts = nn.Module()
         for name, layer in list(weighted_layers(self.encoder).items())[1:]:
@@ -110,9 +115,7 @@ class PSP(SharedWeights):
         """The shared encoder with the task's signs multiplied in."""
         encoder = copy.deepcopy(self.encoder)
         with torch.no_grad():
-            state = encoder.state_dict()
-            for name, tensor in self.task_tensors().items():
-                state[name].copy_(tensor)
+            put_tensors(encoder, self.task_tensors())
         spec = replace(self.base.spec, task=f"{self.base.spec.task} psp".strip())
         # Without running statistics it is no longer the encoder that the spec names.
         return Base(encoder, spec if self.config.statistics == "task" else replace(spec, encoder="", kwargs={}))

@@ -50,11 +50,13 @@ def place(base: Base, names: Sequence[str], placement: str, image_size: int) -> 
     Raises:
         Incompatible: there are no such layers.
     """
+    heights = _heights(base, names, image_size)
+    if uncalled := [name for name in names if name not in heights]:
+        raise Incompatible(f"adapters stand beside calls of layers, and this base never calls {uncalled[0]!r}")
     if placement == "all":
         return list(names)
     if placement == "half":
         return every_second(names)
-    heights = _heights(base, names, image_size)
     order = sorted(set(heights.values()))
     stage = {"late": order[:1], "mid": order[1:2], "early": order[2:]}[placement]
     first = next(iter(weighted_layers(base.encoder)))
