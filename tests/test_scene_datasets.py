@@ -243,7 +243,7 @@ def test_a_stage_config_beside_the_file_is_obeyed(tmp_path, up):
     with pytest.raises(ValueError, match="must be perpendicular"):
         load_scene(path, up=up)
     write(config, {"render_asset": "/.glb"})
-    with pytest.raises(ValueError, match=r"the render_asset '/\.glb', which has no ending of a mesh's file"):
+    with pytest.raises(ValueError, match=r"the render_asset '/\.glb', which does not end as a mesh does"):
         load_scene(path, up=up)
 
 

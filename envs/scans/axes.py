@@ -119,7 +119,7 @@ def stage_of(attributes: Mapping[str, Any], folder: Path, asset: Path | None = N
     if mesh is None:
         raise ValueError(f"the stage in {folder} names no render_asset")
     if named and not mesh.suffix:
-        raise ValueError(f"the stage in {folder} names the render_asset {named!r}, which has no ending of a mesh's file")
+        raise ValueError(f"the stage in {folder} names the render_asset {named!r}, which does not end as a mesh does")
     axes = default_axes(mesh)
     nav = text(attributes, "nav_asset")
     nav_file = folder / nav if nav else beside(mesh, ".navmesh")
