@@ -157,9 +157,9 @@ def check_places(network: nn.Module, method: str, norms: bool) -> None:
     Raises:
         Incompatible: A weight is computed from others, or used outside of such layers, too.
     """
-    layers, normalisations = weighted_layers(network), norm_layers(network) if norms else {}
-    reason = computed({**layers, **normalisations})
-    if reason := reason or shared_elsewhere(network, [*layers.values(), *norm_layers(network).values()]):
+    layers, normalisations = weighted_layers(network), norm_layers(network)
+    reason = computed({**layers, **normalisations} if norms else layers)
+    if reason := reason or shared_elsewhere(network, [*layers.values(), *normalisations.values()]):
         raise Incompatible(f"{method} changes weights, and {reason}; use features, side_tuning or fine_tune")
 
 

@@ -26,7 +26,9 @@ def unreachable(network: nn.Module) -> str:
         if any(type(hook).__module__.startswith("torch.nn.utils.") for hook in module._forward_pre_hooks.values()):
             return f"weights of {name or 'the network'!r} are computed by a hook; use torch.nn.utils.parametrizations"
         for attribute, value in vars(module).items():
-            reasons = (_strange(found, by, known) for found, by in _held(value, set()) if attribute not in REGISTERED)
+            if attribute in REGISTERED:
+                continue
+            reasons = (_strange(found, in_function, known) for found, in_function in _held(value, set()))
             if reason := next(filter(None, reasons), ""):
                 return f"{'.'.join(filter(None, (name, attribute)))!r} {reason}"
     return ""
