@@ -147,11 +147,16 @@ def check_actions(cfg: DictConfig, known: Sequence[str], of: str) -> None:
         )
 
 
-def make_stacked_env(cfg: DictConfig, scenes: Scenes, vision: VisualEncoder, count: int, seed: int | None) -> VecEnv:
-    """`count` agents with the stacks of frames that the policy reads: with Warp all of it on the device, as tensors."""
+def make_stacked_env(
+    cfg: DictConfig, scenes: Scenes, vision: VisualEncoder, count: int, seed: int | None, mirror: bool = False
+) -> VecEnv:
+    """`count` agents with the stacks of frames that the policy reads: with Warp all of it on the device, as tensors.
+
+    `mirror` is `make_simulator`'s.
+    """
     kind = simulator_of(cfg)
     if not kind.on_device:
-        return stack_frames(make_env(cfg, scenes, vision, count, seed)[0], stacked_frames(cfg))
+        return stack_frames(make_env(cfg, scenes, vision, count, seed, mirror)[0], stacked_frames(cfg))
     from agents.policies.device_observations import DeviceFrames
 
     task, camera = make_rules(cfg)

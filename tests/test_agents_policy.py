@@ -13,6 +13,7 @@ from agents.evaluation.episodes import averages_mirror_views, policy_actor, run_
 from agents.learners.collector import Collector, frame_layout, stored
 from agents.learners.frames import ACTION, FrameStore
 from agents.learners.imitation import ImitationLearner
+from agents.learners.ppo import make_ppo
 from agents.policies.actor import sample_actions, tempered
 from agents.policies.extractor import goal_channels
 from agents.policies.observations import FEATURES, GOAL, MAP, RGB, STEP, VALID, stack_frames
@@ -197,11 +198,30 @@ def test_averaged_over_both_views_a_policy_does_the_opposite_in_the_mirror(metho
     assert not np.array_equal(done, alone)
 
 
+def test_reinforcement_mirrors_every_second_agent_if_asked_to() -> None:
+    small = ("algo=ppo", "env.splits.train.scenes=1", "algo.rollout=8", "algo.learner.batch_size=8")
+    seen = []
+    for mirror in (False, True):
+        cfg = config(*small, f"algo.mirror={mirror}")
+        first = make_ppo(cfg, make_visual_encoder(cfg)).env.reset()
+        seen.append({key: first[key] for key in (GOAL, MAP)})
+    (plain, mirrored) = seen
+    np.testing.assert_array_equal(mirrored[GOAL][::2], plain[GOAL][::2])
+    np.testing.assert_array_equal(mirrored[GOAL][1::2], plain[GOAL][1::2] * np.resize([1, -1], plain[GOAL].shape[1]))
+    np.testing.assert_array_equal(mirrored[MAP][1::2], plain[MAP][1::2, ..., ::-1])
+    cfg = config(*small, "algo.mirror=true", "env.task.actions=continuous")
+    with pytest.raises(
+        ValueError, match=r"algo\.mirror=true: env=apartments with continuous actions has no mirror image"
+    ):
+        make_ppo(cfg, make_visual_encoder(cfg))
+
+
 def test_an_agent_is_evaluated_on_both_views_if_it_was_mirrored() -> None:
     assert averages_mirror_views(config())
     assert not averages_mirror_views(config("algo.mirror=false"))
     assert not averages_mirror_views(config("algo=ppo"))
     assert averages_mirror_views(config("algo=ppo", "evaluation.mirror=true"))
+    assert averages_mirror_views(config("algo=ppo", "algo.mirror=true"))
     assert not averages_mirror_views(config("env=habitat"))
     vision = make_visual_encoder(config())
     policy = make_policy(config(), vision)

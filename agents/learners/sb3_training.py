@@ -38,6 +38,8 @@ from agents.policies.policy import Policy
 from agents.policies.recurrent import RecurrentPolicy
 from agents.setup import (
     VisualEncoder,
+    actions_of,
+    can_mirror,
     check_actions,
     device_of,
     make_env,
@@ -155,6 +157,20 @@ def learner_settings(cfg: DictConfig) -> dict[str, Any]:
     return settings
 
 
+def mirrored(cfg: DictConfig) -> bool:
+    """Whether every second agent acts in the mirror image of its scene (``algo.mirror``; older runs have no such key).
+
+    Raises:
+        ValueError: It should, and the simulator or the actions have no mirror image.
+    """
+    asked = bool(OmegaConf.select(cfg, "algo.mirror", default=False))
+    if asked and not can_mirror(cfg):
+        raise ValueError(
+            f"algo.mirror=true: env={cfg.env.name} with {actions_of(cfg)} actions has no mirror image; leave it out"
+        )
+    return asked
+
+
 def make_on_policy(
     kind: Callable[..., OnPolicyAlgorithm], cfg: DictConfig, vision: VisualEncoder, done: int, **settings: Any
 ) -> OnPolicyAlgorithm:
@@ -175,7 +191,7 @@ def make_on_policy(
     scenes = make_scenes(cfg.env, cfg.env.split, cfg.seed, (distributed.rank(), ranks))
     distributed.print_once(check_memory(ppo_bytes(cfg, vision, scenes, agents), device_of(cfg)))
     arguments, largest = _arguments(cfg, vision, done, settings)
-    env = make_stacked_env(cfg, scenes, vision, agents, arguments["seed"])
+    env = make_stacked_env(cfg, scenes, vision, agents, arguments["seed"], mirrored(cfg))
     arguments = {"rollout_buffer_class": DeviceRolloutBuffer, **arguments}
     model = kind(policy_class(cfg), env, n_steps=cfg.algo.rollout, **arguments)
     model.num_timesteps = done // ranks
@@ -194,7 +210,7 @@ def make_off_policy(
     distributed.print_once(check_memory(replay_bytes(cfg, vision), "cpu"))
     arguments, largest = _arguments(cfg, vision, done, settings)
     arguments["learning_starts"] += done
-    env = make_env(cfg, scenes, vision, cfg.env.agents, arguments["seed"])[0]
+    env = make_env(cfg, scenes, vision, cfg.env.agents, arguments["seed"], mirrored(cfg))[0]
     model = kind(policy_class(cfg), stack_frames(env, stacked_frames(cfg)), **arguments)
     model.num_timesteps = done
     _check_before_steps(model, largest, dict)
