@@ -200,7 +200,7 @@ def main(cfg: DictConfig) -> None:
     settings = RenderSettings(**{name: cfg[name] for name in kinds(RenderSettings)})
     domains = tuple(DOMAINS) if cfg.domains == "all" else tuple(OmegaConf.to_container(cfg.domains) or ())
     buildings = find_buildings(cfg.scenes)
-    workers = cfg.workers or os.cpu_count() or 1
+    workers = cfg.workers or len(os.sched_getaffinity(0))
     start, new = time.perf_counter(), 0
     columns = (
         *Progress.get_default_columns(),

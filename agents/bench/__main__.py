@@ -93,7 +93,7 @@ def render_rows(cfg: DictConfig) -> list[Measurement]:
 
 def core_rows(cfg: DictConfig) -> list[Measurement]:
     """RGB+depth frames/s of all cores together."""
-    cores = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0))
     on_clock, of_processor = zip(*(bench.on_all_cores(cfg.scene, 128, cores) for _ in range(3)), strict=True)
     what = f"{Path(cfg.scene).name if cfg.scene else 'apartment'}, 128x128, {cores} processes"
     return [
@@ -157,7 +157,7 @@ def ppo_rows(cfg: DictConfig) -> list[Measurement]:
     rows = _race(cfg, [name for name in CONTESTANTS if name != OWN], 1, None, "")
     rows += _race(cfg, ["ours", OWN], 1, None, "", OWN)
     rows += _race(cfg, ["ours", "plain SB3"], 1, SB3_EPOCHS, f", {SB3_EPOCHS} passes")
-    cores = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0))
     if cores > 1:
         rows += _race(cfg, [RANKED, "plain SB3"], cores, None, f", {cores} cores, on the clock")
     return rows

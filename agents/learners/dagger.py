@@ -189,7 +189,7 @@ class DaggerData(FrameSource):
             )
             self.process.start()
             try:
-                if (os.cpu_count() or 1) > 1:  # on a core that is idle until the first frames are there
+                if len(os.sched_getaffinity(0)) > 1:  # on a core that is idle until the first frames are there
                     simulator_of(cfg).compile_ahead(make_rules(cfg)[0])
                 self._wait_for(folder.exists)
                 self.store = FrameStore.open(folder)
