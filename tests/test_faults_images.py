@@ -6,6 +6,7 @@ import io
 import json
 import lzma
 import pickle
+import re
 import zipfile
 from pathlib import Path
 
@@ -15,11 +16,13 @@ from pictures_broken import LFS, PAGE, huge_png, picture
 from PIL import Image
 
 from adapt.benchmarks.benchmark import build_benchmark
+from adapt.core.checkpoint import as_task_name, check_task_name
 from adapt.core.decoding import read_npy, read_npz
 from adapt.costs.omniglot import read_omniglot
 from adapt.datasets.cifar import read_cifar100
 from adapt.datasets.decathlon import read_annotations
 from adapt.datasets.images import Labelled, packed_labels, read_image, split
+from adapt.datasets.own import array_set, find_sets
 from adapt.datasets.packed import parts_of, read_packed
 from adapt.datasets.squad import read_articles
 from adapt.datasets.voc import SegmentedImages, sbd_label, voc_label
@@ -328,3 +331,93 @@ def test_a_file_name_of_another_type_in_annotations_is_one_line(tmp_path, name):
     (tmp_path / "annotations" / "dtd_train.json").write_text(json.dumps(notes))
     with pytest.raises(ValueError, match=r"dtd_train\.json is no annotation file"):
         read_annotations(tmp_path, "dtd", "train")
+
+
+# -- sets of one's own ------------------------------------------------------------------------------------------------
+
+NUMBERS = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3)).astype(np.uint8)
+CLASSES = np.arange(12) % 3
+
+
+def spoiled(value: float, scale: float = 1.0) -> np.ndarray:
+    images = NUMBERS / 255.0 * scale
+    images[3, 2, 2, 1] = value
+    return images
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ({"x": spoiled(np.nan), "y": CLASSES}, "1 of 12 images hold NaN or infinity, the first is number 3"),
+        ({"x": spoiled(np.inf, 255.0), "y": CLASSES}, "1 of 12 images hold NaN or infinity"),
+        ({"x": NUMBERS[:, :0], "y": CLASSES}, "must have a height and a width"),
+        ({"x": NUMBERS, "y": np.where(CLASSES == 0, np.inf, CLASSES)}, "classes must be whole numbers"),
+        ({"x": NUMBERS, "y": np.where(CLASSES == 0, np.nan, CLASSES)}, "classes must be whole numbers"),
+        ({"x": NUMBERS, "y": np.where(CLASSES == 0, 1e300, CLASSES)}, "classes must be whole numbers"),
+        ({"x": NUMBERS, "images": NUMBERS[:2], "y": CLASSES}, "has x and images, and one of them is needed"),
+        ({"x": NUMBERS, "y": CLASSES, "labels": CLASSES}, "has y and labels, and one of them is needed"),
+    ],
+)
+def test_arrays_with_nothing_to_go_by_are_refused(tmp_path, members, said, recwarn):
+    """Infinite classes were cast to a whole number, images without pixels ended in a ZeroDivisionError."""
+    np.savez(tmp_path / "a.npz", **members)
+    with pytest.raises(ValueError, match=rf"a\.npz.*{said}"):
+        array_set(tmp_path / "a.npz", 0.3, 0)
+    assert not recwarn.list
+
+
+def test_pixels_as_rows_beside_images_are_no_second_images(tmp_path):
+    np.savez(tmp_path / "a.npz", data=NUMBERS.reshape(12, -1), images=NUMBERS, target=CLASSES)
+    assert array_set(tmp_path / "a.npz", 0.5, 0).train.images.shape[1:] == (8, 8, 3)
+
+
+def set_of(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        kind = {".avif": "png", ".jp2": "png", ".heic": "png"}.get(Path(name).suffix.lower())
+        Image.fromarray(NUMBERS[0]).save(folder / name, kind)
+    return folder
+
+
+PAIR = [f"{name}/{number}.png" for name in "ab" for number in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("names", "made", "said"),
+    [
+        ([*PAIR, "a/x.heic", "c/y.HEIC"], (), r"not read are passed over \(2: \.heic\); convert"),
+        ([*PAIR, "c/y.HEIC"], (), "no images in c, which are no classes"),
+        (PAIR, ("c", "d"), "no images in c, d, which are no classes"),
+        ([*PAIR, "cover.png"], (), r"beside class folders are passed over \(1, such as cover\.png\)"),
+        (PAIR, (), ""),
+    ],
+)
+def test_what_is_left_out_of_a_set_is_said(tmp_path, capsys, names, made, said):
+    """A class of pictures that Pillow does not read was lost without a word."""
+    set_of(tmp_path / "s", *names)
+    for name in made:
+        (tmp_path / "s" / name).mkdir()
+    (sets,) = find_sets(tmp_path / "s", 0.25, 0).values()
+    warned = capsys.readouterr().err
+    assert sets.classes == ("a", "b") and len(sets.train) == 6
+    assert re.search(said, warned) and bool(warned) == bool(said)
+
+
+def test_images_of_rarer_names_are_images(tmp_path):
+    set_of(tmp_path, *PAIR, "a/x.jfif", "a/y.JPE", "b/z.avif", "b/z.jp2")
+    (sets,) = find_sets(tmp_path, 0.25, 0).values()
+    assert len(sets.train) + len(sets.test) == 12
+
+
+def test_test_images_alone_are_not_trained_on(tmp_path):
+    set_of(tmp_path, *(f"test/{name}" for name in PAIR), *(f"val/{name}" for name in PAIR))
+    with pytest.raises(ValueError, match="has images in test, val alone"):
+        find_sets(tmp_path, 0.25, 0)
+
+
+def test_sets_named_in_any_alphabet_are_tasks_of_these_names():
+    """Two sets of Chinese names were both the task "_"."""
+    assert as_task_name("猫") == "猫" and as_task_name("größe 1.5") == "größe_1_5"
+    assert as_task_name("u\u0308") == "ü"
+    for name in ("猫", "größe_1_5", "ü"):
+        check_task_name(name)

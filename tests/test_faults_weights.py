@@ -114,23 +114,88 @@ def test_the_right_container_with_other_contents_is_one_line(tmp_path, content, 
         read_state(path)
 
 
-@pytest.mark.parametrize("change", ["other shape", "missing", "unexpected", "other type"])
+@pytest.mark.parametrize("change", ["other shape", "missing", "unexpected", "complex", "whole", "quantised", "nan"])
+@pytest.mark.filterwarnings("ignore:.*quantize")
 def test_weights_of_another_network_are_one_line(tmp_path, change):
+    """Whole numbers and real parts were taken for weights; NaN went on to be trained on."""
     state = build_encoder("fcn4").state_dict()
     name = next(iter(state))
     state |= {
         "other shape": {name: torch.zeros(3)},
         "unexpected": {"more": torch.zeros(3)},
-        "other type": {name: state[name].to(torch.complex64)},
+        "complex": {name: state[name].to(torch.complex64)},
+        "whole": {name: state[name].to(torch.int8)},
+        "quantised": {name: torch.quantize_per_tensor(state[name], 0.1, 0, torch.qint8)},
+        "nan": {name: state[name] * torch.nan},
     }.get(change, {})
     if change == "missing":
         del state[name]
     torch.save(state, tmp_path / "w.pth")
-    if change == "other type":
-        return  # PyTorch takes the real part with a warning of its own
     with pytest.raises(ValueError, match=r"w\.pth does not hold the weights of a FCN4") as caught:
         load_base(f"fcn4:{tmp_path / 'w.pth'}")
     assert "\n" not in str(caught.value)
+
+
+SMALL = "torchvision/mobilenet_v3_small"
+
+
+@pytest.fixture(scope="module")
+def small():
+    import torchvision
+
+    torch.manual_seed(0)
+    return torchvision.models.mobilenet_v3_small(num_classes=3).state_dict()
+
+
+def before(state, prefix):
+    return {f"{prefix}{name}": tensor for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        lambda s: {"model": s, "model_ema": s, "optimizer": {"state": {}}, "epoch": 3},
+        lambda s: {"model_state_dict": before(s, "module."), "epoch": torch.tensor(3).item()},
+        lambda s: {"weights_after_training": s, "note": "mine"},
+        lambda s: before(s, "_orig_mod."),
+        lambda s: before(s, "module._orig_mod."),
+        lambda s: {"state_dict": {**before(s, "model.backbone."), "model.head.weight": torch.zeros(2, 2)}},
+        lambda s: {name: tensor.half() for name, tensor in s.items()},
+    ],
+)
+def test_weights_are_found_where_training_scripts_store_them(tmp_path, small, stored):
+    torch.save(stored(small), tmp_path / "w.pth")
+    base = load_base(f"file:{tmp_path / 'w.pth'}")
+    assert base.spec.encoder == SMALL
+    name = "features.0.0.weight"
+    torch.testing.assert_close(base.encoder.state_dict()[name], small[name], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("stored", "said"),
+    [
+        (lambda s: {"student": s, "teacher": s}, r"several state dicts \(student, teacher\)"),
+        (lambda s: {**before(s, "encoder_q."), **before(s, "encoder_k.")}, "holds 2 networks of this kind"),
+    ],
+)
+def test_of_two_networks_in_one_file_none_is_chosen_silently(tmp_path, small, stored, said):
+    torch.save(stored(small), tmp_path / "w.pth")
+    for name in (f"file:{tmp_path / 'w.pth'}", f"file/{SMALL}:{tmp_path / 'w.pth'}"):
+        with pytest.raises(ValueError, match=said):
+            load_base(name)
+
+
+def test_a_plain_safetensors_file_is_a_state_dict_too(tmp_path, small):
+    save_file(before(small, "module."), tmp_path / "w.safetensors")
+    assert load_base(f"file:{tmp_path / 'w.safetensors'}").spec.encoder == SMALL
+
+
+def test_networks_that_cannot_be_outlined_are_detected(tmp_path):
+    """RegNets compute their widths by tensors, which ended in a NotImplementedError."""
+    import torchvision
+
+    torch.save(torchvision.models.regnet_y_400mf(num_classes=2).state_dict(), tmp_path / "w.pth")
+    assert load_base(f"file:{tmp_path / 'w.pth'}").spec.encoder == "torchvision/regnet_y_400mf"
 
 
 # -- safetensors ------------------------------------------------------------------------------------------------------

@@ -137,8 +137,7 @@ def _download(url: str, part: Path) -> None:
 
 
 def read_released(path: str | Path) -> dict[str, Tensor]:
-    """Read a released PyTorch file: a state dict, bare or under "state_dict", with or without "module." in
-    front.
+    """Read a released file of weights: see `adapt.training.weight_files.read_state`.
 
     Raises:
         FileNotFoundError: no such file.
@@ -146,7 +145,7 @@ def read_released(path: str | Path) -> dict[str, Tensor]:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no weights at {path}: give the path of a released file")
-    return {name.removeprefix("module."): tensor for name, tensor in read_state(Path(path)).items()}
+    return read_state(Path(path))
 
 
 def _fill(network: nn.Module, path: str | Path) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from adapt.bases.published import read_released
 from adapt.core.base import IMAGENET, Base, BaseSpec, Normalisation, bases
 from adapt.encoders import build_encoder
-from adapt.training.weight_files import fill, read_torch
+from adapt.training.weight_files import fill, read_torch, unwrapped
 
 LIBRARIES = ("timm/", "torchvision/")
 
@@ -23,17 +23,21 @@ def file_base(name: str) -> Base:
     Args:
         name: `<path>`, or `<encoder>:<path>`, where the encoder is `torchvision/<model>` or `timm/<model>`. Without one
             it is what the file names (`arch`, as the checkpoints of Places365), or the network of torchvision with the
-            same names and shapes.
+            same names and shapes. The network may be a part of a larger one, such as a training module's `model.` or
+            `model.backbone.`.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file holds no state dict, or it is not known of which network; or of another than named.
+        ValueError: the file holds no state dict, or it is not known of which network; or of another than named; or two
+            parts of it are such networks.
     """
     encoder, path = _parts(name)
     if not path:
         raise ValueError("base=file needs the file of weights; add base.path=<file>")
     state = read_released(path)
-    encoder = encoder or _said_by(path) or _detected(state)
+    encoder = encoder or _said_by(path)
+    if not encoder:
+        state, encoder = _detected_part(path, state)
     if not encoder:
         raise ValueError(
             f"it is not known of which network {path} holds the weights; "
@@ -41,6 +45,7 @@ def file_base(name: str) -> Base:
         )
     network = build_encoder(encoder)
     own = network.state_dict()
+    state = _only(path, [part for part in _parts_of(state) if own.keys() <= part.keys()]) or state
     # Left out is the classifier, which the encoder has not.
     try:
         fill(network, {key: tensor for key, tensor in state.items() if key in own})
@@ -57,9 +62,38 @@ def _parts(name: str) -> tuple[str, str]:
     return "", name
 
 
+def _parts_of(state: dict[str, Tensor], depth: int = 2) -> Iterator[dict[str, Tensor]]:
+    """A state dict, and those of the modules in it, down to some depth; names are relative to each."""
+    yield state
+    names = dict.fromkeys(name.partition(".")[0] for name in state if "." in name) if depth else {}
+    for name in names:
+        inside = {key.removeprefix(f"{name}."): tensor for key, tensor in state.items() if key.startswith(f"{name}.")}
+        yield from _parts_of(unwrapped(inside), depth - 1)
+
+
+def _only(path: str, found: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The only one of the parts of a file that fit, none if there is none; the whole goes before its parts.
+
+    Raises:
+        ValueError: there are several, such as a teacher and a student.
+    """
+    if len(found) > 1:
+        raise ValueError(f"{path} holds {len(found)} networks of this kind; store the state dict of one of them alone")
+    return found[0] if found else {}
+
+
+def _detected_part(path: str, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """The part of a state dict that is a network of torchvision, all of it if it can be, and that network's name."""
+    if encoder := _detected(state):
+        return state, encoder
+    found = [(part, encoder) for part in _parts_of(state) if (encoder := _detected(part))]
+    _only(path, [part for part, _ in found])
+    return found[0] if found else (state, "")
+
+
 def _said_by(path: str) -> str:
     """The network that the file itself names, if it does."""
-    content = read_torch(Path(path))
+    content = {} if path.endswith(".safetensors") else read_torch(Path(path))
     arch = content.get("arch") if isinstance(content, Mapping) else None
     return f"torchvision/{arch}" if isinstance(arch, str) else ""
 
@@ -71,11 +105,18 @@ def _detected(state: Mapping[str, Tensor]) -> str:
     for model in torchvision.models.list_models(module=torchvision.models):
         weights = torchvision.models.get_model_weights(model)
         if _may_be(state, weights.DEFAULT.meta["num_params"]):
-            with torch.device("meta"):
-                network = build_encoder(f"torchvision/{model}")
-            if _fits(network, state):
+            if _fits(_outline(f"torchvision/{model}"), state):
                 return f"torchvision/{model}"
     return ""
+
+
+def _outline(encoder: str) -> nn.Module:
+    """A network without storage, where it can be built so: RegNets compute their widths by tensors."""
+    try:
+        with torch.device("meta"):
+            return build_encoder(encoder)
+    except NotImplementedError:
+        return build_encoder(encoder)
 
 
 def _may_be(state: Mapping[str, Tensor], parameters: int) -> bool:

@@ -21,6 +21,8 @@ from typing import Any, cast
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parameter import is_lazy
 
 from adapt.encoders import build_encoder, encoders
 from adapt.encoders.described import build_described
@@ -112,6 +114,25 @@ class BaseSpec:
         return spec
 
 
+class NoFeatures(ValueError):
+    """The network gives something else than one tensor of features per image; the message says what."""
+
+
+def _check_network(encoder: Any) -> None:
+    """Raise a ValueError unless something is a network whose weights are plain tensors."""
+    if not isinstance(encoder, nn.Module):
+        raise ValueError(f"a base is a network (torch.nn.Module), got {_called(encoder)}; BlackBoxBase takes functions")
+    tensors = [*encoder.named_parameters(), *encoder.named_buffers()]
+    if lazy := [name for name, tensor in tensors if is_lazy(tensor)]:
+        raise ValueError(f"the network has no weights yet ({lazy[0]} is lazy); run it once on images before")
+    if odd := [name for name, value in encoder.state_dict().items() if not isinstance(value, Tensor)]:
+        raise ValueError(f"the network's state holds {odd[0]}, which is no tensor (is it quantised?); give a plain one")
+
+
+def _called(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
+
+
 class Base(nn.Module):
     """A frozen encoder with its input normalisation: uint8 images (B,3,H,W) in 0..255 to float32 features.
 
@@ -123,7 +144,15 @@ class Base(nn.Module):
     """
 
     def __init__(self, encoder: nn.Module, spec: BaseSpec | None = None) -> None:
+        """Freeze a network; what data-parallel training wraps around it is taken off.
+
+        Raises:
+            ValueError: it is none, or has weights without shape yet or in a form that only its own layers read.
+        """
         super().__init__()
+        if isinstance(encoder, nn.DataParallel | DistributedDataParallel):
+            encoder = encoder.module
+        _check_network(encoder)
         self.encoder = encoder
         self.spec = spec or BaseSpec()
         self.calls = 0
@@ -186,7 +215,21 @@ class Base(nn.Module):
             self.spec = before
 
     def _evaluate(self, images: Tensor) -> Tensor:
-        return cast(Tensor, self.encoder(self.normalise(images)))
+        return self._features(self.encoder(self.normalise(images)))
+
+    def _features(self, output: Any) -> Tensor:
+        """What the encoder gave, which must be one tensor of features per image.
+
+        Raises:
+            NoFeatures: it is something else.
+        """
+        if isinstance(output, Tensor) and output.is_floating_point() and 2 <= output.ndim <= 4:
+            return _ordinary(output)
+        given = f"{output.dtype}{tuple(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
+        raise NoFeatures(
+            f"the base {self.spec.encoder or type(self.encoder).__name__} gives {given}, and features are one float "
+            "tensor (B,C,h,w) or (B,C); give a network whose forward returns that"
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute features (B,C,h,w), or (B,C) for encoders that pool, of uint8 images (B,3,H,W)."""
@@ -222,6 +265,10 @@ class Base(nn.Module):
                 handle = self.encoder.get_submodule(name).register_forward_hook(hook)
                 stack.callback(handle.remove)
             features = self._evaluate(images).float()
+        for name, output in outputs.items():
+            if not isinstance(output, Tensor):
+                raise NoFeatures(f"the base's layer {name!r} gives a {type(output).__name__}, not one tensor")
+            outputs[name] = _ordinary(output)
         if uncalled := [name for name in names if name not in outputs]:
             raise ValueError(f"the encoder computes without calling its layer {uncalled[0]!r}; name others")
         return features, outputs
@@ -249,7 +296,11 @@ class Base(nn.Module):
                 torch.no_grad(),
                 fitting(f"the base {self.spec.encoder or type(self.encoder).__name__}", height, width),
             ):
-                self._shapes[height, width] = tuple(self._evaluate(self.example(height, width)).shape[1:])
+                image = self.example(height, width)
+                output = self._evaluate(image)
+            if len(output) != len(image):
+                raise NoFeatures(f"the base gives {tuple(output.shape)} for {len(image)} image: the first is no batch")
+            self._shapes[height, width] = tuple(output.shape[1:])
         return self._shapes[height, width]
 
     def layer_shapes(self, size: int, names: Sequence[str] = ()) -> dict[str, tuple[int, ...]]:
@@ -289,6 +340,11 @@ def _keep(outputs: dict[str, Tensor], name: str, module: nn.Module, inputs: Any,
     outputs[name] = output
 
 
+def _ordinary(output: Tensor) -> Tensor:
+    """The output of a network that computes in inference mode as a tensor that gradients may pass by."""
+    return output.clone() if output.is_inference() and not torch.is_inference_mode_enabled() else output
+
+
 class _Callable(nn.Module):
     """Lets a plain function stand where an encoder stands."""
 
@@ -322,7 +378,7 @@ class BlackBoxBase(Base):
         return hashlib.sha256(f"black box {self._identity}".encode()).hexdigest()
 
     def _evaluate(self, images: Tensor) -> Tensor:
-        return cast(Tensor, self.encoder(images))
+        return self._features(self.encoder(images))
 
 
 bases: Registry[Callable[[str], Base]] = Registry(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -27,7 +28,7 @@ from configs.writing import write_atomically
 
 FORMAT_VERSION = 1
 HEADER = "adapter.json"
-TASK_NAME = r"[A-Za-z0-9_-]+"
+TASK_NAME = r"[\w-]+"
 DIGITS = 12
 
 
@@ -51,8 +52,8 @@ class Entry:
 
 
 def as_task_name(name: str) -> str:
-    """The name with "_" for everything that a task's name cannot have."""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", name) or "_"
+    """The name with "_" for everything that a task's name cannot have; letters of any alphabet stay."""
+    return re.sub(r"[^\w-]", "_", unicodedata.normalize("NFC", name)) or "_"
 
 
 def check_task_name(task: str) -> None:

@@ -148,6 +148,15 @@ def require_network(base: Base, method: str) -> nn.Module:
         raise Incompatible(f"{method} changes weights, and a black box has none; use features or side_tuning")
     if reason := unreachable(base.encoder):
         raise Incompatible(f"{method} changes weights in a copy of the base, but {reason}; use features or side_tuning")
+    try:
+        base.encoder.train()
+    except Exception as error:  # whatever a network of others raises
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise Incompatible(
+            f"{method} trains a copy of the base, which refuses to train ({reason[:200]}); use features or side_tuning"
+        ) from error
+    finally:
+        base.encoder.eval()
     return base.encoder
 
 

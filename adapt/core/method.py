@@ -135,6 +135,11 @@ class Method(nn.Module):
         """Whether the trained task still needs the base's weights."""
         return True
 
+    @property
+    def gives_gradient(self) -> bool:
+        """Whether a step now changes what `trainable` returns; not in a stage that trains the head alone."""
+        return True
+
     def trainable(self) -> list[nn.Parameter]:
         """The parameters that training may change, to be handed to the optimiser."""
         return [p for p in self.parameters() if p.requires_grad]

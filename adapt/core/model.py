@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from adapt.core import checkpoint
 from adapt.core.base import Base, fitting
 from adapt.core.budget import Budget, multiply_adds, stored_bits
-from adapt.core.method import Loss, Method, get_method
+from adapt.core.method import Incompatible, Loss, Method, get_method
 from adapt.encoders.described import limited
 from configs.names import nearest
 
@@ -89,6 +89,8 @@ class Adapted(nn.Module):
         if hasattr(self.methods, task):
             raise ValueError(f"{task!r} is a name that torch's ModuleDict uses itself; call the task otherwise")
         kind = get_method(method)
+        if not self.base.black_box:
+            self.base.feature_shape(self.image_size)
         earlier = [m for m in self.methods.values() if isinstance(m, kind)]
         built = kind(self.base, kind.Config.from_settings(settings), self.image_size, earlier)
         device = next((p.device for p in self.base.parameters()), None)
@@ -152,6 +154,8 @@ class Adapted(nn.Module):
         if self._disabled:
             return cast(Tensor, features)
         output: Tensor = method(image, *self._converted(features, layers))
+        if method.training and torch.is_grad_enabled() and not output.requires_grad:
+            _check_gradient(method)
         return output.float()
 
     def _converted(
@@ -324,6 +328,15 @@ def load(base: Base, directory: str | Path) -> Adapted:
     except ValueError as error:
         raise ValueError(f"cannot use {directory}: {error}") from error
     return adapted
+
+
+def _check_gradient(method: Method) -> None:
+    """Refuse to go on with weights that are to be trained and that the output gives no gradient to."""
+    if method.gives_gradient and any(parameter.requires_grad for parameter in method.trainable()):
+        raise Incompatible(
+            f"{method.name()} cannot train on this base: its forward cuts gradients off (no_grad, detach, whole "
+            "numbers); use features or side_tuning"
+        )
 
 
 def _add_stored(adapted: Adapted, entry: checkpoint.Entry) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import FunctionType, MethodType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -23,6 +24,8 @@ def unreachable(network: nn.Module) -> str:
     """The part of a network that its copies would not own, and why, as words; empty if there is none."""
     known = {id(part) for part in (*network.modules(), *network.parameters(), *network.buffers())}
     for name, module in network.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            return "it is compiled by TorchScript"
         if any(type(hook).__module__.startswith("torch.nn.utils.") for hook in module._forward_pre_hooks.values()):
             return f"weights of {name or 'the network'!r} are computed by a hook; use torch.nn.utils.parametrizations"
         for attribute, value in vars(module).items():
@@ -98,6 +101,8 @@ def shared_elsewhere(network: nn.Module, layers: Iterable[nn.Module]) -> str:
 def computed(layers: Mapping[str, nn.Module]) -> str:
     """The layer that has computed parameters or no weight, as words; empty if none is like that."""
     for name, layer in layers.items():
+        if "/" in name:
+            return f"the name of {name!r} has a slash"
         if parametrize.is_parametrized(layer) or "weight" not in layer._parameters:
             return f"that of {name!r} is computed from others"
         if layer._parameters["weight"] is None and isinstance(layer, nn.Linear | nn.modules.conv._ConvNd):

@@ -24,11 +24,15 @@ from adapt.datasets.images import Labelled, Splits, split
 from adapt.datasets.packed import object_array, parts_of, read_members
 from configs.files import is_hidden, mistaken, visible
 
-SUFFIXES = (*IMG_EXTENSIONS, ".gif")
+SUFFIXES = (*IMG_EXTENSIONS, ".gif", ".jfif", ".jpe", ".avif", ".jp2")
+# Pictures all the same, which Pillow does not read.
+NOT_READ = frozenset(
+    {".heic", ".heif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".psd", ".svg", ".dcm", ".raw"}
+)
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 TRAIN, TEST = ("train", "training"), ("test", "testing", "val", "valid", "validation", "eval", "evaluation")
 IMAGES, LABELS = ("x", "images", "image", "data", "imgs"), ("y", "labels", "label", "targets", "target")
-NAMES = ("classes", "class_names", "names", "label_names", "fine_names")
+NAMES = ("classes", "class_names", "names", "label_names", "fine_names", "target_names")
 DEEPEST = 8  # Folders within folders; links may go round.
 Source = Path | bytes
 LAYOUT = """
@@ -68,7 +72,9 @@ def find_sets(data: Path, share: float, seed: int) -> dict[str, Splits]:
     for file in visible(data):
         if file.is_file() and (file.suffix == ".npz" or file.name.lower().endswith(ARCHIVES)):
             _add(sets, find_sets(file, share, seed))
-    entries = [Entry(path.relative_to(data).parts, path) for path in _images_below(data)]
+    files = list(_files_below(data))
+    entries = [Entry(path.relative_to(data).parts, path) for path in files if _is_image(path.name)]
+    _warn_of_others(data, files, entries)
     if entries:
         _add(sets, tree_sets(data.resolve().name, entries, share, seed))
     if not sets:
@@ -107,15 +113,38 @@ def _is_image(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in SUFFIXES
 
 
-def _images_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """All images in a folder and those in it, sorted; links are followed, but not to a folder that they lie in."""
+def _files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """All files in a folder and those in it, sorted; links are followed, but not to a folder that they lie in.
+
+    Of a folder without any, the folder itself.
+    """
+    empty = True
     above = (*above, folder.resolve())
     for path in visible(folder):
-        if path.is_dir():
-            if len(above) <= DEEPEST and path.resolve() not in above:
-                yield from _images_below(path, above)
-        elif _is_image(path.name):
+        empty = False
+        if not path.is_dir():
             yield path
+        elif len(above) <= DEEPEST and path.resolve() not in above:
+            yield from _files_below(path, above)
+    if empty:
+        yield folder
+
+
+def _warn_of_others(data: Path, files: Sequence[Path], entries: Sequence[Entry]) -> None:
+    """Say which pictures are not read, and which folders beside class folders hold no images: they are no classes."""
+    if unread := [path for path in files if path.suffix.lower() in NOT_READ]:
+        kinds = ", ".join(sorted({path.suffix.lower() for path in unread}))
+        _warn(f"{data}: pictures of a kind that is not read are passed over ({len(unread)}: {kinds}); convert them")
+    with_images = {above for entry in entries if isinstance(entry.source, Path) for above in entry.source.parents}
+    beside = {folder.parent for folder in with_images}
+    without = {path if path.is_dir() else path.parent for path in files} - with_images
+    if bare := sorted(str(folder.relative_to(data)) for folder in without if folder.parent in beside & with_images):
+        more = f" and {len(bare) - 3} others" if len(bare) > 3 else ""
+        _warn(f"{data}: there are no images in {', '.join(bare[:3])}{more}, which are no classes therefore")
+
+
+def _warn(text: str) -> None:
+    sys.stderr.write(f"warning: {text}\n")
 
 
 def _archive(path: Path, share: float, seed: int) -> dict[str, Splits]:
@@ -174,6 +203,8 @@ def tree_sets(name: str, entries: Sequence[Entry], share: float, seed: int) -> d
         raise ValueError(f"the images of {name} lie in no folders that name their classes, such as {loose[0].parts[0]}")
     if _part(children, TRAIN):
         return {name: _parted(name, children, share, seed)}
+    if len(_part(children, TEST)) == len(children):
+        raise ValueError(f"{name} has images in {', '.join(children)} alone; name the folder to learn from train")
     kinds = {child: any(len(entry.parts) == 1 for entry in inside) for child, inside in children.items()}
     if all(kinds.values()):
         return {name: _whole(entries, share, seed)}
@@ -205,7 +236,7 @@ def _parted(name: str, children: Mapping[str, list[Entry]], share: float, seed: 
     train = children[_part(children, TRAIN)[0]]
     tests = _part(children, TEST)
     if not tests:
-        sys.stderr.write(f"warning: {name} has no test images in class folders; {share:.0%} of its train images test\n")
+        _warn(f"{name} has no test images in class folders; {share:.0%} of its train images test")
         return _whole(train, share, seed)
     classes = tuple(sorted(_children(train)))
     test = children[tests[0]]
@@ -222,6 +253,8 @@ def _whole(entries: Sequence[Entry], share: float, seed: int) -> Splits:
 def _labelled(entries: Sequence[Entry], classes: tuple[str, ...]) -> Labelled:
     """Images in class folders, however deep below them."""
     inside = _children(entries)
+    if loose := [entry.parts[0] for entry in entries if len(entry.parts) == 1]:
+        _warn(f"images beside class folders are passed over ({len(loose)}, such as {loose[0]})")
     sources = [entry.source for name in classes for entry in inside.get(name, [])]
     labels = np.repeat(np.arange(len(classes)), [len(inside.get(name, [])) for name in classes])
     if any(isinstance(source, bytes) for source in sources):
@@ -293,7 +326,12 @@ def _pair(path: Path, members: Mapping[str, Array], parts: Sequence[str]) -> tup
         pair = []
         for bases in (IMAGES, LABELS):
             forms = [f for base in bases for f in ((base,) if not part else (f"{base}_{part}", f"{part}_{base}"))]
-            pair.append(next((lowered[form] for form in forms if form in lowered), None))
+            found = [lowered[form] for form in forms if form in lowered]
+            # Some files hold the pixels of each image as a row, too.
+            found = [name for name in found if bases is LABELS or members[name].ndim != 2] or found
+            if len(found) > 1:
+                raise ValueError(f"{path} has {' and '.join(found)}, and one of them is needed; leave out the others")
+            pair.append(found[0] if found else None)
         if pair[0] is not None and pair[1] is not None:
             x, y = as_images(path, members[pair[0]]), members[pair[1]]
             if not y.ndim:
@@ -318,6 +356,8 @@ def as_images(path: Path, x: Array) -> Array:
         x = x.transpose(0, 2, 3, 1)
     if x.ndim != 4 or x.shape[-1] not in (1, 3, 4):
         raise ValueError(f"{path}: images must be (N,H,W), (N,H,W,C) or (N,C,H,W) with C of 1, 3 or 4, got {x.shape}")
+    if 0 in x.shape[1:3]:
+        raise ValueError(f"{path}: images must have a height and a width, got {x.shape}")
     x = _as_bytes(path, x[..., :3])
     return np.ascontiguousarray(x.repeat(3, -1) if x.shape[-1] == 1 else x)
 
@@ -332,6 +372,8 @@ def _as_bytes(path: Path, x: Array) -> NDArray[np.uint8]:
         return x
     if x.dtype.kind not in "iuf" or not len(x):
         raise ValueError(f"{path}: images must be numbers, and at least one, they are {x.dtype}{x.shape}")
+    if x.dtype.kind == "f" and (odd := np.flatnonzero(~np.isfinite(x).all((1, 2, 3)))).size:
+        raise ValueError(f"{path}: {len(odd)} of {len(x)} images hold NaN or infinity, the first is number {odd[0]}")
     low, high = float(x.min()), float(x.max())
     if x.dtype.kind == "f" and -1 <= low < 0 and high <= 1:
         x, low, high = (x + 1) / 2, 0.0, 1.0
@@ -358,7 +400,7 @@ def _classes(path: Path, y: Array, names: tuple[str, ...] | None) -> tuple[NDArr
     y = _flat(y)
     if y.ndim == 2 and ((y == 0) | (y == 1)).all() and (y.sum(1) == 1).all():
         y = y.argmax(1)
-    if y.dtype.kind == "f" and (y == np.rint(y)).all():
+    if y.dtype.kind == "f" and (np.abs(y) < 2**53).all() and (y == np.rint(y)).all():
         y = y.astype(np.int64)
     if y.ndim != 1 or y.dtype.kind not in "biuUS":
         wanted = "whole numbers or words (N,), or one column per class with a single 1"

@@ -65,6 +65,11 @@ class FineTune(SharedWeights):
         return bool(self._frozen)
 
     @property
+    def gives_gradient(self) -> bool:
+        """Whether the first stage is over."""
+        return not self._first_stage
+
+    @property
     def _first_stage(self) -> bool:
         return int(self.samples_seen) < self.config.stage_samples
 

@@ -70,6 +70,8 @@ class ModelPatch(JointDeltaMethod):
     def __init__(self, base: Base, config: PatchConfig, image_size: int, earlier: Sequence[Method] = ()) -> None:
         layers = weighted_layers(require_network(base, self.name()))
         self._depthwise = [name for name, layer in layers.items() if is_depthwise(layer)]
+        if not layers:
+            raise Incompatible("a patch needs convolutions or linear layers, and this base has none")
         self._last = list(layers)[-1]
         if config.depthwise and not self._depthwise:
             raise Incompatible("a depthwise patch needs depthwise convolutions, and this base has none")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
 from adapt.core.method import MethodConfig, methods
 from adapt.encoders import build_encoder
@@ -46,6 +47,8 @@ class Scratch(OwnWeights):
 
 def _reset(module: nn.Module) -> None:
     """Re-initialise what the module itself owns."""
+    if isinstance(module, nn.Linear | _ConvNd) and getattr(module, "weight", None) is None:
+        return
     reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
     if callable(reset):
         reset()

@@ -124,6 +124,8 @@ class SideTuning(Method):
         config, spec = self.config, self.base.spec
         if config.side == "base" and self.base.black_box:
             raise Incompatible("a black box has no architecture to repeat; name an encoder as side")
+        if config.side != "base" and len(self.shape) not in (1, 3):
+            raise Incompatible(f"side network {config.side!r} gives maps, the base {self.shape}; use side=base")
         if config.side != "base" and hasattr(self.base.encoder, "prepare"):
             raise Incompatible(f"side network {config.side!r} reads images, and this base does not; use side=base")
         if config.side != "base":

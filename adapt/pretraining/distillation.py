@@ -100,7 +100,13 @@ def match(
 
 
 def to_shape(features: Tensor, shape: Sequence[int]) -> Tensor:
-    """Average features (B,C,h,w) down to those of a base: (C,h',w') or (C,)."""
+    """Average features (B,C,h,w) down to those of a base: (C,h',w') or (C,).
+
+    Raises:
+        ValueError: a base gives something else, such as the tokens of a transformer.
+    """
+    if features.ndim == 4 and len(shape) not in (1, 3):
+        raise ValueError(f"side networks of images give maps, and the base {tuple(shape)}; use another base or side")
     if features.ndim == 4 and len(shape) == 1:
         return features.mean((2, 3))
     if features.ndim == 4 and tuple(features.shape[2:]) != tuple(shape[1:]):

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 from configs.files import mistaken
 
+# Where training scripts store the network's state dict; the first that a file has counts.
+STATES = ("state_dict", "model_state_dict", "model_state", "model", "net", "network")
 INCOMPLETE = "it is incomplete: it ends early; copy, fetch or train it again"
 PICKLED = "it holds pickled objects, which could run code; store its state_dict alone and load that"
 # How PyTorch says that a file ends early, and that it holds what `weights_only` does not allow.
@@ -68,35 +70,70 @@ def _is_zip(path: Path) -> bool:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors by name of a state dict in a file of `torch.save`, bare or under ``state_dict``.
+    """The tensors by name of a state dict in a file of `torch.save` or safetensors.
+
+    It may lie bare in the file, under one of `STATES`, or as the only state dict under any key, as training scripts
+    store it beside an optimiser's state. What `torch.compile` and data-parallel wrappers add to names is taken off.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It holds something else, or is damaged.
+        ValueError: It holds something else or several state dicts, or is damaged.
     """
-    content = read_torch(path)
-    state = content.get("state_dict", content) if isinstance(content, Mapping) else content
+    content = read_safetensors(path)[1] if path.suffix == ".safetensors" else read_torch(path)
+    state = content
+    if isinstance(content, Mapping) and not any(isinstance(value, Tensor) for value in content.values()):
+        state = _stored_state(path, content)
     if not isinstance(state, Mapping) or not state:
         raise ValueError(f"{path} holds no state dict: it holds {_described(state)}")
     for name, tensor in state.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise ValueError(f"{path} holds no state dict: {name!r} is {_described(tensor)}")
-    return dict(state)
+    return unwrapped(state)
+
+
+def _stored_state(path: Path, content: Mapping[Any, Any]) -> Any:
+    """What a training script's checkpoint holds as the network's state; all of it if nothing looks like one."""
+    for key in STATES:
+        if key in content:
+            return content[key]
+    states = [key for key, value in content.items() if _is_state(value)]
+    if len(states) > 1:
+        raise ValueError(f"{path} holds several state dicts ({', '.join(map(str, states))}); store one of them alone")
+    return content[states[0]] if states else content
+
+
+def _is_state(value: Any) -> bool:
+    return isinstance(value, Mapping) and bool(value) and all(isinstance(one, Tensor) for one in value.values())
+
+
+def unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict without what `torch.compile` and data-parallel wrappers put before its names."""
+    plain: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        name = name.replace("_orig_mod.", "")
+        while name.startswith("module."):
+            name = name.removeprefix("module.")
+        plain[name] = tensor
+    return plain
 
 
 def fill(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Give a network its weights.
 
     Raises:
-        ValueError: They are those of another; the message says in a few words how they differ.
+        ValueError: They are those of another, or not finite; the message says in a few words how they differ.
     """
     own = network.state_dict()
-    shapes = [name for name in own if name in state and state[name].shape != own[name].shape]
+    # Constant buffers, such as masks of attention, may be infinite.
+    learned = {name for name in own if "running_" in name} | {name for name, _ in network.named_parameters()}
+    both = [name for name in own if name in state]
     for names, fault in (
         # PyTorch itself adds the counter, which files of its older versions lack.
         ([name for name in own if name not in state and not name.endswith("num_batches_tracked")], "missing"),
         ([name for name in state if name not in own], "unknown"),
-        (shapes, "of another shape"),
+        ([name for name in both if state[name].shape != own[name].shape], "of another shape"),
+        ([name for name in both if own[name].is_floating_point() and not _is_real(state[name])], "of another type"),
+        ([name for name in both if name in learned and _is_real(state[name]) and _has_nan(state[name])], "not finite"),
     ):
         if names:
             more = f" and {len(names) - 1} others are" if len(names) > 1 else " is"
@@ -105,6 +142,15 @@ def fill(network: nn.Module, state: Mapping[str, Tensor]) -> None:
         network.load_state_dict(dict(state))
     except RuntimeError as error:
         raise ValueError(" ".join(str(error).split())) from error
+
+
+def _is_real(tensor: Tensor) -> bool:
+    """Whether a tensor's numbers are taken over as they are, without rounding and without leaving parts out."""
+    return tensor.is_floating_point() and not tensor.is_quantized and tensor.layout == torch.strided
+
+
+def _has_nan(tensor: Tensor) -> bool:
+    return not bool(tensor.isfinite().all())
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
