@@ -198,7 +198,7 @@ class Functional(Plain):
 def test_methods_beside_calls_of_layers_refuse_a_network_that_does_not_call_them() -> None:
     """Formerly adapters acted in evaluation and not in training."""
     for method in ("residual_adapter", "progressive"):
-        with pytest.raises(Incompatible, match=r"never calls 'first\.0'|without calling its layer 'first'"):
+        with pytest.raises(Incompatible, match=r"without calling its layer 'first"):
             wrap(Base(Functional().eval()), method, "a", SIZE)
     assert wrap(Base(Functional().eval()), "lora", "a", SIZE)(make_images()).isfinite().all()
 

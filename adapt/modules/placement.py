@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
-from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from adapt.core.base import Base
 from adapt.core.deltas import weighted_layers
@@ -50,13 +47,15 @@ def place(base: Base, names: Sequence[str], placement: str, image_size: int) -> 
     Raises:
         Incompatible: there are no such layers.
     """
-    heights = _heights(base, names, image_size)
-    if uncalled := [name for name in names if name not in heights]:
-        raise Incompatible(f"adapters stand beside calls of layers, and this base never calls {uncalled[0]!r}")
+    try:
+        shapes = base.layer_shapes(image_size, names) if names else {}
+    except ValueError as error:
+        raise Incompatible(f"adapters stand beside calls of layers: {error}") from error
     if placement == "all":
         return list(names)
     if placement == "half":
         return every_second(names)
+    heights = {name: shape[-2] for name, shape in shapes.items()}
     order = sorted(set(heights.values()))
     stage = {"late": order[:1], "mid": order[1:2], "early": order[2:]}[placement]
     first = next(iter(weighted_layers(base.encoder)))
@@ -64,21 +63,3 @@ def place(base: Base, names: Sequence[str], placement: str, image_size: int) -> 
     if not chosen:
         raise Incompatible(f"the base has no 3x3 convolutions that are {placement}; use placement=all")
     return chosen
-
-
-def _heights(base: Base, names: Sequence[str], image_size: int) -> dict[str, int]:
-    """Height of each layer's output, pixels."""
-    heights: dict[str, int] = {}
-    image = base.example(image_size, image_size)
-    handles = [base.encoder.get_submodule(name).register_forward_hook(partial(_note, heights, name)) for name in names]
-    try:
-        with torch.no_grad():
-            base.encoder(base.normalise(image))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return heights
-
-
-def _note(heights: dict[str, int], name: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
-    heights[name] = output.shape[-2]
