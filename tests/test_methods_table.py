@@ -179,13 +179,12 @@ def test_script_of_the_docs_runs(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_method_of_the_docs_is_picked_up_by_tests_and_command(tmp_path: Path) -> None:
-    for folder in ("adapt", "configs", "tests"):
+    for folder in ("adapt", "agents", "configs", "envs", "tests"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", "pretrained"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    text = DOCS.read_text()
-    found = re.search(r"`adapt/methods/gain.py`:\n\n```python\n(.*?)```", text, re.DOTALL)
+    found = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "howto" / "method.md").read_text(), re.DOTALL)
     assert found is not None
-    (tmp_path / "adapt/methods/gain.py").write_text(found[1])
+    (tmp_path / "adapt/methods/bias.py").write_text(found[1])
     environment = {"PYTHONPATH": str(tmp_path), "PATH": "", "HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
 
     def run(*arguments: str) -> str:
@@ -194,7 +193,8 @@ def test_method_of_the_docs_is_picked_up_by_tests_and_command(tmp_path: Path) ->
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    assert re.search(r"gain +3,168|gain +4,752", run("adapt.methods", "--method", "gain", "--base", "resnet44"))
+    biases = 2 * (16 + 14 * (16 + 32 + 64))  # of the convolutions and of their normalisations
+    assert re.search(rf"bias +{biases:,}", run("adapt.methods", "--method", "bias", "--base", "resnet44"))
     # The fixture of the saved tasks runs all methods; the other tests are of this one.
-    chosen = "gain and not saved"
+    chosen = "bias and not saved"
     assert "passed" in run("pytest", "tests/test_adapt_methods.py", "-k", chosen, "-p", "no:cacheprovider", "-rN", "-v")
