@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 SHARED = Path(os.environ.get("SIDESTEP_SHARED") or Path(__file__).resolve().parents[2] / "shared")
 # Apartments that tests build are kept for the next run, but not among the user's.
@@ -41,6 +40,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests of real data, fuzz and kills run only where -m names them; without a GPU, tests of one are skipped."""
+    import torch  # takes seconds, and the process that only starts the workers of pytest-xdist needs none of it
+
     for item in items:
         if "shared" in getattr(item, "fixturenames", ()):
             item.add_marker("shared")

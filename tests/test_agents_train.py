@@ -133,7 +133,7 @@ def test_killed_training_resumes_to_the_same_final_step(room: Path, tmp_path: Pa
     other = run_here("agents.train", *words, "resume=true", "seed=5")
     assert other.returncode == 2
     assert "was started with seed=0, now it is 5" in other.stderr
-    done("agents.train", *words, "resume=true")
+    done_here("agents.train", *words, "resume=true")
     assert torch.load(list_checkpoints(run)[-1], weights_only=True)["step"] == 60
     lines = (run / "metrics.jsonl").read_text().splitlines()
     assert lines[: len(kept)] == kept  # went on from the checkpoint instead of starting anew

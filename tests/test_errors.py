@@ -6,7 +6,6 @@ import importlib
 import io
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import run_here
 from omegaconf import DictConfig
 from pictures_broken import LFS, huge_png
 from PIL import Image
@@ -199,12 +199,10 @@ def test_bad_input_is_one_line_and_exit_code_2(
         (["algo=bc", "algo.data={}/no", "base=random"], "holds no recorded frames"),
     ],
 )
-def test_bad_data_end_the_process_with_one_line_and_exit_code_2(
+def test_bad_data_end_the_command_with_one_line_and_exit_code_2(
     overrides: list[str], says: str, tmp_path: Path
 ) -> None:
     (tmp_path / "broken.glb").write_bytes(b"not a mesh")
-    given = [f"run={tmp_path / 'x'}", *(override.format(tmp_path) for override in overrides)]
-    command = [sys.executable, "-m", "agents.train", *given]
-    done = subprocess.run(command, cwd=Path(__file__).resolve().parents[1], capture_output=True, text=True, check=False)
+    done = run_here("agents.train", f"run={tmp_path / 'x'}", *(override.format(tmp_path) for override in overrides))
     (line,) = [line for line in done.stderr.splitlines() if line.strip()]
     assert done.returncode == 2 and line.startswith("error: ") and says in line

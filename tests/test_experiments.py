@@ -41,11 +41,10 @@ def test_experiment_composes_with_all_jobs_of_its_sweep(name: str) -> None:
     kind, words = command(name)
     runs = set()
     for job in jobs(name):
-        cfg = compose(kind, [f"experiment={name}", *words, *job])
+        cfg = compose(kind, [f"experiment={name}", *words, *job, "seed=7"])
+        assert cfg.seed == 7  # what is typed comes last
         runs.add(cfg.run)
     assert len(runs) == len(list(jobs(name)))
-    # What is typed comes last.
-    assert compose(kind, [f"experiment={name}", *words, *job, "seed=7"]).seed == 7
 
 
 def test_papers_and_experiments_name_each_other() -> None:

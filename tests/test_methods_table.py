@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shutil
@@ -27,8 +28,11 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs" / "methods.md"
 
 
+backbone = functools.cache(make_backbone)
+
+
 def count(base: str, method: str, key: str, **settings: object) -> int:
-    value = describe(make_backbone(base), base, method, settings)[key]
+    value = describe(backbone(base), base, method, settings)[key]
     assert isinstance(value, int)
     return value
 
