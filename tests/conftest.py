@@ -16,6 +16,16 @@ SHARED = Path(os.environ.get("SIDESTEP_SHARED") or Path(__file__).resolve().pare
 os.environ.setdefault("SIDESTEP_CACHE", str(Path(__file__).resolve().parents[1] / ".pytest_cache" / "sidestep"))
 RUNS_ON = ("torch", "numpy", "gymnasium", "stable-baselines3")
 SELECTED_BY_MARK = ("slow", "gpu", "habitat", "shared", "fuzz", "kill")
+# Files that take longest, first, so that workers of pytest-xdist end together. Of the first two, one compiles what agents
+# move by, the other what renders: workers that begin with them do not compile the same.
+LONGEST = [
+    f"test_{name}.py"
+    for name in (
+        "faults_meshes gltf agents_train detour distributed taskonomy papers benchmarks_icifar sb3_learners "
+        "agents_methods adapt_methods methods_table velocity docs_commands settings recurrent_ppo explored_map "
+        "run_folder compress distill wheel device_env errors plugin dagger_frames"
+    ).split()
+]
 left_out = pytest.StashKey[dict[str, int]]()
 
 
@@ -25,6 +35,12 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip("needs the real data in shared/ beside the checkout, or SIDESTEP_SHARED=<its folder>")
     return SHARED
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the order below: pytest-xdist would hand out the files with the most tests first."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -47,6 +63,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("shared")
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device (marker gpu)"))
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
     left = [item for item in items if any(map(item.get_closest_marker, only_where_named(config)))]
     if left:
         items[:] = [item for item in items if item not in left]

@@ -1,7 +1,8 @@
-"""The rows of docs/papers/*.md: every command composes, and to what the row's column of settings says."""
+"""Published settings: rows of docs/papers/*.md compose to what they say, experiments with all jobs of their sweeps."""
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import itertools
 import re
@@ -16,7 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from configs.commands import COMMANDS
 from configs.compose import FOLDER, compose
 
-PAGES = sorted((Path(__file__).resolve().parents[1] / "docs" / "papers").glob("*.md"))
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+PAGES = sorted((DOCS / "papers").glob("*.md"))
+EXPERIMENTS = sorted(path.stem for path in (FOLDER / "experiment").glob("*.yaml"))
 HEADER = "| what | command | settings | status |"
 STATUSES = ("reproduced", "trend", "scored", "not run: ", "not run in full: ")
 # What the pages write for `python -m adapt.train`, `python -m agents.train` and the files of iCIFAR.
@@ -66,13 +69,28 @@ def jobs(words: Sequence[str]) -> Iterator[list[str]]:
     given = dict(word.split("=", 1) for word in words if "=" in word)
     params: Mapping[str, Any] = {}
     if "experiment" in given:
-        content = OmegaConf.load(FOLDER / "experiment" / f"{given['experiment']}.yaml")
-        params = OmegaConf.select(content, "hydra.sweeper.params") or {}
+        params = OmegaConf.select(content(given["experiment"]), "hydra.sweeper.params") or {}
     swept = {key: str(value).split(",") for key, value in params.items() if key not in given}
     swept |= {k: v.split(",") for k, v in given.items() if "-m" in words and "," in v and not v.startswith("[")}
     fixed = [word for word in words if "=" in word and word.split("=")[0] not in swept]
     for i in range(max(map(len, swept.values()), default=1)):
         yield [*fixed, *(f"{key}={values[i % len(values)]}" for key, values in swept.items())]
+
+
+def content(experiment: str) -> Any:
+    """The YAML of an experiment."""
+    return OmegaConf.load(FOLDER / "experiment" / f"{experiment}.yaml")
+
+
+@functools.cache
+def composed_once(name: str, words: tuple[str, ...]) -> DictConfig:
+    """The settings of a command; most experiments are in rows, too."""
+    return compose(name, words)
+
+
+def composed(name: str, words: Sequence[str]) -> DictConfig:
+    """The settings of a command with these words, of which each is for another key; not to be changed."""
+    return composed_once(name, tuple(sorted(words)))
 
 
 def facts(cfg: DictConfig) -> list[str]:
@@ -89,11 +107,18 @@ def facts(cfg: DictConfig) -> list[str]:
     return [*found, f"{cfg.benchmark.name} {cfg.protocol}", ", ".join(sets), rate, length]
 
 
+def names_its_runs(word: str) -> bool:
+    """Whether a word chooses an experiment that says where its runs lie."""
+    key, _, choice = word.partition("=")
+    return key == "experiment" and "run" in content(choice)
+
+
 def described(command: str) -> str:
     """All jobs of a command in one text: the values of each fact, in the order in which they come."""
     name, words = parsed(command)
-    runs = [] if any(word.startswith("run=") for word in words) or name not in SHORT.values() else ["run=r"]
-    found = [facts(compose(name, [*job, *runs])) for job in jobs(words)]
+    named = any(word.startswith("run=") for word in words) or any(map(names_its_runs, words))
+    runs = [] if named or name not in SHORT.values() else ["run=r"]
+    found = [facts(composed(name, [*job, *runs])) for job in jobs(words)]
     columns = [" / ".join(dict.fromkeys(column)) for column in zip(*found, strict=True)]
     return "; ".join(column for column in columns if column)
 
@@ -115,3 +140,31 @@ def test_commands_are_what_their_rows_say(page: Path) -> None:
                 assert importlib.util.find_spec(name), command
             elif command not in trained:
                 compose(name, [word for word in words if "=" in word])
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiment_composes_with_all_jobs_of_its_sweep(name: str) -> None:
+    kind, words = needed(name)
+    swept = list(jobs([f"experiment={name}", *words]))
+    assert len({composed(kind, job).run for job in swept}) == len(swept)
+
+
+@pytest.mark.parametrize("name", ["icifar_methods", "side_tuning_ppo"])
+def test_what_is_typed_comes_after_an_experiment(name: str) -> None:
+    kind, words = needed(name)
+    assert composed(kind, [f"experiment={name}", *words, "seed=7"]).seed == 7
+
+
+def needed(experiment: str) -> tuple[str, list[str]]:
+    """The command that an experiment is for, and the words that it leaves to the user."""
+    chosen = {key: choice for default in content(experiment).defaults for key, choice in default.items()}
+    if "override /benchmark" in chosen:
+        return "supervised", ["data=DIR"]
+    return "train", ["run=r", *(["algo.data=DIR"] if {"override /algo": "bc"}.items() <= chosen.items() else [])]
+
+
+def test_papers_and_experiments_name_each_other() -> None:
+    # Experiments of docs/extending.md are those of its own example package.
+    pages = [page for page in DOCS.rglob("*.md") if page.name != "extending.md"]
+    named = set(re.findall(r"experiment=(\w+)", "\n".join(page.read_text() for page in pages)))
+    assert named - {"NAME"} == set(EXPERIMENTS)

@@ -25,7 +25,12 @@ VALUES = ("action_values", "quantiles")
 WORDS = ["log_every=1", "save_every=2", "env.camera.size=32"]
 OWN = {
     "sb3/a2c": ["algo.rollout=8"],
-    "sb3/trpo": ["algo.rollout=8", "algo.learner.batch_size=16", "algo.learner.n_critic_updates=2"],
+    "sb3/trpo": [
+        "algo.rollout=8",
+        "algo.learner.batch_size=16",
+        "algo.learner.n_critic_updates=2",
+        "algo.learner.cg_max_steps=3",
+    ],
     "sb3/dqn": ["algo.learner.buffer_size=400", "algo.learner.learning_starts=16", "algo.learner.batch_size=8"],
     "sb3/qrdqn": ["algo.learner.buffer_size=400", "algo.learner.learning_starts=16", "algo.learner.batch_size=8"],
     "sb3/sac": ["algo.learner.buffer_size=400", "algo.learner.learning_starts=16", "algo.learner.batch_size=8"],

@@ -33,7 +33,12 @@ CONTINUOUS = ["env.task.actions=continuous", "log_every=1", "save_every=2", "bli
 ALGORITHMS = {
     "ppo": ["algo.rollout=8", "algo.learner.batch_size=16"],
     "sb3/a2c": ["algo.rollout=8"],
-    "sb3/trpo": ["algo.rollout=8", "algo.learner.batch_size=16", "algo.learner.n_critic_updates=2"],
+    "sb3/trpo": [
+        "algo.rollout=8",
+        "algo.learner.batch_size=16",
+        "algo.learner.n_critic_updates=2",
+        "algo.learner.cg_max_steps=3",
+    ],
 }
 
 
