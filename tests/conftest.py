@@ -16,8 +16,8 @@ SHARED = Path(os.environ.get("SIDESTEP_SHARED") or Path(__file__).resolve().pare
 os.environ.setdefault("SIDESTEP_CACHE", str(Path(__file__).resolve().parents[1] / ".pytest_cache" / "sidestep"))
 RUNS_ON = ("torch", "numpy", "gymnasium", "stable-baselines3")
 SELECTED_BY_MARK = ("slow", "gpu", "habitat", "shared", "fuzz", "kill")
-# Files that take longest, first, so that workers of pytest-xdist end together. Of the first two, one compiles what agents
-# move by, the other what renders: workers that begin with them do not compile the same.
+# Files that take longest, first, so that workers of pytest-xdist end together. Of the first two, one compiles what
+# moves agents, the other what renders: workers that begin with them do not compile the same.
 LONGEST = [
     f"test_{name}.py"
     for name in (
