@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 
@@ -9,6 +10,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 EXPECTED = (ValueError, OSError, ImportError, MemoryError, OmegaConfBaseException, HydraException)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Of libraries that are not imported for this.
 ALSO = {"torch": "OutOfMemoryError", "PIL.Image": "DecompressionBombError"}
 # What torch says on the CPU, as a RuntimeError.
@@ -46,4 +48,6 @@ def explain(error: BaseException) -> str:
         size = SIZE.search(message)
         what = f" ({size[1]} at once)" if size else f" ({message[:200]})" if message else ""
         return f"out of memory{what}; ask for smaller pictures, a smaller batch, or fewer agents or frames"
+    if isinstance(error, OSError) and error.errno in FULL and "space there" not in message:
+        return f"{message}; free some space where the command writes: its run or out folder, or the current one"
     return message or type(error).__name__

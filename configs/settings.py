@@ -281,7 +281,9 @@ def fit(kind: Any, value: Any, path: str, texts: Any = None) -> Any:
             raise ConfigError(f"{path} must be a group of keys with values, got {value!r}")
         of = get_args(kind)[1]
         return {str(key): fit(of, one, _join(path, key), _part(texts, key)) for key, one in value.items()}
-    return value if kind is Any else _scalar(kind, value, path, texts)
+    if kind is Any:
+        return value if texts is None else _unquoted(value)
+    return _scalar(kind, value, path, texts)
 
 
 def _scalar(kind: Any, value: Any, path: str, texts: Any) -> Any:
@@ -312,6 +314,15 @@ def _read(text: str) -> Any:
         except ValueError:
             continue
     return text
+
+
+def _unquoted(value: Any) -> Any:
+    """Values of no declared type that a command quoted, as they would be read."""
+    if isinstance(value, Mapping):
+        return {key: _unquoted(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_unquoted(one) for one in value]
+    return _read(value) if isinstance(value, str) else value
 
 
 def _shown(value: Any, texts: Any) -> str:

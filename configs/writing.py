@@ -8,7 +8,6 @@ the same file is written again, or by `sweep`.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import glob
 import itertools
@@ -17,7 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from configs.errors import FULL
+
 PARTIAL = ".partial"
 # `next` on it is atomic.
 _written = itertools.count()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,9 @@ from adapt.core.base import save_base
 from adapt.methods.residual_adapter import ResidualAdapter
 from adapt.supervised.compression import compress
 from adapt.supervised.saved import exported, saved_methods
-from adapt.training.run import Run
+from adapt.training.run import Run, list_checkpoints
 from configs.compose import compose
+from configs.overrides import quote_override
 
 WORDS = ["benchmark=domainnet", "benchmark.size=32", "protocol=single", "training.length=3 steps", "training.batch=8"]
 WORDS += ["adapt=residual_adapter"]
@@ -65,6 +67,51 @@ def test_full_rank_changes_nothing_before_training_on(tmp_path: Path) -> None:
     result = compressed(source, tmp_path / "out", "rank=1.0")
     for task in ("red", "green"):
         assert result["untuned"][task]["loss"] == pytest.approx(result["before"][task]["loss"], rel=1e-4)
+
+
+def test_settings_of_no_declared_type_are_read_as_typed_in_a_command() -> None:
+    """A command quotes numbers, and "batch must be a whole number, got '4'" was all that came of it."""
+    words = [
+        "run=a",
+        "out=b",
+        "training.batch=4",
+        "training.length=2 steps",
+        "optimiser.lr=1e-3",
+        "training.bfloat16=true",
+    ]
+    cfg = compose("compress", [*map(quote_override, words), quote_override("optimiser.milestones=[0.5,0.75]")])
+    assert cfg.training.batch == 4 and cfg.training.length == "2 steps" and cfg.training.bfloat16 is True
+    assert cfg.optimiser.lr == 1e-3 and list(cfg.optimiser.milestones) == [0.5, 0.75]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda run: [file.unlink() for file in list_checkpoints(run)], "checkpoints holds none"),
+        (lambda run: list_checkpoints(run)[-1].unlink(), r"step_\d+\.pt: .* tasks\.red is missing"),
+        (lambda run: (run / "versions.json").write_text("{}"), r"versions\.json: it lacks command"),
+        (lambda run: changed(run, per_task={}), r"result\.json has no scores of green, red"),
+        (lambda run: changed(run, per_task=[1]), r"result\.json: per_task is a list"),
+        (lambda run: changed(run, matrix=None), r"result\.json: matrix is a NoneType"),
+    ],
+)
+def test_damaged_runs_are_named_before_anything_is_trained(tmp_path: Path, done: Path, change, said: str) -> None:
+    """Formerly IndexErrors and KeyErrors, the latter after all of the training."""
+    source = Path(shutil.copytree(done, tmp_path / "run"))
+    change(source)
+    with pytest.raises((ValueError, FileNotFoundError), match=said):
+        compressed(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def changed(folder: Path, **values: object) -> None:
+    result = json.loads((folder / "result.json").read_text())
+    (folder / "result.json").write_text(json.dumps({**result, **values}))
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(tmp_path_factory.mktemp("done"))
 
 
 def test_a_killed_compression_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

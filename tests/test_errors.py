@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import os
@@ -206,3 +207,9 @@ def test_bad_data_end_the_command_with_one_line_and_exit_code_2(
     done = run_here("agents.train", f"run={tmp_path / 'x'}", *(override.format(tmp_path) for override in overrides))
     (line,) = [line for line in done.stderr.splitlines() if line.strip()]
     assert done.returncode == 2 and line.startswith("error: ") and says in line
+
+
+def test_a_full_disk_is_told_what_to_do() -> None:
+    bare = explain(OSError(errno.ENOSPC, "No space left on device"))
+    assert bare.endswith("free some space where the command writes: its run or out folder, or the current one")
+    assert explain(OSError(errno.ENOSPC, "could not write a; free some space there")).count("free some space") == 1

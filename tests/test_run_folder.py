@@ -223,6 +223,16 @@ def test_sessions_have_a_line_each(tmp_path: Path) -> None:
     assert lines[0]["packages"] == lines[1]["packages"]
 
 
+def test_a_session_whose_line_was_cut_off_does_not_spoil_the_next(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    opened(folder).close()
+    with (folder / "sessions.jsonl").open("a") as file:
+        file.write('{"command": "pyth')
+    opened(folder, True).close()
+    lines = (folder / "sessions.jsonl").read_text().splitlines()
+    assert len(lines) == 3 and json.loads(lines[0]).keys() == json.loads(lines[2]).keys()
+
+
 # -- right containers, wrong contents -------------------------------------------------------------------------------
 
 

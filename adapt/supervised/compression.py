@@ -11,13 +11,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from adapt.benchmarks.benchmark import TaskData
 from adapt.methods.residual_adapter import ResidualAdapter, compress_jointly
+from adapt.supervised.finished import read_run
 from adapt.supervised.learner import TaskTrainer, TrainingPlan
 from adapt.supervised.protocols import ProtocolResult
 from adapt.supervised.report import write_report
 from adapt.supervised.results import Results, Scores
 from adapt.supervised.runs import choose_tasks, make_base, make_benchmark, make_plan, summary
 from adapt.training.run import Run, list_checkpoints, load_checkpoint, load_config, progress_bar
-from configs.files import read_json
+from adapt.training.state import part, reading
 
 
 def compressed_config(cfg: DictConfig) -> DictConfig:
@@ -61,16 +62,23 @@ def load_trained(source: Path, config: DictConfig, plan: TrainingPlan, tasks: Se
 
     Raises:
         FileNotFoundError: the run has not finished.
-        ValueError: its tasks are not on the configured base.
+        ValueError: its tasks are not on the configured base, or its checkpoint is damaged.
     """
     if config.protocol == "two_stage":
         raise ValueError(f"{source} has trained its base first; compress a run of another protocol")
     if not (source / "result.json").is_file():
         raise FileNotFoundError(f"{source} has not finished; add resume=true to its command")
     base = make_base(config, plan.benchmark)
-    state = load_checkpoint(list_checkpoints(source)[-1], base.sha256)
+    checkpoints = list_checkpoints(source)
+    if not checkpoints:
+        raise FileNotFoundError(f"{source / 'checkpoints'} holds none; add resume=true to its command to train again")
+    state = load_checkpoint(checkpoints[-1], base.sha256)
     learner = TaskTrainer(base, replace(plan, settings={**plan.settings, "rank": 0.0, "shared": False}))
-    learner.restore(tasks, state["tasks"])
+    with reading(checkpoints[-1]):
+        stored = part(state, "tasks")
+        for task in tasks:
+            part(stored, task.name, prefix="tasks.")
+        learner.restore(tasks, stored)
     return learner
 
 
@@ -82,9 +90,9 @@ def train_on(run: Run, learner: TaskTrainer, tasks: Sequence[TaskData]) -> tuple
     """
     sha256 = learner.adapted.base.sha256
     saved: dict[str, Any] = run.restore(sha256) or {"untuned": {}, "rows": {}, "tasks": {}, "images": 0}
-    untuned = saved["untuned"] or {task.name: learner.test(task) for task in tasks}
-    rows, learner.images = saved["rows"], saved["images"]
-    for name, state in saved["tasks"].items():
+    untuned = part(saved, "untuned") or {task.name: learner.test(task) for task in tasks}
+    rows, learner.images = part(saved, "rows"), part(saved, "images", int)
+    for name, state in part(saved, "tasks").items():
         learner.fill(name, state)
     with progress_bar() as bar:
         shown = bar.add_task("compressed adapters", total=len(tasks), completed=len(rows), note="")
@@ -114,12 +122,15 @@ def compress(cfg: DictConfig) -> dict[str, Any]:
     plan = make_plan(config, benchmark)
     tasks = choose_tasks(benchmark.tasks(Path(config.data)), list(config.tasks))
     learner = load_trained(source, config, plan, tasks)
-    before = read_json(source / "result.json", ("per_task",))["per_task"]
+    before = read_run(source).result["per_task"]
+    if lacking := [task.name for task in tasks if task.name not in before]:
+        raise ValueError(f"{source / 'result.json'} has no scores of {', '.join(lacking)}; train the run again")
     decompose(learner, tasks, cfg.rank, cfg.shared)
     learner.plan = plan
     run = Run(Path(cfg.out), config, cfg.resume)
     try:
-        results, untuned = train_on(run, learner, tasks)
+        with run.stopping_well(), run.taking_over():
+            results, untuned = train_on(run, learner, tasks)
         result = {
             **summary(benchmark, plan, tasks, ProtocolResult(results, [learner])),
             "protocol": config.protocol,

@@ -17,6 +17,8 @@ from adapt.training.seeds import flat
 from configs.files import read_json, visible
 
 SHARES = ("accuracy", "mean_iou", "f1", "exact", "parameter_share", "layer_share", "masked_share")
+# What a result holds beside plain numbers and names.
+PARTS: Mapping[str, type] = {"tasks": list, "score": dict, "per_task": dict, "matrix": dict}
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,12 @@ def read_run(path: Path) -> Finished:
     if not file.is_file():
         raise FileNotFoundError(f"{path} holds no result.json; give the folder of a finished run of adapt.train")
     config: Any = OmegaConf.to_container(load_config(path), resolve=True)
-    result = read_json(file, ("benchmark", "method", "tasks", "score", "per_task", "matrix"))
-    return Finished(path, result, read_json(path / "versions.json"), flat(config))
+    result = read_json(file, ("benchmark", "method", "protocol", "images", "seconds", *PARTS))
+    for key, kind in PARTS.items():
+        if not isinstance(result[key], kind):
+            raise ValueError(f"cannot read {file}: {key} is a {type(result[key]).__name__}; train the run again")
+    versions = read_json(path / "versions.json", ("command", "date", "git_commit", "seed"))
+    return Finished(path, result, versions, flat(config))
 
 
 def find_runs(paths: Sequence[Path]) -> list[Finished]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import DTypeLike, NDArray
 
-from configs.writing import FULL
+from configs.errors import FULL
 
 
 def reserved_array(path: Path, kind: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:

@@ -61,6 +61,7 @@ PACKAGES = (
     "hydra-core",
 )
 KEPT_CHECKPOINTS = 2
+SPACE = 1 << 20  # bytes: less than that left is a full disk
 SESSIONS = "sessions.jsonl"
 OLD_SESSIONS = "sittings.jsonl"  # what older versions called it
 # How long to train: a run may go on to more than it was started with.
@@ -179,6 +180,7 @@ class Run:
         provenance = versions(int(cfg.seed))
         if not begun or not (path / "versions.json").exists():
             write_text(path / "versions.json", to_json(provenance, indent=1))
+        _end_line(self._sessions)
         self._sessions.write(f"{to_json(provenance)}\n".encode())
         if cfg.get("wandb"):
             self._wandb = WandbLogger(cfg.wandb, path, settings)
@@ -241,7 +243,9 @@ class Run:
             with replacing(final) as file:
                 torch.save({**tensors, "base_sha256": base_sha256, "step": step, "seconds": self.seconds}, file)
         except RuntimeError as error:
-            raise OSError(f"could not write {final}: {error}; earlier checkpoints are untouched") from error
+            full = shutil.disk_usage(final.parent).free < SPACE
+            reason = "no space is left there" if full else " ".join(str(error).split())
+            raise OSError(f"could not write {final}: {reason}; earlier checkpoints are untouched") from error
         for old in list_checkpoints(self.path)[:-KEPT_CHECKPOINTS]:
             old.unlink()
 
@@ -302,7 +306,7 @@ def _locked(file: Path, folder: Path) -> IO[bytes]:
     Raises:
         ValueError: Another process holds it.
     """
-    opened = file.open("ab", buffering=0)
+    opened = file.open("a+b", buffering=0)
     if not try_lock(opened):
         opened.close()
         raise ValueError(f"another process is at work in {folder}; wait until it ends, or choose another run=...")
@@ -315,6 +319,14 @@ def _locked(file: Path, folder: Path) -> IO[bytes]:
 
     os.register_at_fork(after_in_child=let_go)
     return opened
+
+
+def _end_line(file: IO[bytes]) -> None:
+    """End a last line that was cut off, so that what is appended stands on a line of its own."""
+    if file.seek(0, os.SEEK_END):
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            file.write(b"\n")
 
 
 def _as_line(values: dict[str, Any]) -> bytes:
