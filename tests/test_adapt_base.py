@@ -127,8 +127,11 @@ def test_wrong_bases_and_image_sizes_say_what_to_give(tmp_path: Path) -> None:
             wrap(make_base("conv"), "features", image_size=size)
 
 
-def test_importing_and_loading_a_base_need_no_network_library_and_no_compiler() -> None:
-    script = "import sys, adapt; adapt.load_base('normal')\n"
+def test_importing_listing_and_loading_a_base_need_no_method_no_network_library_and_no_compiler() -> None:
+    script = "import sys, adapt; from adapt.core.method import methods; before = set(sys.modules)\n"
+    script += "assert 'lora' in methods.names()\n"
+    script += "assert not [name for name in set(sys.modules) - before if name.startswith('adapt.methods.')]\n"
+    script += "adapt.load_base('normal')\n"
     script += "print(sorted({'timm', 'torchvision', 'stable_baselines3', 'torch._dynamo'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"

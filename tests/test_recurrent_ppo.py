@@ -180,7 +180,7 @@ def test_it_learns_to_remember(name: str) -> None:
         seed=0,
         device="cpu",
     )
-    model.learn(64 * 6 * 40)
+    model.learn(64 * 6 * 20)
     actor, env = model.policy.new_actor(), Recall(64)
     observations, right = env.reset(), []
     for k in range(3):
