@@ -27,9 +27,9 @@ from envs.pointnav.episode_files import GENERATED
 from envs.pointnav.episodes import distinct, read_episodes, read_gzip, scene_name
 from envs.pointnav.scene_episodes import AgentConfig
 from envs.rendering.renderer import Camera
-from envs.scans.source import ScanSettings
+from envs.scans.source import ScanSettings, locate_scene
 from envs.sources import findings
-from envs.sources.findings import MISSING, NOTE, OK
+from envs.sources.findings import MISSING, NOTE, OK, check_split
 from envs.sources.scans import Generation, scans
 
 BODY = AgentConfig(radius=0.1)
@@ -152,6 +152,24 @@ def test_the_doctor_names_the_nearest_of_a_misspelt_scene(tmp_path, per_scene, m
         with pytest.raises(ValueError, match="no episodes in Adriam; did you mean 'Adrian'"):
             read_episodes(tmp_path / "val" / "val.json.gz", only.strip("[]").split(","))
     assert [f.state for f in check_env(compose("doctor", [*words, "env.scenes=[]"]).env)] == [MISSING]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["gibson\\Adrian.glb", "data\\scene_datasets\\gibson\\Adrian.glb", "gibson/Größe.glb", "./gibson/a b.glb"],
+)
+def test_the_doctor_finds_scenes_that_the_loader_finds(tmp_path, name):
+    """Backslashes and letters that JSON escapes were reported as missing scenes."""
+    file = put_episodes(tmp_path / "val" / "val.json.gz", raw(scene_id=name))
+    building(tmp_path / "gibson" / Path(name.replace("\\", "/")).name)
+    assert [finding.state for finding in check_split(file, tmp_path)] == [OK]
+    assert locate_scene(name, str(tmp_path)).is_file()
+
+
+def test_episodes_with_a_byte_order_mark_are_read(tmp_path):
+    file = put_episodes(tmp_path / "val.json.gz", raw())
+    file.write_bytes(gzip.compress(b"\xef\xbb\xbf" + gzip.decompress(file.read_bytes())))
+    assert len(read_episodes(file)) == 1
 
 
 # -- which they are ---------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 import re
@@ -21,6 +22,7 @@ from envs.pointnav.episodes import read_episodes
 from envs.pointnav.scene_episodes import AgentConfig
 from envs.scans.loading import load_scene
 from envs.scans.materials import Texture, parse_texture
+from envs.scans.mesh_files import SUFFIXES, MeshReader
 from envs.scans.scene_datasets import SceneDataset
 from envs.scans.source import ScanSettings, load_scan
 from envs.scene import Sampler
@@ -447,3 +449,22 @@ def test_dataset_configs_of_wrong_types_are_one_line(tmp_path, section, value):
         load_scan("a", ScanSettings(dataset=str(config)), *BODY)
         SceneDataset.open(config).compose("nothing like it")
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("ending", SUFFIXES)
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "it is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\nsize 3\n", "Git LFS pointer"),
+        (b"<!DOCTYPE html><html></html>", "web page"),
+        (gzip.compress(b"v 0 0 0\n"), "compressed by gzip; unpack it"),
+        (b"PK\3\4" + bytes(60), "a zip archive; unpack it"),
+    ],
+)
+def test_a_mesh_that_is_none_is_called_what_it_is(tmp_path, ending, content, said):
+    """OBJ files without a line that is one "held no triangles"."""
+    file = tmp_path / f"a{ending}"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"a\{ending}: .*{said}"):
+        MeshReader().read(file)

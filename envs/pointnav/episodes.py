@@ -409,7 +409,7 @@ def read_gzip(file: Path, most: int = LARGEST_TEXT, cut: bool = False) -> str:
         OSError, EOFError, UnicodeDecodeError, zlib.error: It is damaged.
         ValueError: It holds more than `most` characters.
     """
-    with gzip.open(file, "rt", encoding="utf-8") as stream:
+    with gzip.open(file, "rt", encoding="utf-8-sig") as stream:
         text = stream.read(most)
         if not cut and stream.read(1):
             raise ValueError(f"it holds more than {most / 2**30:g} GiB of text")

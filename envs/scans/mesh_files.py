@@ -17,8 +17,16 @@ from envs.scans.obj import read_obj
 from envs.scans.ply import read_ply
 
 GLTF_SUFFIXES = (".glb", ".gltf")
+# Where Habitat's datasets say that their scenes lie.
+HABITAT_PREFIX = "data/scene_datasets/"
 SUFFIXES = (*GLTF_SUFFIXES, ".obj", ".ply")
 
+PACKED = {
+    b"PK\3\4": "a zip archive",
+    b"\x1f\x8b": "compressed by gzip",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"Rar!": "a RAR archive",
+}
 _log = logging.getLogger("envs.scans.loading")
 
 
@@ -58,15 +66,24 @@ class MeshReader:
                 # Parsers fail in any way a broken file makes them; for the user it is one thing.
                 raise ValueError(f"cannot read {path}: {_fault(path, error)}") from error
             if not any(len(faces) for faces in parts.faces):
-                raise ValueError(f"cannot use {path}: it holds no triangles")
+                raise ValueError(f"cannot use {path}: {_other_file(path) or 'it holds no triangles'}")
             self._read[path] = parts.mesh()
         return self._read[path]
+
+
+def _other_file(path: Path) -> str:
+    """What a file is that has the ending of a mesh by mistake; empty if not known."""
+    if known := mistaken(path):
+        return known
+    with path.open("rb") as file:
+        start = file.read(4)
+    return next((f"it is {what}; unpack it" for magic, what in PACKED.items() if start.startswith(magic)), "")
 
 
 def _fault(path: Path, error: Exception) -> str:
     """What is wrong with a file that its parser does not read."""
     message = " ".join(str(error).split()) or type(error).__name__
-    if known := mistaken(path):
+    if known := _other_file(path):
         return known
     if not isinstance(error, ValueError | OSError):
         message = f"a part of it is missing or of another form ({type(error).__name__}: {message})"
@@ -134,3 +151,9 @@ def _gltf_image(
 
 
 _READERS = {".obj": read_obj, ".ply": read_ply}
+
+
+def scene_places(name: str, scenes_dir: Path) -> list[Path]:
+    """Candidate files of a scene or dataset that an episode names: as it is, or below a folder of scenes."""
+    plain = name.replace("\\", "/").removeprefix("./").removeprefix(HABITAT_PREFIX)
+    return list(dict.fromkeys((Path(name), scenes_dir / plain)))

@@ -18,12 +18,11 @@ from envs.navgrid.navmesh import NavMesh, navmesh_of, read_navmesh
 from envs.scans.axes import UP_CHOICES, navmesh_file
 from envs.scans.gltf import MATERIALS
 from envs.scans.loading import load_assets, load_scene
-from envs.scans.mesh_files import SUFFIXES
+from envs.scans.mesh_files import HABITAT_PREFIX, SUFFIXES, scene_places
 from envs.scans.scene_datasets import DATASET_CONFIG, SCENE_INSTANCE, Composition, SceneDataset, compose_file
 from envs.scene import Scene
 
 # Habitat-Lab strips this from the scene ids of episodes.
-HABITAT_PREFIX = "data/scene_datasets/"
 NAVMESH_CHOICES = ("auto", "match", "recast", "none")
 # A navigation mesh may reach this far beyond the mesh that it is used with, metres.
 OVERHANG = 1.0
@@ -127,7 +126,7 @@ def locate_scene(scene: str, scenes_dir: str) -> Path:
     Raises:
         FileNotFoundError: There is none; the message says where it was looked for.
     """
-    candidates = _places(scene, scenes_dir)
+    candidates = scene_places(scene, Path(scenes_dir))
     path = next((file for file in candidates if file.is_file()), None)
     if path is None:
         raise FileNotFoundError(
@@ -144,14 +143,8 @@ def episode_settings(settings: ScanSettings, dataset: object) -> ScanSettings:
     """
     if settings.dataset is not None or not isinstance(dataset, str) or not dataset.endswith(DATASET_CONFIG):
         return settings
-    path = next((file for file in _places(dataset, settings.scenes_dir) if file.is_file()), None)
+    path = next((file for file in scene_places(dataset, Path(settings.scenes_dir)) if file.is_file()), None)
     return settings if path is None else replace(settings, dataset=str(path))
-
-
-def _places(name: str, scenes_dir: str) -> list[Path]:
-    """Where a file that an episode names may be."""
-    plain = name.replace("\\", "/").removeprefix("./").removeprefix(HABITAT_PREFIX)
-    return list(dict.fromkeys((Path(name), Path(scenes_dir) / plain)))
 
 
 def find_scan(scene: str, settings: ScanSettings) -> Path | Composition:
@@ -162,7 +155,7 @@ def find_scan(scene: str, settings: ScanSettings) -> Path | Composition:
         ValueError: The name is none of a scene, or its dataset is damaged.
     """
     if settings.dataset is not None:
-        is_file = any(file.is_file() for file in _places(scene, settings.scenes_dir))
+        is_file = any(file.is_file() for file in scene_places(scene, Path(settings.scenes_dir)))
         file = locate_scene(scene, settings.scenes_dir) if is_file and scene.lower().endswith(SUFFIXES) else None
         return _open(settings.dataset, _changed(settings.dataset)).compose(scene, file)
     if scene.endswith(SCENE_INSTANCE):

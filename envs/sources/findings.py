@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import zlib
 from collections.abc import Collection, Iterator, Sequence
@@ -12,11 +13,11 @@ from pathlib import Path
 from configs.files import mistaken
 from configs.names import nearest
 from envs.pointnav.episodes import content_files, read_gzip, scene_name
+from envs.scans.mesh_files import scene_places
 
 OK, NOTE, MISSING = "ok", "note", "missing"
 DOCS = "docs/habitat.md"
-SCENE_ID = re.compile(r'"(scene_id|scene_dataset_config)"\s*:\s*"([^"]*)"')
-SCENES_PREFIX = "data/scene_datasets/"
+SCENE_ID = re.compile(r'"(scene_id|scene_dataset_config)"\s*:\s*("(?:[^"\\]|\\.)*")')
 # The start of a file per scene says which scene it is about; whole files of large datasets take minutes to read.
 PEEK = 1 << 16
 SHOWN = 3
@@ -77,7 +78,7 @@ def check_split(file: Path, scenes_dir: Path | None, only: str | Sequence[str] |
     if scenes_dir is None:
         yield Finding(OK, f"episodes: {file}")
         return
-    lacking = [s for s in sorted(needed) if not (scenes_dir / s.removeprefix(SCENES_PREFIX)).is_file()]
+    lacking = [s for s in sorted(needed) if not any(place.is_file() for place in scene_places(s, scenes_dir))]
     if lacking:
         named = ", ".join(lacking[:SHOWN]) + (", ..." if len(lacking) > SHOWN else "")
         what = f"{file}: {len(lacking)} of {len(needed)} scenes are not in {scenes_dir} ({named})"
@@ -95,7 +96,8 @@ def _scenes_of(file: Path, chosen: Collection[str] | None) -> tuple[set[str], se
         if name and chosen is not None and name not in chosen:
             continue
         # Without files per scene, the one file holds all scenes.
-        fields = SCENE_ID.findall(read_gzip(part, PEEK, cut=True) if parts else read_gzip(part))
+        text = read_gzip(part, PEEK, cut=True) if parts else read_gzip(part)
+        fields = [(key, json.loads(value, strict=False)) for key, value in SCENE_ID.findall(text)]
         scenes = {value for key, value in fields if key == "scene_id"}
         names |= set(map(scene_name, scenes))
         if chosen is not None:
