@@ -17,7 +17,7 @@ from envs.scans.obj import read_obj
 from envs.scans.ply import read_ply
 
 GLTF_SUFFIXES = (".glb", ".gltf")
-# Where Habitat's datasets say that their scenes lie.
+# Where Habitat's datasets say that their scenes lie; Habitat-Lab strips it from the scene ids of episodes.
 HABITAT_PREFIX = "data/scene_datasets/"
 SUFFIXES = (*GLTF_SUFFIXES, ".obj", ".ply")
 

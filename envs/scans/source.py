@@ -22,7 +22,6 @@ from envs.scans.mesh_files import HABITAT_PREFIX, SUFFIXES, scene_places
 from envs.scans.scene_datasets import DATASET_CONFIG, SCENE_INSTANCE, Composition, SceneDataset, compose_file
 from envs.scene import Scene
 
-# Habitat-Lab strips this from the scene ids of episodes.
 NAVMESH_CHOICES = ("auto", "match", "recast", "none")
 # A navigation mesh may reach this far beyond the mesh that it is used with, metres.
 OVERHANG = 1.0
