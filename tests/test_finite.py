@@ -31,6 +31,7 @@ from adapt.training.finite import NotFinite, blame, check_finite, clip_finite
 from adapt.training.run import Run, list_checkpoints, load_checkpoint
 from agents.evaluate import load_policy
 from agents.learners.bc import BehaviourCloning
+from agents.learners.learner import learners
 from agents.learners.ppo import PPOLearner, make_ppo
 from agents.learners.recorded import record
 from agents.policies.observations import GOAL
@@ -198,6 +199,44 @@ def test_ppo_names_observations_that_are_not_numbers(
         PPOLearner().train(cfg, run)
     run.close()
     assert [f.name for f in list_checkpoints(tmp_path / "run")] == ["step_0000000016.pt", "step_0000000032.pt"]
+
+
+REPLAYED = [
+    "algo.steps=96",
+    "algo.learner.learning_starts=8",
+    "algo.learner.batch_size=8",
+    "algo.learner.buffer_size=64",
+]
+ROLLED = ["algo.steps=96", "algo.rollout=4", "algo.learner.batch_size=8"]
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["trpo", "dqn"])
+def test_rewards_that_are_not_finite_are_not_learned_from(
+    one_room: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, wrong: float
+) -> None:
+    """DQN's loss bounds the gradient of an infinite reward, TRPO makes steps without the optimiser."""
+    run = tmp_path / "run"
+    own = ROLLED if name == "trpo" else REPLAYED
+    cfg = compose("train", [*SMALL, f"algo=sb3/{name}", *own, "policy.frames=1", "save_every=1", f"run={run}"])
+    opened, step, calls = Run(run, cfg, False), PointNavVecEnv.step_wait, []
+
+    def spoiled(env: PointNavVecEnv) -> object:
+        result = step(env)
+        calls.append(1)
+        if len(calls) == 10:
+            result[1][1] = wrong
+        return result
+
+    monkeypatch.setattr(PointNavVecEnv, "step_wait", spoiled)
+    with (
+        opened.stopping_well(),
+        pytest.raises(NotFinite, match=r"after step \d+: the data is not finite in reward \(1 of"),
+    ):
+        learners.get(f"sb3/{name}")().train(cfg, opened)
+    opened.close()
+    files = list_checkpoints(run)
+    assert files and all(load_checkpoint(file, None) for file in files)
 
 
 def test_ppo_stops_before_a_step_with_a_gradient_that_is_not_finite(one_room: None, tmp_path: Path) -> None:

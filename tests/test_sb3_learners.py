@@ -36,7 +36,7 @@ OWN = {
     "sb3/sac": ["algo.learner.buffer_size=400", "algo.learner.learning_starts=16", "algo.learner.batch_size=8"],
     "sb3/td3": ["algo.learner.buffer_size=400", "algo.learner.learning_starts=16", "algo.learner.batch_size=8"],
 }
-BASES = {"sb3/a2c": 1, "sb3/dqn": 2, "sb3/sac": 3}  # copies of the frozen base, one for each network
+BASES = {"sb3/a2c": 1, "sb3/trpo": 1, "sb3/dqn": 2, "sb3/sac": 3}  # copies of the frozen base, one for each network
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from omegaconf import DictConfig
 from sb3_contrib import QRDQN, TRPO
 from stable_baselines3 import A2C, DQN, SAC, TD3
@@ -17,10 +18,11 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.policies import BasePolicy
+from torch import Tensor, nn
 
 from agents.learners.learner import learners
 from agents.learners.sb3_settings import A2CConfig, DQNConfig, QRDQNConfig, SACConfig, TD3Config, TRPOConfig
-from agents.learners.sb3_training import SB3Learner, learner_settings, make_off_policy
+from agents.learners.sb3_training import SB3Learner, check_gradient, learner_settings, make_off_policy
 from agents.policies.action_values import ActionValuePolicy
 from agents.policies.deterministic import DeterministicPolicy
 from agents.policies.quantiles import QuantilePolicy
@@ -39,6 +41,29 @@ class A2CLearner(SB3Learner):
     by_ranks = True
 
 
+class PartlyFrozenTRPO(TRPO):
+    """TRPO of policies with frozen parameters: sb3-contrib's asks each for its gradient, which frozen ones refuse."""
+
+    def _compute_actor_grad(
+        self, kl_div: Tensor, policy_objective: Tensor
+    ) -> tuple[list[nn.Parameter], Tensor, Tensor, list[tuple[int, ...]]]:
+        """Parameters that the divergence depends on, gradients (N,) of objective and divergence, and their shapes.
+
+        Raises:
+            NotFinite: A gradient holds NaN or infinity; no step was made.
+        """
+        trained = [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
+        # Those of the value function alone get None.
+        found = torch.autograd.grad(kl_div, trained, create_graph=True, retain_graph=True, allow_unused=True)
+        moved = [(parameter, grad) for parameter, grad in zip(trained, found, strict=True) if grad is not None]
+        parameters = [parameter for parameter, _ in moved]
+        objective = torch.autograd.grad(policy_objective, parameters, retain_graph=True)
+        flat = [torch.cat([grad.reshape(-1) for grad in grads]) for grads in (objective, [grad for _, grad in moved])]
+        for gradient in flat:
+            check_gradient(self, gradient)
+        return parameters, flat[0], flat[1], [tuple(parameter.shape) for parameter in parameters]
+
+
 @learners.register("sb3/trpo")
 class TRPOLearner(SB3Learner):
     """Trust region policy optimisation (Schulman et al. 2015).
@@ -47,7 +72,7 @@ class TRPOLearner(SB3Learner):
     """
 
     Config = TRPOConfig
-    Algorithm = TRPO
+    Algorithm = PartlyFrozenTRPO
 
     def make(self, cfg: DictConfig, vision: VisualEncoder, done: int = 0) -> BaseAlgorithm:
         """See `SB3Learner.make`.

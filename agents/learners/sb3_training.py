@@ -19,6 +19,7 @@ from stable_baselines3 import SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from torch import Tensor
@@ -82,7 +83,20 @@ class _LoggingCallback(BaseCallback):
 
     def _on_step(self) -> bool:
         self.recent.extend(info["nav"] for info in self.locals["infos"] if "nav" in info)
+        if isinstance(self.model, OffPolicyAlgorithm):
+            self._check_step()
         return True
+
+    def _check_step(self) -> None:
+        """Refuse a step that is not finite before it is replayed: some losses bound its gradient, and learn from it.
+
+        Raises:
+            NotFinite: A reward or an observation is NaN or infinite.
+        """
+        seen = self.locals["new_obs"]
+        observed = {f"observation {key}": seen[key] for key in seen} if isinstance(seen, dict) else {}
+        if fault := blame({"reward": self.locals["rewards"], **observed}):
+            raise NotFinite(f"{_place(self.model)}: {fault}")
 
     def _on_rollout_start(self) -> None:
         """A rollout has been learned from: log, save."""
@@ -241,6 +255,16 @@ def _check_before_steps(model: BaseAlgorithm, largest: float, data: Callable[[],
     """Average, check and clip gradients before every step of the algorithm's optimiser."""
     for optimizer in optimizers(model).values():
         distributed.prepare_before_step(optimizer, model.policy, largest, lambda: _place(model), data)
+
+
+def check_gradient(model: OnPolicyAlgorithm, gradient: Tensor) -> None:
+    """Check a gradient (N,) of an algorithm that makes steps without its optimiser.
+
+    Raises:
+        NotFinite: It holds NaN or infinity; the message names what of the rollout does.
+    """
+    if not bool(gradient.isfinite().all()):
+        raise NotFinite(f"{_place(model)}: {blame(_rollout(model)) or 'the gradient is not finite'}")
 
 
 def _place(model: BaseAlgorithm) -> str:
