@@ -409,7 +409,8 @@ def _expand(m: Polygons, s: Search, best: int, last: int, end: FloatArray, used:
         there, side = m.link[k, 0], m.link[k, 2]
         if there == came or not m.walkable[there]:
             continue
-        node, used = _node_of(s, there, side >> 1 if side != INTERNAL else 0, used)
+        # Integers of one type everywhere: numba would compile what is called anew for others.
+        node, used = _node_of(s, np.int64(there), np.int64(side >> 1 if side != INTERNAL else 0), used)
         if node < 0:
             full = True
             continue
@@ -450,7 +451,7 @@ def find_corridor(m: Polygons, first: int, last: int, start: FloatArray, end: Fl
         return 1
     s = _new_search(len(m.corners))
     node, used = _node_of(s, first, np.int64(0), np.int64(0))
-    s.at[node] = start
+    put(start, s.at[node])
     s.total[node] = _apart(start, end) * HEURISTIC
     s.state[node] = OPEN
     s.heap[0] = node
@@ -458,11 +459,11 @@ def find_corridor(m: Polygons, first: int, last: int, start: FloatArray, end: Fl
     while size > 0:
         best = s.heap[0]
         size -= 1
-        _sink(s, size, s.heap[size])
+        _sink(s, size, np.int64(s.heap[size]))
         s.state[best] = CLOSED
         if s.polygon[best] == last:
             # Whoever ran out of nodes cannot know that this is the way, and habitat-sim then takes none.
-            return 0 if full else trace(s.polygon, s.parent, best, out)
+            return 0 if full else trace(s.polygon, s.parent, np.int64(best), out)
         used, size = _expand(m, s, best, last, end, used, size)
         if used > MOST_NODES:
             used, full = MOST_NODES, True
@@ -514,7 +515,7 @@ def _between_ends(
     """Add the corners after the first to a path: their number, and whether the end was one of them."""
     f = Funnel(points[0].copy(), points[0].copy(), points[0].copy(), np.zeros(2, np.int32))
     left, right = np.empty(3, np.float32), np.empty(3, np.float32)
-    i = 0
+    i = np.int64(0)
     while i < length and count < len(points):
         if i + 1 < length:
             _portal(m, corridor[i], corridor[i + 1], left, right)

@@ -96,14 +96,14 @@ def _look_beyond(
     j = m.corners[here] - 1
     for i in range(m.corners[here]):
         a, b = m.points[m.corner[here, j]], m.points[m.corner[here, i]]
-        found = _passes(m, here, j, beyond)
+        found = _passes(m, here, np.int64(j), beyond)
         if found == 0:
             gap, t = distance_to_segment(end, a, b)
             if gap < best:
                 between(a, b, t, out)
                 best = gap
         for k in range(found):
-            _enter(f, beyond[k], distance_to_segment(middle, a, b)[0] <= reach, place)
+            _enter(f, np.int64(beyond[k]), distance_to_segment(middle, a, b)[0] <= reach, np.int64(place))
         j = i
     return best
 
@@ -158,7 +158,7 @@ def _stop_at_wall(
     for n in range(length):
         here = visited[n]
         for j in range(m.corners[here]):
-            if m.beyond[here, j] >= 0 or _passes(m, here, j, beyond) > 0:
+            if m.beyond[here, j] >= 0 or _passes(m, here, np.int64(j), beyond) > 0:
                 continue
             a, b = m.points[m.corner[here, j]], m.points[m.corner[here, (j + 1) % m.corners[here]]]
             ux, uz = b[0] - a[0], b[2] - a[2]
@@ -255,7 +255,7 @@ def wall_distances(m: Polygons, position: FloatArray, most: float) -> DoubleArra
                 gap = distance_to_segment(here, a, b)[0]
                 if gap > least:
                     continue
-                found = _passes(m, polygon, j, beyond)
+                found = _passes(m, polygon, np.int64(j), beyond)
                 if found == 0:
                     least = gap
                 for k in range(found):

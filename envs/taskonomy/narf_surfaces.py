@@ -124,7 +124,11 @@ def patches_of(depth: Any, links: NDArray[np.bool_], free: Any) -> NDArray[np.bo
     """
     size, width = len(free), 2 * PATCH + 1
     padded = np.zeros((2, size + 2 * PATCH, size + 2 * PATCH), np.bool_)
-    padded[:, PATCH : size + PATCH, PATCH : size + PATCH] = links
+    # One by one: for an assignment of slices the compiler also compiles how to say that shapes differ.
+    for k in range(2):
+        for i in range(size):
+            for j in range(size):
+                padded[k, i + PATCH, j + PATCH] = links[k, i, j]
     out = np.zeros((free.size - free.sum(), width, width), np.bool_)
     row = 0
     for i in range(size):
@@ -215,7 +219,8 @@ def _sums(image: Any) -> Any:
     out = np.zeros((size, size), np.float32)
     line = np.zeros(size, np.float32)
     for i in range(PATCH, size - PATCH):
-        line[:] = image[i - PATCH]
+        for j in range(size):
+            line[j] = image[i - PATCH, j]
         for k in range(1 - PATCH, PATCH + 1):
             for j in range(size):
                 line[j] += image[i + k, j]
