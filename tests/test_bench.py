@@ -12,9 +12,10 @@ from rooms import scene, simple_place, wall
 
 from agents.bench import __main__ as command
 from agents.bench import simulator as bench
-from agents.bench.ppo import OWN, STAGES, of_sb3, ours, plain, race, settings
+from agents.bench.ppo import OWN, STAGES, configured, of_sb3, ours, plain, race, settings
 from agents.bench.table import Measurement, median_of, number, write_results
-from agents.policies.observations import GOAL, MAP, RGB, VALID
+from agents.learners.recurrent import MemoryPPO
+from agents.policies.observations import EXPLORED, GOAL, MAP, RGB, VALID
 from configs.compose import ConfigError
 from envs.navgrid.grid import NavGrid
 from envs.rendering.renderer import Camera, EmbreeRenderer
@@ -138,3 +139,13 @@ def test_the_gpu_section_runs_on_warps_cpu_device(tmp_path: Path) -> None:
     assert all(row.value > 0 for row in rows if row.unit != "us per step")
     assert rows[0].ratio is not None
     assert "random at 32" in (tmp_path / "profile.txt").read_text()
+
+
+def test_policies_are_those_that_are_named() -> None:
+    small = [*WORDS, "adapt=features", "env.agents=4", "algo.rollout=8", "algo.sequence=4"]
+    words = {"stack": [], "gru": ["policy=gru"], "map": ["env.task.sensors=[rgb,explored]"]}
+    made = {name: configured([*small, *overrides], 1) for name, overrides in words.items()}
+    race(made, 1)
+    assert isinstance(made["gru"].model, MemoryPPO) and not isinstance(made["stack"].model, MemoryPPO)
+    assert EXPLORED in made["map"].model.observation_space.spaces
+    assert all(one.median("total") > 0 for one in made.values())

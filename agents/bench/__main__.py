@@ -26,7 +26,16 @@ from adapt.methods.side_tuning import SideTuning
 from adapt.training.run import versions
 from agents.bench import simulator as bench
 from agents.bench.adaptation import fusion_passes, inference, side_tuning_step
-from agents.bench.ppo import CONTESTANTS, OWN, RANKED, STAGES, race_in_processes, settings
+from agents.bench.ppo import (
+    CONTESTANTS,
+    OWN,
+    RANKED,
+    STAGES,
+    configured,
+    race,
+    race_in_processes,
+    settings,
+)
 from agents.bench.settings import BenchSettings
 from agents.bench.table import Measurement, median_of, number, percent, write_results
 from agents.learners.collector import frame_layout, stored
@@ -163,6 +172,32 @@ def ppo_rows(cfg: DictConfig) -> list[Measurement]:
     return rows
 
 
+def policy_rows(cfg: DictConfig) -> list[Measurement]:
+    """PPO steps/s of what the policy remembers and reads, beside the stack of four frames on RGB and visited map."""
+    variants = {
+        "policy=stack": (),
+        "policy=gru": ("policy=gru",),
+        "policy=lstm": ("policy=lstm",),
+        "env.task.sensors=[rgb,explored]": ("env.task.sensors=[rgb,explored]",),
+        "env.task.sensors=[depth,explored]": ("env.task.sensors=[depth,explored]",),
+    }
+    rows = []
+    for method in ("features", "side_tuning"):
+        common = (f"adapt={method}", f"env.agents={cfg.ppo.agents}", f"algo.rollout={cfg.ppo.steps}")
+        chosen = {name: of for name, of in variants.items() if method == "features" or name.startswith("policy")}
+        runners = {name: configured((*common, *of), cfg.ppo.scenes) for name, of in chosen.items()}
+        race(runners, cfg.ppo.rounds)
+        reference = runners["policy=stack"].median("total")
+        for name, one in runners.items():
+            total = one.median("total")
+            target = "<= 1.30" if name == "policy=gru" else ""
+            what = f"adapt={method} {name}"
+            rows.append(
+                Measurement("policies", what, 1 / total, "steps/s", "time of policy=stack", total / reference, target)
+            )
+    return rows
+
+
 def _race(
     cfg: DictConfig, names: list[str], threads: int, epochs: int | None, how: str, beside: str = "plain SB3"
 ) -> list[Measurement]:
@@ -279,6 +314,7 @@ SECTIONS: dict[str, Callable[[DictConfig], list[Measurement]]] = {
     "task": task_rows,
     "base": base_rows,
     "ppo": ppo_rows,
+    "policies": policy_rows,
     "imitation": imitation_rows,
     "adapt": adapt_rows,
     "habitat": habitat_rows,

@@ -191,6 +191,14 @@ def _serve(name: str, text: str, scenes: int, threads: int, place: tuple[int, in
         torch.distributed.destroy_process_group()
 
 
+def configured(overrides: Sequence[str], scenes: int) -> Contestant:
+    """PPO as ``algo=ppo`` makes it, with overrides of ``agents.train``, in `scenes` apartments."""
+    cfg = compose("train", ["run=none", "algo=ppo", f"env.splits.train.scenes={scenes}", *overrides])
+    model = make_ppo(cfg, make_visual_encoder(cfg))
+    model.set_logger(Logger(None, []))
+    return Contestant(model, True)
+
+
 def race(contestants: dict[str, Contestant], rounds: int, clock: Callable[[], float] = time.process_time) -> None:
     """Let contestants in this process make one rollout and update per round, in turns, after one to warm up."""
     for i in range(rounds + 1):
