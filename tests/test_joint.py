@@ -171,6 +171,29 @@ def small(steps: int) -> JointConfig:
     )
 
 
+def refuses_damaged_checkpoints(run: JointRun, folder: Path) -> None:
+    file = folder / "checkpoint.pt"
+    kept = torch.load(file, weights_only=True)
+    name = next(iter(kept["mean"]))
+    for change, said in (
+        (
+            {"family": {**kept["family"], name: kept["family"][name] * torch.nan}},
+            rf"checkpoint\.pt: its content\.family\.{name}",
+        ),
+        (
+            {"mean": {**kept["mean"], name: torch.zeros(3)}},
+            rf"checkpoint\.pt: the checkpoint is damaged .* mean\.{name}",
+        ),
+        ({"mean": {}}, rf"mean\.{name} is missing"),
+    ):
+        torch.save({**kept, **change}, file)
+        with pytest.raises(ValueError, match=said):
+            run.resume(folder)
+    file.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: it is a Git LFS pointer.* delete it to start anew"):
+        run.resume(folder)
+
+
 @pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_weights_and_is_written(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(joint, "STATISTICS_BLOCKS", 2)
@@ -200,6 +223,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights_and_is_written(tmp_path: Path
         assert torch.equal(part.family.state_dict()[name], value), name
     for name, value in whole.result().state_dict().items():
         assert torch.equal(part.result().state_dict()[name], value), name
+    refuses_damaged_checkpoints(part, tmp_path / "part")
     write_encoders(part, tmp_path / "out", None, [])
     for name in TASKS:
         base, decoders = (

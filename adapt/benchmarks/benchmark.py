@@ -58,7 +58,7 @@ class TaskData:
     """One task of a benchmark: datasets, loss and metric.
 
     Attributes:
-        name: letters, digits, `_` and `-`.
+        name: letters of any alphabet, digits, `_` and `-`.
         train: map-style dataset of `Example`s, transformed as for training.
         test: the same, transformed as for testing; `__getitem__` gives the same each time.
         outputs: classes or channels that the readout gives.

@@ -72,7 +72,7 @@ class Adapted(nn.Module):
         """Add a task and make it active.
 
         Args:
-            task: its name: letters, digits, `_` and `-`.
+            task: its name: letters of any alphabet, digits, `_` and `-`.
             method: one of `list_methods()`.
             **settings: the method's settings.
 

@@ -25,7 +25,8 @@ from adapt.pretraining.scores import network_input, statistics_of
 from adapt.pretraining.targets import TaskTraining, class_weights, targets_of, training_loss
 from adapt.pretraining.tasks import Labels, TaskonomyTask, find_task
 from adapt.training.finite import Data, check_finite, clip_finite
-from adapt.training.state import check_like, load_optimizer, part, reading
+from adapt.training.state import Damaged, check_like, load_optimizer, part, reading
+from adapt.training.weight_files import read_torch
 from configs.settings import Count, Positive, Range, Settings, Share, Whole
 from configs.writing import write_atomically
 
@@ -300,9 +301,9 @@ class JointRun:
         if not path.is_file():
             return False
         try:
-            state = torch.load(path, weights_only=True, map_location=self.settings.device)
-        except Exception as error:  # whatever a damaged file makes torch raise
-            raise ValueError(f"{path} is not a readable checkpoint ({error}); delete it to start anew") from error
+            state = read_torch(path)
+        except ValueError as error:
+            raise ValueError(f"{error}; delete it to start anew") from error
         with reading(path):
             self._take_over(path, state)
         return True
@@ -316,10 +317,15 @@ class JointRun:
             raise ValueError(f"{path} was made with other settings of tied; choose another out=")
         step, seconds = part(state, "step", int), part(state, "seconds", (int, float))
         check_like(part(state, "family"), self.family.state_dict(), "family")
+        averaged, mean = part(state, "averaged", int), part(state, "mean")
+        for name, tensor in self.family.state_dict().items() if averaged else ():
+            if part(mean, name, Tensor, "mean.").shape != tensor.shape:
+                raise Damaged(f"mean.{name} has the shape {tuple(mean[name].shape)}")
+        check_finite({"family": state["family"], "mean": mean}, f"{path}: its content")
         load_optimizer(self.optimizer, part(state, "optimizer"))
         self.family.load_state_dict(state["family"])
         self.step, self.seconds = step, seconds
-        self.averaged, self.mean = part(state, "averaged", int), part(state, "mean")
+        self.averaged, self.mean = averaged, mean
 
 
 def check_resume(before: Mapping[str, Any], now: Mapping[str, Any], tasks: list[str], found_tasks: list[str]) -> None:
