@@ -11,8 +11,9 @@ from torchvision.transforms import v2
 
 from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, Published, TaskData, benchmarks
 from adapt.datasets.decathlon import BASELINES, SETS, decathlon_score, read_annotations
-from adapt.datasets.images import Splits, Transform, centre_cropped, mirrored, random_crop, shorter_side
+from adapt.datasets.images import Splits, Transform
 from adapt.datasets.layout import missing
+from adapt.datasets.transforms import centre_cropped, mirrored, random_crop, shorter_side
 from configs.settings import Different, OneOf, Share
 
 RESIZE, CROP = 72, 64

@@ -16,19 +16,10 @@ from torchvision.transforms import v2
 
 from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, Published, TaskData, benchmarks
 from adapt.core.decoding import MOST_CLASSES, texts, whole_numbers
-from adapt.datasets.images import (
-    Labelled,
-    Splits,
-    centre_cropped,
-    class_folders,
-    image_folder,
-    packed_labels,
-    random_resized_crop,
-    split,
-    squashed,
-)
+from adapt.datasets.images import Labelled, Splits, class_folders, image_folder, packed_labels, split
 from adapt.datasets.layout import missing
 from adapt.datasets.packed import read_packed
+from adapt.datasets.transforms import centre_cropped, random_resized_crop, squashed
 from configs.files import visible
 from configs.settings import OneOf, OpenShare, Range
 

@@ -10,18 +10,9 @@ from typing import Annotated, Any, ClassVar
 from torchvision.transforms import v2
 
 from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, Published, TaskData, benchmarks
-from adapt.datasets.images import (
-    Splits,
-    Transform,
-    centre_cropped,
-    class_folders,
-    image_folder,
-    mirrored,
-    random_resized_crop,
-    shorter_side,
-    squashed,
-)
+from adapt.datasets.images import Splits, Transform, class_folders, image_folder
 from adapt.datasets.layout import missing
+from adapt.datasets.transforms import centre_cropped, mirrored, random_resized_crop, shorter_side, squashed
 from configs.settings import Different, OneOf, Range
 
 CROPPED = ("cubs_cropped", "stanford_cars_cropped")

@@ -13,15 +13,9 @@ from torchvision.transforms import v2
 
 from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, TaskData, benchmarks
 from adapt.core.checkpoint import as_task_name
-from adapt.datasets.images import (
-    Labelled,
-    Splits,
-    centre_cropped,
-    image_size,
-    random_resized_crop,
-    squashed,
-)
+from adapt.datasets.images import Labelled, Splits, image_size
 from adapt.datasets.own import LAYOUT, find_sets
+from adapt.datasets.transforms import centre_cropped, random_resized_crop, squashed
 from configs.settings import OneOf, OpenShare, Range, Seed, Whole
 
 SMALLEST, LARGEST, STEP = 64, 224, 32

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, Published, TaskData, benchmarks
-from adapt.datasets.images import centre_cropped, random_resized_crop
 from adapt.datasets.own import find_set
+from adapt.datasets.transforms import centre_cropped, random_resized_crop
 from configs.files import visible
 from configs.settings import Different, OpenShare, Range
 

@@ -14,16 +14,9 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 
 from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, Published, TaskData, benchmarks
-from adapt.datasets.images import (
-    Labelled,
-    LabelledImages,
-    Splits,
-    Transform,
-    centre_cropped,
-    random_resized_crop,
-    split,
-)
+from adapt.datasets.images import Labelled, LabelledImages, Splits, Transform, split
 from adapt.datasets.own import find_set
+from adapt.datasets.transforms import centre_cropped, random_resized_crop
 from configs.settings import OpenShare, Range
 
 

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.datasets import CIFAR100
 
 from adapt.core.decoding import Array, whole_numbers
 from adapt.datasets.packed import parts_of, read_packed
@@ -44,6 +43,8 @@ def read_cifar100(folder: Path) -> tuple[Split, Split] | None:
 
 
 def _official(folder: Path, train: bool) -> Split:
+    from torchvision.datasets import CIFAR100  # brings PyTorch's compiler along, which takes more than a second
+
     try:
         read = CIFAR100(str(folder), train=train)
     except RuntimeError as error:

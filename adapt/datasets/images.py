@@ -1,4 +1,4 @@
-"""Images of class-labelled datasets: read from files as they are asked for, or held in memory; and their transforms.
+"""Images of class-labelled datasets: read from files as they are asked for, or held in memory.
 
 All give uint8 RGB images (3,H,W); what a base does to them is the base's own.
 """
@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.datasets.folder import IMG_EXTENSIONS
-from torchvision.transforms import InterpolationMode, v2
 
 from adapt.core.decoding import MOST_CLASSES, Array, opened, texts, whole_numbers
 from configs.files import visible, visible_folders
 
 Transform = Callable[[Any], Any]
+# Endings of image files, those of torchvision's ImageFolder.
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def image_size(image: Path | bytes | NDArray[np.uint8]) -> tuple[int, int]:
 
 def image_files(folder: Path) -> list[Path]:
     """All images directly in a folder, sorted by name."""
-    return [path for path in visible(folder) if path.suffix.lower() in IMG_EXTENSIONS and path.is_file()]
+    return [path for path in visible(folder) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
 
 
 def class_folders(folder: Path) -> list[str]:
@@ -196,34 +196,3 @@ def split(source: Labelled, classes: tuple[str, ...], share: float, seed: int) -
         members = rng.permutation(np.flatnonzero(source.labels == label))
         test[members[: round(share * len(members))]] = True
     return Splits(source.take(np.flatnonzero(~test)), source.take(np.flatnonzero(test)), classes)
-
-
-def shorter_side(size: int) -> v2.Transform:
-    """Resize to `size` pixels on the shorter side, keeping the aspect."""
-    return v2.Resize(size, InterpolationMode.BILINEAR, antialias=True)
-
-
-def squashed(size: int) -> v2.Transform:
-    """Resize to `size` x `size` pixels, whatever the aspect."""
-    return v2.Resize((size, size), InterpolationMode.BILINEAR, antialias=True)
-
-
-def centre_cropped(resize: int, crop: int) -> v2.Compose:
-    """Shorter side to `resize` pixels, then the middle `crop` x `crop`."""
-    return v2.Compose([shorter_side(resize), v2.CenterCrop(crop)])
-
-
-def random_crop(resize: int, crop: int) -> v2.Compose:
-    """Shorter side to `resize` pixels, then a random `crop` x `crop`, mirrored half of the time."""
-    return v2.Compose([shorter_side(resize), v2.RandomCrop(crop), v2.RandomHorizontalFlip()])
-
-
-def random_resized_crop(size: int, smallest: float = 0.08, mirror: bool = True) -> v2.Compose:
-    """A random part of at least `smallest` of the area, aspect 3/4 to 4/3, as a square; mirrored half of the time."""
-    crop = v2.RandomResizedCrop(size, (smallest, 1.0), (3 / 4, 4 / 3), InterpolationMode.BILINEAR, antialias=True)
-    return v2.Compose([crop, v2.RandomHorizontalFlip()] if mirror else [crop])
-
-
-def mirrored(transform: v2.Transform) -> v2.Compose:
-    """The transform, then mirrored half of the time."""
-    return v2.Compose([transform, v2.RandomHorizontalFlip()])

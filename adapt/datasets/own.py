@@ -17,14 +17,13 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from adapt.core.decoding import MOST_CLASSES, Array, texts
-from adapt.datasets.images import Labelled, Splits, split
+from adapt.datasets.images import IMAGE_SUFFIXES, Labelled, Splits, split
 from adapt.datasets.packed import object_array, parts_of, read_members
 from configs.files import is_hidden, mistaken, visible
 
-SUFFIXES = (*IMG_EXTENSIONS, ".gif", ".jfif", ".jpe", ".avif", ".jp2")
+SUFFIXES = (*IMAGE_SUFFIXES, ".gif", ".jfif", ".jpe", ".avif", ".jp2")
 # Pictures all the same, which Pillow does not read.
 NOT_READ = frozenset(
     {".heic", ".heif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".psd", ".svg", ".dcm", ".raw"}

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy  # its statistics, half a second, are imported when they are used
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
 from adapt.supervised.finished import Finished, number
 from adapt.supervised.page import Document, png
@@ -203,7 +203,7 @@ def _relevance(document: Document, groups: Sequence[Repeats]) -> None:
         rows = [[task, f"{alpha:.3f}", number(score, alone[task])] for task, alpha in alphas.items()]
         document.table(["task", "alpha", f"{score} of features alone"], rows)
         if len(set(alphas.values())) > 1 and len(set(alone.values())) > 1:
-            rho = float(spearmanr(list(alphas.values()), list(alone.values())).statistic)
+            rho = float(scipy.stats.spearmanr(list(alphas.values()), list(alone.values())).statistic)
             document.paragraph(f"Rank correlation of the two (Spearman): {rho:+.2f}.")
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import torch
-from timm.optim.rmsprop_tf import RMSpropTF
 from torch import Tensor, nn
 
 from configs.names import nearest
@@ -202,10 +201,17 @@ class OptimiserConfig(Settings):
             return torch.optim.SGD(groups, self.lr, momentum=self.momentum, nesterov=self.nesterov)
         if self.name.startswith("rmsprop"):
             alpha: dict[str, Any] = {"alpha": self.alpha} if self.alpha else {}
-            form = torch.optim.RMSprop if self.name == "rmsprop" else RMSpropTF
+            form = torch.optim.RMSprop if self.name == "rmsprop" else _rmsprop_of_tensorflow()
             return form(groups, self.lr, momentum=self.momentum, **alpha, **eps)
         kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
         return kind(groups, self.lr, betas=self.betas, **eps)
+
+
+def _rmsprop_of_tensorflow() -> Callable[..., torch.optim.Optimizer]:
+    """Timm's RMSProp as TensorFlow has it; timm is imported when it is used, as it takes a second and more."""
+    from timm.optim.rmsprop_tf import RMSpropTF
+
+    return RMSpropTF
 
 
 def parameter_groups(

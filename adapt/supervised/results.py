@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from scipy.stats import rankdata
+import scipy  # its statistics, half a second, are imported when they are used
 
 Scores = dict[str, float]
 
@@ -90,7 +90,7 @@ def average_ranks(scores: Mapping[str, Mapping[str, float]], higher_is_better: M
             raise ValueError(f"{method} has no result for {', '.join(absent)}; ranks need the same tasks for all")
     sums = dict.fromkeys(methods, 0.0)
     for task, better in higher_is_better.items():
-        places = rankdata([-scores[m][task] if better else scores[m][task] for m in methods])
+        places = scipy.stats.rankdata([-scores[m][task] if better else scores[m][task] for m in methods])
         for method, place in zip(methods, places, strict=True):
             sums[method] += float(place)
     return {method: total / len(higher_is_better) for method, total in sums.items()}
