@@ -152,10 +152,10 @@ def make_stacked_env(
 ) -> VecEnv:
     """`count` agents with the stacks of frames that the policy reads: with Warp all of it on the device, as tensors.
 
-    `mirror` is `make_simulator`'s.
+    `mirror` is `make_simulator`'s; Warp knows no mirror images, so that agents with them are on the CPU.
     """
     kind = simulator_of(cfg)
-    if not kind.on_device:
+    if mirror or not kind.on_device:
         return stack_frames(make_env(cfg, scenes, vision, count, seed, mirror)[0], stacked_frames(cfg))
     from agents.policies.device_observations import DeviceFrames
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from extras import require
 from omegaconf import DictConfig, OmegaConf
 from rooms import simple_place
 
@@ -17,7 +18,7 @@ from agents.learners.ppo import make_ppo
 from agents.policies.actor import sample_actions, tempered
 from agents.policies.extractor import goal_channels
 from agents.policies.observations import FEATURES, GOAL, MAP, RGB, STEP, VALID, stack_frames
-from agents.setup import make_env, make_policy, make_visual_encoder
+from agents.setup import make_env, make_policy, make_stacked_env, make_visual_encoder
 from configs.compose import compose
 from envs.pointnav.env import LEFT, RIGHT
 from envs.pointnav.vec_env import swapped_actions
@@ -209,11 +210,23 @@ def test_reinforcement_mirrors_every_second_agent_if_asked_to() -> None:
     np.testing.assert_array_equal(mirrored[GOAL][::2], plain[GOAL][::2])
     np.testing.assert_array_equal(mirrored[GOAL][1::2], plain[GOAL][1::2] * np.resize([1, -1], plain[GOAL].shape[1]))
     np.testing.assert_array_equal(mirrored[MAP][1::2], plain[MAP][1::2, ..., ::-1])
-    cfg = config(*small, "algo.mirror=true", "env.task.actions=continuous")
-    with pytest.raises(
-        ValueError, match=r"algo\.mirror=true: env=apartments with continuous actions has no mirror image"
+    for word, says in (
+        ("env.task.actions=continuous", r"algo\.mirror=true: env=apartments with continuous actions has no mirror"),
+        ("env.agents=1", "mirrors every second agent, and there is one alone"),
     ):
-        make_ppo(cfg, make_visual_encoder(cfg))
+        cfg = config(*small, "algo.mirror=true", word)
+        with pytest.raises(ValueError, match=says):
+            make_ppo(cfg, make_visual_encoder(cfg))
+
+
+def test_mirrored_agents_are_not_those_of_warp() -> None:
+    """Warp has no mirror images: formerly agents learned without them and were evaluated by both views."""
+    require("warp")
+    cfg = config("algo=ppo", "env.backend=warp", "device=cpu")
+    vision = make_visual_encoder(cfg)
+    seen = make_stacked_env(cfg, [simple_place(4)], vision, 2, 0, mirror=True).reset()
+    usual = make_stacked_env(config("algo=ppo"), [simple_place(4)], vision, 2, 0).reset()
+    np.testing.assert_array_equal(seen[MAP][1], usual[MAP][1, ..., ::-1])
 
 
 def test_an_agent_is_evaluated_on_both_views_if_it_was_mirrored() -> None:

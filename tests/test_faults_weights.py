@@ -155,7 +155,10 @@ def before(state, prefix):
     "stored",
     [
         lambda s: {"model": s, "model_ema": s, "optimizer": {"state": {}}, "epoch": 3},
-        lambda s: {"model_state_dict": before(s, "module."), "epoch": torch.tensor(3).item()},
+        lambda s: {"model_state_dict": before(s, "module."), "epoch": 3},
+        lambda s: {"state_dict": before(s, "module."), "epoch": 3, "best_acc1": torch.tensor(76.1)},
+        lambda s: {"model": "small", "weights": s},
+        lambda s: {**s, **before(s, "ema_model.")},
         lambda s: {"weights_after_training": s, "note": "mine"},
         lambda s: before(s, "_orig_mod."),
         lambda s: before(s, "module._orig_mod."),

@@ -29,6 +29,7 @@ from agents.learners.frames import FrameStore
 from agents.learners.imitation import ImitationLearner
 from agents.setup import make_policy, make_visual_encoder
 from configs.compose import compose
+from configs.errors import explain
 from configs.writing import PARTIAL, replacing, sweep, try_lock, write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -135,6 +136,23 @@ def test_threads_that_write_one_file_do_not_disturb_each_other(tmp_path: Path) -
         list(pool.map(write, (b"a", b"b")))
     assert file.read_bytes() in (1000 * b"a", 1000 * b"b")
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(tmp_path: Path) -> None:
+    run = opened(tmp_path / "run")
+    run.save(1, "base", {"policy": {"w": torch.zeros(10)}})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
+    try:
+        with pytest.raises(
+            OSError, match=r"could not write \S*0002\.pt: File too large; earlier checkpoints"
+        ) as caught:
+            run.save(2, "base", {"policy": {"w": torch.zeros(1 << 16)}})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    run.close()
+    assert "free some space" in explain(caught.value)
+    assert [file.name for file in (run.path / "checkpoints").iterdir()] == ["step_0000000001.pt"]
 
 
 def test_space_is_reserved_before_it_is_written_into(tmp_path: Path) -> None:

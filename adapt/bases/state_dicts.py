@@ -45,7 +45,8 @@ def file_base(name: str) -> Base:
         )
     network = build_encoder(encoder)
     own = network.state_dict()
-    state = _only(path, [part for part in _parts_of(state) if own.keys() <= part.keys()]) or state
+    if not own.keys() <= state.keys():
+        state = _only(path, [part for part in _parts_of(state) if own.keys() <= part.keys()]) or state
     # Left out is the classifier, which the encoder has not.
     try:
         fill(network, {key: tensor for key, tensor in state.items() if key in own})
@@ -72,7 +73,7 @@ def _parts_of(state: dict[str, Tensor], depth: int = 2) -> Iterator[dict[str, Te
 
 
 def _only(path: str, found: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The only one of the parts of a file that fit, none if there is none; the whole goes before its parts.
+    """The only one of the parts of a file that fit, none if there is none.
 
     Raises:
         ValueError: there are several, such as a teacher and a student.

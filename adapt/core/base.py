@@ -327,8 +327,8 @@ def fitting(what: str, height: int, width: int) -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, RuntimeError) as error:
-        if type(error) not in (ValueError, RuntimeError) or is_out_of_memory(error):
+    except (ValueError, RuntimeError, AssertionError) as error:
+        if type(error) not in (ValueError, RuntimeError, AssertionError) or is_out_of_memory(error):
             raise
         reason = " ".join(str(error).split())
         raise ValueError(

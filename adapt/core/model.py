@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from adapt.core import checkpoint
-from adapt.core.base import Base, fitting
+from adapt.core.base import Base, NoFeatures, fitting
 from adapt.core.budget import Budget, multiply_adds, stored_bits
 from adapt.core.method import Incompatible, Loss, Method, get_method
 from adapt.encoders.described import limited
@@ -90,7 +90,7 @@ class Adapted(nn.Module):
             raise ValueError(f"{task!r} is a name that torch's ModuleDict uses itself; call the task otherwise")
         kind = get_method(method)
         if not self.base.black_box:
-            self.base.feature_shape(self.image_size)
+            self._check_features()
         earlier = [m for m in self.methods.values() if isinstance(m, kind)]
         built = kind(self.base, kind.Config.from_settings(settings), self.image_size, earlier)
         device = next((p.device for p in self.base.parameters()), None)
@@ -193,6 +193,15 @@ class Adapted(nn.Module):
             with self._probing() as (image, method, features, layers), fitting(what, size, size):
                 self._shapes[self.active] = tuple(method(image, features, layers).shape[1:])
         return self._shapes[self.active]
+
+    def _check_features(self) -> None:
+        """Raise NoFeatures if the base gives none; a base that looks at images of another size is not known yet."""
+        try:
+            self.base.feature_shape(self.image_size)
+        except NoFeatures:
+            raise
+        except ValueError:
+            return
 
     @contextmanager
     def _probing(self) -> Iterator[tuple[Tensor, Method, Tensor | None, Mapping[str, Tensor] | None]]:

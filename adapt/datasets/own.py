@@ -24,7 +24,7 @@ from adapt.datasets.packed import object_array, parts_of, read_members
 from configs.files import is_hidden, mistaken, visible
 
 SUFFIXES = (*IMAGE_SUFFIXES, ".gif", ".jfif", ".jpe", ".avif", ".jp2")
-# Pictures all the same, which Pillow does not read.
+# Pictures all the same, which are not read.
 NOT_READ = frozenset(
     {".heic", ".heif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".psd", ".svg", ".dcm", ".raw"}
 )
@@ -134,7 +134,8 @@ def _warn_of_others(data: Path, files: Sequence[Path], entries: Sequence[Entry])
     if unread := [path for path in files if path.suffix.lower() in NOT_READ]:
         kinds = ", ".join(sorted({path.suffix.lower() for path in unread}))
         _warn(f"{data}: pictures of a kind that is not read are passed over ({len(unread)}: {kinds}); convert them")
-    with_images = {above for entry in entries if isinstance(entry.source, Path) for above in entry.source.parents}
+    folders = {entry.source.parent for entry in entries if isinstance(entry.source, Path)}
+    with_images = folders | {above for folder in folders for above in folder.parents}
     beside = {folder.parent for folder in with_images}
     without = {path if path.is_dir() else path.parent for path in files} - with_images
     if bare := sorted(str(folder.relative_to(data)) for folder in without if folder.parent in beside & with_images):

@@ -321,7 +321,7 @@ class JointRun:
         for name, tensor in self.family.state_dict().items() if averaged else ():
             if part(mean, name, Tensor, "mean.").shape != tensor.shape:
                 raise Damaged(f"mean.{name} has the shape {tuple(mean[name].shape)}")
-        check_finite({"family": state["family"], "mean": mean}, f"{path}: its content")
+        check_finite(state, f"{path}, which may be deleted to start anew: its content")
         load_optimizer(self.optimizer, part(state, "optimizer"))
         self.family.load_state_dict(state["family"])
         self.step, self.seconds = step, seconds

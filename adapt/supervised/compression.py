@@ -122,9 +122,12 @@ def compress(cfg: DictConfig) -> dict[str, Any]:
     plan = make_plan(config, benchmark)
     tasks = choose_tasks(benchmark.tasks(Path(config.data)), list(config.tasks))
     learner = load_trained(source, config, plan, tasks)
-    before = read_run(source).result["per_task"]
+    before: dict[str, Any] = read_run(source).result["per_task"]
     if lacking := [task.name for task in tasks if task.name not in before]:
         raise ValueError(f"{source / 'result.json'} has no scores of {', '.join(lacking)}; train the run again")
+    with reading(source / "result.json"):
+        for task in tasks:
+            part(part(before, task.name), task.score, (int, float), f"per_task.{task.name}.")
     decompose(learner, tasks, cfg.rank, cfg.shared)
     learner.plan = plan
     run = Run(Path(cfg.out), config, cfg.resume)

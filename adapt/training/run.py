@@ -61,7 +61,6 @@ PACKAGES = (
     "hydra-core",
 )
 KEPT_CHECKPOINTS = 2
-SPACE = 1 << 20  # bytes: less than that left is a full disk
 SESSIONS = "sessions.jsonl"
 OLD_SESSIONS = "sittings.jsonl"  # what older versions called it
 # How long to train: a run may go on to more than it was started with.
@@ -243,9 +242,11 @@ class Run:
             with replacing(final) as file:
                 torch.save({**tensors, "base_sha256": base_sha256, "step": step, "seconds": self.seconds}, file)
         except RuntimeError as error:
-            full = shutil.disk_usage(final.parent).free < SPACE
-            reason = "no space is left there" if full else " ".join(str(error).split())
-            raise OSError(f"could not write {final}: {reason}; earlier checkpoints are untouched") from error
+            # The system's error, such as a full disk, is behind torch's own.
+            cause = error.__context__ if isinstance(error.__context__, OSError) else None
+            reason = str(cause.strerror) if cause else " ".join(str(error).split())
+            message = f"could not write {final}: {reason}; earlier checkpoints are untouched"
+            raise (OSError(cause.errno, message) if cause else OSError(message)) from error
         for old in list_checkpoints(self.path)[:-KEPT_CHECKPOINTS]:
             old.unlink()
 

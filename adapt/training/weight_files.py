@@ -81,7 +81,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """
     content = read_safetensors(path)[1] if path.suffix == ".safetensors" else read_torch(path)
     state = content
-    if isinstance(content, Mapping) and not any(isinstance(value, Tensor) for value in content.values()):
+    if isinstance(content, Mapping) and not _is_state(content):
         state = _stored_state(path, content)
     if not isinstance(state, Mapping) or not state:
         raise ValueError(f"{path} holds no state dict: it holds {_described(state)}")
@@ -94,7 +94,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 def _stored_state(path: Path, content: Mapping[Any, Any]) -> Any:
     """What a training script's checkpoint holds as the network's state; all of it if nothing looks like one."""
     for key in STATES:
-        if key in content:
+        if isinstance(content.get(key), Mapping):
             return content[key]
     states = [key for key, value in content.items() if _is_state(value)]
     if len(states) > 1:
@@ -133,7 +133,10 @@ def fill(network: nn.Module, state: Mapping[str, Tensor]) -> None:
         ([name for name in state if name not in own], "unknown"),
         ([name for name in both if state[name].shape != own[name].shape], "of another shape"),
         ([name for name in both if own[name].is_floating_point() and not _is_real(state[name])], "of another type"),
-        ([name for name in both if name in learned and _is_real(state[name]) and _has_nan(state[name])], "not finite"),
+        (
+            [name for name in both if name in learned and _is_real(state[name]) and _not_finite(state[name])],
+            "not finite",
+        ),
     ):
         if names:
             more = f" and {len(names) - 1} others are" if len(names) > 1 else " is"
@@ -149,7 +152,7 @@ def _is_real(tensor: Tensor) -> bool:
     return tensor.is_floating_point() and not tensor.is_quantized and tensor.layout == torch.strided
 
 
-def _has_nan(tensor: Tensor) -> bool:
+def _not_finite(tensor: Tensor) -> bool:
     return not bool(tensor.isfinite().all())
 
 

@@ -83,8 +83,8 @@ class BenchSettings(Settings):
 
     Attributes:
         out: File of the numbers.
-        sections: all, or some of imports, render, cores, memory, task, base, ppo, imitation, adapt, habitat, gpu
-            (the last two by themselves only where habitat-sim and a GPU are).
+        sections: all, or some of imports, render, cores, memory, task, base, ppo, policies, imitation, adapt, habitat,
+            gpu (the last two by themselves only where habitat-sim and a GPU are).
         scene: A textured mesh to measure the renderer on, beside an apartment.
         rounds: Repetitions, of which the median counts.
         runs: How often a section is measured as a whole; medians count, and their spread is shown.

@@ -171,13 +171,19 @@ def learner_settings(cfg: DictConfig) -> dict[str, Any]:
     return settings
 
 
-def mirrored(cfg: DictConfig) -> bool:
+def mirrored(cfg: DictConfig, agents: int) -> bool:
     """Whether every second agent acts in the mirror image of its scene (``algo.mirror``; older runs have no such key).
 
+    Args:
+        cfg: The config of ``agents.train``.
+        agents: How many act in this process.
+
     Raises:
-        ValueError: It should, and the simulator or the actions have no mirror image.
+        ValueError: It should, and there is no second agent, or the simulator or the actions have no mirror image.
     """
     asked = bool(OmegaConf.select(cfg, "algo.mirror", default=False))
+    if asked and agents < 2:
+        raise ValueError("algo.mirror=true mirrors every second agent, and there is one alone; raise env.agents")
     if asked and not can_mirror(cfg):
         raise ValueError(
             f"algo.mirror=true: env={cfg.env.name} with {actions_of(cfg)} actions has no mirror image; leave it out"
@@ -205,7 +211,7 @@ def make_on_policy(
     scenes = make_scenes(cfg.env, cfg.env.split, cfg.seed, (distributed.rank(), ranks))
     distributed.print_once(check_memory(ppo_bytes(cfg, vision, scenes, agents), device_of(cfg)))
     arguments, largest = _arguments(cfg, vision, done, settings)
-    env = make_stacked_env(cfg, scenes, vision, agents, arguments["seed"], mirrored(cfg))
+    env = make_stacked_env(cfg, scenes, vision, agents, arguments["seed"], mirrored(cfg, agents))
     arguments = {"rollout_buffer_class": DeviceRolloutBuffer, **arguments}
     model = kind(policy_class(cfg), env, n_steps=cfg.algo.rollout, **arguments)
     model.num_timesteps = done // ranks
@@ -224,7 +230,7 @@ def make_off_policy(
     distributed.print_once(check_memory(replay_bytes(cfg, vision), "cpu"))
     arguments, largest = _arguments(cfg, vision, done, settings)
     arguments["learning_starts"] += done
-    env = make_env(cfg, scenes, vision, cfg.env.agents, arguments["seed"], mirrored(cfg))[0]
+    env = make_env(cfg, scenes, vision, cfg.env.agents, arguments["seed"], mirrored(cfg, cfg.env.agents))[0]
     model = kind(policy_class(cfg), stack_frames(env, stacked_frames(cfg)), **arguments)
     model.num_timesteps = done
     _check_before_steps(model, largest, dict)

@@ -149,8 +149,8 @@ class ReinforcementConfig(Settings):
     Attributes:
         steps: Environment steps, all agents together.
         anneal: Whether the learning rate (TRPO: of the value function) falls linearly to 0.
-        mirror: Every second agent acts in the mirror image of its scene (discrete actions, embedded simulator on the
-            CPU); the agent is then evaluated by both views.
+        mirror: Every second agent acts in the mirror image of its scene (discrete actions, embedded simulator, rendered
+            on the CPU); the agent is then evaluated by both views.
     """
 
     steps: Annotated[int, Range(1)] = 500_000

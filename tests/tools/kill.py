@@ -179,7 +179,7 @@ def _unmapped(names: set[str]) -> set[str]:
     for process in _processes():
         with contextlib.suppress(OSError):
             used += Path(f"/proc/{process}/maps").read_text()
-            used += " ".join(os.readlink(entry.path) for entry in os.scandir(f"/proc/{process}/fd"))
+            used += " ".join(map(os.readlink, Path(f"/proc/{process}/fd").iterdir()))
     return {name for name in names if f"{SHARED_MEMORY}/{name}" not in used}
 
 
