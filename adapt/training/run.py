@@ -101,7 +101,7 @@ def versions(seed: int) -> dict[str, Any]:
     """Provenance of a result: command, date, git commit, Python and package versions, seed."""
     main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
-    program = f"python -m {spec.name}" if spec else Path(sys.argv[0]).name
+    program = f"python -m {spec.name.removesuffix('.__main__')}" if spec else Path(sys.argv[0]).name
     if distributed.ranks() > 1:
         program = program.replace("python", f"torchrun --nproc-per-node {os.environ.get('LOCAL_WORLD_SIZE', '?')}", 1)
     return {
