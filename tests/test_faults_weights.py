@@ -99,8 +99,8 @@ def test_a_broken_file_of_weights_is_called_what_it_is(tmp_path, kind, ending, m
     [
         ([1, 2], "it holds a list of 2"),
         ({}, "it holds a dict of 0"),
-        ({"state_dict": None}, "it holds None"),
-        ({"state_dict": [torch.zeros(2)]}, "it holds a list of 1"),
+        ({"state_dict": None}, "'state_dict' is None"),
+        ({"state_dict": [torch.zeros(2)]}, "'state_dict' is a list of 1"),
         ({"a": [1.0, 2.0]}, "'a' is a list of 2"),
         ({"a": None}, "'a' is None"),
         ({0: torch.zeros(2)}, "0 is a Tensor"),
