@@ -178,7 +178,7 @@ def refuses_damaged_checkpoints(run: JointRun, folder: Path) -> None:
     for change, said in (
         (
             {"family": {**kept["family"], name: kept["family"][name] * torch.nan}},
-            rf"checkpoint\.pt: its content\.family\.{name}",
+            rf"checkpoint\.pt, which may be deleted to start anew: its content\.family\.{name}",
         ),
         (
             {"mean": {**kept["mean"], name: torch.zeros(3)}},
