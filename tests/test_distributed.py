@@ -181,7 +181,7 @@ def kill_one(words: list[str], run: Path, temporary: Path) -> tuple[int, str]:
     ("word", "said"),
     [
         ("env.agents=7", r"error: rank \d of 2 .*env.agents=7 cannot be shared by 2 ranks"),
-        ("env.agents=many", "error: env.agents=many: this must be a whole number"),
+        ("env.agents=many", "error: env.agents must be a whole number, got 'many'"),
     ],
 )
 def test_what_is_wrong_on_all_ranks_is_said_once(word: str, said: str, room: Path, tmp_path: Path) -> None:
@@ -202,7 +202,8 @@ def test_a_killed_rank_ends_the_job_and_one_process_goes_on(parallel: str, room:
     (tmp_path / "temporary").mkdir()
     code, stderr = kill_one(words, run, tmp_path / "temporary")
     assert code != 0
-    assert not list((tmp_path / "temporary").iterdir())
+    # PyTorch itself makes a folder for its compiler, which it keeps.
+    assert not [file for file in (tmp_path / "temporary").iterdir() if not file.name.startswith("torchinductor_")]
     assert errors(stderr) == [
         "error: rank 1 of 2 ended without a message (killed, or out of memory?); what was saved is kept: go on with "
         "resume=true, on any number of ranks"
