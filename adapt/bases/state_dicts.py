@@ -85,9 +85,11 @@ def _only(path: str, found: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 def _detected_part(path: str, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
     """The part of a state dict that is a network of torchvision, all of it if it can be, and that network's name."""
-    if encoder := _detected(state):
-        return state, encoder
-    found = [(part, encoder) for part in _parts_of(state) if (encoder := _detected(part))]
+    parts = _parts_of(state)
+    whole = next(parts)
+    if encoder := _detected(whole):
+        return whole, encoder
+    found = [(part, encoder) for part in parts if (encoder := _detected(part))]
     _only(path, [part for part, _ in found])
     return found[0] if found else (state, "")
 

@@ -174,18 +174,12 @@ def ppo_rows(cfg: DictConfig) -> list[Measurement]:
 
 def policy_rows(cfg: DictConfig) -> list[Measurement]:
     """PPO steps/s of what the policy remembers and reads, beside the stack of four frames on RGB and visited map."""
-    variants = {
-        "policy=stack": (),
-        "policy=gru": ("policy=gru",),
-        "policy=lstm": ("policy=lstm",),
-        "env.task.sensors=[rgb,explored]": ("env.task.sensors=[rgb,explored]",),
-        "env.task.sensors=[depth,explored]": ("env.task.sensors=[depth,explored]",),
-    }
+    policies = ("policy=stack", "policy=gru", "policy=lstm")
+    inputs = ("env.task.sensors=[rgb,explored]", "env.task.sensors=[depth,explored]")
     rows = []
-    for method in ("features", "side_tuning"):
+    for method, variants in (("features", (*policies, *inputs)), ("side_tuning", policies)):
         common = (f"adapt={method}", f"env.agents={cfg.ppo.agents}", f"algo.rollout={cfg.ppo.steps}")
-        chosen = {name: of for name, of in variants.items() if method == "features" or name.startswith("policy")}
-        runners = {name: configured((*common, *of), cfg.ppo.scenes) for name, of in chosen.items()}
+        runners = {word: configured((*common, word), cfg.ppo.scenes) for word in variants}
         race(runners, cfg.ppo.rounds)
         reference = runners["policy=stack"].median("total")
         for name, one in runners.items():

@@ -180,8 +180,7 @@ def _serve(name: str, text: str, scenes: int, threads: int, place: tuple[int, in
         torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=ranks)
         cfg.env.splits.train.scenes = scenes
         keep_freed_memory()
-        one = Contestant(make_ppo(cfg, make_visual_encoder(cfg)), True)
-        one.model.set_logger(Logger(None, []))
+        one = as_trained(cfg)
     else:
         one = CONTESTANTS[name](cfg, apartments("val", scenes, 8, 0, AgentConfig(**cfg.env.body)))
     with contextlib.suppress(EOFError):
@@ -193,7 +192,11 @@ def _serve(name: str, text: str, scenes: int, threads: int, place: tuple[int, in
 
 def configured(overrides: Sequence[str], scenes: int) -> Contestant:
     """PPO as ``algo=ppo`` makes it, with overrides of ``agents.train``, in `scenes` apartments."""
-    cfg = compose("train", ["run=none", "algo=ppo", f"env.splits.train.scenes={scenes}", *overrides])
+    return as_trained(compose("train", ["run=none", "algo=ppo", f"env.splits.train.scenes={scenes}", *overrides]))
+
+
+def as_trained(cfg: DictConfig) -> Contestant:
+    """PPO as ``agents.train`` makes it from this config, without its run folder."""
     model = make_ppo(cfg, make_visual_encoder(cfg))
     model.set_logger(Logger(None, []))
     return Contestant(model, True)

@@ -93,9 +93,7 @@ class _LoggingCallback(BaseCallback):
         Raises:
             NotFinite: A reward or an observation is NaN or infinite.
         """
-        seen = self.locals["new_obs"]
-        observed = {f"observation {key}": seen[key] for key in seen} if isinstance(seen, dict) else {}
-        if fault := blame({"reward": self.locals["rewards"], **observed}):
+        if fault := blame({"reward": self.locals["rewards"], **_observed(self.locals["new_obs"])}):
             raise NotFinite(f"{_place(self.model)}: {fault}")
 
     def _on_rollout_start(self) -> None:
@@ -284,6 +282,11 @@ def _rollout(model: OnPolicyAlgorithm) -> Data:
     return model.rollout_buffer.contents()
 
 
+def _observed(seen: Any) -> Data:
+    """Observations of a step by their names in messages."""
+    return {f"observation {key}": seen[key] for key in seen} if isinstance(seen, dict) else {}
+
+
 @contextlib.contextmanager
 def _naming_what_is_not_finite(model: BaseAlgorithm) -> Iterator[None]:
     """Where the policy gives no distribution over actions, say what of its observations or weights is not finite.
@@ -295,8 +298,7 @@ def _naming_what_is_not_finite(model: BaseAlgorithm) -> Iterator[None]:
     except (ValueError, RuntimeError) as error:
         if isinstance(error, NotFinite):
             raise
-        seen = model._last_obs
-        if isinstance(seen, dict) and (fault := blame({f"observation {key}": seen[key] for key in seen})):
+        if fault := blame(_observed(model._last_obs)):
             raise NotFinite(f"{_place(model)}: {fault}") from error
         check_finite(policy_of(model).own_state(), f"{_place(model)}: the policy")
         raise
