@@ -225,7 +225,7 @@ class Base(nn.Module):
         """
         if isinstance(output, Tensor) and output.is_floating_point() and 2 <= output.ndim <= 4:
             return _ordinary(output)
-        given = f"{output.dtype}{tuple(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
+        given = f"{output.dtype}{tuple(output.shape)}" if isinstance(output, Tensor) else _called(output)
         raise NoFeatures(
             f"the base {self.spec.encoder or type(self.encoder).__name__} gives {given}, and features are one float "
             "tensor (B,C,h,w) or (B,C); give a network whose forward returns that"
@@ -267,7 +267,7 @@ class Base(nn.Module):
             features = self._evaluate(images).float()
         for name, output in outputs.items():
             if not isinstance(output, Tensor):
-                raise NoFeatures(f"the base's layer {name!r} gives a {type(output).__name__}, not one tensor")
+                raise NoFeatures(f"the base's layer {name!r} gives {_called(output)}, not one tensor")
             outputs[name] = _ordinary(output)
         if uncalled := [name for name in names if name not in outputs]:
             raise ValueError(f"the encoder computes without calling its layer {uncalled[0]!r}; name others")
