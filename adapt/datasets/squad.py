@@ -23,7 +23,7 @@ from configs.files import mistaken
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-MISSING = "benchmark squad needs the packages transformers and tokenizers: pip install 'sidestep[nlp]'"
+MISSING = "benchmark squad needs the packages transformers and tokenizers: pip install -e '.[nlp]'"
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 QUESTION_TOKENS = 64
 ANSWER_TOKENS = 30

@@ -14,7 +14,7 @@ from adapt.encoders.fetching import fetching, never_unpickled
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-MISSING = "encoder 'bert' needs the package transformers: pip install 'sidestep[nlp]'"
+MISSING = "encoder 'bert' needs the package transformers: pip install -e '.[nlp]'"
 
 
 @encoders.register("bert")

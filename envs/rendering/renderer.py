@@ -265,7 +265,7 @@ def choose_backend(backend: str, device: str) -> str:
     if backend == "auto":
         return "warp" if on_cuda and installed else "embree"
     if backend == "warp" and not installed:
-        raise ValueError("the renderer 'warp' needs NVIDIA Warp: pip install 'sidestep[cuda]', or choose embree")
+        raise ValueError("the renderer 'warp' needs NVIDIA Warp: pip install -e '.[cuda]', or choose embree")
     return backend
 
 
