@@ -44,7 +44,7 @@ class ExportCommand(Settings):
 def main(cfg: DictConfig) -> None:
     """Write the file and print its sha256."""
     run = Path(cfg.run)
-    settings = load_config(run)
+    settings = load_config(run, "supervised")
     base = run_base(run, settings, make_benchmark(settings)).cpu()
     methods = saved_methods(run, base)
     network = exported(methods, cfg.task, cfg.shared)

@@ -37,7 +37,7 @@ class LayersCommand(Settings):
 def main(cfg: DictConfig) -> None:
     """Write `layers.png` and `layers.json` into the run's folder and print a line per task."""
     run = Path(cfg.run)
-    settings = load_config(run)
+    settings = load_config(run, "supervised")
     base = run_base(run, settings, make_benchmark(settings))
     method, changes, shares = run_changes(run, base.cpu())
     draw(method, changes, run / "layers.png")

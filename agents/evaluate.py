@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +16,8 @@ from omegaconf.errors import ConfigKeyError
 
 from adapt.training.distributed import refuse_ranks
 from adapt.training.files import to_json
-from adapt.training.run import list_checkpoints, load_checkpoint, load_config, read_json_if_there, versions, write_text
+from adapt.training.run import list_checkpoints, load_checkpoint, load_config, versions, write_text
+from adapt.training.run_files import read_checked
 from adapt.training.state import part, reading
 from agents.evaluation.episodes import (
     Act,
@@ -27,7 +29,9 @@ from agents.evaluation.episodes import (
 )
 from agents.policies.policy import Policy
 from agents.reports.evaluation import terminal_table, write_report
+from agents.reports.files import NUMBERS
 from agents.reports.maps import draw_map_frames
+from agents.reports.results import read_training
 from agents.reports.video import Clip, write_video
 from agents.settings import EvaluateSettings, TrainSettings
 from agents.setup import (
@@ -42,7 +46,7 @@ from agents.setup import (
     without_randomisation,
 )
 from configs.compose import check, cli, compose
-from configs.files import visible
+from configs.files import is_there, visible
 from configs.writing import write_atomically
 from envs.pointnav.scene_episodes import SceneEpisodes
 from envs.pointnav.simulator import Simulator
@@ -60,7 +64,7 @@ def load_policy(path: Path, untrained: bool = False) -> tuple[DictConfig, Policy
         FileNotFoundError: There is no run, or it has no checkpoint yet.
         ValueError: The checkpoint is damaged or was trained on another base.
     """
-    cfg = load_config(path)
+    cfg = load_config(path, "train")
     files = list_checkpoints(path)
     if not files and not untrained:
         raise FileNotFoundError(f"{path} has no checkpoint yet; train it first (python -m agents.train run={path} ...)")
@@ -186,6 +190,8 @@ def main(cfg: DictConfig) -> None:
         OmegaConf.update(trained, "evaluation.mirror", cfg.mirror, force_add=True)
     scenes = make_scenes(trained.env, cfg.env.split, cfg.seed)
     name = UNTRAINED if cfg.untrained else AGENT
+    label = _evaluation_name(trained.env, cfg)
+    folder = _prepare(run_path, label)
     rows = {name: run_episodes(trained, scenes, vision, policy_actor(policy, temperature), cfg.seed)}
     blind_cfg, no_vision = _merged(trained, {"blind": True}), VisualEncoder(None, None)
     if blind is not None:
@@ -193,9 +199,6 @@ def main(cfg: DictConfig) -> None:
     if cfg.references and not cfg.untrained:
         rows["random"] = run_episodes(blind_cfg, scenes, no_vision, random_actor, cfg.seed)
         rows["expert"] = run_episodes(blind_cfg, scenes, no_vision, expert_actor, cfg.seed)
-    label = _evaluation_name(trained.env, cfg)
-    folder = run_path / "eval" / label
-    folder.mkdir(parents=True, exist_ok=True)
     if not cfg.untrained:
         _clear(folder)
         acting = {"temperature": temperature, "mirror": averages_mirror_views(trained)}
@@ -243,6 +246,27 @@ def _load_blind(cfg: DictConfig, trained: DictConfig) -> Policy | None:
     return policy
 
 
+def _prepare(run_path: Path, label: str) -> Path:
+    """The folder for an evaluation's files; that all can be written is checked before any episode is played.
+
+    Raises:
+        OSError: It cannot be written.
+        ValueError: Something else stands where a file belongs, or ``result.json`` is damaged.
+    """
+    read_training(run_path)
+    folder = run_path / "eval" / label
+    for place in (folder.parent, folder):
+        if os.path.lexists(place) and not place.is_dir():
+            raise ValueError(f"{place} is no folder, where the evaluation's files belong; move it away")
+    folder.mkdir(parents=True, exist_ok=True)
+    for place in (run_path, folder):
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise PermissionError(f"{place} cannot be written; copy the run to a folder of your own")
+    for file in (run_path / "report.html", *folder.glob("*.jsonl")):
+        is_there(file)
+    return folder
+
+
 def _clear(folder: Path) -> None:
     """Drop an earlier evaluation, so that a report never mixes two; the untrained agent's row stays."""
     for old in visible(folder):
@@ -255,14 +279,11 @@ def _write_numbers(
 ) -> None:
     """Merge the means of all rows into the run's ``result.json``."""
     file = run_path / "result.json"
-    numbers = read_json_if_there(file)
+    numbers = read_checked(file, NUMBERS)
     if AGENT in rows:
         numbers = {key: value for key, value in numbers.items() if "." not in key or key.startswith(UNTRAINED)}
         numbers.update(split=split, episodes=len(rows[AGENT]), scenes=scenes, eval_seconds=seconds)
-        trained = numbers.get("train_seconds") or 0.0
-        if not isinstance(trained, int | float):
-            raise ValueError(f"{file}: train_seconds is {trained!r}, not a number; correct it")
-        numbers["seconds"] = round(trained + seconds, 1)
+        numbers["seconds"] = round((numbers.get("train_seconds") or 0.0) + seconds, 1)
     for name, records in rows.items():
         prefix = "" if name == AGENT else f"{name}."
         for key in MEASURES:

@@ -40,6 +40,23 @@ def visible_folders(folder: Path) -> list[Path]:
     return [path for path in visible(folder) if path.is_dir()]
 
 
+def is_there(path: Path) -> bool:
+    """Whether a file stands at a path.
+
+    Raises:
+        ValueError: Something else stands there: a folder, a pipe, or a link whose target is gone.
+    """
+    if path.is_symlink() and not path.exists():
+        raise ValueError(
+            f"{path} is a link to {os.readlink(path)}, which does not exist; restore that, or delete the link"
+        )
+    if path.exists() and not path.is_file():
+        raise ValueError(
+            f"{path} is {'a folder' if path.is_dir() else 'no plain file'}, where a file belongs; move it away"
+        )
+    return path.exists()
+
+
 def read_json(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
     """The object in a JSON file.
 

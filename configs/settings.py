@@ -30,6 +30,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_typ
 from configs.names import nearest
 
 SettingsT = TypeVar("SettingsT", bound="Settings")
+LONGEST = 200  # characters of a value in a message
 REQUIRED = "???"  # OmegaConf's mark of a value that must be given
 # By type, what is taken for it (NumPy's numbers too), and its name.
 TYPES: dict[Any, tuple[type, str]] = {
@@ -194,7 +195,7 @@ class Settings:
     def require(self, condition: bool, setting: str, rule: str) -> None:
         """Raise a ConfigError naming the setting, the rule and the value unless the condition holds."""
         if not condition:
-            raise ConfigError(f"{setting} must be {rule}, got {getattr(self, setting)!r}")
+            raise ConfigError(f"{setting} must be {rule}, got {_shown(getattr(self, setting), None)}")
 
     def one_of(self, setting: str, choices: Iterable[str]) -> None:
         """Raise a ConfigError, with the nearest choice, unless the setting is one of the choices."""
@@ -278,7 +279,7 @@ def fit(kind: Any, value: Any, path: str, texts: Any = None) -> Any:
         return _items(get_args(kind), value, path, texts)
     if origin is Mapping:
         if not isinstance(value, Mapping):
-            raise ConfigError(f"{path} must be a group of keys with values, got {value!r}")
+            raise ConfigError(f"{path} must be a group of keys with values, got {_shown(value, texts)}")
         of = get_args(kind)[1]
         return {str(key): fit(of, one, _join(path, key), _part(texts, key)) for key, one in value.items()}
     if kind is Any:
@@ -299,8 +300,8 @@ def _scalar(kind: Any, value: Any, path: str, texts: Any) -> Any:
         if kind is str and value is not None and not isinstance(value, list | Mapping):
             hint = "; put it in quotes"
         raise ConfigError(f"{path} must be {rule}, got {_shown(value, texts)}{hint}")
-    if kind is float and not math.isfinite(value):  # type: ignore[arg-type]
-        raise ConfigError(f"{path} must be a finite number, got {value}")
+    if kind is float and not _is_finite(value):
+        raise ConfigError(f"{path} must be a finite number, got {_shown(value, texts)}")
     return kind(value)
 
 
@@ -325,15 +326,25 @@ def _unquoted(value: Any) -> Any:
     return _read(value) if isinstance(value, str) else value
 
 
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floating-point ones
+        return False
+
+
 def _shown(value: Any, texts: Any) -> str:
-    return "null" if value is None and texts is not None else repr(plain(value))
+    if value is None and texts is not None:
+        return "null"
+    text = repr(plain(value))
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def _narrow(rule: Any, value: Any, path: str) -> None:
     if rule.holds(value):
         return
     hint = nearest(str(value), rule.choices) if isinstance(rule, OneOf) else ""
-    raise ConfigError(f"{path} must be {rule}, got {value!r}{hint}")
+    raise ConfigError(f"{path} must be {rule}, got {_shown(value, None)}{hint}")
 
 
 def _union(options: Sequence[Any], value: Any, path: str, texts: Any) -> Any:

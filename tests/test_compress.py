@@ -91,8 +91,8 @@ def test_settings_of_no_declared_type_are_read_as_typed_in_a_command() -> None:
         (lambda run: list_checkpoints(run)[-1].unlink(), r"step_\d+\.pt: .* tasks\.red is missing"),
         (lambda run: (run / "versions.json").write_text("{}"), r"versions\.json: it lacks command"),
         (lambda run: changed(run, per_task={}), r"result\.json has no scores of green, red"),
-        (lambda run: changed(run, per_task=[1]), r"result\.json: per_task is a list"),
-        (lambda run: changed(run, matrix=None), r"result\.json: matrix is a NoneType"),
+        (lambda run: changed(run, per_task=[1]), r"result\.json: per_task must be a group"),
+        (lambda run: changed(run, matrix=None), r"result\.json: matrix must be a group"),
     ],
 )
 def test_damaged_runs_are_named_before_anything_is_trained(tmp_path: Path, done: Path, change, said: str) -> None:

@@ -137,7 +137,7 @@ def test_metrics_with_bytes_that_are_no_text_are_taken_over(tmp_path, tail):
 
 def test_a_config_of_another_kind_in_a_report_is_named(tmp_path):
     (tmp_path / "config.yaml").write_text("3")
-    with pytest.raises(ValueError, match=r"config\.yaml is no configuration"):
+    with pytest.raises(ValueError, match=r"config\.yaml is no readable YAML"):
         _ = read_training(tmp_path).settings
 
 

@@ -131,7 +131,7 @@ def stages_of_run(run: Path) -> tuple[list[str], list[float], list[Probabilities
         ValueError: it is a run of another benchmark.
         FileNotFoundError: there is no run, or it has not finished.
     """
-    cfg = load_config(run)
+    cfg = load_config(run, "supervised")
     benchmark = make_benchmark(cfg)
     if not isinstance(benchmark, Resolutions):
         raise ValueError(f"{run} is a run of {cfg.benchmark.name}; a cascade is made of one of benchmark=resolutions")

@@ -27,7 +27,7 @@ def compressed_config(cfg: DictConfig) -> DictConfig:
     Raises:
         ValueError: it is a run of another method, or one whose adapters are factors already.
     """
-    config = load_config(Path(cfg.run))
+    config = load_config(Path(cfg.run), "supervised")
     if config.adapt.name != "residual_adapter":
         raise ValueError(f"only runs of residual_adapter can be compressed, {cfg.run} is of {config.adapt.name}")
     if config.adapt.rank > 0:
@@ -71,7 +71,9 @@ def load_trained(source: Path, config: DictConfig, plan: TrainingPlan, tasks: Se
     base = make_base(config, plan.benchmark)
     checkpoints = list_checkpoints(source)
     if not checkpoints:
-        raise FileNotFoundError(f"{source / 'checkpoints'} holds none; add resume=true to its command to train again")
+        raise FileNotFoundError(
+            f"{source / 'checkpoints'} holds none; restore them, or train it again into another folder"
+        )
     state = load_checkpoint(checkpoints[-1], base.sha256)
     learner = TaskTrainer(base, replace(plan, settings={**plan.settings, "rank": 0.0, "shared": False}))
     with reading(checkpoints[-1]):

@@ -6,19 +6,32 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from omegaconf import OmegaConf
 
 from adapt.benchmarks.benchmark import Published, get_benchmark
 from adapt.training.run import load_config
+from adapt.training.run_files import VERSIONS, read_checked
 from adapt.training.seeds import flat
-from configs.files import read_json, visible
+from configs.files import is_there, visible
+from configs.settings import Different, NotNegative
 
 SHARES = ("accuracy", "mean_iou", "f1", "exact", "parameter_share", "layer_share", "masked_share")
-# What a result holds beside plain numbers and names.
-PARTS: Mapping[str, type] = {"tasks": list, "score": dict, "per_task": dict, "matrix": dict}
+# What a result must have, and what a few numbers of it are that it may have.
+PARTS: Mapping[str, Any] = {
+    "benchmark": str,
+    "method": str,
+    "protocol": str,
+    "images": NotNegative,
+    "seconds": NotNegative,
+    "tasks": Annotated[tuple[str, ...], Different()],
+    "score": Mapping[str, str],
+    "per_task": Mapping[str, Mapping[str, float | None]],
+    "matrix": Mapping[str, tuple[tuple[float | None, ...], ...]],
+}
+NUMBERS: Mapping[str, Any] = dict.fromkeys(("forgetting", "parameters", *SHARES), float | None)
 
 
 @dataclass(frozen=True)
@@ -80,14 +93,15 @@ def read_run(path: Path) -> Finished:
         ValueError: a file of it is damaged.
     """
     file = path / "result.json"
-    if not file.is_file():
+    if not is_there(file):
         raise FileNotFoundError(f"{path} holds no result.json; give the folder of a finished run of adapt.train")
-    config: Any = OmegaConf.to_container(load_config(path), resolve=True)
-    result = read_json(file, ("benchmark", "method", "protocol", "images", "seconds", *PARTS))
-    for key, kind in PARTS.items():
-        if not isinstance(result[key], kind):
-            raise ValueError(f"cannot read {file}: {key} is a {type(result[key]).__name__}; train the run again")
-    versions = read_json(path / "versions.json", ("command", "date", "git_commit", "seed"))
+    config: Any = OmegaConf.to_container(load_config(path, "supervised"), resolve=True)
+    result = read_checked(file, {**PARTS, **NUMBERS}, tuple(PARTS))
+    tasks, matrix = result["tasks"], result["matrix"]
+    rows = [len(row) for score in matrix.values() for row in score]
+    if set(result["score"]) != set(tasks) or "loss" not in matrix or set(rows) != {len(tasks)}:
+        raise ValueError(f"cannot read {file}: score and matrix are not of its tasks; train the run again")
+    versions = read_checked(path / "versions.json", VERSIONS, ("command", "date", "git_commit", "seed"))
     return Finished(path, result, versions, flat(config))
 
 

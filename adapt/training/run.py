@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -43,11 +44,11 @@ from adapt.training.state import Damaged, part, reading
 from adapt.training.wandb_logger import WandbLogger
 from adapt.training.weight_files import read_torch
 from configs import files
-from configs.commands import command_settings
+from configs.commands import command_settings, module_of
 from configs.compose import check, job_overrides
-from configs.files import mistaken, visible
+from configs.files import is_there, mistaken, visible
 from configs.former import fill_former
-from configs.settings import ConfigError
+from configs.settings import LONGEST, ConfigError
 from configs.writing import replacing, sweep, try_lock, write_atomically
 
 PACKAGES = (
@@ -61,8 +62,13 @@ PACKAGES = (
     "hydra-core",
 )
 KEPT_CHECKPOINTS = 2
+CONFIG = "config.yaml"
+STARTED_FROM = "started_from"  # in result.json from the start on
+CHECKPOINT = re.compile(r"step_([0-9]+)\.pt")
+BEGIN, END = "---\n", "...\n"  # of config.yaml: YAML's marks of a whole document
 SESSIONS = "sessions.jsonl"
 OLD_SESSIONS = "sittings.jsonl"  # what older versions called it
+FILES = (CONFIG, "versions.json", "metrics.jsonl", "result.json", SESSIONS, OLD_SESSIONS)
 # How long to train: a run may go on to more than it was started with.
 LENGTHS = ("algo.steps", "algo.updates")
 
@@ -145,10 +151,11 @@ class Run:
     def _open(self, cfg: DictConfig, resume: bool) -> bool:
         """Lock the folder, then make or check it; whether it held a run."""
         path = self.path
-        if resume and not (path / "config.yaml").is_file():
-            raise FileNotFoundError(f"{path} holds no run to resume; leave out resume=true to start one")
         if path.exists() and not path.is_dir():
             raise ValueError(f"run={path} is a file; choose another run=...")
+        there = {name for name in FILES if is_there(path / name)}
+        if resume and CONFIG not in there:
+            raise FileNotFoundError(f"{path} holds no run to resume; leave out resume=true to start one")
         path.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             (path / OLD_SESSIONS).rename(path / SESSIONS)
@@ -160,14 +167,15 @@ class Run:
             raise
 
     def _begin(self, cfg: DictConfig, resume: bool) -> bool:
-        path, config = self.path, self.path / "config.yaml"
+        path, config = self.path, self.path / CONFIG
         settings = _without_run_keys(cfg)
         begun = _has_begun(path)
         if resume and begun:
-            old = load_config(path)
+            old = load_config(path, cfg)
+            _check_not_lost(path)
             _check_same(path, old, cfg)
             if longer := _longer(old, cfg):
-                write_text(config, OmegaConf.to_yaml(_with(old, longer), resolve=True))
+                write_text(config, _as_config(_with(old, longer)))
         if begun and not resume:
             raise ValueError(f"{path} already holds a run; choose another run=..., add resume=true, or delete it")
         for folder in (path, path / "checkpoints", path / "adapter"):
@@ -175,7 +183,7 @@ class Run:
         if not begun:
             if config.is_file():  # else it is no folder of ours
                 shutil.rmtree(path / "frames", ignore_errors=True)
-            write_text(config, OmegaConf.to_yaml(settings))
+            write_text(config, _as_config(settings))
         provenance = versions(int(cfg.seed))
         if not begun or not (path / "versions.json").exists():
             write_text(path / "versions.json", to_json(provenance, indent=1))
@@ -340,15 +348,25 @@ def read_json_if_there(file: Path) -> dict[str, Any]:
     Raises:
         ValueError: The file holds something else.
     """
+    if not is_there(file):
+        return {}
     try:
-        return files.read_json(file) if file.exists() else {}
+        return files.read_json(file)
     except ValueError as error:
         raise ValueError(f"{error}; delete it") from error
 
 
 def list_checkpoints(path: Path) -> list[Path]:
-    """Complete checkpoints of a run folder, oldest first."""
-    return visible(path / "checkpoints", "step_*.pt")
+    """Complete checkpoints of a run folder, oldest first; a user's own copies under other names are none.
+
+    Raises:
+        ValueError: ``checkpoints`` is no folder.
+    """
+    folder = path / "checkpoints"
+    if not folder.is_dir() and os.path.lexists(folder):
+        raise ValueError(f"{folder} is no folder, where the checkpoints belong; restore it")
+    files = {int(name[1]): file for file in visible(folder) if (name := CHECKPOINT.fullmatch(file.name))}
+    return [files[step] for step in sorted(files)]
 
 
 def load_checkpoint(file: Path, base_sha256: str | None) -> dict[str, Any]:
@@ -378,28 +396,61 @@ def load_checkpoint(file: Path, base_sha256: str | None) -> dict[str, Any]:
     return state
 
 
-def load_config(path: Path) -> DictConfig:
+def load_config(path: Path, like: DictConfig | str | None = None) -> DictConfig:
     """Config of a finished or running run.
+
+    Args:
+        path: Its folder.
+        like: Which command it must be of, ``train`` (an agent) or ``supervised``, or a config of it; None: any.
 
     Raises:
         FileNotFoundError: There is no run in that folder.
-        ValueError: Its ``config.yaml`` is damaged.
+        ValueError: Its ``config.yaml`` is damaged, or it is another command's.
     """
-    file = path / "config.yaml"
-    if not file.is_file():
+    file = path / CONFIG
+    if not is_there(file):
         raise FileNotFoundError(f"{path} holds no run (no config.yaml); give run=<folder of a training>")
+    cfg = read_config(file)
+    wanted = _command_of(like) if isinstance(like, DictConfig) else like
+    if wanted not in (None, _command_of(cfg)):
+        raise ValueError(f"{path} holds a run of {module_of(_command_of(cfg))}; give one of {module_of(wanted)}")
+    return completed(cfg, path)
+
+
+def _command_of(cfg: DictConfig) -> str:
+    """The command whose settings these are."""
+    return "train" if {"algo", "env"} & cfg.keys() else "supervised"
+
+
+def read_config(file: Path) -> DictConfig:
+    """The settings in a run folder's ``config.yaml`` as they stand there.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
     if reason := mistaken(file):
         raise ValueError(f"{file} is no readable YAML ({reason}); restore it")
     try:
+        text = file.read_text(encoding="utf-8-sig")
         # References would let a few lines stand for any number of them; no run folder has any.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(file.read_text(encoding="utf-8-sig"))):
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
             raise ValueError("it holds references, which start with *")
-        cfg = OmegaConf.load(file)
-    except (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{file} is no readable YAML ({' '.join(str(error).split())}); restore it") from error
-    if not isinstance(cfg, DictConfig) or not cfg:
+        cfg = OmegaConf.create(text)
+    except (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError, RecursionError, AssertionError) as error:
+        reason = " ".join(str(error).split()) or "it is a single value"
+        raise ValueError(f"{file} is no readable YAML ({reason[:LONGEST]}); restore it") from error
+    if not isinstance(cfg, DictConfig) or not cfg or ":" not in text:
         raise ValueError(f"{file} holds no settings; restore it")
-    return completed(cfg, path)
+    if text.startswith(BEGIN) and not text.rstrip().endswith(END.strip()):
+        raise ValueError(
+            f"{file} is incomplete: what begins with {BEGIN.strip()} must end with {END.strip()}; restore it"
+        )
+    return cfg
+
+
+def _as_config(cfg: DictConfig | dict[str, Any]) -> str:
+    """Settings as YAML with marks at its begin and end, so that a file that was cut off between two keys is noticed."""
+    return f"{BEGIN}{OmegaConf.to_yaml(cfg, resolve=True)}{END}"
 
 
 def completed(cfg: DictConfig, path: Path) -> DictConfig:
@@ -407,15 +458,24 @@ def completed(cfg: DictConfig, path: Path) -> DictConfig:
     cfg.run = str(path)
     fill_former(cfg)
     try:
-        return check(cfg, command_settings("train" if {"algo", "env"} & cfg.keys() else "supervised"))
+        return check(cfg, command_settings(_command_of(cfg)))
     except ConfigError as error:
-        raise ValueError(f"{path / 'config.yaml'}: {error}") from error
+        raise ValueError(f"{path / CONFIG}: {error}") from error
 
 
 def _without_run_keys(cfg: DictConfig) -> dict[str, Any]:
     """The config, as plain values, without the keys that may differ between the sessions of one run."""
     settings = OmegaConf.create({str(k): v for k, v in cfg.items() if k not in ("run", "resume")})
     return OmegaConf.to_container(settings, resolve=True)  # type: ignore[return-value]
+
+
+def _check_not_lost(path: Path) -> None:
+    """Refuse to train a finished run again, which would drop its learning curve, only because checkpoints are gone."""
+    ended = read_json_if_there(path / "result.json").keys() - {STARTED_FROM}
+    if ended and not list_checkpoints(path):
+        raise ValueError(
+            f"{path} holds a finished run, but none of its checkpoints; restore them, or choose another run=..."
+        )
 
 
 def _has_begun(path: Path) -> bool:
@@ -439,9 +499,9 @@ def resumed(cfg: DictConfig) -> DictConfig:
 def _stored(cfg: DictConfig, overrides: Sequence[str]) -> str:
     """The config of a run that has begun, as YAML; empty if there is none."""
     path = Path(cfg.run)
-    if not (path / "config.yaml").is_file() or not _has_begun(path):
+    if not is_there(path / CONFIG) or not _has_begun(path):
         return ""
-    old = load_config(path)
+    old = load_config(path, cfg)
     keys = [override.partition("=")[0].lstrip("+~") for override in overrides]
     if "experiment" in keys:
         _check_same(path, old, cfg)
@@ -497,5 +557,5 @@ def _logged_step(line: str) -> float:
     """Step of a metrics line; a line cut off by a kill counts as infinitely late."""
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return float("inf")

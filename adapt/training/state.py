@@ -25,8 +25,8 @@ def reading(file: Path | None) -> Iterator[None]:
         yield
     except Damaged as error:
         raise ValueError(
-            f"{file}: the checkpoint is damaged or of another version: {error}; delete it to fall back to the one "
-            "before, or start a new run"
+            f"{file}: the checkpoint is damaged or of another version: {error}; restore what was changed, "
+            "its config.yaml too, or move it away to fall back to the one before"
         ) from error
 
 

@@ -18,7 +18,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from configs.files import mistaken
+from configs.files import is_there, mistaken
 
 # Where training scripts store the network's state dict; the first that a file has counts.
 STATES = ("state_dict", "model_state_dict", "model_state", "model", "net", "network")
@@ -36,7 +36,7 @@ def read_torch(path: Path) -> Any:
         FileNotFoundError: There is no such file.
         ValueError: It holds anything else, or is damaged; the message is one line with the file's name.
     """
-    if not path.is_file():
+    if not is_there(path):
         raise FileNotFoundError(f"no weights at {path}")
     try:
         with warnings.catch_warnings():

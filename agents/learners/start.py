@@ -13,7 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from torch import Tensor
 
 from adapt.training import distributed
-from adapt.training.run import Run, list_checkpoints, load_checkpoint, load_config
+from adapt.training.run import STARTED_FROM, Run, list_checkpoints, load_checkpoint, load_config
 from adapt.training.state import part, reading
 from agents.policies.policy import Policy
 
@@ -28,7 +28,7 @@ def init_from_run(cfg: DictConfig, run: Run, policy: Policy, base_sha256: str) -
     if not cfg.get("start") or not distributed.is_first():
         return
     folder = Path(cfg.start)
-    load_config(folder)
+    load_config(folder, "train")
     files = list_checkpoints(folder)
     if not files:
         raise FileNotFoundError(f"start={folder}: that run has no checkpoint yet; train it first")
@@ -39,7 +39,7 @@ def init_from_run(cfg: DictConfig, run: Run, policy: Policy, base_sha256: str) -
     if state["base_sha256"] != base_sha256:
         summary += "; it saw through another base"
     distributed.print_once(f"start: {files[-1]}: {summary}")
-    run.result({"started_from": str(files[-1])})
+    run.result({STARTED_FROM: str(files[-1])})
 
 
 def load_fitting(policy: Policy, tensors: Mapping[str, Tensor]) -> str:

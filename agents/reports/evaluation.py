@@ -20,6 +20,7 @@ from rich.table import Table
 from adapt.supervised.page import template
 from agents.evaluation.statistics import Record, by_detour, by_scene, difference, summarise
 from agents.reports.figures import DARK, LIGHT, Curve, draw_curves, draw_top_down
+from agents.reports.files import read_top_down
 from agents.reports.page import NAMES, Cell, cell
 from agents.reports.results import EvaluationReport, read_results
 from configs.writing import write_atomically
@@ -198,13 +199,10 @@ def _path(file: Path) -> _Path:
     Raises:
         ValueError: The file is damaged.
     """
-    try:
-        with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as arrays:
-            image = _data("image/png", draw_top_down(arrays))
-            scene, episode = str(arrays["scene_id"]), str(arrays["episode_id"])
-            return _Path(image, scene, episode, bool(arrays["success"]), float(arrays["spl"]))
-    except (KeyError, ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{file} is damaged ({error}); evaluate the run again") from error
+    arrays = read_top_down(file)
+    image = _data("image/png", draw_top_down(arrays))
+    scene, episode = str(arrays["scene_id"]), str(arrays["episode_id"])
+    return _Path(image, scene, episode, bool(arrays["success"]), float(arrays["spl"]))
 
 
 # -- the terminal -----------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,6 +127,8 @@ def write_runs(root: Path, split: str = "val") -> Path:
                 agents.append(_agent(root, training, split))
             elif "benchmark" in training.settings:
                 supervised.append(_supervised(root, training))
+            else:
+                raise ValueError(f"{run / 'config.yaml'} is of no training: it has neither algo nor benchmark")
         except (ValueError, OSError, KeyError) as error:
             damaged.append(f"{os.path.relpath(run, root)}: {' '.join(str(error).split())}")
     groups = [
@@ -148,6 +151,8 @@ def write_runs(root: Path, split: str = "val") -> Path:
     )
     file = root / NAME
     write_atomically(file, page.encode())
+    if damaged:
+        sys.stderr.write(f"warning: {len(damaged)} of {len(runs)} runs could not be read; {file} says why\n")
     return file
 
 
