@@ -54,6 +54,11 @@ class ArrayCache:
         self.folder, self._code = cache_folder() / name, code
         self._written = False
 
+    def file(self, name: str, key: Mapping[str, Any]) -> Path:
+        """The file in which `get` keeps its arrays."""
+        digest = hashlib.sha256(json.dumps([self._code, key], sort_keys=True).encode()).hexdigest()
+        return self.folder / f"{name}-{digest[:16]}.npz"
+
     def get(
         self,
         name: str,
@@ -71,8 +76,7 @@ class ArrayCache:
             pack: Makes arrays of it.
             unpack: Makes it of these arrays.
         """
-        digest = hashlib.sha256(json.dumps([self._code, key], sort_keys=True).encode()).hexdigest()
-        file = self.folder / f"{name}-{digest[:16]}.npz"
+        file = self.file(name, key)
         with contextlib.suppress(*DAMAGE):
             return unpack(read_arrays(file))
         result = make()

@@ -357,11 +357,12 @@ def test_an_optimiser_takes_back_its_own_state() -> None:
     optimiser = torch.optim.Adam(layer.parameters(), lr=0.5)
     layer(torch.ones(1, 2)).sum().backward()
     optimiser.step()
-    other = torch.optim.Adam(layer.parameters(), lr=0.1)
+    other = torch.optim.Adam(layer.parameters(), lr=0.1, fused=True)
     state = copy.deepcopy(optimiser.state_dict())
     state["param_groups"][0]["of a later torch"] = 1
     load_optimizer(other, state)
     assert other.param_groups[0]["lr"] == 0.5
+    assert other.param_groups[0]["fused"] is True  # a checkpoint of before goes on with the faster step
     assert torch.equal(other.state[layer.weight]["exp_avg"], optimiser.state[layer.weight]["exp_avg"])
 
 

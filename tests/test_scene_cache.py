@@ -15,6 +15,7 @@ from envs.navgrid.grid import NavGrid
 from envs.pointnav.scene_episodes import AgentConfig, NavigableScene
 from envs.scene import Scene
 from envs.sources import scene_cache
+from envs.sources.apartment_builds import Build, built_beside, processes_for
 from envs.sources.apartments import apartments
 from envs.sources.scene_cache import SceneCache
 
@@ -131,3 +132,24 @@ def test_textures_on_disk_equal_those_that_are_drawn(tmp_path: Path, monkeypatch
     assert_equal(drawn.images, kept.images)
     assert drawn.groups == kept.groups
     assert not any(image.flags.writeable for image in kept.images)
+
+
+def test_another_process_builds_the_same(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    order = Build("val", 2, 3, BODY, "wide")
+    with built_beside(order, [1001, 1000], 1):
+        deadline = time.monotonic() + 60
+        while len(list(folder.glob("apartment-*-episodes-*.npz"))) < 1 and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert 1000 not in order.missing(SceneCache(), [1000, 1001])  # the last first
+    theirs = order.make(SceneCache(), 1000)
+    monkeypatch.setenv("SIDESTEP_CACHE", str(tmp_path_factory.mktemp("other")))
+    assert_equal(theirs, order.make(SceneCache(), 1000))
+
+
+@pytest.mark.parametrize(
+    ("missing", "cores", "processes"), [(300, 2, 1), (300, 16, 8), (47, 16, 1), (23, 2, 0), (300, 1, 0)]
+)
+def test_processes_are_started_where_they_pay(missing: int, cores: int, processes: int) -> None:
+    assert processes_for(missing, cores) == processes

@@ -12,6 +12,8 @@ from torch import Tensor
 
 # What Adam keeps of each parameter.
 ADAM = ("step", "exp_avg", "exp_avg_sq")
+# Settings of an optimiser that change how its step is computed, not what it is.
+IMPLEMENTATION = ("foreach", "fused", "capturable", "differentiable")
 
 
 class Damaged(ValueError):
@@ -73,6 +75,8 @@ def check_like(found: Any, wanted: Any, key: str) -> None:
 def load_optimizer(optimizer: torch.optim.Optimizer, state: Any, key: str = "optimizer") -> None:
     """Give an optimiser back its state; settings that another version of torch knows may be absent or more.
 
+    How its step is computed (`IMPLEMENTATION`) stays as it is.
+
     Raises:
         Damaged: It is not the state of such an optimiser of these parameters.
     """
@@ -84,7 +88,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Any, key: str = "opt
         here = f"{key}.param_groups.{i}"
         for name in ("params", "lr"):
             part(stored, name, (list, int, float), f"{here}.")
-        check_like({n: stored[n] for n in wanted if n in stored}, {n: wanted[n] for n in wanted if n in stored}, here)
+        common = [name for name in wanted if name in stored and name not in IMPLEMENTATION]
+        check_like({name: stored[name] for name in common}, {name: wanted[name] for name in common}, here)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for index, entry in part(state, "state", Mapping, f"{key}.").items():
         here = f"{key}.state.{index}"
@@ -95,7 +100,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Any, key: str = "opt
         for name, value in entry.items():
             if not isinstance(value, Tensor) or value.shape not in ((), parameters[index].shape):
                 raise Damaged(f"{here}.{name} is {_described(value)}")
-    optimizer.load_state_dict(state)
+    own = [{name: group[name] for name in IMPLEMENTATION if name in group} for group in fresh["param_groups"]]
+    groups = [{**stored, **kept} for stored, kept in zip(groups, own, strict=True)]
+    optimizer.load_state_dict({**state, "param_groups": groups})
 
 
 def _check_tensor(found: Any, wanted: Tensor, key: str) -> None:

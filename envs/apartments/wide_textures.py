@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.array_cache import ArrayCache, Arrays, code_version
 from envs.apartments.patterns import SIZE, Field, blobs, checks, dots, image_of, lattice_noise, stripes, zigzag
 
 Recipe = Callable[[np.random.Generator], Field]
 
 _SEED = 20260117
+_CODE = ("wide_textures.py", "patterns.py")
 # Square roots of the eigenvalues of natural images' colours, brightness first, and their axes: grey, blue to yellow,
 # green to red (Ruderman, Cronin and Chiao 1998, whose axes these are, rounded).
 _SPREAD = np.array([0.25, 0.06, 0.02])
@@ -126,7 +129,7 @@ COUNTS = {"noise": 20, "mosaic": 24, "stones": 8, "leaves": 12, "gradient": 12, 
 
 @lru_cache(maxsize=8)
 def wide_bank(number: int) -> dict[str, tuple[NDArray[np.uint8], ...]]:
-    """Textures that tile, by kind; equal numbers give the same arrays, others others.
+    """Textures that tile, by kind; equal numbers give the same arrays, others others. They are kept on disk.
 
     Args:
         number: Which bank, at least 0.
@@ -134,11 +137,30 @@ def wide_bank(number: int) -> dict[str, tuple[NDArray[np.uint8], ...]]:
     Returns:
         By kind (`RECIPES`) `COUNTS` arrays of (128, 128, 3) uint8 sRGB, read-only.
     """
-    bank = {}
-    for kind, recipe in enumerate(RECIPES):
-        rng = np.random.Generator(np.random.PCG64([_SEED, number, kind]))
-        images = tuple(image_of(RECIPES[recipe](rng)) for _ in range(COUNTS[recipe]))
-        for image in images:
-            image.setflags(write=False)
-        bank[recipe] = images
-    return bank
+    folder = Path(__file__).parent
+    kept = ArrayCache("textures", code_version([folder / name for name in _CODE]))
+    images = kept.get("wide", {"bank": number}, partial(_draw, number), _pack, _unpack)
+    for image in images:
+        image.setflags(write=False)
+    ends = np.cumsum([COUNTS[kind] for kind in RECIPES])
+    return {kind: images[end - COUNTS[kind] : end] for kind, end in zip(RECIPES, ends, strict=True)}
+
+
+def _draw(bank: int) -> tuple[NDArray[np.uint8], ...]:
+    """The textures of all kinds, in the order of `RECIPES`."""
+    images: list[NDArray[np.uint8]] = []
+    for kind, name in enumerate(RECIPES):
+        rng = np.random.Generator(np.random.PCG64([_SEED, bank, kind]))
+        images += [image_of(RECIPES[name](rng)) for _ in range(COUNTS[name])]
+    return tuple(images)
+
+
+def _pack(images: tuple[NDArray[np.uint8], ...]) -> Arrays:
+    return {"images": np.stack(images)}
+
+
+def _unpack(arrays: Arrays) -> tuple[NDArray[np.uint8], ...]:
+    images = arrays["images"]
+    if images.shape != (sum(COUNTS.values()), SIZE, SIZE, 3):
+        raise ValueError("other textures than a bank has")
+    return tuple(images)

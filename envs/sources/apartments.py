@@ -6,16 +6,16 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any
 
 from configs.settings import OneOf, Range, Settings
 from envs.apartments import generator
-from envs.apartments.appearance import APPEARANCES, BANKS, camera_offset, check_appearance
+from envs.apartments.appearance import APPEARANCES, BANKS, check_appearance
 from envs.pointnav.scene_episodes import AgentConfig, NavigableScene, every_nth, shard_of
+from envs.sources.apartment_builds import Build, built_beside, processes_for
 from envs.sources.scene_cache import SceneCache
-from envs.sources.source import EmbeddedConfig, EmbeddedSource, Episodes, episode_seed, scene_sources
-
-GOALS_PER_SCENE = 4
+from envs.sources.source import EmbeddedConfig, EmbeddedSource, Episodes, scene_sources
 
 
 @dataclass(frozen=True)
@@ -99,20 +99,16 @@ def apartments(
     if not 1 <= scenes <= len(seeds):
         raise ValueError(f"{split} holds {len(seeds)} apartments, {scenes} were asked for")
 
-    cache = SceneCache()
-
-    def make(number: int) -> NavigableScene:
-        scene, grid = cache.scene(number, appearance, body)
-        own = episode_seed(seed, split, number)
-        episodes = cache.episodes(scene.name, grid, body, episodes_per_scene, own, GOALS_PER_SCENE)
-        return NavigableScene(scene, grid, episodes, camera_offset(number) if appearance == "wide" else None)
-
+    cache, build = SceneCache(), Build(split, episodes_per_scene, seed, body, appearance)
     numbers = every_nth(seeds[:scenes], shard)
-    # Textures that apartments share are drawn before threads would each draw them.
+    # Textures that apartments share are drawn, and kernels compiled, before others would each do so.
     for number in numbers[:BANKS]:
         generator.textures_of(number, appearance)
-    # Half of the work is in kernels that leave the interpreter to other threads.
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        places = list(pool.map(make, numbers))
+    first = build.make(cache, numbers[0])
+    missing = build.missing(cache, numbers)
+    cores = max(1, len(os.sched_getaffinity(0)) // shard[1])
+    processes = processes_for(len(missing), cores)
+    with built_beside(build, missing, processes), ThreadPoolExecutor(cores - processes) as pool:
+        places = [first, *pool.map(partial(build.make, cache), numbers[1:])]
     cache.arrays.trim()
     return places

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,8 +45,12 @@ class SceneCache:
             scene = generate(number, appearance)
             return scene, NavGrid.build(scene, **asdict(body))
 
-        key = {"appearance": appearance, "body": asdict(body)}
-        return self.arrays.get(f"apartment-{number}", key, make, _pack, partial(_unpack, number, appearance))
+        name, key = _scene_key(number, appearance, body)
+        return self.arrays.get(name, key, make, _pack, partial(_unpack, number, appearance))
+
+    def has_scene(self, number: int, appearance: str, body: AgentConfig) -> bool:
+        """Whether the apartment is there."""
+        return self.arrays.file(*_scene_key(number, appearance, body)).is_file()
 
     def episodes(
         self, scene: str, grid: NavGrid, body: AgentConfig, count: int, seed: int, goals: int
@@ -62,6 +67,10 @@ class SceneCache:
         for episode, field in zip(episodes, fields, strict=False):  # The first episodes go to one goal each.
             grid.keep(episode.goal_position, field)
         return episodes
+
+
+def _scene_key(number: int, appearance: str, body: AgentConfig) -> tuple[str, dict[str, Any]]:
+    return f"apartment-{number}", {"appearance": appearance, "body": asdict(body)}
 
 
 def _pack_episodes(navigation: Navigation) -> Arrays:
