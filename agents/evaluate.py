@@ -18,7 +18,7 @@ from adapt.training.distributed import refuse_ranks
 from adapt.training.files import to_json
 from adapt.training.run import list_checkpoints, load_checkpoint, load_config, versions, write_text
 from adapt.training.run_files import read_checked
-from adapt.training.state import part, reading
+from adapt.training.state import entry_of, reading
 from agents.evaluation.episodes import (
     Act,
     averages_mirror_views,
@@ -73,7 +73,7 @@ def load_policy(path: Path, untrained: bool = False) -> tuple[DictConfig, Policy
     if not untrained:
         state = load_checkpoint(files[-1], vision.base_sha256)
         with reading(files[-1]):
-            policy.load_own_state(part(state, "policy"))
+            policy.load_own_state(entry_of(state, "policy"))
     return cfg, policy, vision
 
 

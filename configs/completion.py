@@ -1,6 +1,6 @@
 """Completion of the command ``sidestep`` in bash, zsh and fish: a script that knows all commands, keys and choices.
 
-The script holds the words themselves, so that pressing Tab starts no Python. It is made anew after an upgrade, or when
+The script holds all completions, so that pressing Tab starts no Python. It is made anew after an upgrade, or when
 a package with parts of its own was installed.
 """
 
@@ -29,20 +29,20 @@ def script(shell: str) -> str:
 
 
 @functools.cache
-def words_of(command: str) -> tuple[str, ...]:
+def completions_of(command: str) -> tuple[str, ...]:
     """Completions of a command of `configs.console.CONSOLE`: ``key=``, and ``key=choice`` where choices are known."""
     module = CONSOLE[command][0]
     for name, (its_module, _) in COMMANDS.items():
         if its_module == module:
-            found = dict.fromkeys(_words(command_settings(name), ""))
+            found = dict.fromkeys(_completions(command_settings(name), ""))
             if name in TRAININGS:
                 found |= dict.fromkeys(_choices("experiment", _stems("experiment")))
             return ("--help", *found)
     return ("--help",)
 
 
-def _words(settings: type[Settings], prefix: str) -> Iterator[str]:
-    """The words of settings and of all that their groups can choose."""
+def _completions(settings: type[Settings], prefix: str) -> Iterator[str]:
+    """Completions of settings and of all that their groups can choose."""
     for name, kind in kinds(settings).items():
         key = f"{prefix}{name}"
         rules: list[Any] = []
@@ -53,9 +53,9 @@ def _words(settings: type[Settings], prefix: str) -> Iterator[str]:
             choices = options(group)
             yield from _choices(key, sorted({*choices, *_stems(group)}))
             for choice in choices:
-                yield from _words(settings_of(group, choice), f"{key}.")
+                yield from _completions(settings_of(group, choice), f"{key}.")
         elif inspect.isclass(kind) and issubclass(kind, Settings):
-            yield from _words(kind, f"{key}.")
+            yield from _completions(kind, f"{key}.")
         else:
             one_of = next((rule.choices for rule in rules if isinstance(rule, OneOf)), ())
             yield from _choices(key, ("true", "false") if kind is bool else one_of)
@@ -80,7 +80,7 @@ def _lines(shell: str) -> Iterator[str]:
         if seconds := [command.partition(" ")[2] for command in CONSOLE if command.startswith(f"{first} ")]:
             yield _branch(shell, first, seconds)
     for command in CONSOLE:
-        yield _branch(shell, command, words_of(command))
+        yield _branch(shell, command, completions_of(command))
 
 
 def _branch(shell: str, command: str, words: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from configs import commands
 from configs.commands import COMMANDS
-from configs.completion import script, words_of
+from configs.completion import completions_of, script
 from configs.console import CONSOLE, SHELLS, main, split
 from configs.groups import options
 
@@ -104,7 +104,7 @@ def test_the_list_of_commands_imports_no_network_library() -> None:
 
 
 def test_words_hold_keys_and_choices_of_all_that_can_be_chosen() -> None:
-    words = words_of("train")
+    words = completions_of("train")
     assert {f"adapt={method}" for method in options("adapt")} <= set(words)
     assert {"algo.learner.learning_rate=", "experiment=side_tuning_ppo", "resume=true", "env.scene="} <= set(words)
     assert len(words) == len(set(words))

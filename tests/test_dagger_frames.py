@@ -124,7 +124,7 @@ def test_the_first_trajectories_are_the_first_frames_of_every_lane(tmp_path: Pat
     assert set(np.unique(drawn[TRAJECTORY])) == {0, 1}
     starts = np.bincount(drawn[STEP][:, 0] * 10 + drawn[ACTION][:, 0], minlength=20)  # STEP holds the lane here
     assert (np.abs(starts[[0, 1, 10, 11, 12, 13, 14]] / 8000 - 1 / 7) < 0.02).all()  # two windows and five
-    assert first.part(1, 2).frames_written == 8
+    assert first.shard(1, 2).frames_written == 8
     with pytest.raises(ValueError, match="too few frames"):
         first.sample(np.random.default_rng(0), 1, 9)
     with pytest.raises(ValueError, match="does not number its trajectories"):

@@ -113,10 +113,10 @@ def test_ranks_own_disjoint_scenes_or_episodes(room: Path) -> None:
 
 def test_recorded_frames_are_shared_by_lanes(tmp_path: Path) -> None:
     store = FrameStore.create(tmp_path / "frames", 5, 8, {})
-    parts = [store.part(i, 2) for i in range(2)]
+    parts = [store.shard(i, 2) for i in range(2)]
     assert [p.lanes for p in parts] == [3, 2]
     with pytest.raises(ValueError, match="too few for 6 ranks"):
-        store.part(0, 6)
+        store.shard(0, 6)
 
 
 def test_ranks_hold_the_same_parameters_after_every_update(room: Path, tmp_path: Path) -> None:

@@ -52,7 +52,6 @@ class DecathlonConfig(BenchmarkConfig):
 
 TEST = {"benchmark.test": "test"}
 BOTH = {"benchmark.test": "test", "benchmark.train": "trainval"}
-WRN = "wrn28_4"
 
 
 def _row(

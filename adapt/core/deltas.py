@@ -182,7 +182,7 @@ def put_tensors(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 # By base and layer, the delta that was evaluated last with what it gave: so at most one copy of a base's weights is
 # kept, however many tasks there are.
-_KEPT: WeakKeyDictionary[Base, dict[str, tuple[Delta, CachedUntilChanged[tuple[Tensor, Tensor | None]]]]] = (
+_CACHE: WeakKeyDictionary[Base, dict[str, tuple[Delta, CachedUntilChanged[tuple[Tensor, Tensor | None]]]]] = (
     WeakKeyDictionary()
 )
 
@@ -294,7 +294,7 @@ class DeltaMethod(Method):
         """The task's weight and bias of one layer."""
         if torch.is_grad_enabled() or not delta.costly:
             return delta(weight), delta.bias(bias)
-        layers = _KEPT.setdefault(self.base, {})
+        layers = _CACHE.setdefault(self.base, {})
         if name not in layers or layers[name][0] is not delta:
             layers[name] = delta, CachedUntilChanged()
         return layers[name][1].get(delta.depends_on(), weight, lambda: (delta(weight), delta.bias(bias)))

@@ -21,7 +21,7 @@ REGISTERED = ("_parameters", "_buffers", "_modules")
 
 
 def unreachable(network: nn.Module) -> str:
-    """The part of a network that its copies would not own, and why, as words; empty if there is none."""
+    """Text that says what of a network its copies would not own, and why; empty if they own all of it."""
     known = {id(part) for part in (*network.modules(), *network.parameters(), *network.buffers())}
     for name, module in network.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
@@ -83,7 +83,7 @@ def _cells(function: FunctionType) -> Iterator[Any]:
 
 
 def shared_elsewhere(network: nn.Module, layers: Iterable[nn.Module]) -> str:
-    """The parameter or buffer of `layers` that also stands at a place outside of them, as words; empty if none does."""
+    """Text that names a parameter or buffer of `layers` shared by a module outside of them; empty if there is none."""
     places: dict[int, list[tuple[str, bool]]] = defaultdict(list)
     own = {id(layer) for layer in layers}
     for name, module in network.named_modules():
@@ -99,7 +99,7 @@ def shared_elsewhere(network: nn.Module, layers: Iterable[nn.Module]) -> str:
 
 
 def computed(layers: Mapping[str, nn.Module]) -> str:
-    """The layer that has computed parameters or no weight, as words; empty if none is like that."""
+    """Text that names a layer with computed parameters or without a weight; empty if there is none."""
     for name, layer in layers.items():
         if "/" in name:
             return f"the name of {name!r} has a slash"

@@ -118,7 +118,7 @@ class _Allowance(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Not to be kept from torch.compile: that imports the compiler, for seconds, and nothing here is compiled."""
+        """False: skipping torch.compile would import the compiler, for seconds, and nothing here is compiled."""
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -25,7 +25,7 @@ from adapt.pretraining.scores import network_input, statistics_of
 from adapt.pretraining.targets import TaskTraining, class_weights, targets_of, training_loss
 from adapt.pretraining.tasks import Labels, TaskonomyTask, find_task
 from adapt.training.finite import Data, check_finite, clip_finite
-from adapt.training.state import Damaged, check_like, load_optimizer, part, reading
+from adapt.training.state import Damaged, check_like, entry_of, load_optimizer, reading
 from adapt.training.weight_files import read_torch
 from configs.settings import Count, Positive, Range, Settings, Share, Whole
 from configs.writing import write_atomically
@@ -309,20 +309,22 @@ class JointRun:
         return True
 
     def _take_over(self, path: Path, state: Any) -> None:
-        check_resume(part(state, "settings"), _plain(self.settings), list(self.tasks), part(state, "tasks", list))
-        tied = part(state, "tied", bool)
+        check_resume(
+            entry_of(state, "settings"), _plain(self.settings), list(self.tasks), entry_of(state, "tasks", list)
+        )
+        tied = entry_of(state, "tied", bool)
         if self.family.tied and not tied:
             self._untie()
         if self.family.tied != tied:
             raise ValueError(f"{path} was made with other settings of tied; choose another out=")
-        step, seconds = part(state, "step", int), part(state, "seconds", (int, float))
-        check_like(part(state, "family"), self.family.state_dict(), "family")
-        averaged, mean = part(state, "averaged", int), part(state, "mean")
+        step, seconds = entry_of(state, "step", int), entry_of(state, "seconds", (int, float))
+        check_like(entry_of(state, "family"), self.family.state_dict(), "family")
+        averaged, mean = entry_of(state, "averaged", int), entry_of(state, "mean")
         for name, tensor in self.family.state_dict().items() if averaged else ():
-            if part(mean, name, Tensor, "mean.").shape != tensor.shape:
+            if entry_of(mean, name, Tensor, "mean.").shape != tensor.shape:
                 raise Damaged(f"mean.{name} has the shape {tuple(mean[name].shape)}")
         check_finite(state, f"{path}, which may be deleted to start anew: its content")
-        load_optimizer(self.optimizer, part(state, "optimizer"))
+        load_optimizer(self.optimizer, entry_of(state, "optimizer"))
         self.family.load_state_dict(state["family"])
         self.step, self.seconds = step, seconds
         self.averaged, self.mean = averaged, mean

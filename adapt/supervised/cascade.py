@@ -27,7 +27,7 @@ from adapt.supervised.learner import TaskTrainer
 from adapt.supervised.page import png
 from adapt.supervised.runs import make_base, make_benchmark, make_plan
 from adapt.training.run import list_checkpoints, load_checkpoint, load_config
-from adapt.training.state import part, reading
+from adapt.training.state import entry_of, reading
 from configs.writing import write_atomically
 
 Probabilities = Sequence[NDArray[np.floating]]
@@ -142,7 +142,7 @@ def stages_of_run(run: Path) -> tuple[list[str], list[float], list[Probabilities
     state = load_checkpoint(checkpoints[-1], base.sha256)
     every = zip(benchmark.tasks(Path(cfg.data)), benchmark.held_out(Path(cfg.data)), strict=True)
     with reading(checkpoints[-1]):
-        saved = part(state, "tasks")
+        saved = entry_of(state, "tasks")
     chosen = [(task, examples) for task, examples in every if task.name in saved]
     plan = make_plan(cfg, benchmark)
     learners = [TaskTrainer(base, plan)] * len(chosen)

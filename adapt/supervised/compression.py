@@ -18,7 +18,7 @@ from adapt.supervised.report import write_report
 from adapt.supervised.results import Results, Scores
 from adapt.supervised.runs import choose_tasks, make_base, make_benchmark, make_plan, summary
 from adapt.training.run import Run, list_checkpoints, load_checkpoint, load_config, progress_bar
-from adapt.training.state import part, reading
+from adapt.training.state import entry_of, reading
 
 
 def compressed_config(cfg: DictConfig) -> DictConfig:
@@ -77,9 +77,9 @@ def load_trained(source: Path, config: DictConfig, plan: TrainingPlan, tasks: Se
     state = load_checkpoint(checkpoints[-1], base.sha256)
     learner = TaskTrainer(base, replace(plan, settings={**plan.settings, "rank": 0.0, "shared": False}))
     with reading(checkpoints[-1]):
-        stored = part(state, "tasks")
+        stored = entry_of(state, "tasks")
         for task in tasks:
-            part(stored, task.name, prefix="tasks.")
+            entry_of(stored, task.name, prefix="tasks.")
         learner.restore(tasks, stored)
     return learner
 
@@ -92,9 +92,9 @@ def train_on(run: Run, learner: TaskTrainer, tasks: Sequence[TaskData]) -> tuple
     """
     sha256 = learner.adapted.base.sha256
     saved: dict[str, Any] = run.restore(sha256) or {"untuned": {}, "rows": {}, "tasks": {}, "images": 0}
-    untuned = part(saved, "untuned") or {task.name: learner.test(task) for task in tasks}
-    rows, learner.images = part(saved, "rows"), part(saved, "images", int)
-    for name, state in part(saved, "tasks").items():
+    untuned = entry_of(saved, "untuned") or {task.name: learner.test(task) for task in tasks}
+    rows, learner.images = entry_of(saved, "rows"), entry_of(saved, "images", int)
+    for name, state in entry_of(saved, "tasks").items():
         learner.fill(name, state)
     with progress_bar() as bar:
         shown = bar.add_task("compressed adapters", total=len(tasks), completed=len(rows), note="")
@@ -129,7 +129,7 @@ def compress(cfg: DictConfig) -> dict[str, Any]:
         raise ValueError(f"{source / 'result.json'} has no scores of {', '.join(lacking)}; train the run again")
     with reading(source / "result.json"):
         for task in tasks:
-            part(part(before, task.name), task.score, (int, float), f"per_task.{task.name}.")
+            entry_of(entry_of(before, task.name), task.score, (int, float), f"per_task.{task.name}.")
     decompose(learner, tasks, cfg.rank, cfg.shared)
     learner.plan = plan
     run = Run(Path(cfg.out), config, cfg.resume)

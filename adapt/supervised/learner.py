@@ -35,7 +35,7 @@ from adapt.supervised.optimisation import (
 from adapt.training import distributed
 from adapt.training.device import has_bfloat16
 from adapt.training.finite import Data, check_finite, clip_finite
-from adapt.training.state import Damaged, check_like, part
+from adapt.training.state import Damaged, check_like, entry_of
 from adapt.training.weight_files import fill
 from configs.processes import end_with_parent
 
@@ -135,7 +135,7 @@ class TaskTrainer:
     def train(self, tasks: Sequence[TaskData], log: Log | None = None, last: bool = True) -> None:
         """Train tasks that were added: one alone, or several together on the sum of their losses, a batch of each.
 
-        Of several ranks each takes its part of every batch; all have the same batches in the same order.
+        Of several ranks each takes its shard of every batch; all have the same batches in the same order.
 
         Args:
             tasks: what to train.
@@ -252,11 +252,11 @@ class TaskTrainer:
     def _stream(
         self, task: TaskData, chosen: Tensor, steps: int
     ) -> Iterator[tuple[int, Tensor, Targets, Tensor | None]]:
-        """The batches of a training: sizes, and this rank's inputs, targets and, where they are kept, features."""
+        """The batches of a training: sizes, and this rank's inputs, targets and, where they are cached, features."""
         generator = torch.Generator().manual_seed(self.plan.task_seed(task.name))
         features = self._features(task, training=True)
         orders = [chosen[order] for order in shuffled(len(chosen), self.plan.training.batch, steps, generator)]
-        own = [rank_part(order) for order in orders]
+        own = [rank_shard(order) for order in orders]
         read = read_batches(task, own, self.plan.training.workers, training=True)
         for order, indices, (inputs, targets) in zip(orders, own, read, strict=True):
             yield len(order), inputs.to(self.device), self._move(targets), self._take(features, indices)
@@ -341,7 +341,7 @@ class TaskTrainer:
         for task in tasks:
             if task.name not in state:
                 continue
-            saved = part(state, task.name, prefix="tasks.")
+            saved = entry_of(state, task.name, prefix="tasks.")
             self.add(task)
             self.fill(task.name, saved)
             self.images += saved["samples_seen"]
@@ -353,10 +353,10 @@ class TaskTrainer:
             Damaged: the state is not what `state` gave for this task and this method.
         """
         method, here = self.adapted.method(task), f"tasks.{task}."
-        tensors, seen = part(saved, "method", prefix=here), part(saved, "samples_seen", int, here)
+        tensors, seen = entry_of(saved, "method", prefix=here), entry_of(saved, "samples_seen", int, here)
         for name in tensors:
-            part(tensors, name, Tensor, f"{here}method.")
-        check_like(part(saved, "readout", prefix=here), self.readouts[task].state_dict(), f"{here}readout")
+            entry_of(tensors, name, Tensor, f"{here}method.")
+        check_like(entry_of(saved, "readout", prefix=here), self.readouts[task].state_dict(), f"{here}readout")
         try:
             method.unpack({key: tensor.to(self.device) for key, tensor in tensors.items()})
         except (RuntimeError, KeyError, ValueError, IndexError, TypeError) as error:
@@ -367,7 +367,7 @@ class TaskTrainer:
 
 
 def _named(tasks: Sequence[TaskData], batches: Sequence[tuple[int, Tensor, Targets, Tensor | None]]) -> Data:
-    """Inputs, targets and kept features of each task's batch by name."""
+    """Inputs, targets and cached features of each task's batch by name."""
     tensors: dict[str, Tensor] = {}
     for task, (_, inputs, targets, features) in zip(tasks, batches, strict=True):
         parts = targets if isinstance(targets, Mapping) else {"targets": targets}
@@ -376,8 +376,8 @@ def _named(tasks: Sequence[TaskData], batches: Sequence[tuple[int, Tensor, Targe
     return tensors
 
 
-def rank_part(indices: Tensor) -> Tensor:
-    """This rank's part of a batch; every rank has all of one that is too small to part."""
+def rank_shard(indices: Tensor) -> Tensor:
+    """This rank's shard of a batch; every rank has all of a batch that is too small to split."""
     ranks = distributed.ranks()
     return indices if len(indices) < 2 * ranks else indices[distributed.rank() :: ranks]
 

@@ -19,7 +19,7 @@ from adapt.core.method import get_method
 from adapt.supervised.features import FeatureStore
 from adapt.supervised.learner import Log, TaskTrainer, TrainingPlan, knows_earlier
 from adapt.supervised.results import Results, Scores
-from adapt.training.state import Damaged, part
+from adapt.training.state import Damaged, entry_of
 from configs.names import nearest
 
 Save = Callable[[dict[str, Any]], None]
@@ -79,18 +79,18 @@ class Session:
         names = [task.name for task in self.tasks]
         if not self.state:
             return Results(names)
-        saved = part(self.state, "results")
-        rows, first = part(saved, "rows", list, "results."), part(saved, "first", dict, "results.")
+        saved = entry_of(self.state, "results")
+        rows, first = entry_of(saved, "rows", list, "results."), entry_of(saved, "first", dict, "results.")
         if len(rows) > len(names):
             raise Damaged(f"results.rows has {len(rows)} rows for {len(names)} tasks")
         for key, scores in [*((f"rows.{i}.", row) for i, row in enumerate(rows)), ("first.", first)]:
             for task in scores if isinstance(scores, Mapping) else [""]:
-                part(part(scores, task, Mapping, f"results.{key}"), "loss", float, f"results.{key}{task}.")
+                entry_of(entry_of(scores, task, Mapping, f"results.{key}"), "loss", float, f"results.{key}{task}.")
         return Results(names, list(rows), dict(first))
 
     def restored(self) -> Mapping[str, Any]:
         """The state of the tasks so far, by name."""
-        saved: Mapping[str, Any] = part(self.state, "tasks") if self.state else {}
+        saved: Mapping[str, Any] = entry_of(self.state, "tasks") if self.state else {}
         return saved
 
 

@@ -40,7 +40,7 @@ from adapt.training import distributed
 from adapt.training.files import to_json
 from adapt.training.finite import NotFinite, StoredNotFinite, check_finite
 from adapt.training.seeds import flat
-from adapt.training.state import Damaged, part, reading
+from adapt.training.state import Damaged, entry_of, reading
 from adapt.training.wandb_logger import WandbLogger
 from adapt.training.weight_files import read_torch
 from configs import files
@@ -61,7 +61,7 @@ PACKAGES = (
     "numba",
     "hydra-core",
 )
-KEPT_CHECKPOINTS = 2
+MAX_CHECKPOINTS = 2
 CONFIG = "config.yaml"
 STARTED_FROM = "started_from"  # in result.json from the start on
 CHECKPOINT = re.compile(r"step_([0-9]+)\.pt")
@@ -255,7 +255,7 @@ class Run:
             reason = str(cause.strerror) if cause else " ".join(str(error).split())
             message = f"could not write {final}: {reason}; earlier checkpoints are untouched"
             raise (OSError(cause.errno, message) if cause else OSError(message)) from error
-        for old in list_checkpoints(self.path)[:-KEPT_CHECKPOINTS]:
+        for old in list_checkpoints(self.path)[:-MAX_CHECKPOINTS]:
             old.unlink()
 
     @contextlib.contextmanager
@@ -381,8 +381,8 @@ def load_checkpoint(file: Path, base_sha256: str | None) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{error}; it is no readable checkpoint: delete it to fall back to the one before") from error
     with reading(file):
-        base = part(state, "base_sha256", str)
-        if part(state, "step", int) < 0 or not part(state, "seconds", (int, float)) >= 0:
+        base = entry_of(state, "base_sha256", str)
+        if entry_of(state, "step", int) < 0 or not entry_of(state, "seconds", (int, float)) >= 0:
             raise Damaged("step or seconds is negative")
     if base_sha256 is not None and base != base_sha256:
         raise ValueError(

@@ -32,8 +32,8 @@ def reading(file: Path | None) -> Iterator[None]:
         ) from error
 
 
-def part(state: Any, key: str, kind: type | tuple[type, ...] = Mapping, prefix: str = "") -> Any:
-    """The value of a key in a mapping.
+def entry_of(state: Any, key: str, kind: type | tuple[type, ...] = Mapping, prefix: str = "") -> Any:
+    """The value under a key of a mapping, checked for its type.
 
     Raises:
         Damaged: `state` is no mapping, lacks the key, or holds something of another type there.
@@ -81,22 +81,22 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Any, key: str = "opt
         Damaged: It is not the state of such an optimiser of these parameters.
     """
     fresh = optimizer.state_dict()
-    groups = part(state, "param_groups", list, f"{key}.")
+    groups = entry_of(state, "param_groups", list, f"{key}.")
     if len(groups) != len(fresh["param_groups"]):
         raise Damaged(f"{key}.param_groups is {_described(groups)}")
     for i, (stored, wanted) in enumerate(zip(groups, fresh["param_groups"], strict=True)):
         here = f"{key}.param_groups.{i}"
         for name in ("params", "lr"):
-            part(stored, name, (list, int, float), f"{here}.")
+            entry_of(stored, name, (list, int, float), f"{here}.")
         common = [name for name in wanted if name in stored and name not in IMPLEMENTATION]
         check_like({name: stored[name] for name in common}, {name: wanted[name] for name in common}, here)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for index, entry in part(state, "state", Mapping, f"{key}.").items():
+    for index, entry in entry_of(state, "state", Mapping, f"{key}.").items():
         here = f"{key}.state.{index}"
         if not isinstance(index, int) or not 0 <= index < len(parameters) or not isinstance(entry, Mapping):
             raise Damaged(f"{here} is {_described(entry)}")
         for name in ADAM if isinstance(optimizer, torch.optim.Adam) else ():
-            part(entry, name, Tensor, f"{here}.")
+            entry_of(entry, name, Tensor, f"{here}.")
         for name, value in entry.items():
             if not isinstance(value, Tensor) or value.shape not in ((), parameters[index].shape):
                 raise Damaged(f"{here}.{name} is {_described(value)}")

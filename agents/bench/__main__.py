@@ -265,7 +265,7 @@ def _imitation(config: DictConfig, folder: Path) -> tuple[VisualEncoder, Imitati
 
 
 def adapt_rows(cfg: DictConfig) -> list[Measurement]:
-    """Adapted networks: inference merged and unmerged, several tasks at once, a side-tuning step on kept features."""
+    """Adapted networks: inference merged and unmerged, several tasks at once, a side-tuning step on cached features."""
     rows = []
     for (name, kind), value in inference().items():
         target = "<= 1.25" if kind == "unmerged" else "1.00"

@@ -28,6 +28,6 @@ class BehaviourCloning:
             cfg,
             run,
             lambda policy, vision, start: FrameSource(
-                prepare(cfg, Path(cfg.algo.data), vision.base, vision.reads, cfg.algo.trajectories).part(rank, ranks)
+                prepare(cfg, Path(cfg.algo.data), vision.base, vision.reads, cfg.algo.trajectories).shard(rank, ranks)
             ),
         )

@@ -140,16 +140,16 @@ class FrameStore:
         if self.written.shape != (1,) or self.written.dtype != np.int64 or self.written[0] < 0:
             raise ValueError(f"{self.folder / 'written.npy'} is damaged; collect the frames again")
 
-    def part(self, index: int, parts: int) -> FrameStore:
-        """Every `parts`-th lane from `index` on, for reading.
+    def shard(self, index: int, shards: int) -> FrameStore:
+        """Every `shards`-th lane from `index` on, for reading.
 
         Raises:
-            ValueError: There are fewer lanes than parts.
+            ValueError: There are fewer lanes than shards.
         """
-        if self.lanes < parts:
-            raise ValueError(f"{self.folder} holds {self.lanes} agents' frames, too few for {parts} ranks; use fewer")
-        arrays = {key: array[index::parts] for key, array in self.arrays.items()}
-        return FrameStore(self.folder, arrays, self.written, None if self.ends is None else self.ends[index::parts])
+        if self.lanes < shards:
+            raise ValueError(f"{self.folder} holds {self.lanes} agents' frames, too few for {shards} ranks; use fewer")
+        arrays = {key: array[index::shards] for key, array in self.arrays.items()}
+        return FrameStore(self.folder, arrays, self.written, None if self.ends is None else self.ends[index::shards])
 
     def first(self, trajectories: int) -> FrameStore:
         """The first so many recorded trajectories, by the order in which they began, for reading.

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from adapt.training import distributed
 from adapt.training.finite import Data, clip_finite
 from adapt.training.run import Run, progress_bar
-from adapt.training.state import Damaged, check_like, load_optimizer, part
+from adapt.training.state import Damaged, check_like, entry_of, load_optimizer
 from agents.evaluation.episodes import Validation
 from agents.learners.frames import ACTION, FrameStore
 from agents.learners.start import init_from_run
@@ -109,20 +109,20 @@ class ImitationLearner:
         Raises:
             Damaged: It is not what `state` gave.
         """
-        schedule, own = part(state, "schedule", prefix="learner."), self.schedule.state_dict()
+        schedule, own = entry_of(state, "schedule", prefix="learner."), self.schedule.state_dict()
         # Another version of torch may know more settings, or fewer.
-        part(schedule, "last_epoch", int, "learner.schedule.")
+        entry_of(schedule, "last_epoch", int, "learner.schedule.")
         both = own.keys() & schedule.keys()
         check_like({n: schedule[n] for n in both}, {n: own[n] for n in both}, "learner.schedule")
-        generator = part(state, "rng", prefix="learner.")
+        generator = entry_of(state, "rng", prefix="learner.")
         check_like(generator, _plain(self.rng.bit_generator.state), "learner.rng")
-        if part(state, "updates", int, "learner.") < 0:
+        if entry_of(state, "updates", int, "learner.") < 0:
             raise Damaged("learner.updates is negative")
-        if state["updates"] and not part(
-            part(state, "optimizer", prefix="learner."), "state", prefix="learner.optimizer."
+        if state["updates"] and not entry_of(
+            entry_of(state, "optimizer", prefix="learner."), "state", prefix="learner.optimizer."
         ):
             raise Damaged("learner.optimizer.state is empty")
-        load_optimizer(self.optimizer, part(state, "optimizer", prefix="learner."), "learner.optimizer")
+        load_optimizer(self.optimizer, entry_of(state, "optimizer", prefix="learner."), "learner.optimizer")
         self.schedule.load_state_dict(schedule)
         self.updates = state["updates"]
         for group in self.optimizer.param_groups:  # there may be more updates to make than when it was saved
@@ -204,8 +204,8 @@ def train_by_imitation(
     state = run.restore(vision.base_sha256)
     if state is not None:
         with run.taking_over():
-            policy.load_own_state(part(state, "policy"))
-            learner.restore(part(state, "learner"))
+            policy.load_own_state(entry_of(state, "policy"))
+            learner.restore(entry_of(state, "learner"))
         distributed.print_once(learner.progress())
     else:
         init_from_run(cfg, run, policy, vision.base_sha256)

@@ -29,7 +29,7 @@ from adapt import Adapted
 from adapt.training import distributed
 from adapt.training.finite import Data, NotFinite, blame, check_finite
 from adapt.training.run import Run, progress_bar
-from adapt.training.state import check_like, load_optimizer, part
+from adapt.training.state import check_like, entry_of, load_optimizer
 from agents.evaluation.episodes import Validation
 from agents.learners.memory import check_memory, ppo_bytes, replay_bytes
 from agents.learners.rollout import DeviceRolloutBuffer, Timeouts
@@ -332,11 +332,11 @@ def train_with_sb3(
     policy, done = policy_of(model), int(state["step"]) if state is not None else 0
     if state is not None:
         with run.taking_over():
-            policy.load_own_state(part(state, "policy"))
+            policy.load_own_state(entry_of(state, "policy"))
             for key, optimizer in optimizers(model).items():
-                load_optimizer(optimizer, part(state, key), key)
+                load_optimizer(optimizer, entry_of(state, key), key)
             if (entropy := _learned_entropy(model)) is not None:
-                check_like(part(state, ENTROPY), {ENTROPY: entropy}, ENTROPY)
+                check_like(entry_of(state, ENTROPY), {ENTROPY: entropy}, ENTROPY)
                 entropy.data.copy_(state[ENTROPY][ENTROPY])
         distributed.print_once(_progress(model, done, cfg.algo.steps))
     else:

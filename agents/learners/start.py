@@ -14,7 +14,7 @@ from torch import Tensor
 
 from adapt.training import distributed
 from adapt.training.run import STARTED_FROM, Run, list_checkpoints, load_checkpoint, load_config
-from adapt.training.state import part, reading
+from adapt.training.state import entry_of, reading
 from agents.policies.policy import Policy
 
 
@@ -34,7 +34,7 @@ def init_from_run(cfg: DictConfig, run: Run, policy: Policy, base_sha256: str) -
         raise FileNotFoundError(f"start={folder}: that run has no checkpoint yet; train it first")
     state = load_checkpoint(files[-1], None)
     with reading(files[-1]):
-        tensors = part(state, "policy")
+        tensors = entry_of(state, "policy")
     summary = load_fitting(policy, tensors)
     if state["base_sha256"] != base_sha256:
         summary += "; it saw through another base"

@@ -56,7 +56,7 @@ NAME = "Sidestep-v0"
 ACTIONS = {"stop": STOP, "move_forward": FORWARD, "turn_left": LEFT, "turn_right": RIGHT}
 # Habitat-Lab's names for scenes that belong to no scene dataset.
 NO_DATASET = ("", "default", "NONE")
-KEPT_SCENES, KEPT_FIELDS = 4, 512
+CACHED_SCENES, CACHED_FIELDS = 4, 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ class _World:
     renderer: Renderer
 
 
-@lru_cache(KEPT_SCENES)
+@lru_cache(CACHED_SCENES)
 def _load(
     scene_id: str, dataset: str, geodesic: str, navmesh: str, radius: float, height: float, climb: float, slope: float
 ) -> _World:
@@ -367,7 +367,7 @@ class SidestepSim(Simulator):
             self._fields.move_to_end(key)
         else:
             self._fields[key] = self._world.grid.field(key)
-        if len(self._fields) > KEPT_FIELDS:
+        if len(self._fields) > CACHED_FIELDS:
             self._fields.popitem(last=False)
         return self._fields[key]
 

@@ -146,7 +146,8 @@ class PointNavTask(Settings):
     @property
     def success_reward(self) -> float:
         """Reward for a successful STOP."""
-        return 2.5 if self.variant == "habitat" else 10.0
+        habitat = self.variant == "habitat"
+        return measures.HABITAT_SUCCESS_REWARD if habitat else measures.SIDE_TUNING_SUCCESS_REWARD
 
 
 def predictor_of(task: PointNavTask, predict: DepthPredictor | None) -> DepthPredictor | None:

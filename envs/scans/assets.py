@@ -1,4 +1,4 @@
-"""Path resolution of a mesh file's assets: buffers, materials, textures."""
+"""Path resolution: scenes that episodes name, and a mesh file's buffers, materials and textures."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from configs.files import visible
+
+# Where Habitat's datasets say that their scenes lie; Habitat-Lab strips it from the scene ids of episodes.
+HABITAT_PREFIX = "data/scene_datasets/"
+
+
+def scene_candidates(name: str, scenes_dir: Path) -> list[Path]:
+    """Files that a scene or dataset named by an episode may be: the name as it is, or below a folder of scenes."""
+    plain = name.replace("\\", "/").removeprefix("./").removeprefix(HABITAT_PREFIX)
+    return list(dict.fromkeys((Path(name), scenes_dir / plain)))
 
 
 def find_asset(folder: Path, name: str) -> Path | None:

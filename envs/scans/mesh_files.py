@@ -17,8 +17,6 @@ from envs.scans.obj import read_obj
 from envs.scans.ply import read_ply
 
 GLTF_SUFFIXES = (".glb", ".gltf")
-# Where Habitat's datasets say that their scenes lie; Habitat-Lab strips it from the scene ids of episodes.
-HABITAT_PREFIX = "data/scene_datasets/"
 SUFFIXES = (*GLTF_SUFFIXES, ".obj", ".ply")
 
 PACKED = {
@@ -151,9 +149,3 @@ def _gltf_image(
 
 
 _READERS = {".obj": read_obj, ".ply": read_ply}
-
-
-def scene_places(name: str, scenes_dir: Path) -> list[Path]:
-    """Candidate files of a scene or dataset that an episode names: as it is, or below a folder of scenes."""
-    plain = name.replace("\\", "/").removeprefix("./").removeprefix(HABITAT_PREFIX)
-    return list(dict.fromkeys((Path(name), scenes_dir / plain)))

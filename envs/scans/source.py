@@ -15,10 +15,11 @@ from envs.navgrid import recast
 from envs.navgrid.grid import GEODESICS, NavGrid
 from envs.navgrid.grid_files import load_or_build
 from envs.navgrid.navmesh import NavMesh, navmesh_of, read_navmesh
+from envs.scans.assets import HABITAT_PREFIX, scene_candidates
 from envs.scans.axes import UP_CHOICES, navmesh_file
 from envs.scans.gltf import MATERIALS
 from envs.scans.loading import load_assets, load_scene
-from envs.scans.mesh_files import HABITAT_PREFIX, SUFFIXES, scene_places
+from envs.scans.mesh_files import SUFFIXES
 from envs.scans.scene_datasets import DATASET_CONFIG, SCENE_INSTANCE, Composition, SceneDataset, compose_file
 from envs.scene import Scene
 
@@ -125,7 +126,7 @@ def locate_scene(scene: str, scenes_dir: str) -> Path:
     Raises:
         FileNotFoundError: There is none; the message says where it was looked for.
     """
-    candidates = scene_places(scene, Path(scenes_dir))
+    candidates = scene_candidates(scene, Path(scenes_dir))
     path = next((file for file in candidates if file.is_file()), None)
     if path is None:
         raise FileNotFoundError(
@@ -142,7 +143,7 @@ def episode_settings(settings: ScanSettings, dataset: object) -> ScanSettings:
     """
     if settings.dataset is not None or not isinstance(dataset, str) or not dataset.endswith(DATASET_CONFIG):
         return settings
-    path = next((file for file in scene_places(dataset, Path(settings.scenes_dir)) if file.is_file()), None)
+    path = next((file for file in scene_candidates(dataset, Path(settings.scenes_dir)) if file.is_file()), None)
     return settings if path is None else replace(settings, dataset=str(path))
 
 
@@ -154,7 +155,7 @@ def find_scan(scene: str, settings: ScanSettings) -> Path | Composition:
         ValueError: The name is none of a scene, or its dataset is damaged.
     """
     if settings.dataset is not None:
-        is_file = any(file.is_file() for file in scene_places(scene, Path(settings.scenes_dir)))
+        is_file = any(file.is_file() for file in scene_candidates(scene, Path(settings.scenes_dir)))
         file = locate_scene(scene, settings.scenes_dir) if is_file and scene.lower().endswith(SUFFIXES) else None
         return _open(settings.dataset, _changed(settings.dataset)).compose(scene, file)
     if scene.endswith(SCENE_INSTANCE):

@@ -13,7 +13,7 @@ from pathlib import Path
 from configs.files import mistaken
 from configs.names import nearest
 from envs.pointnav.episodes import content_files, read_gzip, scene_name
-from envs.scans.mesh_files import scene_places
+from envs.scans.assets import scene_candidates
 
 OK, NOTE, MISSING = "ok", "note", "missing"
 DOCS = "docs/habitat.md"
@@ -78,7 +78,7 @@ def check_split(file: Path, scenes_dir: Path | None, only: str | Sequence[str] |
     if scenes_dir is None:
         yield Finding(OK, f"episodes: {file}")
         return
-    lacking = [s for s in sorted(needed) if not any(place.is_file() for place in scene_places(s, scenes_dir))]
+    lacking = [s for s in sorted(needed) if not any(file.is_file() for file in scene_candidates(s, scenes_dir))]
     if lacking:
         named = ", ".join(lacking[:SHOWN]) + (", ..." if len(lacking) > SHOWN else "")
         what = f"{file}: {len(lacking)} of {len(needed)} scenes are not in {scenes_dir} ({named})"
