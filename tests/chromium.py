@@ -5,7 +5,6 @@ It speaks the DevTools protocol over pipes, so nothing but the browser need be i
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import shutil
@@ -108,11 +107,6 @@ class Page:
                 .map(e => e.tagName + ' ' + e.className + ' ' + (e.textContent || '').slice(0, 40))"""
             )
         )
-
-    def screenshot(self, file: Path, whole: bool = False) -> None:
-        """Write what the window, or the whole page, looks like as PNG."""
-        data = self.send("Page.captureScreenshot", captureBeyondViewport=whole)["data"]
-        file.write_bytes(base64.b64decode(data))
 
 
 @contextmanager

@@ -116,6 +116,15 @@ class TaskNorm(nn.Module):
         return {f"{name}.{key}": tensor for key, tensor in own.items()}
 
 
+def norm_tensors(norms: nn.ModuleDict) -> dict[str, Tensor]:
+    """The tensors of `TaskNorm`s, stored by layer (`as_key`), by their names in the encoder."""
+    tensors: dict[str, Tensor] = {}
+    for key, norm in norms.items():
+        assert isinstance(norm, TaskNorm)
+        tensors.update(norm.tensors(as_layer(key)))
+    return tensors
+
+
 def weighted_layers(network: nn.Module) -> dict[str, Layer]:
     """All convolutions (not transposed ones) and linear layers by name, in the order of registration.
 
@@ -267,11 +276,7 @@ class DeltaMethod(Method):
 
     def norm_tensors(self) -> dict[str, Tensor]:
         """The task's own normalisation parameters and statistics, by their names in the encoder."""
-        tensors: dict[str, Tensor] = {}
-        for key, norm in self.norms.items():
-            assert isinstance(norm, TaskNorm)
-            tensors.update(norm.tensors(as_layer(key)))
-        return tensors
+        return norm_tensors(self.norms)
 
     def task_tensors(self) -> dict[str, Tensor]:
         """All parameters and buffers of the encoder as this task sees them.

@@ -19,7 +19,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from adapt.core.base import Base
-from adapt.core.deltas import TaskNorm, as_key, as_layer, norm_layers
+from adapt.core.deltas import TaskNorm, as_key, as_layer, norm_layers, norm_tensors
 from adapt.core.method import Incompatible, Method, MethodConfig, NotMergeable, methods
 from adapt.modules.residual_blocks import replace_blocks, residual_blocks
 from adapt.modules.shared_weights import SharedWeights
@@ -195,13 +195,6 @@ class AdaShare(SharedWeights):
                 return block + name.removeprefix(f"{block}.block")
         return name
 
-    def _norm_tensors(self) -> dict[str, Tensor]:
-        tensors: dict[str, Tensor] = {}
-        for key, norm in self.norms.items():
-            assert isinstance(norm, TaskNorm)
-            tensors.update(norm.tensors(as_layer(key)))
-        return tensors
-
     def forward(self, image: Tensor | None, features: Tensor | None, layers: Mapping[str, Tensor] | None) -> Tensor:
         """Run the selected blocks on uint8 images (B,3,H,W)."""
         assert image is not None
@@ -210,7 +203,7 @@ class AdaShare(SharedWeights):
         for name, weights, choice in zip(self._blocks, policy, hard, strict=True):
             block = self.encoder.get_submodule(name)
             block.weights, block.choice = weights, choice
-        output: Tensor = functional_call(self.encoder, self._norm_tensors(), (self.base.normalise(image),))
+        output: Tensor = functional_call(self.encoder, norm_tensors(self.norms), (self.base.normalise(image),))
         return output
 
     def merge(self) -> Base:
@@ -218,7 +211,7 @@ class AdaShare(SharedWeights):
         if not self.fixed:
             raise NotMergeable("adashare weighs blocks softly until its policy is fixed; set search_samples")
         encoder = copy.deepcopy(self.base.encoder)
-        values = {**self.encoder.state_dict(), **self._norm_tensors()}
+        values = {**self.encoder.state_dict(), **norm_tensors(self.norms)}
         encoder.load_state_dict({self._plain(name): tensor.detach() for name, tensor in values.items()})
         shortcuts = residual_blocks(encoder)
         names = [name for name, choice in zip(self._blocks, self.choice.tolist(), strict=True) if choice == SKIP]

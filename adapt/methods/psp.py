@@ -18,7 +18,16 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from adapt.core.base import Base
-from adapt.core.deltas import TaskNorm, as_key, as_layer, check_places, norm_layers, put_tensors, weighted_layers
+from adapt.core.deltas import (
+    TaskNorm,
+    as_key,
+    as_layer,
+    check_places,
+    norm_layers,
+    norm_tensors,
+    put_tensors,
+    weighted_layers,
+)
 from adapt.core.method import Incompatible, Method, MethodConfig, methods
 from adapt.core.sharing import shared_elsewhere
 from adapt.modules.binary import pack_levels, unpack_levels
@@ -97,11 +106,7 @@ class PSP(SharedWeights):
 
     def task_tensors(self) -> dict[str, Tensor]:
         """The task's tensors: shared weights times the task's context, and its statistics."""
-        tensors = self._weights()
-        for key, norm in self.norms.items():
-            assert isinstance(norm, TaskNorm)
-            tensors.update(norm.tensors(as_layer(key)))
-        return tensors
+        return {**self._weights(), **norm_tensors(self.norms)}
 
     def forward(self, image: Tensor | None, features: Tensor | None, layers: Mapping[str, Tensor] | None) -> Tensor:
         """Run the shared encoder with the task's signs on uint8 images (B,3,H,W)."""

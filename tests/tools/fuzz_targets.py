@@ -90,16 +90,6 @@ class Target:
     called: str = ""
 
 
-def _bytes(file: Callable[[], bytes], name: str) -> Callable[[Path, Rng | None], None]:
-    """Writes a file whose bytes are changed, or now and then one that is a hostile pickle or another kind of file."""
-
-    def make(folder: Path, rng: Rng | None) -> None:
-        whole = file()
-        (folder / name).write_bytes(whole if rng is None else _hostile(folder, rng) or changed_bytes(rng, whole))
-
-    return make
-
-
 def _hostile(folder: Path, rng: Rng) -> bytes:
     """Now and then a pickle that leaves a trace when it runs, a pointer of Git LFS, or a web page; mostly nothing."""
     if rng.random() >= 0.06:
