@@ -9,9 +9,11 @@ import pytest
 from environment_checks import check_officially
 from rooms import episode, place, scene, simple_place, wall
 
+from envs.navgrid.follower import act_all
+from envs.navgrid.ground import step_all
 from envs.pointnav.env import FORWARD, LEFT, RIGHT, STOP, EpisodeQueue, PointNav, PointNavTask
 from envs.pointnav.vec_env import PointNavEnv, PointNavVecEnv
-from envs.pointnav.visited_map import EMPTY, MARKED
+from envs.pointnav.visited_map import EMPTY, MARKED, draw_visited_maps
 from envs.rendering.renderer import Camera
 from envs.scene import Scene
 
@@ -193,6 +195,19 @@ def test_same_seed_same_rollout_bit_for_bit() -> None:
     for a, b in zip(rollout(), rollout(), strict=True):
         assert a.keys() == b.keys()
         assert all(np.array_equal(a[k], b[k]) for k in a)
+
+
+def test_what_is_compiled_ahead_is_what_agents_run() -> None:
+    task = PointNavTask(sensors=("map",))
+    PointNavVecEnv.compile_ahead(task)
+    kernels = step_all, act_all, draw_visited_maps
+    ahead = [list(kernel.signatures) for kernel in kernels]
+    for count in (1, 3):
+        env = PointNavVecEnv([simple_place(3)], task, CAMERA, count, seed=0)
+        env.reset()
+        for _ in range(2):
+            env.step(env.expert())
+    assert all(ahead) and [list(kernel.signatures) for kernel in kernels] == ahead
 
 
 def test_vec_env_gives_the_true_last_frame_and_flags_the_time_limit() -> None:

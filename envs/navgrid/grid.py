@@ -470,3 +470,18 @@ def _rank(label: NDArray[np.int32], cell_area: float, least: float) -> tuple[NDA
     rank = np.full(len(size) + 1, -1, np.int32)
     rank[order[: len(areas)]] = np.arange(len(areas))
     return rank[label], areas
+
+
+def compile_ahead() -> None:
+    """Compile what agents run at every step, their moves and the expert's actions, or load it from the cache.
+
+    For a process that waits while another makes grids: compiling takes seconds the first time.
+    """
+    none, level = np.zeros(0, np.int32), np.zeros(0, np.float32)
+    near = np.zeros((0, 4), np.int32)
+    ground = _ground.Ground(np.zeros(2, np.int32), none, level, level, none, near, 0.0, 0.0, 1.0, 1, 1, 0.1, 0.1)
+    grid = NavGrid(ground, 1.0, np.zeros(0))
+    nobody, headings = np.zeros((0, 3)), np.zeros(0)
+    grid.step(nobody, headings, 0.25)
+    tree = _marching.PathTree(np.zeros(0, np.uint16), np.zeros((1, 3)), np.zeros(1), np.zeros(1, np.int64))
+    grid.expert(GeodesicField(np.zeros(3), tree), nobody, headings)

@@ -455,7 +455,7 @@ class PointNav:
                 out["depth"] = measures.depth_observation(frames["depth"], *limits, task.normalize_depth)
         if "map" in task.sensors:
             out["map"] = np.empty((len(rows), 3, task.map_size, task.map_size), np.uint8)
-            goal, (_, headings) = a.goal[rows][:, [0, 2]], self._poses(rows)
+            goal, (_, headings) = np.ascontiguousarray(a.goal[rows][:, [0, 2]]), self._poses(rows)
             trail = a.trail if task.gps else a.reckoned_trail
             draw_visited_maps(trail[rows], a.steps[rows] + 1, headings, goal, task.map_extent, out["map"])
         return out

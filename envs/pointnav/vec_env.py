@@ -10,11 +10,14 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from envs.navgrid.grid import compile_ahead as compile_moves
 from envs.pointnav.env import LEFT, RIGHT, DepthPredictor, PointNav, PointNavTask
 from envs.pointnav.scene_episodes import NavigableScene
 from envs.pointnav.simulator import SimulatorVecEnv, simulators
 from envs.pointnav.velocity import DIMENSIONS
-from envs.rendering.renderer import Camera, compile_ahead
+from envs.pointnav.visited_map import compile_ahead as compile_maps
+from envs.rendering.renderer import Camera
+from envs.rendering.renderer import compile_ahead as compile_rendering
 
 GOAL = "pointgoal_with_gps_compass"
 
@@ -106,9 +109,12 @@ class PointNavVecEnv(SimulatorVecEnv):
 
     @classmethod
     def compile_ahead(cls, task: PointNavTask) -> None:
-        """Compile what renders; what the grid runs is compiled while scenes are made."""
+        """Compile what moves agents, draws and renders; what makes grids is compiled while scenes are made."""
+        compile_moves()
+        if "map" in task.sensors:
+            compile_maps()
         if task.cameras:
-            compile_ahead()
+            compile_rendering()
 
     def reset(self) -> dict[str, NDArray[Any]]:
         """Start a new episode for every agent."""

@@ -62,3 +62,9 @@ def draw_visited_maps(
         dx, dz = goals[n, 0] - x0, goals[n, 1] - z0
         right, ahead = cos * dx - sin * dz, -sin * dx - cos * dz
         _mark(out[n], 1, size / 2 - ahead * scale, size / 2 + right * scale)
+
+
+def compile_ahead() -> None:
+    """Compile `draw_visited_maps`, or load it from the cache."""
+    trails, out = np.zeros((0, 1, 2), np.float32), np.zeros((0, 3, 1, 1), np.uint8)
+    draw_visited_maps(trails, np.zeros(0, np.int64), np.zeros(0), np.zeros((0, 2)), 1.0, out)
