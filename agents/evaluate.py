@@ -40,6 +40,7 @@ from agents.setup import (
     actions_of,
     can_mirror,
     check_actions,
+    check_spaces,
     make_policy,
     make_scenes,
     make_visual_encoder,
@@ -183,17 +184,17 @@ def main(cfg: DictConfig) -> None:
     actions = actions_of(trained)
     trained = _merged(trained, {"env": {key: value for key, value in cfg.env.items() if key != "split"}})
     check_actions(trained, (actions,), f"the agent in {run_path}")
+    check_spaces(trained, vision, policy, f"the agent in {run_path}")
     temperature = trained.evaluation.temperature if cfg.temperature is None else cfg.temperature
-    if cfg.mirror and not can_mirror(trained):
-        raise ValueError(f"mirror=true: no agent with env={trained.env.name} was mirrored in training; leave it out")
-    if cfg.mirror is not None:
-        OmegaConf.update(trained, "evaluation.mirror", cfg.mirror, force_add=True)
+    _set_mirror(trained, cfg.mirror)
+    blind_cfg, no_vision = _merged(trained, {"blind": True}), VisualEncoder(None, None)
+    if blind is not None:
+        check_spaces(blind_cfg, no_vision, blind, f"blind={cfg.blind}")
     scenes = make_scenes(trained.env, cfg.env.split, cfg.seed)
     name = UNTRAINED if cfg.untrained else AGENT
     label = _evaluation_name(trained.env, cfg)
     folder = _prepare(run_path, label)
     rows = {name: run_episodes(trained, scenes, vision, policy_actor(policy, temperature), cfg.seed)}
-    blind_cfg, no_vision = _merged(trained, {"blind": True}), VisualEncoder(None, None)
     if blind is not None:
         rows["blind"] = run_episodes(blind_cfg, scenes, no_vision, policy_actor(blind, temperature), cfg.seed)
     if cfg.references and not cfg.untrained:
@@ -216,6 +217,14 @@ def main(cfg: DictConfig) -> None:
     print(terminal_table(rows))  # noqa: T201 (the command's output)
     if not cfg.untrained:
         print(f"report: {write_report(run_path, label)}")  # noqa: T201
+
+
+def _set_mirror(trained: DictConfig, mirror: bool | None) -> None:
+    """Whether decisions are averaged with those in the mirror image; None: as the run has it."""
+    if mirror and not can_mirror(trained):
+        raise ValueError(f"mirror=true: no agent with env={trained.env.name} was mirrored in training; leave it out")
+    if mirror is not None:
+        OmegaConf.update(trained, "evaluation.mirror", mirror, force_add=True)
 
 
 def _elsewhere(env: DictConfig, scene: str) -> DictConfig:

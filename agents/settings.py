@@ -140,6 +140,11 @@ class EvaluateSettings(Settings):
     video: bool = True
     env: Group = field(default_factory=lambda: {"split": "val"})
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.env.get("split"), str):
+            raise ConfigError(f"env.split must be text, got {self.env.get('split')!r}; as in env.split=val")
+
 
 @dataclass(frozen=True)
 class ReportSettings(Settings):

@@ -147,6 +147,35 @@ def check_actions(cfg: DictConfig, known: Sequence[str], of: str) -> None:
         )
 
 
+def check_spaces(cfg: DictConfig, vision: VisualEncoder, policy: Policy, of: str) -> None:
+    """Check that a policy reads what agents observe with these settings, and acts as they can.
+
+    Args:
+        cfg: The settings.
+        vision: What the policy looks through.
+        policy: The policy.
+        of: Whose it is, for the message.
+
+    Raises:
+        ValueError: It reads something else, or of another size, or knows other actions.
+    """
+    trained: Any = policy.observation_space
+    now = policy_space(cfg, vision)
+    for name in {**trained.spaces, **now.spaces}:
+        shapes = [space[name].shape if name in space.spaces else "none" for space in (trained, now)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"{of} was trained on observations of {name} of shape {shapes[0]}, with these settings they are "
+                f"{shapes[1]}; leave env.task.sensors and the sizes of camera and maps as they were"
+            )
+    actions = action_space(make_rules(cfg)[0])
+    if policy.action_space != actions:
+        raise ValueError(
+            f"{of} was trained on the actions {policy.action_space}, with these settings they are {actions}; "
+            "leave env.task.variant and env.task.actions as they were"
+        )
+
+
 def make_stacked_env(
     cfg: DictConfig, scenes: Scenes, vision: VisualEncoder, count: int, seed: int | None, mirror: bool = False
 ) -> VecEnv:

@@ -90,7 +90,7 @@ def check(cfg: DictConfig, settings: type[Settings], overrides: Sequence[str] = 
         before = OmegaConf.to_container(cfg, resolve=True)
         required = [key for key, value in defaults(settings).items() if value == REQUIRED]
         # An empty name would be the current folder.
-        empty = [key for key in required if isinstance(before, dict) and before.get(key) == ""]
+        empty = [key for key in required if isinstance(before, dict) and before.get(key) in ("", [])]
         missing = sorted([*OmegaConf.missing_keys(cfg), *empty])
         if missing:
             example = f"choose from {', '.join(names)}" if (names := options(missing[0])) else f"as in {missing[0]}=..."

@@ -9,15 +9,18 @@ from pathlib import Path
 
 import pytest
 from commands import run_here
+from omegaconf import DictConfig
 from run_folders import write_run
 
 from adapt.supervised.finished import read_run
 from adapt.training.run import Run, list_checkpoints, load_config
 from agents.evaluate import _prepare
 from agents.learners.start import init_from_run
+from agents.policies.policy import Policy
 from agents.reports.evaluation import write_report
 from agents.reports.results import read_results
-from configs.compose import compose
+from agents.setup import VisualEncoder, check_spaces, make_policy, make_visual_encoder
+from configs.compose import ConfigError, compose
 
 OLD = Path(__file__).parent / "old_runs"
 HUGE = 10**400
@@ -278,3 +281,43 @@ def test_a_folder_of_others_is_said_before_any_episode_is_played(run, monkeypatc
     monkeypatch.setattr(os, "access", lambda path, mode: path != run)  # root may write everywhere
     with pytest.raises(PermissionError, match="cannot be written; copy the run"):
         _prepare(run, "val")
+
+
+@pytest.fixture(scope="module")
+def agent() -> tuple[DictConfig, VisualEncoder, Policy]:
+    cfg = compose("train", ["run=x", "blind=true", "policy.hidden=[8]", "env.camera.size=32"])
+    vision = make_visual_encoder(cfg)
+    return cfg, vision, make_policy(cfg, vision)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("env.task.map_size=20", r"of map of shape \(\d+, 40, 40\), with these settings they are \(\d+, 20, 20\)"),
+        ("env.task.sensors=[rgb]", r"of map of shape .* they are none; leave env\.task\.sensors"),
+        ("env.task.variant=side_tuning", r"the actions Discrete\(4\), with these settings they are Discrete\(3\)"),
+    ],
+)
+def test_settings_that_change_what_an_agent_reads_are_refused(agent, change, said):
+    """Formerly tracebacks about sizes of matrices."""
+    cfg, vision, policy = agent
+    check_spaces(cfg, vision, policy, "the agent")
+    changed = compose("train", ["run=x", "blind=true", "policy.hidden=[8]", "env.camera.size=32", change])
+    with pytest.raises(ValueError, match=rf"the agent was trained on .*{said}"):
+        check_spaces(changed, vision, policy, "the agent")
+
+
+@pytest.mark.parametrize(
+    ("command", "word", "said"),
+    [
+        ("compare_agents", "run=[]", "give a value for run"),
+        ("evaluate", "env.split=null", "env.split must be text"),
+        ("evaluate", f"temperature={HUGE}", "temperature must be a finite number"),
+    ],
+)
+def test_values_that_no_command_expects_are_one_line(command, word, said):
+    """Formerly an IndexError, a TypeError and an OverflowError."""
+    words = [word] if word.startswith("run") else ["run=a", word]
+    with pytest.raises(ConfigError, match=said) as caught:
+        compose(command, words)
+    assert len(str(caught.value)) < 400
