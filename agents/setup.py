@@ -159,7 +159,8 @@ def check_spaces(cfg: DictConfig, vision: VisualEncoder, policy: Policy, of: str
     Raises:
         ValueError: It reads something else, or of another size, or knows other actions.
     """
-    trained: Any = policy.observation_space
+    spaces_of: Any = policy
+    trained = spaces_of.observation_space
     now = policy_space(cfg, vision)
     for name in {**trained.spaces, **now.spaces}:
         shapes = [space[name].shape if name in space.spaces else "none" for space in (trained, now)]
@@ -169,9 +170,9 @@ def check_spaces(cfg: DictConfig, vision: VisualEncoder, policy: Policy, of: str
                 f"{shapes[1]}; leave env.task.sensors and the sizes of camera and maps as they were"
             )
     actions = action_space(make_rules(cfg)[0])
-    if policy.action_space != actions:
+    if spaces_of.action_space != actions:
         raise ValueError(
-            f"{of} was trained on the actions {policy.action_space}, with these settings they are {actions}; "
+            f"{of} was trained on the actions {spaces_of.action_space}, with these settings they are {actions}; "
             "leave env.task.variant and env.task.actions as they were"
         )
 

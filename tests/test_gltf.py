@@ -6,6 +6,9 @@ import itertools
 import json
 import logging
 import math
+import struct
+import textwrap
+from urllib.parse import quote_from_bytes
 
 import DracoPy
 import numpy as np
@@ -430,3 +433,133 @@ def test_corners_that_are_not_finite_take_only_their_faces_with_them(tmp_path, c
         scene = load_scene(file.save(tmp_path / "a.glb"))
     assert len(scene.faces) == 1 and "1 faces with corners that are not finite" in caplog.text
     EmbreeRenderer([scene])
+
+
+# -- what other programs write ---------------------------------------------------------------------------------------
+
+
+def one():
+    """A file with one triangle."""
+    file = Gltf()
+    return file.alone(file.part())
+
+
+def morphed(*weights, node=None):
+    """A triangle with two morph targets, which move it by 2 m along z and by 3 m along x."""
+    file = Gltf()
+    part = file.part()
+    moves = (np.array([[0, 0, 2]] * 3, np.float32), np.array([[3, 0, 0]] * 3, np.float32))
+    part["targets"] = [{"POSITION": file.accessor(move, normalized=False)} for move in moves] if weights else []
+    file.alone(part)
+    file.header["meshes"][0]["weights"] = list(weights)
+    file.header["nodes"][0] |= {} if node is None else {"weights": node}
+    return file
+
+
+@pytest.mark.parametrize(
+    ("file", "moved"),
+    [
+        (morphed(0.0, 0.0), (0, 0, 0)),
+        (morphed(0.5, -1.0), (-3, 0, 1)),
+        (morphed(0.5, -1.0, node=[1.0, 0.0]), (0, 0, 2)),
+    ],
+)
+def test_morph_targets_stand_at_their_weights(tmp_path, file, moved):
+    """Formerly all weights counted as 0."""
+    scene = load_scene(file.save(tmp_path / "a.glb"))
+    assert np.allclose(scene.vertices[scene.faces[0]], TRIANGLE + moved)
+
+
+@pytest.mark.parametrize("suffix", [".gltf", ".glb"])
+def test_a_first_buffer_of_its_own_is_not_the_binary_chunk(tmp_path, suffix):
+    """And data URIs may be plain, with percent signs, or base64 with line breaks; plain ones were read as base64."""
+    file = one()
+    plain = "data:application/octet-stream," + quote_from_bytes(file.blob)
+    lines = "DATA:;Base64," + "%0A".join(textwrap.wrap(base64.b64encode(file.blob).decode(), 20))
+    (tmp_path / "my data.bin").write_bytes(file.blob)
+    for uri in (plain, lines, "my%20data.bin", "my data.bin", ".\\My%20Data.BIN"):
+        header = json.dumps(file.header | {"buffers": [{"byteLength": len(file.blob), "uri": uri}]}).encode()
+        header += b" " * (-len(header) % 4)
+        chunks = struct.pack("<II", len(header), 0x4E4F534A) + header + struct.pack("<II", 400, 0x004E4942) + bytes(400)
+        whole = b"glTF" + struct.pack("<II", 2, 12 + len(chunks)) + chunks
+        (tmp_path / f"a{suffix}").write_bytes(whole if suffix == ".glb" else header)
+        scene = load_scene(tmp_path / f"a{suffix}")
+        assert np.allclose(scene.vertices[scene.faces[0]], TRIANGLE)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"scene": -1}, r"names scenes\[-1\], but has 1"),
+        ({"scene": True}, r"names scenes\[True\]"),
+        ({"scene": 7}, r"names scenes\[7\]"),
+        ({"scenes": [{"nodes": [-1]}]}, r"names nodes\[-1\]"),
+        ({"nodes": [{"mesh": -1}]}, r"names meshes\[-1\]"),
+        ({"nodes": [{"children": [-1]}]}, r"names nodes\[-1\]"),
+        ({"nodes": [{"mesh": 0, "matrix": [1, 0, 0, 5, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]}]}, "written by rows"),
+        ({"nodes": [{"mesh": 0, "translation": [1e17, 0, 0]}]}, "too far for exact places"),
+        ({"meshes": [{"primitives": [{"attributes": {"POSITION": -1}}]}]}, r"names accessors\[-1\]"),
+        ({"meshes": [{"primitives": [{"attributes": {"POSITION": 0}, "material": -1}]}]}, r"names materials\[-1\]"),
+        ({"bufferViews": [{"buffer": -1, "byteLength": 36}]}, r"names buffers\[-1\]"),
+        ({"bufferViews": [{"buffer": 0, "byteOffset": -12, "byteLength": 12}]}, "begins at -12"),
+        ({"bufferViews": [{"buffer": 0, "byteStride": 4, "byteLength": 36}]}, "a stride of 4 bytes for elements of 12"),
+        ({"extensionsUsed": "KHR_x"}, "extensionsUsed is no list"),
+    ],
+)
+def test_numbers_that_name_nothing_are_refused(tmp_path, change, said):
+    """Negative ones counted backwards from the last, silently."""
+    file = Gltf()
+    file.alone({"attributes": {"POSITION": file.accessor(TRIANGLE)}})
+    file.header |= change
+    with pytest.raises(ValueError, match=said):
+        load_scene(file.save(tmp_path / "a.gltf"))
+
+
+@pytest.mark.parametrize(("indices", "kind"), [(np.int16([0, 1, -1]), 5122), (np.float32([0, 1, 2]), 5126)])
+def test_indices_of_other_types_are_refused(tmp_path, indices, kind):
+    file = Gltf()
+    part = file.part(indices=None)
+    entry = {"bufferView": file.view(indices.tobytes()), "componentType": kind, "type": "SCALAR", "count": 3}
+    file.header["accessors"].append(entry)
+    with pytest.raises(ValueError, match="no whole numbers from 0"):
+        load_scene(file.alone(part | {"indices": len(file.header["accessors"]) - 1}).save(tmp_path / "a.glb"))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"extensionsUsed": ["CESIUM_RTC", "KHR_materials_ior"]}, "uses CESIUM_RTC, which is not read here"),
+        ({"scene": None, "scenes": [{"nodes": [0]}, {"nodes": []}]}, "holds 2 scenes and names no default"),
+        ({"nodes": [{"mesh": 0, "skin": 0}], "skins": [{"joints": [0]}]}, "1 nodes are moved by skins"),
+        ({"extensionsUsed": ["EXT_meshopt_compression", "KHR_materials_ior"]}, None),
+    ],
+)
+def test_what_is_not_shown_is_warned_of(tmp_path, change, said, caplog):
+    file = one()
+    file.header = {key: value for key, value in (file.header | change).items() if value is not None}
+    assert len(load_scene(file.save(tmp_path / "a.glb")).faces) == 1
+    assert [said in record.getMessage() for record in caplog.records] == ([True] if said else [])
+
+
+def test_hidden_nodes_are_not_drawn(tmp_path):
+    file = one().put("nodes", {"mesh": 0, "children": [2]}, {"mesh": 0})
+    file.header["scenes"] = [{"nodes": [0, 1]}]
+    assert len(load_scene(file.save(tmp_path / "a.glb")).faces) == 3
+    file.header["nodes"][1]["extensions"] = {"KHR_node_visibility": {"visible": False}}
+    assert len(load_scene(file.save(tmp_path / "a.glb")).faces) == 1
+
+
+@pytest.mark.parametrize(
+    ("buffer", "said"),
+    [
+        ({}, "buffer 0 has no content"),
+        ({"extensions": {"EXT_meshopt_compression": {"fallback": True}}}, "compressed by EXT_meshopt_compression"),
+        ({"uri": "a%20b.bin"}, "a b.bin is missing"),
+        ({"uri": "pointer.bin"}, r"its buffer pointer\.bin: it is a Git LFS pointer"),
+    ],
+)
+def test_buffers_without_content_are_named(tmp_path, buffer, said):
+    (tmp_path / "pointer.bin").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:" + 64 * "0")
+    (tmp_path / "a.gltf").write_text(json.dumps(one().header | {"buffers": [{"byteLength": 48, **buffer}]}))
+    with pytest.raises(ValueError, match=said):
+        load_scene(tmp_path / "a.gltf")

@@ -1,8 +1,8 @@
 """glTF 2.0 files (.gltf, .glb) as triangles with their materials, placed in the world.
 
 Everything that decides how a surface looks without light is read: nodes, primitives of every triangle mode, quantised
-and sparse accessors, base colours, vertex colours, samplers, alpha and the extensions in `EXTENSIONS`. Cameras, lights,
-animations and skins are not: a skinned mesh stays in its rest pose.
+and sparse accessors, morph targets at their weights, base colours, vertex colours, samplers, alpha and the extensions
+in `EXTENSIONS`. Cameras, lights, animations and skins are not: a skinned mesh stays as it is modelled.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_to_bytes
 
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.files import PEEK, mistaken
 from envs.scans.assets import read_asset
 from envs.scans.gltf_math import FAN, STRIP, TRIANGLES, node_matrix, normalised, texture_transform, triangles_of
 from envs.scans.mesh import MOST_CORNERS
@@ -26,18 +27,41 @@ from envs.scene import DEFAULT_SAMPLER, Filter, Mipmap, Sampler, Wrap
 EXTENSIONS = frozenset(
     {
         "EXT_mesh_gpu_instancing",
+        "EXT_texture_avif",
         "EXT_texture_webp",
         "GOOGLE_texture_basis",
         "KHR_draco_mesh_compression",
         "KHR_materials_pbrSpecularGlossiness",
         "KHR_materials_unlit",
         "KHR_mesh_quantization",
+        "KHR_node_visibility",
         "KHR_texture_basisu",
         "KHR_texture_transform",
+        "MSFT_texture_dds",
     }
 )
 # Extensions that change neither geometry nor unlit colour: required or not, they are passed over.
-HARMLESS = ("KHR_materials_", "KHR_lights_", "EXT_lights_", "KHR_animation_", "KHR_xmp", "MSFT_lod")
+HARMLESS = (
+    "KHR_materials_",
+    "KHR_lights_",
+    "EXT_lights_",
+    "KHR_animation_",
+    "KHR_audio",
+    "KHR_interactivity",
+    "KHR_node_hoverability",
+    "KHR_node_selectability",
+    "KHR_xmp",
+    "MSFT_lod",
+    "MSFT_packing_",
+    "EXT_feature_metadata",
+    "EXT_instance_features",
+    "EXT_mesh_features",
+    "EXT_structural_metadata",
+    "FB_geometry_metadata",
+    "OMI_",
+)
+# Compression that, where it is not required, stands beside the same data as they are.
+WITH_PLAIN_COPY = ("EXT_meshopt_compression", "KHR_meshopt_compression")
 _DTYPES = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
 # glTF 2.0, section 5.26; what is not given there repeats and, the choice being ours, is linear as in habitat-sim.
@@ -53,6 +77,7 @@ _MINIFIED: dict[Any, tuple[Filter, Mipmap]] = {
 }
 # Values of an accessor without data, which are all zero; of use for few but sparse ones.
 MOST_ZEROS = 2**24
+SHOWN = 80  # characters of an address in a message
 GLB_JSON, GLB_BINARY = 0x4E4F534A, 0x004E4942
 
 
@@ -113,6 +138,7 @@ class Gltf:
         path: Where it came from.
         header: Its JSON.
         without_positions: Primitives that were passed over for want of positions (glTF 2.0, section 3.7.2.1).
+        skinned: Nodes whose mesh a skin would move.
     """
 
     def __init__(self, path: Path, materials: str = "gltf") -> None:
@@ -131,13 +157,12 @@ class Gltf:
         self.path = path
         self._as_habitat = materials == "habitat"
         self._buffers: dict[int, bytes] = {}
-        self.without_positions = 0
+        self.without_positions = self.skinned = 0
         self.header = self._open()
         version = str(self.header.get("asset", {}).get("version", "2.0"))
         if not version.startswith("2"):
             raise ValueError(f"it is glTF {version}; convert it to glTF 2.0")
-        unread = sorted(name for name in self.header.get("extensionsRequired", ()) if not _is_read(name))
-        if unread:
+        if unread := self._unread("extensionsRequired"):
             raise ValueError(
                 f"it requires {', '.join(unread)}, which is not read here; "
                 f"'gltf-transform copy' or 'gltfpack -noq' writes it without"
@@ -146,11 +171,46 @@ class Gltf:
     def primitives(self) -> Iterator[Primitive]:
         """Yield the triangles of the default scene (of all nodes where the file has no scene)."""
         for number, matrix in self._nodes():
-            node = self.header["nodes"][number]
+            node = self._entry("nodes", number)
             if "mesh" not in node:
                 continue
-            for part in self.header["meshes"][node["mesh"]]["primitives"]:
-                yield from self._primitive(number, part, [matrix @ m for m in self._copies(node)])
+            self.skinned += "skin" in node
+            mesh = self._entry("meshes", node["mesh"])
+            weights = node.get("weights", mesh.get("weights", ()))
+            for part in mesh["primitives"]:
+                yield from self._primitive(number, part, [matrix @ m for m in self._copies(node)], weights)
+
+    def problems(self) -> list[str]:
+        """What of the file is not shown, once its primitives have been read, a line each."""
+        found = []
+        if unread := [name for name in self._unread("extensionsUsed") if name not in WITH_PLAIN_COPY]:
+            found.append(f"it uses {', '.join(unread)}, which is not read here; what that changes is not shown")
+        if len(self.header.get("scenes", ())) > 1 and "scene" not in self.header:
+            found.append(f"it holds {len(self.header['scenes'])} scenes and names no default; the first is read")
+        if self.skinned:
+            found.append(f"{self.skinned} nodes are moved by skins, which are not read; they stay as modelled")
+        if self.without_positions:
+            found.append(f"{self.without_positions} primitives without positions are passed over")
+        return found
+
+    def _unread(self, key: str) -> list[str]:
+        """Extensions that the file names and that are not read, though they may change what is seen."""
+        names = self.header.get(key, [])
+        if not isinstance(names, list):
+            raise ValueError(f"its {key} is no list")
+        return sorted({str(name) for name in names if not _is_read(str(name))})
+
+    def _entry(self, kind: str, index: Any) -> dict[str, Any]:
+        """The entry of a list of the file.
+
+        Raises:
+            ValueError: There is none of that number.
+        """
+        entries = self.header.get(kind, ())
+        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(entries):
+            raise ValueError(f"it names {kind}[{index!r}], but has {len(entries)} {kind}")
+        entry: dict[str, Any] = entries[index]
+        return entry
 
     def image(self, index: int) -> bytes:
         """Return the encoded image number `index`.
@@ -158,12 +218,12 @@ class Gltf:
         Raises:
             FileNotFoundError: It lies in a file that is absent.
         """
-        image = self.header["images"][index]
+        image = self._entry("images", index)
         return self._view(image["bufferView"]) if "bufferView" in image else self._resource(image["uri"])
 
     def image_name(self, index: int) -> str:
         """Name of an image for messages."""
-        image = self.header["images"][index]
+        image = self._entry("images", index)
         uri = image.get("uri", "")
         return image.get("name") or (f"image {index}" if not uri or uri.startswith("data:") else unquote(uri))
 
@@ -178,7 +238,7 @@ class Gltf:
             if GLB_JSON not in chunks:
                 raise ValueError("it has no JSON chunk")
             header = json.loads(chunks[GLB_JSON], parse_constant=_not_finite)
-            if GLB_BINARY in chunks:
+            if GLB_BINARY in chunks and not _uri_of_first_buffer(header):
                 self._buffers[0] = chunks[GLB_BINARY]
         if not isinstance(header, dict):
             raise ValueError("it holds no glTF object")
@@ -186,18 +246,33 @@ class Gltf:
 
     def _resource(self, uri: str) -> bytes:
         """Content of a data URI, or of a file named relative to this one."""
-        if uri.startswith("data:"):
-            return base64.b64decode(uri.partition(",")[2])
+        if uri[:5].lower() == "data:":
+            about, _, data = uri.partition(",")
+            content = unquote_to_bytes(data)
+            return base64.b64decode(content) if about.lower().endswith(";base64") else content
         return read_asset(self.path.parent, uri)
 
     def _buffer(self, index: int) -> bytes:
         if index not in self._buffers:
-            self._buffers[index] = self._resource(self.header["buffers"][index]["uri"])
+            buffer = self._entry("buffers", index)
+            if "uri" not in buffer:
+                packed = [name for name in WITH_PLAIN_COPY if name in buffer.get("extensions", ())]
+                raise ValueError(
+                    f"it is compressed by {packed[0]}; 'gltf-transform copy' writes it without"
+                    if packed
+                    else f"buffer {index} has no content: neither a file nor the binary chunk of a .glb"
+                )
+            content = self._resource(buffer["uri"])
+            if reason := mistaken(content[:PEEK]):
+                raise ValueError(f"its buffer {buffer['uri'][:SHOWN]}: {reason}")
+            self._buffers[index] = content
         return self._buffers[index]
 
     def _view(self, index: int) -> bytes:
-        view = self.header["bufferViews"][index]
+        view = self._entry("bufferViews", index)
         start, length = view.get("byteOffset", 0), view["byteLength"]
+        if start < 0 or length < 0:
+            raise ValueError(f"bufferViews[{index}] begins at {start} and is {length} bytes long")
         data = self._buffer(view["buffer"])[start : start + length]
         if len(data) < length:
             raise ValueError(f"buffer {view['buffer']} ends early")
@@ -207,7 +282,7 @@ class Gltf:
 
     def _accessor(self, index: int, as_stored: bool = False) -> NDArray[Any]:
         """(count, width) values of an accessor; normalised integers come as float64 in [0, 1] or [-1, 1]."""
-        accessor = self.header["accessors"][index]
+        accessor = self._entry("accessors", index)
         values = self._raw(accessor, accessor.get("bufferView"), accessor.get("byteOffset", 0), accessor["count"])
         sparse = accessor.get("sparse")
         if sparse:
@@ -231,7 +306,11 @@ class Gltf:
                 raise ValueError(f"an accessor without data has {count:,} values")
             return np.zeros((count, width), dtype)
         data = self._view(view)
-        stride = self.header["bufferViews"][view].get("byteStride") or width * dtype.itemsize
+        stride = self._entry("bufferViews", view).get("byteStride") or width * dtype.itemsize
+        if stride < width * dtype.itemsize:
+            raise ValueError(
+                f"bufferViews[{view}] has a stride of {stride} bytes for elements of {width * dtype.itemsize}"
+            )
         if count and offset + stride * (count - 1) + width * dtype.itemsize > len(data):
             raise ValueError("an accessor reaches beyond its buffer view")
         return np.ndarray((count, width), dtype, data, offset, (stride, dtype.itemsize))
@@ -241,9 +320,8 @@ class Gltf:
     def _nodes(self) -> Iterator[tuple[int, NDArray[np.float64]]]:
         """Yield the nodes to draw, with their world matrices, parents first."""
         nodes = self.header.get("nodes", [])
-        scenes = self.header.get("scenes", [])
-        if scenes:
-            roots = scenes[self.header.get("scene", 0)].get("nodes", [])
+        if self.header.get("scenes"):
+            roots = self._entry("scenes", self.header.get("scene", 0)).get("nodes", [])
         else:
             roots = sorted(set(range(len(nodes))) - {c for node in nodes for c in node.get("children", ())})
         left = [(root, np.eye(4)) for root in reversed(roots)]
@@ -253,9 +331,15 @@ class Gltf:
             if number in seen:
                 raise ValueError(f"node {number} hangs below itself or below two nodes")
             seen.add(number)
-            matrix = above @ node_matrix(nodes[number])
+            node = self._entry("nodes", number)
+            if node.get("extensions", {}).get("KHR_node_visibility", {}).get("visible", True) is False:
+                continue
+            local = node_matrix(node)
+            if not np.allclose(local[3], (0.0, 0.0, 0.0, 1.0)):
+                raise ValueError(f"the matrix of node {number} does not end in 0, 0, 0, 1; is it written by rows?")
+            matrix = above @ local
             yield number, matrix
-            left += [(child, matrix) for child in reversed(nodes[number].get("children", ()))]
+            left += [(child, matrix) for child in reversed(node.get("children", ()))]
 
     def _copies(self, node: Mapping[str, Any]) -> list[NDArray[np.float64]]:
         """Local matrices of a node's instances (EXT_mesh_gpu_instancing); one identity without them."""
@@ -268,7 +352,11 @@ class Gltf:
     # -- primitives -----------------------------------------------------------------------------------------------
 
     def _primitive(
-        self, node: int, part: Mapping[str, Any], matrices: Sequence[NDArray[np.float64]]
+        self,
+        node: int,
+        part: Mapping[str, Any],
+        matrices: Sequence[NDArray[np.float64]],
+        weights: Sequence[float],
     ) -> Iterator[Primitive]:
         mode = part.get("mode", TRIANGLES)
         if mode not in (TRIANGLES, STRIP, FAN):
@@ -278,14 +366,10 @@ class Gltf:
         if "POSITION" not in attributes:
             self.without_positions += 1
             return
-        position = attributes["POSITION"].astype(np.float64)
-        if indices is None:
-            indices = np.arange(len(position))
-        faces = triangles_of(indices.astype(np.int64).ravel(), mode)
+        position = self._morphed(part, attributes["POSITION"].astype(np.float64), weights)
+        faces = _faces(indices, len(position), mode)
         if len(faces) == 0:
             return
-        if faces.max() >= len(position):
-            raise ValueError(f"an index points beyond the {len(position)} vertices of its primitive")
         uv = attributes.get(f"TEXCOORD_{material.coordinates}")
         if uv is None and self._as_habitat and material.image is not None:
             uv = np.zeros((len(position), 2))  # the texture's first texel everywhere
@@ -302,6 +386,18 @@ class Gltf:
             # A mirror turns the winding around; glTF keeps the front in front.
             wound = faces[:, ::-1] if np.linalg.det(matrix[:3, :3]) < 0 else faces
             yield Primitive(node, placed, wound, uv, color, material)
+
+    def _morphed(
+        self, part: Mapping[str, Any], position: NDArray[np.float64], weights: Sequence[float]
+    ) -> NDArray[np.float64]:
+        """Positions moved by the morph targets at their weights (glTF 2.0, section 3.7.2.2)."""
+        targets = part.get("targets", ())
+        if weights and len(weights) != len(targets):
+            raise ValueError(f"it gives {len(weights)} weights for {len(targets)} morph targets")
+        for weight, target in zip(weights, targets, strict=False):
+            if weight and "POSITION" in target:
+                position = position + weight * self._accessor(target["POSITION"])
+        return position
 
     def _attributes(
         self, part: Mapping[str, Any], material: GltfMaterial
@@ -328,7 +424,7 @@ class Gltf:
             if name in wanted:
                 values = np.asarray(mesh.get_attribute_by_unique_id(unique)["data"])
                 values = values.reshape(len(values), -1)
-                scaled = self.header["accessors"][part["attributes"][name]].get("normalized")
+                scaled = self._entry("accessors", part["attributes"][name]).get("normalized")
                 arrays[name] = normalised(values) if scaled else values
         return arrays, np.asarray(mesh.faces)
 
@@ -336,7 +432,7 @@ class Gltf:
         """The material number `index`, glTF's default for None."""
         if index is None:
             return GltfMaterial()
-        raw = self.header["materials"][index]
+        raw = self._entry("materials", index)
         base = raw.get("pbrMetallicRoughness", {})
         reference, factor = base.get("baseColorTexture"), base.get("baseColorFactor")
         old = raw.get("extensions", {}).get("KHR_materials_pbrSpecularGlossiness")
@@ -364,18 +460,40 @@ class Gltf:
 
     def _texture(self, index: int) -> tuple[int | None, Sampler]:
         """Image and sampler of a texture."""
-        texture = self.header["textures"][index]
+        texture = self._entry("textures", index)
         source = texture.get("source")
         if source is None:
             # A compressed image is named by its extension; a plain one beside it is preferred.
             sources = (extension.get("source") for extension in texture.get("extensions", {}).values())
             source = next((number for number in sources if number is not None), None)
-        return source, _sampler(self.header["samplers"][texture["sampler"]] if "sampler" in texture else {})
+        return source, _sampler(self._entry("samplers", texture["sampler"]) if "sampler" in texture else {})
+
+
+def _faces(indices: NDArray[Any] | None, count: int, mode: int) -> NDArray[np.int64]:
+    """(F, 3) faces of a primitive of `count` vertices.
+
+    Raises:
+        ValueError: An index names none of them.
+    """
+    if indices is None:
+        indices = np.arange(count)
+    if indices.dtype.kind not in "iu" or indices.min(initial=0) < 0:
+        raise ValueError("the indices of a primitive are no whole numbers from 0")
+    faces = triangles_of(indices.astype(np.int64).ravel(), mode)
+    if faces.max(initial=-1) >= count:
+        raise ValueError(f"an index points beyond the {count} vertices of its primitive")
+    return faces
 
 
 def _not_finite(word: str) -> float:
     """What JSON has no word for."""
     raise ValueError(f"its JSON holds {word}, which is no number")
+
+
+def _uri_of_first_buffer(header: Any) -> bool:
+    """Whether the first buffer is a file of its own, and not the binary chunk (glTF 2.0, section 4.4.3.3)."""
+    buffers: Any = header.get("buffers") if isinstance(header, dict) else None
+    return bool(buffers) and isinstance(buffers[0], dict) and "uri" in buffers[0]
 
 
 def _is_read(extension: str) -> bool:

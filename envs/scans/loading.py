@@ -19,6 +19,8 @@ from envs.scene import Sampler, Scene
 
 # Metres from the origin beyond which a scene is moved there: single precision is then coarser than 0.1 mm.
 FAR = 1000.0
+# Beyond this, double precision is coarser than 0.1 mm, too.
+FARTHEST = 1e11
 
 _log = logging.getLogger(__name__)
 
@@ -131,7 +133,7 @@ def assemble(name: str, placed: Sequence[tuple[FileMesh, NDArray[np.float64]]], 
         culling: Whether one-sided faces are kept one-sided.
 
     Raises:
-        ValueError: A vertex is not finite, or the scene is larger than any place.
+        ValueError: A vertex is not finite, or the scene is larger than any place, or further away than any.
     """
     vertices, faces, texture, instance = [], [], [], []
     textures: list[NDArray[np.uint8]] = []
@@ -153,6 +155,8 @@ def assemble(name: str, placed: Sequence[tuple[FileMesh, NDArray[np.float64]]], 
     corners, joined = np.concatenate(vertices), np.concatenate(faces)
     check_extent(corners[joined], name)
     origin = _far_origin(corners[joined])
+    if not (away := np.abs(origin).max()) <= FARTHEST:
+        raise ValueError(f"scene {name} lies {away:.3g} m from the origin, too far for exact places; move it there")
     if origin.any():
         at = ", ".join(f"{v:.0f}" for v in origin)
         _log.warning("%s lies at (%s), far from the origin, and is moved there", name, at)

@@ -116,8 +116,8 @@ def _read_gltf(path: Path, parts: MeshCollector, materials: str) -> None:
         )
     for what in sorted(lost):
         _log.warning("%s: textured faces without %s get their base colour", path, what)
-    if file.without_positions:
-        _log.warning("%s: %d primitives without positions are passed over", path, file.without_positions)
+    for problem in file.problems():
+        _log.warning("%s: %s", path, problem)
 
 
 def _cutoff(part: Primitive, texture: int) -> int:
