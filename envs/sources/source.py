@@ -130,7 +130,9 @@ class EmbeddedSource(SceneSource):
 
 
 scene_sources: Registry[type[SceneSource]] = Registry(
-    "scene source", "sidestep.scenes", partial(modules_of, "envs.sources", but=("source", "findings", "scene_cache"))
+    "scene source",
+    "sidestep.scenes",
+    partial(modules_of, "envs.sources", but=("source", "findings", "scene_cache", "apartment_builds")),
 )
 """All sources of scenes by name."""
 
