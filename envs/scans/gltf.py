@@ -181,7 +181,7 @@ class Gltf:
                 yield from self._primitive(number, part, [matrix @ m for m in self._copies(node)], weights)
 
     def problems(self) -> list[str]:
-        """What of the file is not shown, once its primitives have been read, a line each."""
+        """Contents that are not shown, once all primitives have been read: a line each."""
         found = []
         if unread := [name for name in self._unread("extensionsUsed") if name not in WITH_PLAIN_COPY]:
             found.append(f"it uses {', '.join(unread)}, which is not read here; what that changes is not shown")
