@@ -1,4 +1,4 @@
-"""A small benchmark of all methods: five-character Omniglot classification, accuracy and training time."""
+"""A small benchmark of all methods: ten-character Omniglot classification, accuracy and training time."""
 
 from __future__ import annotations
 
