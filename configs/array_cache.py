@@ -93,7 +93,7 @@ class ArrayCache:
             warnings.warn(message, stacklevel=3)
 
     def trim(self, largest: int = LARGEST) -> None:
-        """If anything was written: drop the least recently used files beyond `largest` bytes, and half-written ones."""
+        """Drop the least recently used files beyond `largest` bytes, and half-written ones, if anything was written."""
         if not self._written:
             return
         self._written = False

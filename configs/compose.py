@@ -202,7 +202,7 @@ class _Job:
         self.jobs = 0
 
     def run(self, arguments: Sequence[str]) -> None:
-        """Let Hydra compose and call `task`, once or for each job of a sweep."""
+        """Compose by Hydra and call `task`, once or for each job of a sweep."""
         source.register()
         # Hydra shows, with --cfg, what it read.
         typed_overrides = (

@@ -22,7 +22,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
-    """Let the kernel send this process a signal when its parent ends; at once if it has ended already.
+    """Have the kernel signal this process when its parent ends; at once if it has ended already.
 
     Call it first in a new process. Where there is no prctl (not Linux) only the second half is done.
 

@@ -62,7 +62,7 @@ class DomainNetConfig(BenchmarkConfig):
 
 @benchmarks.register("domainnet")
 class DomainNet(Benchmark):
-    """As many tasks as domains, all with the same classes."""
+    """One task per domain, all with the same classes."""
 
     Config = DomainNetConfig
     config: DomainNetConfig

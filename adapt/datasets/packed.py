@@ -42,7 +42,7 @@ def read_members(path: Path) -> dict[str, Array]:
 
 
 def read_packed(path: Path) -> dict[str, Array]:
-    """As `read_members`, of a file that must hold images `x`, plain or packed.
+    """Members of a file (`read_members`) that must hold images `x`, plain or packed.
 
     Raises:
         FileNotFoundError: no such file.

@@ -116,7 +116,7 @@ class AdaShare(SharedWeights):
         self._tasks.append(self)
 
     def prepared(self, network: nn.Module) -> nn.Module:
-        """With a choice at every block that can be skipped."""
+        """The shared network: `network` with a choice at every block that can be skipped."""
         shortcuts = {name: s for name, s in residual_blocks(network).items() if s is not None}
         if not shortcuts:
             raise Incompatible("adashare skips residual blocks, and this base has none with a shortcut")

@@ -97,7 +97,7 @@ def _started() -> int:
 
 
 def refuse_ranks(command: str) -> None:
-    """For commands that work in one process.
+    """Refuse several ranks, for commands that work in one process.
 
     Raises:
         ValueError: torchrun started several.
@@ -239,7 +239,7 @@ def prepare_before_step(
     at: Callable[[], str],
     data: Callable[[], Data],
 ) -> None:
-    """Let every step of `optimizer` first average gradients and `module`'s statistics over ranks, then check and clip.
+    """Make each step of `optimizer` first average gradients and `module`'s statistics over ranks, then check and clip.
 
     For loops that belong to others and clip right before the step: give them an infinite norm, with which clipping
     changes nothing. The last three arguments are those of `adapt.training.finite.clip_finite`.
@@ -340,7 +340,7 @@ def moments(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def first_does(work: Callable[[], None], done: Callable[[], bool]) -> None:
-    """Let one rank of each machine do slow work that leaves a file, while its others wait until `done`."""
+    """Do slow work that leaves a file on one rank of each machine, while its others wait until `done`."""
     mine = ranks() == 1 or os.environ.get("LOCAL_RANK", "0") == "0"
     if mine and not done():
         work()

@@ -80,7 +80,7 @@ def run_episodes(
     seed: int,
     watch: Callable[[Simulator], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Let `act` run every episode of `scenes` once.
+    """Play every episode of `scenes` once, with actions by `act`.
 
     Args:
         cfg: A training config (task, camera, frame stack).

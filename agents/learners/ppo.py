@@ -53,7 +53,7 @@ class PPOLearner(SB3Learner):
         return make_ppo(cfg, vision, done)
 
     def callbacks(self, cfg: DictConfig) -> list[BaseCallback]:
-        """With ``start=``, the value function's warm-up too."""
+        """Those of all learners and, with ``start=``, the value function's warm-up."""
         callbacks = super().callbacks(cfg)
         if cfg.get("start"):
             callbacks.append(ValueWarmup(cfg.algo.value_warmup * cfg.algo.rollout * cfg.env.agents))

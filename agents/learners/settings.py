@@ -110,7 +110,7 @@ class AdvantageSettings(Settings):
 
 @dataclass(frozen=True)
 class ActorCriticSettings(AdvantageSettings):
-    """Those that minimise one loss of policy, value and entropy.
+    """Arguments of algorithms that minimise one loss of policy, value and entropy.
 
     Attributes:
         ent_coef: Weight of the entropy.

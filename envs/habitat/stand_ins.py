@@ -32,7 +32,7 @@ OPTIONAL = ("habitat_sim.utils.profiling_utils",)
 
 
 def missing() -> tuple[str, ...]:
-    """Those of the modules that are not installed, stood in for or not."""
+    """The modules that are not installed, whether or not stand-ins replace them."""
     return tuple(name for name in MODULES if name in _stand_in_names() or importlib.util.find_spec(name) is None)
 
 

@@ -113,7 +113,7 @@ class PointNavTask(Settings):
 
     @property
     def cameras(self) -> tuple[str, ...]:
-        """Those of ``rgb`` and ``depth`` that the sensors are made from."""
+        """Camera images, ``rgb`` and ``depth``, that the sensors are made from."""
         source = {"rgb" if self.predicts_depth else "depth"} if "explored" in self.sensors else set()
         return tuple(name for name in ("rgb", "depth") if name in source.union(self.sensors))
 
@@ -331,7 +331,7 @@ class PointNav:
     # -- stepping -----------------------------------------------------------------------------------------------
 
     def step(self, actions: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
-        """Let every active agent act once; episodes are not restarted here.
+        """Step every active agent; episodes are not restarted here.
 
         Args:
             actions: (N,) indices into `PointNavTask.discrete_actions`; or (N, 2) velocities in [-1, 1] of continuous

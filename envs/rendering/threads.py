@@ -14,7 +14,7 @@ R = TypeVar("R")
 
 
 def set_num_threads(threads: int) -> None:
-    """Let this many threads of the process render together from now on.
+    """Set how many threads of the process render together.
 
     Raises:
         ValueError: There would be none.
