@@ -124,14 +124,29 @@ class NavigationPolicy(OwnState, MultiInputActorCriticPolicy):
                 flat = extractor.encode({k: torch.as_tensor(batch[k], device=device).flatten(0, 1) for k in keys})
                 per_window = flat.reshape(-1, width, *flat.shape[1:])
                 codes = per_window[:, torch.as_tensor(rows, device=device)].flatten(0, 1)
-            maps = None
-            if extractor.map is not None:
-                kept = stacks(batch[MAP]) * valid[:, :, None, None, None].to(torch.uint8)
-                maps = kept.flatten(1, 2)
+            maps = None if extractor.map is None else stacked_maps(batch[MAP], valid)
             explored = None
             if extractor.explored is not None:
                 explored = torch.as_tensor(batch[EXPLORED][:, k - 1 :], device=device).flatten(0, 1)
             return self.logits(extractor.fuse(codes, stacks(batch[GOAL]), valid.float(), maps, explored))
+
+
+def stacked_maps(maps: NDArray[np.uint8], valid: Tensor) -> Tensor:
+    """The stacks of visited maps in windows of frames, channels last in memory: twice as fast to convolve.
+
+    Args:
+        maps: (n, window + K - 1, C, M, M) maps of single frames.
+        valid: (n * window, K) bool on the policy's device, whether a frame belongs to the episode; others count as 0.
+
+    Returns:
+        (n * window, K * C, M, M) uint8 on the device of `valid`, oldest frame first.
+    """
+    k = valid.shape[1]
+    views = np.lib.stride_tricks.sliding_window_view(maps, k, axis=1)  # (n, window, C, M, M, K)
+    last = torch.from_numpy(np.ascontiguousarray(views.transpose(0, 1, 3, 4, 5, 2))).flatten(0, 1).to(valid.device)
+    if not valid.all():
+        last = last * valid[:, None, None, :, None].to(torch.uint8)
+    return last.flatten(3).permute(0, 3, 1, 2)
 
 
 class StackedPolicy(Protocol):
