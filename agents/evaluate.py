@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -27,6 +26,7 @@ from agents.evaluation.episodes import (
     random_actor,
     run_episodes,
 )
+from agents.evaluation.folder import UNTRAINED, prepare, replaced
 from agents.policies.policy import Policy
 from agents.reports.evaluation import terminal_table, write_report
 from agents.reports.files import NUMBERS
@@ -47,7 +47,6 @@ from agents.setup import (
     without_randomisation,
 )
 from configs.compose import check, cli, compose
-from configs.files import is_there, visible
 from configs.writing import write_atomically
 from envs.pointnav.scene_episodes import SceneEpisodes
 from envs.pointnav.simulator import Simulator
@@ -55,7 +54,7 @@ from envs.pointnav.simulator import Simulator
 MEASURES = ("success", "spl", "soft_spl", "distance_to_goal", "nav_reward", "collisions")
 PICTURED, FILMED = 6, 4
 FILM_SIZE, FILM_SCALE = 128, 2  # pixels as rendered, and how often each is repeated
-AGENT, UNTRAINED = "agent", "untrained"
+AGENT = "agent"
 
 
 def load_policy(path: Path, untrained: bool = False) -> tuple[DictConfig, Policy, VisualEncoder]:
@@ -108,6 +107,12 @@ def _top_down(scenes: Scenes, record: dict[str, Any]) -> dict[str, Any]:
         "success": record["success"],
         "spl": record["spl"],
     }
+
+
+def _write_records(folder: Path, rows: dict[str, list[dict[str, Any]]]) -> None:
+    """A line for each episode, in a file for each row."""
+    for row, records in rows.items():
+        write_text(folder / f"{row}.jsonl", "".join(to_json(record) + "\n" for record in records))
 
 
 def _write_top_downs(folder: Path, scenes: Scenes, records: list[dict[str, Any]]) -> None:
@@ -193,26 +198,27 @@ def main(cfg: DictConfig) -> None:
     scenes = make_scenes(trained.env, cfg.env.split, cfg.seed)
     name = UNTRAINED if cfg.untrained else AGENT
     label = _evaluation_name(trained.env, cfg)
-    folder = _prepare(run_path, label)
+    read_training(run_path)  # what is damaged would stop the report
+    folder = prepare(run_path, label)
     rows = {name: run_episodes(trained, scenes, vision, policy_actor(policy, temperature), cfg.seed)}
     if blind is not None:
         rows["blind"] = run_episodes(blind_cfg, scenes, no_vision, policy_actor(blind, temperature), cfg.seed)
     if cfg.references and not cfg.untrained:
         rows["random"] = run_episodes(blind_cfg, scenes, no_vision, random_actor, cfg.seed)
         rows["expert"] = run_episodes(blind_cfg, scenes, no_vision, expert_actor, cfg.seed)
-    if not cfg.untrained:
-        _clear(folder)
+    if cfg.untrained:
+        _write_records(folder, rows)
+    else:
         acting = {"temperature": temperature, "mirror": averages_mirror_views(trained)}
-        write_text(folder / "versions.json", to_json({**versions(cfg.seed), **acting}, indent=1))
-    for row, records in rows.items():
-        write_text(folder / f"{row}.jsonl", "".join(to_json(record) + "\n" for record in records))
-    if not cfg.untrained:
-        _write_top_downs(folder, scenes, rows[AGENT])
-        if cfg.video and not trained.blind:
-            act = partial(policy_actor, policy, temperature)
-            filmed = [rows[AGENT][i] for i in _chosen(rows[AGENT], FILMED)]
-            clips = film_clips(trained, scenes, vision, act, filmed, cfg.seed)
-            write_video(folder / "video.gif", clips, scale=1)
+        with replaced(folder) as place:
+            write_text(place / "versions.json", to_json({**versions(cfg.seed), **acting}, indent=1))
+            _write_records(place, rows)
+            _write_top_downs(place, scenes, rows[AGENT])
+            if cfg.video and not trained.blind:
+                act = partial(policy_actor, policy, temperature)
+                filmed = [rows[AGENT][i] for i in _chosen(rows[AGENT], FILMED)]
+                clips = film_clips(trained, scenes, vision, act, filmed, cfg.seed)
+                write_video(place / "video.gif", clips, scale=1)
     _write_numbers(run_path, label, rows, len(scenes), round(time.monotonic() - started, 1))
     print(terminal_table(rows))  # noqa: T201 (the command's output)
     if not cfg.untrained:
@@ -253,34 +259,6 @@ def _load_blind(cfg: DictConfig, trained: DictConfig) -> Policy | None:
     if not other.blind:
         raise ValueError(f"blind={cfg.blind} holds an agent that sees; train one with blind=true")
     return policy
-
-
-def _prepare(run_path: Path, label: str) -> Path:
-    """The folder for an evaluation's files; that all can be written is checked before any episode is played.
-
-    Raises:
-        OSError: It cannot be written.
-        ValueError: Something else stands where a file belongs, or ``result.json`` is damaged.
-    """
-    read_training(run_path)
-    folder = run_path / "eval" / label
-    for place in (folder.parent, folder):
-        if os.path.lexists(place) and not place.is_dir():
-            raise ValueError(f"{place} is no folder, where the evaluation's files belong; move it away")
-    folder.mkdir(parents=True, exist_ok=True)
-    for place in (run_path, folder):
-        if not os.access(place, os.W_OK | os.X_OK):
-            raise PermissionError(f"{place} cannot be written; copy the run to a folder of your own")
-    for file in (run_path / "report.html", *folder.glob("*.jsonl")):
-        is_there(file)
-    return folder
-
-
-def _clear(folder: Path) -> None:
-    """Drop an earlier evaluation, so that a report never mixes two; the untrained agent's row stays."""
-    for old in visible(folder):
-        if old.name != f"{UNTRAINED}.jsonl" and old.is_file():
-            old.unlink()
 
 
 def _write_numbers(

@@ -12,6 +12,7 @@ import fcntl
 import glob
 import itertools
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -19,6 +20,7 @@ from typing import IO
 from configs.errors import FULL
 
 PARTIAL = ".partial"
+LOCK = "lock"  # a file in a folder that is being filled
 # `next` on it is atomic.
 _written = itertools.count()
 
@@ -81,6 +83,32 @@ def sweep(folder: Path, name: str = "*") -> None:
         with contextlib.suppress(OSError), left.open("r+b") as file:
             if try_lock(file):
                 left.unlink()
+
+
+def scratch_folder(folder: Path, busy: str) -> tuple[Path, IO[bytes]]:
+    """Make a hidden folder beside `folder` to write into, locked; those that killed processes left are removed.
+
+    Args:
+        folder: Whose place it will take, when its file `LOCK` is removed and it is renamed.
+        busy: What to say where another process has such a folder.
+
+    Returns:
+        The new folder, and the open file that locks it.
+
+    Raises:
+        ValueError: Another process has one.
+    """
+    for old in folder.parent.glob(f".{glob.escape(folder.name)}.*"):
+        if old.is_dir() and old.suffix[1:].isdigit():
+            with (old / LOCK).open("ab") as file:
+                if not try_lock(file):
+                    raise ValueError(busy)
+                shutil.rmtree(old, ignore_errors=True)
+    scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
+    scratch.mkdir(parents=True)
+    lock = (scratch / LOCK).open("ab")
+    try_lock(lock)
+    return scratch, lock
 
 
 def try_lock(file: IO[bytes]) -> bool:

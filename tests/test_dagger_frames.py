@@ -10,9 +10,9 @@ from agent_runs import IMITATION, train
 
 from agents.learners.dagger import _frames_due, drop_frames
 from agents.learners.frames import ACTION, TRAJECTORY, FrameStore
-from agents.learners.recorded import _scratch
 from agents.policies.observations import STEP
 from configs.compose import compose
+from configs.writing import scratch_folder
 
 
 def test_only_the_ranks_frames_are_dropped(tmp_path: Path) -> None:
@@ -103,11 +103,11 @@ def test_recordings_of_killed_processes_are_removed_and_those_of_living_ones_ref
     for folder in (killed, other):
         folder.mkdir()
         (folder / "rgb.npy").touch()
-    scratch, lock = _scratch(tmp_path / "data")
+    scratch, lock = scratch_folder(tmp_path / "data", "another process is recording")
     assert not killed.exists()
     assert other.exists()
-    with pytest.raises(ValueError, match=r"another process is recording into \S*data"):
-        _scratch(tmp_path / "data")
+    with pytest.raises(ValueError, match="another process is recording"):
+        scratch_folder(tmp_path / "data", "another process is recording")
     lock.close()
     assert scratch.is_dir()
 

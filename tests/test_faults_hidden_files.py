@@ -21,7 +21,7 @@ from adapt.pretraining.data import TaskonomyViews
 from adapt.supervised.finished import find_runs
 from adapt.training.run import list_checkpoints
 from agents.doctor import check_data
-from agents.evaluate import _clear
+from agents.evaluation.folder import replaced
 from agents.reports.results import read_results
 from configs.files import is_hidden, visible
 from envs.contact_sheets import choose_views
@@ -141,7 +141,10 @@ def test_they_are_no_runs_no_checkpoints_no_rows_of_a_report(tmp_path):
     assert list(read.rows) == ["agent"] and read.top_downs == []
     # A new evaluation clears the old one, without stumbling over a folder of the editor's.
     (folder / ".ipynb_checkpoints").mkdir()
-    _clear(folder)
+    with replaced(folder) as place:
+        (place / "blind.jsonl").touch()
+    assert (folder / "blind.jsonl").exists() and (folder / "._agent.jsonl").exists()
+    assert [entry.name for entry in folder.parent.iterdir()] == ["val"]
     assert not (folder / "agent.jsonl").exists() and (folder / ".ipynb_checkpoints").is_dir()
 
 
@@ -154,11 +157,11 @@ def test_every_lister_of_folders_passes_them_over():
     """A module that lists a folder by itself would have to think of hidden files by itself."""
     own = {
         "configs/files.py": "is the helper",
-        "configs/writing.py": "sweeps half-written files of its own, hidden ones",
+        "configs/writing.py": "sweeps half-written files and folders of its own, hidden ones",
         "configs/array_cache.py": "reads source files of its own",
         "configs/kernel_cache.py": "reads source files of its own",
         "adapt/training/run.py": "asks for one file by its name",
-        "agents/learners/recorded.py": "sweeps scratch folders of its own, hidden ones",
+        "agents/evaluation/folder.py": "moves hidden files, too",
         "configs/processes.py": "removes empty folders that torchrun left in the temporary folder",
         "envs/rendering/embree.py": "asks for a library of an installed package by its name",
         "agents/learners/dagger.py": "clears scratch files of its own, hidden ones included",

@@ -14,7 +14,7 @@ from run_folders import write_run
 
 from adapt.supervised.finished import read_run
 from adapt.training.run import Run, list_checkpoints, load_config
-from agents.evaluate import _prepare
+from agents.evaluation.folder import prepare, replaced
 from agents.learners.start import init_from_run
 from agents.policies.policy import Policy
 from agents.reports.evaluation import write_report
@@ -263,24 +263,37 @@ def test_lines_that_no_number_holds_are_dropped_on_resuming(tmp_path, line):
 
 def test_what_cannot_be_written_is_said_before_any_episode_is_played(run):
     """Formerly after all of them."""
-    (run / "result.json").write_text('{"train_seconds": "abc"}')
-    with pytest.raises(ValueError, match="train_seconds must be a number"):
-        _prepare(run, "val")
-    (run / "result.json").unlink()
     (run / "report.html").mkdir()
     with pytest.raises(ValueError, match=r"report\.html is a folder"):
-        _prepare(run, "val")
+        prepare(run, "val")
     (run / "report.html").rmdir()
     (run / "eval" / "test").touch()
     with pytest.raises(ValueError, match="test is no folder"):
-        _prepare(run, "test")
-    assert _prepare(run, "wide").is_dir()
+        prepare(run, "test")
+    assert prepare(run, "wide").is_dir()
+
+
+def test_an_evaluation_that_fails_leaves_the_earlier_one(run):
+    """A disk that filled while it was written left some files of each, or none."""
+    folder = run / "eval" / "val"
+    (folder / "untrained.jsonl").touch()
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    with pytest.raises(OSError, match="full"), replaced(folder) as place:
+        (place / "agent.jsonl").write_text("x")
+        raise OSError("full")
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    with replaced(folder) as place:
+        with pytest.raises(ValueError, match="another process is evaluating"), replaced(folder):
+            pass
+        (place / "agent.jsonl").write_text("x")
+    assert sorted(file.name for file in folder.iterdir()) == ["agent.jsonl", "untrained.jsonl"]
+    assert (folder / "agent.jsonl").read_text() == "x" and list(folder.parent.iterdir()) == [folder]
 
 
 def test_a_folder_of_others_is_said_before_any_episode_is_played(run, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: path != run)  # root may write everywhere
     with pytest.raises(PermissionError, match="cannot be written; copy the run"):
-        _prepare(run, "val")
+        prepare(run, "val")
 
 
 @pytest.fixture(scope="module")

@@ -155,3 +155,28 @@ def test_a_ply_that_is_not_whole_is_refused(tmp_path, text, said):
     """Formerly a file that was cut off lost its last faces, silently."""
     with pytest.raises(ValueError, match=rf"cannot read \S+a\.ply: {said}"):
         read(tmp_path, text, "a.ply")
+
+
+@pytest.mark.parametrize("sign", ["<", ">"])
+@pytest.mark.parametrize("lengths", [(3, 4), (4, 3, 3), (4, 3, 5)])
+def test_polygons_of_different_numbers_of_corners_in_binary_are_refused(tmp_path, sign, lengths):
+    """(4, 3, 5) was read as three quads of which two were made of counts and halves of others, silently."""
+    name = {"<": "little", ">": "big"}[sign]
+    head = f"ply\nformat binary_{name}_endian 1.0\nelement vertex 5\n"
+    head += "".join(f"property float {axis}\n" for axis in "xyz")
+    head += f"element face {len(lengths)}\nproperty list uchar int vertex_indices\nend_header\n"
+    data = np.zeros((5, 3), f"{sign}f4").tobytes()
+    data += b"".join(bytes([n]) + np.arange(n, dtype=f"{sign}i4").tobytes() for n in lengths)
+    (tmp_path / "a.ply").write_bytes(head.encode() + data)
+    with pytest.raises(ValueError, match=r"vertex_indices of its faces are of different numbers .*triangles alone"):
+        load_scene(tmp_path / "a.ply")
+
+
+@pytest.mark.parametrize("color", ["red", "nan 0 0", "1e40 0 0", "spectral a.rfl"])
+def test_a_colour_that_is_not_read_is_warned_of(tmp_path, color, caplog):
+    """It was white without a word."""
+    (tmp_path / "a.mtl").write_text(f"newmtl a\nKd {color}\n")
+    (tmp_path / "a.obj").write_text("mtllib a.mtl\nusemtl a\nv 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+    assert len(load_scene(tmp_path / "a.obj").faces) == 1
+    (record,) = caplog.records
+    assert f"the colour of material a is '{color}', which is not read" in record.getMessage()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import glob
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +21,11 @@ from agents.setup import Scenes, check_actions, make_rules, make_scenes, make_si
 from configs.files import read_json
 from configs.former import FORMER
 from configs.settings import plain
-from configs.writing import try_lock
+from configs.writing import LOCK, scratch_folder
 from envs.pointnav.env import PointNavTask
 from envs.rendering.renderer import Camera
 
-SEEN, LOCK, VERSIONS = "seen.json", "lock", "versions.json"
+SEEN, VERSIONS = "seen.json", "versions.json"
 # Settings of the task that earlier versions did not note: unknown where they are absent, not the default.
 NOTED_LATER = ("gps", "min_depth", "max_depth", "normalize_depth")
 COMPLETE = "trajectories"  # key of the number of whole trajectories, without a gap from the first on
@@ -59,7 +57,9 @@ def record(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     observations: Observations = env.reset()  # type: ignore[assignment]
     layout = {key: (value.shape[1:], str(value.dtype)) for key, value in _frame(observations).items()}
     layout[TRAJECTORY] = (), "int32"
-    scratch, lock = _scratch(folder)
+    scratch, lock = scratch_folder(
+        folder, f"another process is recording into {folder}; wait, or choose another out=..."
+    )
     try:
         store = FrameStore.create(scratch, env.num_envs, length, layout)
         walk = _Walk(env.num_envs)
@@ -128,25 +128,6 @@ def _length(cfg: DictConfig, scenes: Scenes) -> int:
         steps += 1
     env.close()
     return steps
-
-
-def _scratch(folder: Path) -> tuple[Path, IO[bytes]]:
-    """A hidden folder beside `folder` to write into and the file that locks it; those of killed processes are removed.
-
-    Raises:
-        ValueError: Another process is recording into `folder`.
-    """
-    for old in folder.parent.glob(f".{glob.escape(folder.name)}.*"):
-        if old.is_dir() and old.suffix[1:].isdigit():
-            with (old / LOCK).open("ab") as file:
-                if not try_lock(file):
-                    raise ValueError(f"another process is recording into {folder}; wait, or choose another out=...")
-                shutil.rmtree(old, ignore_errors=True)
-    scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
-    scratch.mkdir(parents=True)
-    lock = (scratch / LOCK).open("ab")
-    try_lock(lock)
-    return scratch, lock
 
 
 def _seen(cfg: DictConfig) -> dict[str, Any]:

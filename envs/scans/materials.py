@@ -18,6 +18,7 @@ from envs.scene import Wrap
 # Options of a map, and the largest number of their arguments; those of numbers may have fewer.
 NUMBERS = {"-o": 3, "-s": 3, "-t": 3, "-mm": 2, "-bm": 1, "-boost": 1, "-texres": 1}
 WORDS = ("-blendu", "-blendv", "-cc", "-clamp", "-imfchan", "-type")
+SHOWN = 60  # characters of a line that is shown in a message
 _LIBRARY = re.compile(r"^[ \t]*mtllib[ \t]+(\S.*?)[ \t]*$", re.MULTILINE)
 _USED = re.compile(r"^[ \t]*usemtl[ \t]+(\S.*?)[ \t]*$", re.MULTILINE)
 
@@ -78,7 +79,7 @@ def read_materials(path: Path) -> ObjMaterials:
             if file is None:
                 problems.append(f"file {name} is missing")
             else:
-                found = dict(_parse(decoded(file.read_bytes())))
+                found = dict(_parse(decoded(file.read_bytes()), problems))
                 materials |= found
                 if not found and (reason := mistaken(file)):
                     problems.append(f"file {name}: {reason}")
@@ -131,8 +132,8 @@ def parse_texture(text: str) -> Texture | None:
     return Texture(text[parts[at].start() :].strip().strip('"'), (su, sv), (ou, ov), wrap)
 
 
-def _parse(text: str) -> Iterator[tuple[str, ObjMaterial]]:
-    """Yield the materials of one file."""
+def _parse(text: str, problems: list[str]) -> Iterator[tuple[str, ObjMaterial]]:
+    """Yield the materials of one file; what is wrong with it is added to `problems`."""
     name: str | None = None
     material = ObjMaterial()
     for line in lines_of(text):
@@ -142,7 +143,9 @@ def _parse(text: str) -> Iterator[tuple[str, ObjMaterial]]:
                 yield name, material
             name, material = " ".join(rest.split()), ObjMaterial()
         elif key.lower() == "kd":
-            material = replace(material, color=_color(rest.split()) or material.color)
+            if (color := _color(rest.split())) is None:
+                problems.append(f"the colour of material {name} is {rest.strip()[:SHOWN]!r}, which is not read")
+            material = replace(material, color=color or material.color)
         elif key.lower() == "map_kd":
             material = replace(material, texture=parse_texture(rest) or material.texture)
     if name is not None:

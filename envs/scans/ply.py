@@ -19,16 +19,33 @@ from envs.scans.obj import upright
 from envs.scene import DEFAULT_SAMPLER
 
 _log = logging.getLogger("envs.scans.loading")
+# NumPy's types by PLY's names.
+_TYPES = {
+    **{"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4"},
+    **{"int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4", "float32": "f4"},
+    **{"double": "f8", "float64": "f8"},
+}
 # Names that exporters give the colours of vertices.
 COLORS = (("red", "green", "blue"), ("diffuse_red", "diffuse_green", "diffuse_blue"), ("r", "g", "b"))
 
 
 @dataclass(frozen=True)
 class _PlyHeader:
-    """What trimesh leaves out of a PLY file: all its textures, and how many elements it announces."""
+    """What trimesh leaves out of a PLY file.
+
+    Attributes:
+        textures: Files of all its textures.
+        elements: How many it announces of each element.
+        properties: The words after ``property``, by element.
+        order: NumPy's sign of its byte order; empty for text.
+        length: Bytes of the header.
+    """
 
     textures: tuple[str, ...]
     elements: dict[str, int]
+    properties: dict[str, list[list[str]]]
+    order: str
+    length: int
 
 
 def read_ply(path: Path, parts: MeshCollector) -> None:
@@ -40,6 +57,7 @@ def read_ply(path: Path, parts: MeshCollector) -> None:
     if not header.elements.get("face"):
         kind = "triangle strips, which are not read" if header.elements.get("tristrips") else "points alone"
         raise ValueError(f"it has no faces but {kind}; convert it to a mesh of triangles")
+    _check_uniform(path, header)
     file = trimesh.load_scene(str(path), file_type="ply", skip_materials=True, process=False)
     for part, mesh, vertices in _meshes(file):
         faces = np.asarray(mesh.faces, np.int64)
@@ -68,16 +86,61 @@ def read_ply(path: Path, parts: MeshCollector) -> None:
 def _ply_header(path: Path) -> _PlyHeader:
     textures: list[str] = []
     elements: dict[str, int] = {}
+    properties: dict[str, list[list[str]]] = {}
+    order = ""
     with path.open("rb") as stream:
         for line in iter(partial(stream.readline, 4096), b""):
             fields = line.decode("utf-8", "replace").split(None, 2)
             if fields[:1] == ["end_header"]:
-                return _PlyHeader(tuple(textures), elements)
-            if len(fields) == 3 and fields[0] == "element":
+                return _PlyHeader(tuple(textures), elements, properties, order, stream.tell())
+            if fields[:1] == ["format"]:
+                order = {"binary_little_endian": "<", "binary_big_endian": ">"}.get(fields[1], "")
+            elif len(fields) == 3 and fields[0] == "element":
                 elements[fields[1]] = int(fields[2])
+                properties[fields[1]] = []
+            elif fields[:1] == ["property"] and properties:
+                properties[list(properties)[-1]].append(line.decode("utf-8", "replace").split()[1:])
             elif len(fields) == 3 and fields[0] == "comment" and fields[1].lower() == "texturefile":
                 textures.append(fields[2].strip())
     raise ValueError("its header does not end")
+
+
+def _check_uniform(path: Path, header: _PlyHeader) -> None:
+    """Refuse a binary file whose lists differ in length: trimesh takes all to be as long as the first.
+
+    Raises:
+        ValueError: They do, such as faces of three and of four corners.
+    """
+    place = header.length
+    for name, count in header.elements.items() if header.order else ():
+        lists = []
+        fields: list[tuple[str, Any]] = []
+        with path.open("rb") as stream:
+            first = place
+            for number, (kind, *rest) in enumerate(header.properties[name]):
+                if kind == "list":
+                    long = np.dtype(header.order + _TYPES[rest[0]])
+                    stream.seek(first)
+                    items = int(np.frombuffer(stream.read(long.itemsize), long)[0])
+                    lists.append((f"count {number}", rest[2]))
+                    fields.append((f"count {number}", long))
+                    kind = f"V{items * np.dtype(_TYPES[rest[1]]).itemsize}"
+                    first += long.itemsize
+                else:
+                    kind = _TYPES[kind]
+                fields.append((f"{number}", kind))
+                first += np.dtype(kind).itemsize
+        record = np.dtype(fields)
+        if lists:
+            there = min(count, (path.stat().st_size - place) // record.itemsize)
+            table = np.fromfile(path, record, there, offset=place)
+            for field_name, of in lists:
+                if len(different := np.unique(table[field_name])) > 1:
+                    few = " and ".join(map(str, different[:2]))
+                    raise ValueError(
+                        f"the {of} of its {name}s are of different numbers ({few}); save it with triangles alone"
+                    )
+        place += count * record.itemsize
 
 
 def _check_complete(raw: Any) -> None:
