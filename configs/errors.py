@@ -6,13 +6,15 @@ import errno
 import re
 import sys
 
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
-
-EXPECTED = (ValueError, OSError, ImportError, MemoryError, OmegaConfBaseException, HydraException)
+EXPECTED = (ValueError, OSError, ImportError, MemoryError)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Of libraries that are not imported for this.
-ALSO = {"torch": "OutOfMemoryError", "PIL.Image": "DecompressionBombError"}
+ALSO = {
+    "torch": "OutOfMemoryError",
+    "PIL.Image": "DecompressionBombError",
+    "hydra.errors": "HydraException",
+    "omegaconf.errors": "OmegaConfBaseException",
+}
 # What torch says on the CPU, as a RuntimeError.
 NO_MEMORY = re.compile(r"(can't|cannot|unable to) allocate|not enough memory|out of memory", re.IGNORECASE)
 SIZE = re.compile(r"(?:tried|unable) to allocate ([\d.]+ \w+)", re.IGNORECASE)

@@ -131,6 +131,12 @@ def test_import_leaves_the_process_as_it_was(room: str) -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, check=True)
 
 
+def test_a_first_frame_needs_neither_torch_nor_hydra() -> None:
+    code = "import sys, envs.apartments.generator, envs.rendering.renderer\n"
+    code += "assert not {'torch', 'hydra', 'omegaconf'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
 # Words of this project's own for what the field calls otherwise; docs/glossary.md has those that stay.
 PRIVATE = re.compile(r"\b(told|sittings?|led on|hangs? together|parted|speaks? for)\b", re.IGNORECASE)
 NO_NAME = re.compile(r"(What|How|Where|Which|Why|So has)\b")
