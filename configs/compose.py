@@ -320,6 +320,19 @@ def explained(name: str, overrides: Sequence[str]) -> Iterator[None]:
         yield
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_one_line(name, error, overrides)) from error
+    except (TypeError, ValueError) as error:
+        if not _is_of_hydra(error):
+            raise
+        words = [_shortened(word) for word in overrides if re.search(r"=(null|\[.*\])?$", word)]
+        raise ConfigError(f"cannot use {' or '.join(words)}: a group takes the name of one choice") from error
+
+
+def _is_of_hydra(error: Exception) -> bool:
+    """Whether an error that is none of Hydra's own was raised within it."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return place is not None and str(place.tb_frame.f_globals.get("__name__", "")).startswith("hydra.")
 
 
 def _one_line(name: str, error: Exception, overrides: Sequence[str]) -> str:
@@ -339,7 +352,7 @@ def _one_line(name: str, error: Exception, overrides: Sequence[str]) -> str:
         nested = any("/" in option for option in known)  # such as sb3/dqn
         missing = error.missing_cfg_file
         group, _, choice = missing.partition("/") if nested else missing.rpartition("/")
-        return f"{group}={choice}: there is no such choice{nearest(choice, known) or _choose(known)}"
+        return f"{_shortened(f'{group}={choice}')}: there is no such choice{nearest(choice, known) or _choose(known)}"
     absent = re.match(r"(?:In '(.+)/(.+)': )?Could not override '(\w+)'\. No match in the defaults list", first)
     if absent is not None:
         what = f"{absent[1]}={absent[2]} is for another command: " if absent[1] else ""

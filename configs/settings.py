@@ -30,6 +30,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_typ
 from configs.names import nearest
 
 SettingsT = TypeVar("SettingsT", bound="Settings")
+LARGEST = 2**63 - 1  # of whole numbers
 LONGEST = 200  # characters of a value in a message
 REQUIRED = "???"  # OmegaConf's mark of a value that must be given
 # By type, what is taken for it (NumPy's numbers too), and its name.
@@ -300,6 +301,8 @@ def _scalar(kind: Any, value: Any, path: str, texts: Any) -> Any:
         if kind is str and value is not None and not isinstance(value, list | Mapping):
             hint = "; put it in quotes"
         raise ConfigError(f"{path} must be {rule}, got {_shown(value, texts)}{hint}")
+    if kind is int and abs(value) > LARGEST:  # type: ignore[arg-type]
+        raise ConfigError(f"{path} must be {rule} of 64 bits, got {_shown(value, texts)}")
     if kind is float and not _is_finite(value):
         raise ConfigError(f"{path} must be a finite number, got {_shown(value, texts)}")
     return kind(value)
@@ -350,6 +353,8 @@ def _narrow(rule: Any, value: Any, path: str) -> None:
 def _union(options: Sequence[Any], value: Any, path: str, texts: Any) -> Any:
     if value is None and type(None) in options:
         return None
+    if value == "" == texts and type(None) in options:  # typed with a variable of the shell that is not set
+        raise ConfigError(f"{path} is empty; leave it out, or write null for none")
     options = [option for option in options if option is not type(None)]
     # One or many: a list is for the option that is a tuple.
     many = [option for option in options if get_origin(option) is tuple]
