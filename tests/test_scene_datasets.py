@@ -193,6 +193,20 @@ def test_articulated_objects_stand_in_their_rest_pose(dataset):
     np.testing.assert_allclose(door, np.stack([-local[:, 1] + 5, local[:, 0] + 1, local[:, 2]], 1), atol=1e-5)
 
 
+@pytest.mark.parametrize(("pose", "warned"), [({"door": 0.5}, True), ([0.0, 0.5], True), ({"door": 0}, False)])
+def test_poses_and_navmeshes_that_are_not_taken_over_are_warned_of(dataset, caplog, pose, warned):
+    """A door that stands open was drawn closed, and a missing navigation mesh made anew, without a word."""
+    (dataset.parent / "fridge.urdf").write_text('<robot name="f"><link name="base"/></robot>')
+    config = json.loads(dataset.read_text())
+    write(dataset, config | {"articulated_objects": {"paths": {".urdf": ["*.urdf"]}}})
+    fridge = {"template_name": "fridge", "initial_joint_pose": pose}
+    opened = with_scene(dataset, articulated_object_instances=[fridge], navmesh_instance="absent.navmesh")
+    opened.compose("apt_0")
+    messages = [record.getMessage() for record in caplog.records]
+    assert any("not at its initial_joint_pose" in message for message in messages) == warned
+    assert any("names the navigation mesh" in m and "which is not there" in m for m in messages)
+
+
 def test_unknown_names_and_damaged_files_give_one_clear_line(dataset, tmp_path):
     opened = with_scene(dataset, {"template_name": "chiar"})
     with pytest.raises(ValueError, match=r"has no 'chiar' among its objects; near are chair"):

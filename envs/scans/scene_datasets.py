@@ -186,6 +186,8 @@ class SceneDataset:
             assets += self._articulated(instance, scene)
         named = attributes.get("navmesh_instance")
         file = self.navmeshes.get(named, scene.folder / named) if isinstance(named, str) and named else None
+        if file is not None and not file.is_file():
+            _log.warning("scene %s names the navigation mesh %s, which is not there", scene.handle, file)
         navmesh = file if file is not None and file.is_file() else navmesh
         if not assets:
             raise ValueError(f"scene {scene.handle} of {self.path} names neither a stage nor objects")
@@ -199,6 +201,10 @@ class SceneDataset:
             urdf = template.folder / template.attributes["urdf_filepath"]
         if urdf is None:
             raise ValueError(f"articulated object {template.handle} of {self.path} names no urdf_filepath")
+        pose = instance.get("initial_joint_pose") or ()
+        if any(float(angle) for angle in (pose.values() if isinstance(pose, Mapping) else pose)):
+            _log.warning("the joints of %s in scene %s are drawn at 0, not at its initial_joint_pose",
+                         template.handle, scene.handle)  # fmt: skip
         size = float(template.attributes.get("uniform_scale", 1.0)) * float(instance.get("uniform_scale", 1.0))
         scale = np.diag([size, size, size, 1.0])
         for mesh, matrix in rest_pose(urdf):
