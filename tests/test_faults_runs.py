@@ -17,7 +17,7 @@ from adapt.training.run import Run, list_checkpoints, load_config
 from agents.evaluation.folder import prepare, replaced
 from agents.learners.start import init_from_run
 from agents.policies.policy import Policy
-from agents.reports.evaluation import write_report
+from agents.reports.files import read_top_down
 from agents.reports.results import read_results
 from agents.setup import VisualEncoder, check_spaces, make_policy, make_visual_encoder
 from configs.compose import ConfigError, compose
@@ -38,7 +38,8 @@ def run(whole: Path, tmp_path: Path) -> Path:
 
 def refused(run: Path, said: str) -> str:
     with pytest.raises(ValueError, match=said) as caught:
-        write_report(run)
+        for file in read_results(run).top_downs:  # as reports read them, but nothing is drawn
+            read_top_down(file)
     message = str(caught.value)
     assert "\n" not in message and len(message) < 700
     return message
@@ -203,7 +204,7 @@ def test_a_config_that_was_cut_between_two_keys_is_incomplete(tmp_path):
     text = file.read_text()
     places = [n for n in range(len(text)) if text[n - 1] == "\n"]
     assert len(places) > 80
-    for place in places[-8:]:
+    for place in places[-3:]:
         file.write_text(text[:place])
         with pytest.raises(ValueError, match=r"config\.yaml is incomplete: .*restore it"):
             load_config(run)
