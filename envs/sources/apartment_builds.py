@@ -67,17 +67,18 @@ def built_beside(build: Build, numbers: Sequence[int], processes: int) -> Iterat
     """Let processes put apartments into the cache, the last first, while the context is open."""
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     started = []
-    for first in range(processes):
-        order = {"parent": os.getpid(), "numbers": [*reversed(numbers)][first::processes], "build": asdict(build)}
-        started.append(
-            subprocess.Popen(
-                [sys.executable, "-m", __name__, json.dumps(order)],
-                env={**os.environ, "PYTHONPATH": path},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+    with contextlib.suppress(OSError):  # no more processes are allowed: this one builds what they would have
+        for first in range(processes):
+            order = {"parent": os.getpid(), "numbers": [*reversed(numbers)][first::processes], "build": asdict(build)}
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", __name__, json.dumps(order)],
+                    env={**os.environ, "PYTHONPATH": path},
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
             )
-        )
     try:
         yield
     finally:
