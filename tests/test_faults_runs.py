@@ -227,6 +227,14 @@ def test_a_finished_run_whose_checkpoints_are_gone_is_not_trained_again(tmp_path
     assert (run / "metrics.jsonl").read_bytes() == curve
 
 
+def test_a_run_that_was_evaluated_before_its_first_checkpoint_goes_on(tmp_path):
+    """Scores of the untrained policy do not make it a finished one."""
+    run = Path(shutil.copytree(OLD / "dagger", tmp_path / "run"))
+    shutil.rmtree(run / "checkpoints")
+    (run / "result.json").write_text('{"untrained.success": 0.0}')
+    Run(run, load_config(run), True).close()
+
+
 def test_copies_of_checkpoints_are_none_of_the_run(tmp_path):
     """step_best.pt was taken for the newest, and a second copy made each new checkpoint vanish as it was written."""
     run = Run(tmp_path / "run", compose("train", [f"run={tmp_path / 'run'}"]), False)

@@ -471,7 +471,8 @@ def _without_run_keys(cfg: DictConfig) -> dict[str, Any]:
 
 def _check_not_lost(path: Path) -> None:
     """Refuse to train a finished run again, which would drop its learning curve, only because checkpoints are gone."""
-    ended = read_json_if_there(path / "result.json").keys() - {STARTED_FROM}
+    # Keys with a dot are of evaluated references, such as the policy before its training.
+    ended = {key for key in read_json_if_there(path / "result.json") if "." not in key} - {STARTED_FROM}
     if ended and not list_checkpoints(path):
         raise ValueError(
             f"{path} holds a finished run, but none of its checkpoints; restore them, or choose another run=..."
