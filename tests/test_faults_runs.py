@@ -297,6 +297,10 @@ def test_an_evaluation_that_fails_leaves_the_earlier_one(run):
         (place / "agent.jsonl").write_text("x")
     assert sorted(file.name for file in folder.iterdir()) == ["agent.jsonl", "untrained.jsonl"]
     assert (folder / "agent.jsonl").read_text() == "x" and list(folder.parent.iterdir()) == [folder]
+    with replaced(folder) as place:
+        shutil.rmtree(folder)  # while episodes were played
+        (place / "agent.jsonl").write_text("y")
+    assert [file.read_text() for file in folder.iterdir()] == ["y"]
 
 
 def test_a_folder_of_others_is_said_before_any_episode_is_played(run, monkeypatch):

@@ -54,13 +54,14 @@ def replaced(folder: Path) -> Iterator[Path]:
     old = folder.with_name(f".{folder.name}.old.{os.getpid()}")
     try:
         yield scratch
-        (scratch / LOCK).unlink()
+        folder.mkdir(exist_ok=True)  # it may have been removed while episodes were played
         folder.rename(old)
         try:
             scratch.rename(folder)
         except OSError:
             old.rename(folder)
             raise
+        (folder / LOCK).unlink()  # not sooner: what is not locked is removed by others
         for entry in old.iterdir():
             if is_hidden(entry.name) or entry.is_dir() or entry.stem == UNTRAINED:
                 entry.rename(folder / entry.name)
