@@ -112,6 +112,14 @@ def test_pictures_that_were_cut_off_are_named(run, name):
     assert str(run / name) in refused(run, "damaged")
 
 
+def test_a_film_whose_last_box_goes_up_to_the_end_is_whole(run):
+    film = run / "eval" / "val" / "video.mp4"
+    (film.parent / "video.gif").unlink()
+    boxes = (16, b"ftyp" + bytes(8)), (8, b"moov"), (0, b"mdat" + bytes(100))
+    film.write_bytes(b"".join(size.to_bytes(4, "big") + content for size, content in boxes))
+    assert read_results(run).video == film
+
+
 @pytest.mark.parametrize(
     "name",
     [

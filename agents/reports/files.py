@@ -176,5 +176,6 @@ def _is_whole_mp4(content: bytes) -> bool:
         if size == 1:  # the length follows in eight bytes
             size = int.from_bytes(content[place + 8 : place + 16], "big")
         kinds.append(kind)
-        place += size if size >= 8 else len(content)  # 0: up to the end
+        rest = len(content) - place
+        place += size if size >= 8 else rest if size == 0 else rest + 1  # 0: up to the end; others are no lengths
     return place == len(content) and kinds[:1] == [b"ftyp"] and b"moov" in kinds
