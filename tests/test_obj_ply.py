@@ -172,6 +172,15 @@ def test_polygons_of_different_numbers_of_corners_in_binary_are_refused(tmp_path
         load_scene(tmp_path / "a.ply")
 
 
+def test_elements_of_a_binary_ply_may_be_none_and_of_64_bits(tmp_path):
+    head = "ply\nformat binary_little_endian 1.0\nelement vertex 3\n"
+    head += "".join(f"property double {axis}\n" for axis in "xyz")
+    head += "element face 1\nproperty int64 id\nproperty list uchar int vertex_indices\n"
+    head += "element strip 0\nproperty list int int vertex_indices\nend_header\n"
+    data = np.eye(3).tobytes() + bytes(8) + b"\x03" + np.arange(3, dtype="<i4").tobytes()
+    assert corners(read(tmp_path, head.encode() + data, "a.ply")) == np.eye(3).tolist()
+
+
 @pytest.mark.parametrize("color", ["red", "nan 0 0", "1e40 0 0", "spectral a.rfl"])
 def test_a_colour_that_is_not_read_is_warned_of(tmp_path, color, caplog):
     """It was white without a word."""

@@ -493,7 +493,7 @@ def _not_finite(word: str) -> float:
 def _uri_of_first_buffer(header: Any) -> bool:
     """Whether the first buffer is a file of its own, and not the binary chunk (glTF 2.0, section 4.4.3.3)."""
     buffers: Any = header.get("buffers") if isinstance(header, dict) else None
-    return bool(buffers) and isinstance(buffers[0], dict) and "uri" in buffers[0]
+    return bool(buffers) and isinstance(buffers[0], dict) and bool(buffers[0].get("uri"))
 
 
 def _is_read(extension: str) -> bool:

@@ -23,7 +23,7 @@ _log = logging.getLogger("envs.scans.loading")
 _TYPES = {
     **{"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4"},
     **{"int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4", "float32": "f4"},
-    **{"double": "f8", "float64": "f8"},
+    **{"double": "f8", "float64": "f8", "float16": "f2", "int64": "i8", "uint64": "u8"},
 }
 # Names that exporters give the colours of vertices.
 COLORS = (("red", "green", "blue"), ("diffuse_red", "diffuse_green", "diffuse_blue"), ("r", "g", "b"))
@@ -113,6 +113,8 @@ def _check_uniform(path: Path, header: _PlyHeader) -> None:
     """
     place = header.length
     for name, count in header.elements.items() if header.order else ():
+        if not count:  # the bytes that follow are not its own
+            continue
         lists = []
         fields: list[tuple[str, Any]] = []
         with path.open("rb") as stream:
@@ -132,7 +134,7 @@ def _check_uniform(path: Path, header: _PlyHeader) -> None:
                 first += np.dtype(kind).itemsize
         record = np.dtype(fields)
         if lists:
-            there = min(count, (path.stat().st_size - place) // record.itemsize)
+            there = max(0, min(count, (path.stat().st_size - place) // record.itemsize))
             table = np.fromfile(path, record, there, offset=place)
             for field_name, of in lists:
                 if len(different := np.unique(table[field_name])) > 1:
