@@ -107,7 +107,8 @@ def apartments(
     first = build.make(cache, numbers[0])
     missing = build.missing(cache, numbers)
     cores = max(1, len(os.sched_getaffinity(0)) // shard[1])
-    processes = processes_for(len(missing), cores)
+    # Into a cache that cannot be written, others would build for nothing.
+    processes = 0 if numbers[0] in missing else processes_for(len(missing), cores)
     with built_beside(build, missing, processes), ThreadPoolExecutor(cores - processes) as pool:
         places = [first, *pool.map(partial(build.make, cache), numbers[1:])]
     cache.arrays.trim()
