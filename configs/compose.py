@@ -321,9 +321,9 @@ def explained(name: str, overrides: Sequence[str]) -> Iterator[None]:
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_one_line(name, error, overrides)) from error
     except (TypeError, ValueError) as error:
-        if not _is_of_hydra(error):
-            raise
         words = [_shortened(word) for word in overrides if re.search(r"=(null|\[.*\])?$", word)]
+        if not words or not _is_of_hydra(error):
+            raise
         raise ConfigError(f"cannot use {' or '.join(words)}: a group takes the name of one choice") from error
 
 
