@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import time
 from collections.abc import Callable
@@ -196,28 +197,27 @@ def main(cfg: DictConfig) -> None:
     if blind is not None:
         check_spaces(blind_cfg, no_vision, blind, f"blind={cfg.blind}")
     scenes = make_scenes(trained.env, cfg.env.split, cfg.seed)
-    name = UNTRAINED if cfg.untrained else AGENT
     label = _evaluation_name(trained.env, cfg)
     read_training(run_path)  # what is damaged would stop the report
     folder = prepare(run_path, label)
-    rows = {name: run_episodes(trained, scenes, vision, policy_actor(policy, temperature), cfg.seed)}
-    if blind is not None:
-        rows["blind"] = run_episodes(blind_cfg, scenes, no_vision, policy_actor(blind, temperature), cfg.seed)
-    if cfg.references and not cfg.untrained:
-        rows["random"] = run_episodes(blind_cfg, scenes, no_vision, random_actor, cfg.seed)
-        rows["expert"] = run_episodes(blind_cfg, scenes, no_vision, expert_actor, cfg.seed)
-    if cfg.untrained:
-        _write_records(folder, rows)
-    else:
-        acting = {"temperature": temperature, "mirror": averages_mirror_views(trained)}
-        with replaced(folder) as place:
+    with contextlib.nullcontext(folder) if cfg.untrained else replaced(folder) as place:
+        act = policy_actor(policy, temperature)
+        rows = {UNTRAINED if cfg.untrained else AGENT: run_episodes(trained, scenes, vision, act, cfg.seed)}
+        if blind is not None:
+            rows["blind"] = run_episodes(blind_cfg, scenes, no_vision, policy_actor(blind, temperature), cfg.seed)
+        if cfg.references and not cfg.untrained:
+            rows["random"] = run_episodes(blind_cfg, scenes, no_vision, random_actor, cfg.seed)
+            rows["expert"] = run_episodes(blind_cfg, scenes, no_vision, expert_actor, cfg.seed)
+        _write_records(place, rows)
+        if not cfg.untrained:
+            acting = {"temperature": temperature, "mirror": averages_mirror_views(trained)}
             write_text(place / "versions.json", to_json({**versions(cfg.seed), **acting}, indent=1))
-            _write_records(place, rows)
             _write_top_downs(place, scenes, rows[AGENT])
             if cfg.video and not trained.blind:
-                act = partial(policy_actor, policy, temperature)
                 filmed = [rows[AGENT][i] for i in _chosen(rows[AGENT], FILMED)]
-                clips = film_clips(trained, scenes, vision, act, filmed, cfg.seed)
+                clips = film_clips(
+                    trained, scenes, vision, partial(policy_actor, policy, temperature), filmed, cfg.seed
+                )
                 write_video(place / "video.gif", clips, scale=1)
     _write_numbers(run_path, label, rows, len(scenes), round(time.monotonic() - started, 1))
     print(terminal_table(rows))  # noqa: T201 (the command's output)

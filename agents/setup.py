@@ -162,7 +162,8 @@ def check_spaces(cfg: DictConfig, vision: VisualEncoder, policy: Policy, of: str
     spaces_of: Any = policy
     trained = spaces_of.observation_space
     now = policy_space(cfg, vision)
-    for name in {**trained.spaces, **now.spaces}:
+    # A blind agent passes over what else its seeing twin reads.
+    for name in trained.spaces if cfg.blind else {**trained.spaces, **now.spaces}:
         shapes = [space[name].shape if name in space.spaces else "none" for space in (trained, now)]
         if shapes[0] != shapes[1]:
             raise ValueError(

@@ -99,7 +99,8 @@ def scratch_folder(folder: Path, busy: str) -> tuple[Path, IO[bytes]]:
         ValueError: Another process has one.
     """
     for old in folder.parent.glob(f".{glob.escape(folder.name)}.*"):
-        if old.is_dir() and old.suffix[1:].isdigit():
+        number = old.suffix[1:]
+        if old.is_dir() and number.isdigit() and old.name == f".{folder.name}.{number}":
             with (old / LOCK).open("ab") as file:
                 if not try_lock(file):
                     raise ValueError(busy)

@@ -161,7 +161,7 @@ def test_every_lister_of_folders_passes_them_over():
         "configs/array_cache.py": "reads source files of its own",
         "configs/kernel_cache.py": "reads source files of its own",
         "adapt/training/run.py": "asks for one file by its name",
-        "agents/evaluation/folder.py": "moves hidden files, too",
+        "agents/evaluation/folder.py": "checks records of its own, which it will replace",
         "configs/processes.py": "removes empty folders that torchrun left in the temporary folder",
         "envs/rendering/embree.py": "asks for a library of an installed package by its name",
         "agents/learners/dagger.py": "clears scratch files of its own, hidden ones included",

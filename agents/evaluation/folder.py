@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from configs.files import is_hidden, is_there
+from configs.files import is_there, visible
 from configs.writing import LOCK, scratch_folder
 
 # The row of the policy as it was before training, which evaluations of the trained one leave where it is.
@@ -47,25 +47,19 @@ def replaced(folder: Path) -> Iterator[Path]:
     no evaluation's, hidden files and folders, stays, and so does the row of the untrained agent.
 
     Raises:
-        ValueError: Another process is writing there.
+        ValueError: Another process is evaluating there.
         OSError: It could not be written; nothing in `folder` changed.
     """
     scratch, lock = scratch_folder(folder, f"another process is evaluating into {folder}; wait until it ends")
-    old = folder.with_name(f".{folder.name}.old.{os.getpid()}")
     try:
         yield scratch
         folder.mkdir(exist_ok=True)  # it may have been removed while episodes were played
-        folder.rename(old)
-        try:
-            scratch.rename(folder)
-        except OSError:
-            old.rename(folder)
-            raise
-        (folder / LOCK).unlink()  # not sooner: what is not locked is removed by others
-        for entry in old.iterdir():
-            if is_hidden(entry.name) or entry.is_dir() or entry.stem == UNTRAINED:
-                entry.rename(folder / entry.name)
+        for old in visible(folder):
+            if old.is_file() and old.stem != UNTRAINED:
+                old.unlink()
+        for new in visible(scratch):
+            if new.name != LOCK:
+                new.replace(folder / new.name)
     finally:
+        shutil.rmtree(scratch, ignore_errors=True)
         lock.close()
-        for left in (scratch, old):
-            shutil.rmtree(left, ignore_errors=True)

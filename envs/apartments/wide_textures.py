@@ -140,6 +140,7 @@ def wide_bank(number: int) -> dict[str, tuple[NDArray[np.uint8], ...]]:
     folder = Path(__file__).parent
     kept = ArrayCache("textures", code_version([folder / name for name in _CODE]))
     images = kept.get("wide", {"bank": number}, partial(_draw, number), _pack, _unpack)
+    kept.trim()
     for image in images:
         image.setflags(write=False)
     ends = np.cumsum([COUNTS[kind] for kind in RECIPES])

@@ -106,7 +106,7 @@ def apartments(
         generator.textures_of(number, appearance)
     first = build.make(cache, numbers[0])
     missing = build.missing(cache, numbers)
-    cores = max(1, len(os.sched_getaffinity(0)) // shard[1])
+    cores = max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))  # torchrun's ranks
     # Into a cache that cannot be written, others would build for nothing.
     processes = 0 if numbers[0] in missing else processes_for(len(missing), cores)
     with built_beside(build, missing, processes), ThreadPoolExecutor(cores - processes) as pool:
