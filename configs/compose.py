@@ -34,7 +34,7 @@ from configs.help import show_help
 from configs.names import closest, nearest
 from configs.overrides import quote_override, typed
 from configs.processes import drop_torchrun_logs
-from configs.settings import REQUIRED, ConfigError, Settings, defaults, fit, plain
+from configs.settings import REQUIRED, ConfigError, Settings, defaults, fit, kinds, plain
 
 __all__ = ["ConfigError", "check", "cli", "compose"]
 
@@ -89,8 +89,10 @@ def check(cfg: DictConfig, settings: type[Settings], overrides: Sequence[str] = 
     try:
         before = OmegaConf.to_container(cfg, resolve=True)
         required = [key for key, value in defaults(settings).items() if value == REQUIRED]
-        # An empty name would be the current folder.
-        empty = [key for key in required if isinstance(before, dict) and before.get(key) in ("", [])]
+        # An empty name would be the current folder; of other lists, such as sets to validate on, none may be meant.
+        given = before if isinstance(before, dict) else {}
+        one = [key for key in required if key == "run" or kinds(settings)[key] is str]
+        empty = [key for key in required if given.get(key) == "" or (key in one and given.get(key) == [])]
         missing = sorted([*OmegaConf.missing_keys(cfg), *empty])
         if missing:
             example = f"choose from {', '.join(names)}" if (names := options(missing[0])) else f"as in {missing[0]}=..."

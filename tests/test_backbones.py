@@ -124,7 +124,7 @@ def test_bert_ignores_padding_and_refuses_images() -> None:
 
 def test_bert_without_transformers_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ImportError, match=r"pip install 'sidestep\[nlp\]'"):
+    with pytest.raises(ImportError, match=r"pip install -e '\.\[nlp\]'"):
         build_encoder("bert")
 
 

@@ -9,7 +9,6 @@ import pickle
 import sys
 import types
 import zipfile
-from pathlib import Path
 
 import pytest
 import torch
@@ -414,9 +413,10 @@ def test_without_a_network_the_hub_is_asked_once(monkeypatch):
 
 
 def test_a_path_that_is_no_file_is_one_line(tmp_path):
-    for name in (tmp_path, tmp_path / "gone.pth"):
-        with pytest.raises(FileNotFoundError, match="no weights at"):
-            read_torch(Path(name))
+    with pytest.raises(FileNotFoundError, match="no weights at"):
+        read_torch(tmp_path / "gone.pth")
+    with pytest.raises(ValueError, match="is a folder, where a file belongs"):
+        read_torch(tmp_path)
 
 
 # -- saved tasks ------------------------------------------------------------------------------------------------------

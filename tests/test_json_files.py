@@ -28,7 +28,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
 def test_a_damaged_file_is_named(reader: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name, read = READERS[reader]
     (tmp_path / name).write_text(DAMAGED[kind])
-    monkeypatch.setattr("adapt.supervised.finished.load_config", lambda path: OmegaConf.create({}))
+    monkeypatch.setattr("adapt.supervised.finished.load_config", lambda path, like: OmegaConf.create({}))
     with pytest.raises(ValueError, match=rf"cannot read \S+{name}: ") as caught:
         read(tmp_path)
     assert "\n" not in str(caught.value)
