@@ -185,7 +185,9 @@ def _unmapped(names: set[str]) -> set[str]:
 
 def _files(started: Started, folder: Path) -> Iterator[str]:
     """Temporary files, and hidden ones beside the results."""
-    for path in [*started.temporary.rglob("*"), *(folder / "trial").rglob(".*")]:
+    # PyTorch itself makes a folder for its compiler, which it keeps.
+    temporary = [path for path in started.temporary.rglob("*") if "torchinductor_" not in str(path)]
+    for path in [*temporary, *(folder / "trial").rglob(".*")]:
         yield f"left {path.relative_to(folder)}"
 
 
