@@ -89,7 +89,7 @@ def scratch_folder(folder: Path, busy: str) -> tuple[Path, IO[bytes]]:
     """Make a hidden folder beside `folder` to write into, locked; those that killed processes left are removed.
 
     Args:
-        folder: Whose place it will take, when its file `LOCK` is removed and it is renamed.
+        folder: Whose place it, or what is in it but for its file `LOCK`, will take.
         busy: What to say where another process has such a folder.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Folder of an evaluation's files: whether it can be written, and its replacement as a whole."""
+"""Folder of an evaluation's files: whether it can be written, and the replacement of all of them at the end."""
 
 from __future__ import annotations
 
