@@ -42,7 +42,7 @@ demo: $(VENV)/installed
 		$(call resume,$(RUN)/blind)
 	$(BIN)/python -m agents.evaluate run=$(RUN) blind=$(RUN)/blind env.split=val
 
-# The steps of `make demo` in about a minute, a minute and a half the first time, while kernels are compiled, at budgets too small
+# The steps of `make demo` in about a minute, up to two the first time, while kernels are compiled, at budgets too small
 # to learn much: does everything work here?
 SMOKE = $(DEMO) env.agents=16 env.splits.train.scenes=4 env.splits.val.scenes=2 algo=dagger algo.updates=100 \
 	algo.warmup_frames=512 algo.buffer_frames=8192 env.task.max_steps=80
