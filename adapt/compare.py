@@ -5,6 +5,8 @@ such as the one of a sweep:
 
     python -m adapt.train -m benchmark=icifar adapt.merge=alpha,mlp2 'run=runs/merges/${adapt.merge}' ...
     python -m adapt.compare run=runs/merges out=runs/merges
+
+Where runs have kept predictions (`pictures=2` of `adapt.train`), they are drawn task by task, too.
 """
 
 from __future__ import annotations
@@ -28,18 +30,20 @@ class CompareCommand(Settings):
         run: Run folders, or folders of run folders: runs/sweep or [runs/a,runs/b].
         out: Folder of the page.
         x: A setting, such as training.examples, or a result, such as parameter_share, to draw the score against.
+        pictures: Tasks whose kept predictions are drawn, such as [normal,reshading]; [] takes the first three.
     """
 
     run: Names
     out: str
     x: str | None = None
+    pictures: tuple[str, ...] = ()
 
 
 @cli("compare", CompareCommand)
 def main(cfg: DictConfig) -> None:
     """Write the comparison and print its table."""
     runs = find_runs([Path(run) for run in as_list(cfg.run)])
-    page = compare(runs, Path(cfg.out), cfg.x)
+    page = compare(runs, Path(cfg.out), cfg.x, list(cfg.pictures))
     lines = page.with_suffix(".md").read_text().splitlines()
     start = next(place for place, line in enumerate(lines) if line.startswith("|"))
     print("\n".join(lines[start : lines.index("", start)]))  # noqa: T201

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig
@@ -19,53 +18,26 @@ from PIL import Image, ImageDraw, UnidentifiedImageError
 
 from configs.compose import cli
 from configs.files import mistaken, visible
+from configs.label_pictures import colours, likeliest
 from configs.settings import Range, Seed, Settings
-from envs.taskonomy.class_labels import OBJECT_OF_CLASS, SCENE_NAMES, SEMANTIC_NAMES
+from envs.taskonomy.class_labels import OBJECT_OF_CLASS, SCENE_NAMES
 from envs.taskonomy.dataset import DOMAINS, VECTORS, file_path
 
-INVALID_DEPTH = 65535
 GAP = 2
 CAPTION = 13  # Pixels per line of text.
 NOISE = 0.1
 # The one task that is no domain: its input is rgb with noise.
 DENOISING = "denoising"
-OBJECT_NAMES = {index: name for name, index in reversed(OBJECT_OF_CLASS.items())}
+NAMES = {
+    "class_object": {index: name for name, index in reversed(OBJECT_OF_CLASS.items())},
+    "class_scene": dict(enumerate(SCENE_NAMES)),
+}
 
 
-def colours(domain: str, label: NDArray[Any]) -> NDArray[np.uint8]:
-    """A label image as a picture.
-
-    Args:
-        domain: Name of the domain, or ``denoising`` for the noisy input.
-        label: (S, S[, C]) as stored.
-
-    Returns:
-        (S, S, 3) uint8: colours as they are; 16-bit values through a colour map, from the least to the 99th
-        percentile; depths from near to far, black where nothing is hit; classes in distinct colours.
-    """
-    if domain == DENOISING:
-        noise = np.random.default_rng(0).normal(0.0, NOISE, label.shape)
-        return ((label / 255.0 + noise).clip(0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
-    if domain == "segment_semantic":
-        palette = matplotlib.colormaps["tab20"](np.arange(len(SEMANTIC_NAMES)))[:, :3]
-        return (255.0 * palette).astype(np.uint8)[label]
-    if label.dtype == np.uint8:
-        return label if label.ndim == 3 else np.repeat(label[..., None], 3, axis=2)
-    known = label < INVALID_DEPTH
-    value = label.astype(float)
-    top = np.percentile(value[known], 99) if known.any() else 1.0
-    low = value[known].min() if known.any() else 0.0
-    shades = matplotlib.colormaps["viridis"](((value - low) / max(top - low, 1.0)).clip(0.0, 1.0))[..., :3]
-    return (255.0 * shades * known[..., None]).astype(np.uint8)
-
-
-def likeliest(domain: str, vector: NDArray[np.float32], most: int = 3) -> list[str]:
-    """The likeliest classes of a vector and their probabilities; nothing if all are equally likely."""
-    if np.ptp(vector) == 0.0:
-        return ["nothing to tell"]
-    names = dict(enumerate(SCENE_NAMES)) if domain == "class_scene" else OBJECT_NAMES
-    best = np.argsort(-vector)[:most]
-    return [f"{names.get(int(i), str(i))} {vector[i]:.2f}" for i in best if vector[i] > 0.05]
+def noisy(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The input of denoising: a picture with noise of deviation 0.1."""
+    noise = np.random.default_rng(0).normal(0.0, NOISE, rgb.shape)
+    return ((rgb / 255.0 + noise).clip(0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
 
 
 def sheet(root: Path, domain: str, views: list[tuple[str, int, int]]) -> Image.Image:
@@ -90,10 +62,12 @@ def sheet(root: Path, domain: str, views: list[tuple[str, int, int]]) -> Image.I
         page.paste(Image.fromarray(picture), (left, 0))
         path = file_path(root, stored, *view)
         if domain in VECTORS:
-            for line, text in enumerate(likeliest(domain, _vector(path))):
+            for line, text in enumerate(likeliest(_vector(path), NAMES[domain])):
                 draw.text((left, size + GAP + line * CAPTION), text, fill="black")
         else:
-            page.paste(Image.fromarray(colours(domain, _pixels(path))), (left, size + GAP))
+            pixels = _pixels(path)
+            shown = noisy(pixels) if domain == DENOISING else colours(domain, pixels)
+            page.paste(Image.fromarray(shown), (left, size + GAP))
     return page
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from miniatures import packed_set
 from PIL import Image
 from supervised_runs import run
 
@@ -18,6 +21,10 @@ from adapt.core.method import Incompatible
 from adapt.datasets.layout import LayoutError
 from adapt.datasets.taskonomy import choose_buildings, read_buildings
 from adapt.pretraining.tasks import TASKS
+from adapt.supervised import runs
+from adapt.supervised.comparison import compare
+from adapt.supervised.finished import find_runs, read_run
+from adapt.supervised.pictures import draw, read_kept, spaced
 from configs.compose import compose
 
 SIZE = 32
@@ -265,6 +272,141 @@ def test_side_tuning_learns_from_labels_of_curvature(tmp_path: Path) -> None:
         losses.append([result["per_task"][name]["loss"] for name in ("reshading", "class_object")])
     # A thousand classes: a loss of 6.9 by chance.
     assert losses[1][0] < 0.5 * losses[0][0] and losses[1][1] < 0.1 < 6 < losses[0][1]
+
+
+# Pictures of predictions.
+
+THREE = ["tasks=[reshading,depth_zbuffer,class_object]", "training.length=4 steps", "pictures=2"]
+
+
+@pytest.fixture(scope="module")
+def sequences(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of runs over three tasks: side_tuning, ewc and fine_tune."""
+    folder = tmp_path_factory.mktemp("sequences")
+    for method in ("side_tuning", "ewc", "fine_tune"):
+        own = [word for word in words(data, *THREE) if method == "side_tuning" or "adapt.width" not in word]
+        run(folder / method, "benchmark=itaskonomy", f"adapt={method}", *own, base="random/fcn5")
+    for kept in folder.glob("*_kept"):
+        shutil.rmtree(kept)
+    return folder
+
+
+def test_outputs_take_the_form_of_stored_labels() -> None:
+    bytes_, words_ = torch.arange(256).reshape(1, 1, 16, 16), torch.arange(65536).reshape(1, 1, 256, 256)
+    for name, labels in (("reshading", bytes_), ("depth_zbuffer", words_), ("normal", bytes_.repeat(1, 3, 1, 1))):
+        job = TASKS[name]
+        stored = job.as_stored(job.target({job.domain: labels}, "side_tuning"), name == "depth_zbuffer")
+        assert stored.dtype == (np.uint16 if name == "depth_zbuffer" else np.uint8)
+        assert np.array_equal(stored, labels.permute(0, 2, 3, 1).numpy() if name == "normal" else labels[:, 0].numpy())
+    cut = TASKS["curvature"].as_stored(torch.tensor([-7.0, 7.0]).reshape(1, 2, 1, 1))
+    assert cut.tolist() == [[[[0, 255, 0]]]]
+    scores = torch.randn(2, 18, 4, 4)
+    assert np.array_equal(TASKS["segment_semantic"].as_stored(scores), scores.argmax(1))
+    vector = torch.randn(2, 1000)
+    assert np.array_equal(TASKS["class_object"].as_stored(vector), vector.softmax(1))
+
+
+def test_pictures_of_all_kinds_of_labels(data: Path) -> None:
+    for task in itaskonomy().tasks(data):
+        image, labels = task.test[4]
+        output = torch.randn(1, task.outputs, *([8, 8] if task.kind != "classes" else []))
+        assert task.view is not None
+        viewed = task.view(image[None], output, {name: label[None] for name, label in labels.items()})
+        assert viewed.label.shape == viewed.predicted.shape and viewed.label.dtype == viewed.predicted.dtype
+        assert np.array_equal(viewed.images[0], image.permute(1, 2, 0))
+        red = int(image[0, 0, 0])
+        wanted = {"reshading": red, "depth_zbuffer": red * 257, "segment_semantic": red // 128 + 1}
+        if task.name in wanted:
+            assert (viewed.label[0, :, 2:] == wanted[task.name]).all()
+        if task.name in ("reshading", "depth_zbuffer"):  # its left quarter is not valid
+            assert (viewed.label[0, :, :2] == (0 if task.name == "reshading" else 65535)).all()
+
+
+def test_pictures_of_a_finished_task_stay_with_what_adds_and_change_with_what_retrains(sequences: Path) -> None:
+    for finished in find_runs([sequences]):
+        kept = read_kept(finished)
+        assert [len(task.predicted) for task in kept.values()] == [3, 2, 1]
+        assert {len(task.images) for task in kept.values()} == {2}
+        for task in list(kept.values())[:2]:
+            same = all(np.array_equal(later, task.predicted[0]) for later in task.predicted[1:])
+            assert same == (finished.name == "side_tuning"), finished.name
+    assert spaced(6, 2).tolist() == [0, 3] and spaced(2, 5).tolist() == [0, 1]
+
+
+def test_pictures_change_no_number_and_survive_a_kill(
+    sequences: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = [word for word in words(data, *THREE) if "adapt.width" not in word]
+    without = run(tmp_path / "run", "benchmark=itaskonomy", "adapt=ewc", *own[:-1], "pictures=0", base="random/fcn5")
+    whole = json.loads((sequences / "ewc" / "result.json").read_text())
+    assert {**without, "seconds": 0} == {**whole, "seconds": 0}
+    assert not (tmp_path / "run" / "pictures").exists() and read_kept(read_run(tmp_path / "run")) == {}
+
+    save = runs._save
+
+    def killed(*arguments: object) -> None:
+        if len(list((tmp_path / "killed" / "pictures").iterdir())) == 2:
+            raise KeyboardInterrupt
+        save(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(runs, "_save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed", "benchmark=itaskonomy", "adapt=ewc", *own, base="random/fcn5")
+    monkeypatch.setattr(runs, "_save", save)
+    run(tmp_path / "killed", "benchmark=itaskonomy", "adapt=ewc", *own, "resume=true", base="random/fcn5")
+    files = sorted(file.name for file in (sequences / "ewc" / "pictures").iterdir())
+    assert files == ["01_reshading.npz", "02_depth_zbuffer.npz", "03_class_object.npz"]
+    for name in files:
+        assert (tmp_path / "killed" / "pictures" / name).read_bytes() == (
+            sequences / "ewc" / "pictures" / name
+        ).read_bytes()
+
+
+def test_figures_of_pictures_are_drawn_beside_the_curves(sequences: Path, tmp_path: Path) -> None:
+    found = find_runs([sequences])
+    text = compare(found, tmp_path / "all").with_suffix(".md").read_text()
+    assert text.index("](comparison.png)") < text.index("](pictures.png)")
+    compare(found, tmp_path / "one", pictures=["reshading"])
+    heights = {}
+    for name in ("all", "one"):
+        with Image.open(tmp_path / name / "pictures.png") as picture:
+            heights[name] = picture.height
+            assert np.asarray(picture.convert("RGB")).std() > 10
+    # A row for each of two images of three runs.
+    assert heights["all"] == pytest.approx(110 * 0.95 * (0.3 + 3 * 6.3), abs=2)
+    assert heights["one"] == pytest.approx(110 * 0.95 * (0.3 + 6.3), abs=2)
+    kept = read_kept(found[0])
+    texts = [text.get_text() for text in draw({"a run": kept}, ["depth_zbuffer", "class_object"]).axes[0].texts]
+    assert texts[:5] == ["input", "1: reshading", "2: depth_zbuffer", "3: class_object", "label"]
+    assert texts.count("a run") == 4 and sum(text in ("tench\n1.00", "goldfish\n1.00") for text in texts) == 2
+    assert "](pictures.png)" in (sequences / "side_tuning" / "report.md").read_text()
+    assert (sequences / "side_tuning" / "pictures.png").is_file()
+
+
+def test_pictures_that_cannot_be_shown_are_one_line(sequences: Path, data: Path, tmp_path: Path) -> None:
+    found = find_runs([sequences])
+    with pytest.raises(ValueError, match=r"pictures: there is no task 'normals'.*; there are reshading, depth"):
+        compare(found, tmp_path, pictures=["normals"])
+    copy = Path(shutil.copytree(sequences / "ewc", tmp_path / "copy"))
+    (copy / "pictures" / "02_depth_zbuffer.npz").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"02_depth_zbuffer.npz is not a readable npz file.*; restore it, or delete"):
+        compare([read_run(copy)], tmp_path / "out")
+    shutil.copy(copy / "pictures" / "03_class_object.npz", copy / "pictures" / "02_depth_zbuffer.npz")
+    with pytest.raises(ValueError, match=r"02_depth_zbuffer.npz has no array depth_zbuffer/domain"):
+        compare([read_run(copy)], tmp_path / "out")
+    (copy / "pictures" / "02_depth_zbuffer.npz").unlink()
+    with pytest.raises(ValueError, match=r"no file .*02_depth_zbuffer.npz; restore it, or delete .*pictures"):
+        compare([read_run(copy)], tmp_path / "out")
+    shutil.rmtree(copy / "pictures")
+    text = compare([read_run(copy), *found[:1]], tmp_path / "out").with_suffix(".md").read_text()
+    assert "pictures.png" in text
+    assert "pictures.png" not in compare([read_run(copy)], tmp_path / "none").with_suffix(".md").read_text()
+    with pytest.raises(ValueError, match=r"pictures=\[reshading\]: no run has kept predictions"):
+        compare([read_run(copy)], tmp_path / "none", pictures=["reshading"])
+    with pytest.raises(ValueError, match=r"pictures=1: outputs of .* are no label images; leave it out"):
+        npz = packed_set(tmp_path / "set.npz")
+        run(tmp_path / "run", "benchmark=images", f"data={npz}", "pictures=1", "adapt=features", base="random")
+    assert not (tmp_path / "run").exists()
 
 
 def test_transfer_from_few_and_many_images(data: Path, tmp_path: Path) -> None:

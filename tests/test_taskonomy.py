@@ -16,8 +16,9 @@ import pytest
 import trimesh
 from PIL import Image
 
+from configs.label_pictures import colours, likeliest
 from envs.apartments.generator import CLASS_NAMES, ROOM_KINDS
-from envs.contact_sheets import choose_views, colours, likeliest, sheet
+from envs.contact_sheets import NAMES, choose_views, sheet
 from envs.navgrid.grid import NavGrid
 from envs.render import Building, RenderSettings, find_buildings, render_building, render_dataset
 from envs.rendering.renderer import make_renderer
@@ -547,8 +548,11 @@ def test_contact_sheets_show_every_label(mesh, tmp_path):
     depth = np.array([[512, 1024], [2048, 65535]], np.uint16)
     shown = colours("depth_zbuffer", depth)
     assert not shown[1, 1].any() and len({tuple(c) for c in shown.reshape(-1, 3).tolist()}) == 4
+    # In the range of another: from its least on, its own colours stay.
+    assert np.array_equal(colours("depth_zbuffer", depth[:1], like=depth), shown[:1])
+    assert not np.array_equal(colours("depth_zbuffer", depth[:1]), shown[:1])
     kitchen = np.eye(63, dtype=np.float32)[classes.SCENE_NAMES.index("kitchen")]
-    assert likeliest("class_scene", kitchen) == ["kitchen 1.00"]
-    assert likeliest("class_object", np.full(1000, 1e-3, np.float32)) == ["nothing to tell"]
+    assert likeliest(kitchen, NAMES["class_scene"]) == ["kitchen 1.00"]
+    assert likeliest(np.full(1000, 1e-3, np.float32), NAMES["class_object"]) == ["nothing to tell"]
     with pytest.raises(FileNotFoundError, match="wanted are 5"):
         choose_views(tmp_path, 5)

@@ -27,6 +27,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
@@ -54,6 +56,23 @@ class Metric(Protocol):
 
 
 @dataclass(frozen=True)
+class Viewed:
+    """Predictions and labels of some test examples, both in the form in which label images are stored.
+
+    Attributes:
+        domain: which label they are, for `configs.label_pictures`.
+        images: uint8 (N,H,W,3).
+        label: uint8 or uint16 (N,h,w[,3]), or probabilities of classes, float32 (N,classes).
+        predicted: of the same shape and type.
+    """
+
+    domain: str
+    images: NDArray[np.uint8]
+    label: NDArray[Any]
+    predicted: NDArray[Any]
+
+
+@dataclass(frozen=True)
 class TaskData:
     """One task of a benchmark: datasets, loss and metric.
 
@@ -72,6 +91,7 @@ class TaskData:
         normalisation: of the images, where the task has its own; by default the base's.
         weight_decay: where the task has its own; by default the optimiser's.
         collate: makes a batch of a list of examples; by default `torch.utils.data.default_collate`.
+        view: of a batch's inputs, outputs and targets, for people to look at; None: there is nothing to see.
     """
 
     name: str
@@ -88,6 +108,7 @@ class TaskData:
     normalisation: Normalisation | None = None
     weight_decay: float | None = None
     collate: Callable[[list[Any]], Any] | None = None
+    view: Callable[[Tensor, Tensor, Any], Viewed] | None = None
 
 
 class Tensors(Dataset[Example]):

@@ -8,15 +8,17 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, LossOnly, TaskData
+from adapt.benchmarks.benchmark import Benchmark, BenchmarkConfig, LossOnly, TaskData, Viewed
 from adapt.datasets.taskonomy import LabelledViews, choose_buildings, list_buildings, read_buildings
 from adapt.encoders.taskonomy import TaskonomyDecoder, TransferConv3
 from adapt.modules.merges import GROUPS, group_normalise
 from adapt.pretraining.data import ALIASES, NoViews, TaskonomyViews
 from adapt.pretraining.decoders import build_decoder
-from adapt.pretraining.tasks import find_task
+from adapt.pretraining.tasks import Labels, TaskonomyTask, find_task
+from configs.label_pictures import INVALID
 from configs.settings import OneOf, OpenShare, Range
 
 SCALING = "side_tuning"
@@ -68,6 +70,29 @@ class TaskonomyConfig(BenchmarkConfig):
     def decoded(self) -> int:
         """Pixels per side of the decoded labels."""
         return self.label_size or self.size
+
+
+def view(job: TaskonomyTask, inputs: Tensor, outputs: Tensor, labels: Labels) -> Viewed:
+    """Outputs and labels of a batch as Taskonomy stores them, at the size of the outputs.
+
+    Args:
+        job: the task.
+        inputs: uint8 (B,C,S,S), three channels of colour first.
+        outputs: of the task's readout.
+        labels: the batch's stored labels by domain. Where one of an image is not valid it becomes 0, of 16 bits 65535.
+    """
+    images = inputs[:, :3].permute(0, 2, 3, 1).cpu().numpy()
+    sixteen_bit = labels[job.domain].dtype == torch.int32
+    predicted = job.as_stored(outputs, sixteen_bit)
+    if job.kind == "classification":
+        label = job.target(labels, SCALING).float().cpu().numpy()
+    elif job.kind == "segmentation":
+        label = job.class_target(labels, SCALING, outputs.shape[-1]).to(torch.uint8).cpu().numpy()
+    else:
+        target, mask = job.image_target(labels, SCALING, outputs.shape[-1])
+        label = job.as_stored(target, sixteen_bit)
+        label[mask[:, 0].cpu().numpy() == 0] = INVALID if sixteen_bit else 0
+    return Viewed(job.domain, images, label, predicted)
 
 
 class TaskonomyBenchmark(Benchmark):
@@ -139,7 +164,17 @@ class TaskonomyBenchmark(Benchmark):
             loss = partial(job.loss, scaling=SCALING)
             tasks.append(
                 TaskData(
-                    name, learned, tested, job.channels, loss, LossOnly, "loss", False, kind=kind, identity=identity
+                    name,
+                    learned,
+                    tested,
+                    job.channels,
+                    loss,
+                    LossOnly,
+                    "loss",
+                    False,
+                    kind=kind,
+                    identity=identity,
+                    view=partial(view, job),
                 )
             )
         return tasks

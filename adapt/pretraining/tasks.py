@@ -10,8 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -147,6 +150,28 @@ class TaskonomyTask:
             target = functional.avg_pool2d(target * mask, block) / share.clamp(min=1e-6)
             mask = (share >= 0.5).float()
         return target, mask
+
+    def as_stored(self, output: Tensor, sixteen_bit: bool = False) -> NDArray[Any]:
+        """A decoder's output, or a target, in the form of stored labels, from Side-Tuning's scaling.
+
+        Args:
+            output: (B,channels,h,w) or (B,classes) float; scores of classes.
+            sixteen_bit: Whether the labels are 16-bit images.
+
+        Returns:
+            (B,h,w) or (B,h,w,3) uint8 or uint16, rounded and cut to their range, of two channels the third 0;
+            (B,h,w) uint8 classes; (B,classes) float32 probabilities.
+        """
+        if self.kind == "segmentation":
+            return output.argmax(1).to(torch.uint8).cpu().numpy()
+        if self.kind == "classification":
+            return output.float().softmax(1).cpu().numpy()
+        top, dtype = (65535, np.uint16) if sixteen_bit else (255, np.uint8)
+        values = ((output.double() + 1.0) * (top / 2.0)).round().clamp(0.0, top).permute(0, 2, 3, 1)
+        stored = values.cpu().numpy().astype(dtype)
+        if self.channels == 1:
+            return stored[..., 0]
+        return np.pad(stored, ((0, 0),) * 3 + ((0, 3 - self.channels),))
 
     def domains(self) -> tuple[str, ...]:
         """Folders that training reads, besides ``rgb``."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from adapt.supervised.finished import Finished, number
 from adapt.supervised.page import Document, png
+from adapt.supervised.pictures import figure_of, has_kept, read_kept
 from adapt.supervised.results import average_ranks, mean
 from adapt.training.seeds import alike
 
@@ -31,7 +32,7 @@ MEASURES = {
     "alpha": "alpha",
 }
 # Settings that change nothing of what is learned.
-INDIFFERENT = ("cache", "device", "log_every", "resume", "run", "training.workers")
+INDIFFERENT = ("cache", "device", "log_every", "pictures", "resume", "run", "training.workers")
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def _common_name(runs: Sequence[Finished]) -> str:
     return common or Path(os.path.commonpath([str(run.path.parent) for run in runs])).name
 
 
-def compare(runs: Sequence[Finished], out: Path, x: str | None = None) -> Path:
+def compare(runs: Sequence[Finished], out: Path, x: str | None = None, pictures: Sequence[str] = ()) -> Path:
     """Write `comparison.html` and `comparison.md` of several runs of one benchmark.
 
     Args:
@@ -97,9 +98,10 @@ def compare(runs: Sequence[Finished], out: Path, x: str | None = None) -> Path:
         out: folder to write to.
         x: a key of the configuration, or a number of `result.json` such as `parameter_share`; also draw the score
             against it, one curve per method.
+        pictures: tasks whose predictions are drawn, where runs have kept some; by default the first ones.
 
     Raises:
-        ValueError: runs of different benchmarks or tasks, no runs, or an unknown key.
+        ValueError: runs of different benchmarks or tasks, no runs, an unknown key or task, or damaged predictions.
     """
     if not runs:
         raise ValueError("there is no run to compare")
@@ -115,12 +117,27 @@ def compare(runs: Sequence[Finished], out: Path, x: str | None = None) -> Path:
         text = curves_caption(text, "log of loss in sequence over loss when first", runs)
         picture = png(curves({group.name: group.runs for group in groups}), 110)
         document.figure("comparison", picture, text)
+    add_pictures(document, _with_pictures(groups), pictures)
     if x is not None:
         document.figure("sweep", png(sweep(groups, x), 110), f"{runs[0].score} against {x}")
     _relevance(document, groups)
     document.heading("Commands")
     document.code("\n".join(f"{run.versions['command']}  # {run.versions['git_commit'][:12]}" for run in runs))
     return document.write(out, "comparison")
+
+
+def _with_pictures(groups: Sequence[Repeats]) -> dict[str, Finished]:
+    """The first run of each group that has kept predictions, by the group's name; by path where groups share one."""
+    names = [group.name for group in groups]
+    kept = [next((run for run in group.runs if has_kept(run)), group.first) for group in groups]
+    return {name if names.count(name) == 1 else str(run.path): run for name, run in zip(names, kept, strict=True)}
+
+
+def add_pictures(document: Document, runs: Mapping[str, Finished], tasks: Sequence[str] = ()) -> None:
+    """Add the predictions that runs, by name, have kept, if there are any; raises ValueError as `figure_of` does."""
+    figure, caption = figure_of({name: read_kept(run) for name, run in runs.items()}, tasks)
+    if figure is not None:
+        document.figure("pictures", png(figure, 110), caption)
 
 
 def ranks(groups: Sequence[Repeats]) -> list[float | None]:

@@ -306,6 +306,15 @@ class TaskTrainer:
             metric.update(outputs, moved)
         return {"loss": total / max(1, len(chosen)), **metric.compute()}
 
+    @torch.no_grad()
+    def predict(self, task: TaskData, indices: Tensor) -> tuple[Tensor, Tensor, Targets]:
+        """Inputs, the readout's outputs and targets of the test examples with these indices (N,)."""
+        self.eval()
+        features = self._take(self._features(task, training=False), indices)
+        ((inputs, targets),) = read_batches(task, [indices])
+        inputs = inputs.to(self.device)
+        return inputs, self.outputs(task, inputs, features), self._move(targets)
+
     def measures(self) -> dict[str, dict[str, float]]:
         """Statistics that methods report of each trained task, such as the share of changed parameters."""
         heads = {name: sum(p.numel() for p in readout.parameters()) for name, readout in self.readouts.items()}

@@ -23,6 +23,7 @@ from adapt.training.state import Damaged, entry_of
 from configs.names import nearest
 
 Save = Callable[[dict[str, Any]], None]
+Keep = Callable[[TaskTrainer, Sequence[TaskData]], None]
 
 
 class Note(Protocol):
@@ -52,6 +53,7 @@ class Session:
         stage: how all tasks first train one network together, for the protocol `two_stage`.
         test: "all": after each task all tasks so far are tested; "own": only that one, and all after the last.
         rigidity: whether each task is, in an extra run, trained before all others.
+        keep: in sequence, takes the learner and the tasks so far after each, before `save`.
     """
 
     base: Base
@@ -65,6 +67,7 @@ class Session:
     stage: TrainingPlan | None = None
     test: str = "all"
     rigidity: bool = False
+    keep: Keep | None = None
 
     def learner(self) -> TaskTrainer:
         """A learner without tasks."""
@@ -160,6 +163,8 @@ def sequential(session: Session) -> ProtocolResult:
         learner.train([task], session.log, last)
         tested = session.tasks[: i + 1] if session.test == "all" or last else [task]
         results.rows.append({other.name: learner.test(other) for other in tested})
+        if session.keep is not None:
+            session.keep(learner, session.tasks[: i + 1])
         session.save(_state(results, [learner]))
     if session.rigidity:
         _train_first(session, results, learner)

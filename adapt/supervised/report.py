@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from adapt.supervised.comparison import curves, curves_caption
+from adapt.supervised.comparison import add_pictures, curves, curves_caption
 from adapt.supervised.finished import Finished, number, read_run
 from adapt.supervised.page import Document, png
 
@@ -37,6 +37,7 @@ def write_report(path: Path) -> Path:
         text = "Growth of a task's test loss after its own training"
         text = curves_caption(text, "log of its loss over its loss when first", [run])
         document.figure("report", png(curves({run.name: [run]}), 110), text)
+    add_pictures(document, {run.name: run})
     return document.write(path, "report")
 
 

@@ -16,6 +16,7 @@ from adapt.core.budget import stored_bits
 from adapt.supervised.features import FeatureStore
 from adapt.supervised.learner import TrainingPlan
 from adapt.supervised.optimisation import OptimiserConfig, StageConfig, TrainingConfig, subset
+from adapt.supervised.pictures import keeper
 from adapt.supervised.protocols import ProtocolResult, Session, run_protocol
 from adapt.supervised.report import write_report
 from adapt.supervised.results import mean, shared_means
@@ -147,7 +148,8 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
 def train(cfg: DictConfig) -> dict[str, Any]:
     """Train as configured; returns the content of `result.json`.
 
-    The folder holds what `adapt.training.run.Run` says, the tasks without the base in `adapter/`, and the report.
+    The folder holds what `adapt.training.run.Run` says, the tasks without the base in `adapter/`, predictions in
+    `pictures/` where they were asked for, and the report.
 
     Raises:
         ValueError: a setting is wrong, or the folder holds another run.
@@ -158,6 +160,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     base = make_base(cfg, benchmark)
     tasks = choose_tasks(benchmark.tasks(Path(cfg.data)), list(cfg.tasks))
     stage = make_stage(cfg, plan) if cfg.protocol == "two_stage" else None
+    keep = keeper(Path(cfg.run), cfg.pictures, tasks)
     total = sum(expected_images(each, tasks) for each in (plan, stage) if each)
     run = Run(Path(cfg.run), cfg, cfg.resume)
     try:
@@ -181,6 +184,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
                 note=lambda text: bar.update(shown, note=text),
                 test=cfg.test,
                 rigidity=cfg.rigidity,
+                keep=keep,
             )
             with run.stopping_well(), run.taking_over():
                 outcome = run_protocol(cfg.protocol, session)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from adapt.supervised.optimisation import OptimiserConfig, StageConfig, TrainingConfig
 from adapt.supervised.protocols import PROTOCOLS
-from configs.settings import Chosen, Count, Device, OneOf, Seed, Settings
+from configs.settings import Chosen, Count, Device, OneOf, Range, Seed, Settings
 
 UNDECAYED = ("merge_operator", "alpha", "context")
 TESTS = ("all", "own")
@@ -33,6 +33,8 @@ class SupervisedSettings(Settings):
         tasks: Names of tasks, in this order; [] takes the benchmark's.
         test: After each task test all tasks so far, or its own only and all after the last.
         rigidity: In sequence, also train each task before all others, to compare.
+        pictures: In sequence, how many test images' predictions are kept, of each task learned so far after each task;
+            for benchmarks of images labelled by images, as Taskonomy's.
         side_weights: For side_tuning, a released file with which each side network starts.
         log_every: Steps between lines of metrics.jsonl.
         wandb: Project of Weights & Biases to log to as well; null: none.
@@ -55,6 +57,7 @@ class SupervisedSettings(Settings):
     tasks: tuple[str, ...] = ()
     test: Annotated[str, OneOf(*TESTS)] = "all"
     rigidity: bool = False
+    pictures: Annotated[int, Range(0, 1000)] = 0
     side_weights: str | None = None
     log_every: Count = 20
     wandb: str | None = None
