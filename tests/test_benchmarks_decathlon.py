@@ -1,19 +1,26 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from miniatures import decathlon
+from miniatures import decathlon, packed_set
 from supervised_runs import narrow_base, run
 
+from adapt import load_base
 from adapt.benchmarks.decathlon import Decathlon, DecathlonConfig, transforms
 from adapt.datasets.decathlon import SETS, decathlon_score, decathlon_scores, read_annotations
 from adapt.datasets.images import LabelledImages
 from adapt.datasets.layout import LayoutError
-from adapt.train import main
+from adapt.export import main as export_command
+from adapt.supervised.comparison import group_seeds, sweep
+from adapt.supervised.finished import Finished, find_runs
+from adapt.train import main as train_command
 
 # Accuracies of rows that stand beside no run, and of the baseline, in the order of SETS, and their published scores.
 PUBLISHED = """
@@ -151,13 +158,74 @@ def test_runs_end_to_end(tmp_path: Path) -> None:
     assert all((tmp_path / "run" / "adapter" / name / "adapter.json").is_file() for name in names)
 
 
+def test_widths_of_the_base_from_pretraining_to_adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decathlon(tmp_path / "data", ("aircraft", "gtsrb"), per_class=4)
+    shared = ["device=cpu", "cache=none", "training.length=2 steps", "training.batch=6"]
+
+    def command(main: Callable[[], object], *words: str) -> None:
+        monkeypatch.setattr(sys, "argv", [main.__module__, *words])
+        main()
+
+    def trained(run: Path) -> dict[str, Any]:
+        result: dict[str, Any] = json.loads((run / "result.json").read_text())
+        return result
+
+    for width in (0.125, 0.25):
+        pretrained, file = tmp_path / f"pretrained{width}", tmp_path / f"{width}.safetensors"
+        words = [f"data={packed_set(tmp_path / 'set.npz')}", "benchmark.size=32", f"run={pretrained}"]
+        words += [f"base.name=random/resnet26:{width}", "adapt=scratch", *shared]
+        command(train_command, "benchmark=images", *words)
+        assert trained(pretrained)["base_width"] == width
+        command(export_command, f"run={pretrained}", f"out={file}")
+        base = load_base(file)
+        assert base.spec.kwargs == {"width": width} and base.feature_shape(72) == (256 * width,)
+        weights = [each.encoder.get_parameter("conv1.weight") for each in (base, load_base(f"random/resnet26:{width}"))]
+        assert not torch.equal(*weights)
+        words = ["adapt=residual_adapter", "adapt.dropout=0.5", f"base.name={file}", f"data={tmp_path / 'data'}"]
+        words += ["benchmark.sets=[aircraft,gtsrb]", f"run={tmp_path / f'adapters{width}'}", *shared]
+        command(train_command, "experiment=decathlon_residual_adapters", *words)
+    runs = find_runs([tmp_path / "adapters0.125", tmp_path / "adapters0.25"])
+    # Adapters are 1x1 convolutions: their size goes with the square of the width.
+    assert 3.5 < runs[1].result["parameters"] / runs[0].result["parameters"] < 4
+    assert [run.result["encoder"] for run in runs] == ["resnet26"] * 2
+    axis = sweep(group_seeds(runs), "base_width").axes[0]
+    assert axis.containers[0][0].get_xdata().tolist() == [0.125, 0.25]
+
+
+def test_widths_that_make_no_sense_are_one_line() -> None:
+    wide = load_base("random/resnet26:2.5")
+    assert wide.feature_shape(16) == (640,) and wide.spec.kwargs == {"width": 2.5}
+    for rest, said in (
+        ("resnet26:wide", "base random/resnet26:wide: the width must be above 0 and at most 64, got 'wide'"),
+        ("resnet26:0", "must be above 0 and at most 64, got '0'"),
+        ("resnet26:0.001", "must leave one or more, got 0.001"),
+        ("resnet26:", "base random/resnet26:: the width must be"),
+        ("resnet44:2", "base random/resnet44:2: resnet44 has no width to set"),
+        ("timm/resnet18:2", "timm/resnet18 has no width to set"),
+        ("resnet27:2", "unknown encoder 'resnet27'; did you mean 'resnet26'"),
+        ("torchvision/resnet18:2", "torchvision/resnet18 has no width to set"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(said)):
+            load_base(f"random/{rest}")
+
+
+def test_no_published_number_is_of_another_width(tmp_path: Path) -> None:
+    settings = {"benchmark.train": "trainval", "benchmark.test": "test"}
+    result = {"benchmark": "decathlon", "method": "fine_tune", "protocol": "single", "encoder": "resnet26"}
+    rows = [
+        Finished(tmp_path, {**result, **more}, {}, settings).row
+        for more in ({}, {"base_width": 1.0}, {"base_width": 2.5})
+    ]
+    assert rows[0] is not None and rows[1] == rows[0] and rows[2] is None
+
+
 def test_the_command_prints_the_tree_and_no_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["benchmark=decathlon", "base=random", f"base.name={narrow_base(tmp_path)}", "device=cpu"]
     monkeypatch.setattr(sys, "argv", ["adapt.train", *words, f"data={tmp_path}", f"run={tmp_path / 'run'}"])
     with pytest.raises(SystemExit) as stopped:
-        main()
+        train_command()
     assert stopped.value.code == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("error: ") and "has no annotations/imagenet12_val.json" in lines[0]

@@ -25,7 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
 from adapt.encoders import build_encoder, encoders
-from adapt.encoders.described import build_described
+from adapt.encoders.described import build_described, known_settings
 from adapt.training.digests import tensors_sha256
 from adapt.training.files import to_json
 from adapt.training.finite import check_finite
@@ -36,6 +36,7 @@ from configs.names import nearest
 from configs.registry import Registry
 from configs.writing import write_atomically
 
+WIDEST = 64  # Times the channels of an encoder that takes a width.
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 FORMAT_VERSION = 1
 
@@ -409,8 +410,23 @@ def random_base(encoder: str = "fcn5", seed: int = 42, **kwargs: Any) -> Base:
 
 
 @bases.register("random")
-def _random(encoder: str) -> Base:
-    return random_base(encoder or "fcn5")
+def _random(rest: str) -> Base:
+    """The base of `<encoder>` or `<encoder>:<width>`."""
+    encoder, _, text = rest.rpartition(":")
+    if not encoder:
+        return random_base(rest or "fcn5")
+    try:
+        width = float(text)
+    except ValueError:
+        width = math.nan
+    if not 0 < width <= WIDEST:
+        raise ValueError(f"base random/{rest}: the width must be above 0 and at most {WIDEST}, got {text!r}")
+    if "width" not in known_settings(encoder):
+        raise ValueError(f"base random/{rest}: {encoder} has no width to set")
+    try:
+        return random_base(encoder, width=width)
+    except TypeError as error:  # of a network of timm
+        raise ValueError(f"base random/{rest}: {encoder} has no width to set") from error
 
 
 def _embedded(name: str, rest: str) -> Base:
@@ -482,9 +498,10 @@ def load_base(name_or_path: str | Path) -> Base:
         name_or_path: an embedded file's name, such as `curvature`; a file of `save_base`; `<source>/<rest>`, where the
             source is registered in `bases`: `taskonomy/<task>` for a published encoder (`adapt.bases.published`),
             `timm/<model>` or `torchvision/<model>` with that library's ImageNet weights, `random/<encoder>` for an
-            untrained network, `bert/<name>` for a BERT of transformers, by its name or folder; `efficientnet_lite0`,
-            `mobilenet_v2` and others of `adapt.bases.package_index`; `file:<path>` for a plain state dict of a network
-            of torchvision or timm; `<encoder>:<file>` for a released file.
+            untrained network, `random/<encoder>:2.5` for one with so many times the channels, `bert/<name>` for a
+            BERT of transformers, by its name or folder; `efficientnet_lite0`, `mobilenet_v2` and others of
+            `adapt.bases.package_index`; `file:<path>` for a plain state dict of a network of torchvision or timm;
+            `<encoder>:<file>` for a released file.
 
     Raises:
         FileNotFoundError: a path that does not exist.

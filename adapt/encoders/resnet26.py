@@ -76,6 +76,8 @@ class ResNet26(nn.Module):
     def __init__(self, width: float = 1.0) -> None:
         super().__init__()
         stem = round(32 * width)
+        if stem < 1:
+            raise ValueError(f"width multiplies the stem's 32 channels and must leave one or more, got {width}")
         self.conv1 = nn.Conv2d(3, stem, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(stem)
         self.layer1 = self._stage(stem)

@@ -31,7 +31,7 @@ PARTS: Mapping[str, Any] = {
     "per_task": Mapping[str, Mapping[str, float | None]],
     "matrix": Mapping[str, tuple[tuple[float | None, ...], ...]],
 }
-NUMBERS: Mapping[str, Any] = dict.fromkeys(("forgetting", "parameters", *SHARES), float | None)
+NUMBERS: Mapping[str, Any] = dict.fromkeys(("forgetting", "parameters", "base_width", *SHARES), float | None)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,12 @@ class Finished:
 
     @property
     def row(self) -> Published | None:
-        """The published row with this run's method, base, protocol and settings, if there is one."""
+        """The published row with this run's method, base, protocol and settings, if there is one.
+
+        Those of the papers are all of bases as wide as published.
+        """
+        if self.result.get("base_width", 1.0) != 1.0:
+            return None
         about = self.encoder, self.result.get("pretraining", ""), self.result["protocol"]
         rows = get_benchmark(self.result["benchmark"]).published
         return next((row for row in rows if row.fits(self.result["method"], *about, self.config)), None)

@@ -50,7 +50,7 @@ def _beside(run: Finished, task: str, name: str, value: Any) -> str:
 
 def headline(run: Finished) -> dict[str, Any]:
     """The numbers over all tasks, by name."""
-    skipped = ("images", "seconds", "head_parameters")
+    skipped = ("images", "seconds", "head_parameters", "base_width")
     return {
         name: value
         for name, value in run.result.items()

@@ -106,6 +106,7 @@ def summary(
     for name, values in measures.items():
         per_task[name].update(values)
     growths = list(results.forgetting().values())
+    spec = outcome.learners[0].adapted.base.spec
     return {
         "benchmark": benchmark.name(),
         "method": plan.method,
@@ -122,8 +123,9 @@ def summary(
         **shared_means(measures),
         **outcome.costs(),
         "model_size": model_size(outcome),
-        "encoder": outcome.learners[0].adapted.base.spec.encoder,
-        "pretraining": outcome.learners[0].adapted.base.spec.task,
+        "encoder": spec.encoder,
+        "base_width": spec.kwargs.get("width", 1.0),
+        "pretraining": spec.task,
         "images": outcome.images,
         "matrix": {name: results.matrix(name) for name in shared_means(final)},
         "first": results.first,
