@@ -17,7 +17,7 @@ from agents.learners.imitation import ImitationLearner
 from agents.learners.ppo import make_ppo
 from agents.policies.actor import sample_actions, tempered
 from agents.policies.extractor import goal_channels
-from agents.policies.observations import FEATURES, GOAL, MAP, RGB, STEP, VALID, stack_frames
+from agents.policies.observations import DEPTH, FEATURES, GOAL, MAP, RGB, STEP, VALID, stack_frames
 from agents.setup import make_env, make_policy, make_stacked_env, make_visual_encoder
 from configs.compose import compose
 from envs.pointnav.env import LEFT, RIGHT
@@ -115,6 +115,23 @@ def test_observations_hold_what_the_method_reads_and_no_more(method: str, keys: 
     policy = make_policy(cfg, vision)
     assert policy.observation_space == stack_frames(env, cfg.policy.frames).observation_space
     assert act(policy, env.reset()).shape == (2, 4)
+
+
+@pytest.mark.parametrize("scale", ["env.task.normalize_depth=true", "env.task.normalize_depth=false"])
+def test_what_depth_does_not_reach_is_far_and_not_a_wall_before_the_camera(scale: str) -> None:
+    cfg = config("env.task.sensors=[depth]", "env.task.max_depth=8", scale)
+    vision = make_visual_encoder(cfg)
+    env, _ = make_env(cfg, [simple_place(2)], vision, 2, 0)
+    seen = env.reset()
+    policy = make_policy(cfg, vision)
+    depth = torch.as_tensor(seen[DEPTH])  # type: ignore[call-overload]
+    far = 1.0 if "true" in scale else 8.0
+    assert 0 < float(depth.min()) and float(depth.max()) <= far
+    pierced, distant, near = depth.clone(), depth.clone(), depth.clone()
+    pierced[:, :, :10], distant[:, :, :10], near[:, :, :10] = 0.0, far, 0.02 * far
+    codes = [policy.extractor.encode({DEPTH: image}) for image in (pierced, distant, near, depth)]
+    torch.testing.assert_close(codes[0], codes[1], rtol=0, atol=0)
+    assert all((codes[0] - other).abs().max() > 0.01 for other in codes[2:])
 
 
 def test_blind_policy_has_no_picture_and_no_renderer() -> None:

@@ -16,14 +16,14 @@ from safetensors.numpy import load
 
 from agents.setup import without_randomisation
 from configs.compose import compose
-from envs.apartments.appearance import LIGHTS, SURFACES, camera_offset
+from envs.apartments.appearance import LIGHTS, SURFACES, camera_offset, open_above
 from envs.apartments.generator import generate
 from envs.apartments.shape_changes import Changes
 from envs.apartments.wide_textures import COUNTS, RECIPES, wide_bank
 from envs.pointnav.env import PointNav, PointNavTask
-from envs.pointnav.scene_episodes import AgentConfig
+from envs.pointnav.scene_episodes import AgentConfig, NavigableScene
 from envs.rendering.camera_offsets import CameraOffset
-from envs.rendering.renderer import Camera
+from envs.rendering.renderer import Camera, make_renderer
 from envs.sources.apartments import apartments
 from envs.stream import FIRST_SEED, KINDS, StreamConfig, blocks, expose, render_block, write_blocks
 
@@ -76,6 +76,30 @@ def test_cameras_of_wide_apartments_stay_in_their_ranges_and_differ() -> None:
     assert -0.4 <= min(o.height for o in offsets) < -0.3 and 0.1 < max(o.height for o in offsets) <= 0.2
     assert max(abs(o.pitch) for o in offsets) <= np.radians(12.0)
     assert camera_offset(3) == camera_offset(3)
+
+
+def test_a_quarter_of_wide_apartments_has_no_ceiling_and_the_same_floor() -> None:
+    whole = generate(1, "wide", bank=0)
+    ceiling = whole.face_class == whole.class_names.index("ceiling")
+    opened = [open_above(seed, whole) for seed in range(200)]
+    without = [scene for scene in opened if scene is not whole]
+    assert 0.17 < len(without) / 200 < 0.33
+    for name in (*SHAPE[1:], "corner_uv", "corner_color", "face_texture"):
+        assert getattr(without[0], name).tobytes() == getattr(whole, name)[~ceiling].tobytes(), name
+    places = {wide: apartments("train", 2, 2, 0, AgentConfig(), appearance=wide) for wide in ("plain", "wide")}
+    gone = [place for place in places["wide"] if not (place.scene.face_class == ceiling_of(place)).any()]
+    assert len(gone) == 1 and all((p.scene.face_class == ceiling_of(p)).any() for p in places["plain"])
+    for plain, wide in zip(*places.values(), strict=True):
+        assert plain.episodes == wide.episodes
+    # Up there is nothing: depth 0, and only in the upper half of a level view.
+    place = gone[0]
+    start = [np.add(place.episodes[0].start_position, [0.0, 1.25, 0.0])]
+    seen = make_renderer([place.scene]).render([0], start, [0.0], Camera(64), ("depth",))["depth"][0]
+    assert (seen[:32] == 0).any() and (seen[32:] > 0).all()
+
+
+def ceiling_of(place: NavigableScene) -> int:
+    return place.scene.class_names.index("ceiling")
 
 
 def test_unknown_appearances_are_named() -> None:

@@ -134,6 +134,9 @@ class NavigationExtractor(BaseFeaturesExtractor):
         self.depth: nn.Sequential | None = None
         if DEPTH in shapes:
             self.depth = cast(nn.Sequential, orthogonal(_depth_network()))
+            bounds = observation_space.spaces[DEPTH]
+            assert isinstance(bounds, spaces.Box)
+            self.depth_bounds = float(bounds.low.min()), float(bounds.high.max())
             if adapted is None:
                 height, side = (math.ceil(n / 16) for n in shapes[DEPTH][-2:])
             self.code_size = height, side
@@ -192,9 +195,17 @@ class NavigationExtractor(BaseFeaturesExtractor):
             adapted = self.adapted(image=image, features=None if features is None else features.float())
             codes.append(adapted if adapted.ndim == 4 else adapted[..., None, None])
         if self.depth is not None:
-            code = self.depth(frames[DEPTH].float())
+            code = self.depth(self._without_holes(frames[DEPTH].float()))
             codes.append(code if code.shape[2:] == self.code_size else F.adaptive_avg_pool2d(code, self.code_size))
         return codes[0] if len(codes) == 1 else torch.cat([code.to(codes[0].dtype) for code in codes], dim=1)
+
+    def _without_holes(self, depth: Tensor) -> Tensor:
+        """Depth images in which what hit nothing (a gap in a scan, the sky) is as far as the sensor reaches.
+
+        Habitat's sensor gives the least depth there, which a network takes for a wall before the camera.
+        """
+        least, most = self.depth_bounds
+        return depth.masked_fill(depth <= least, most)
 
     def fuse(
         self, codes: Tensor | None, goal: Tensor, valid: Tensor, maps: Tensor | None, explored: Tensor | None = None

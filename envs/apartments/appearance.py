@@ -13,6 +13,7 @@ from envs.apartments.mesh_builder import Light, Triangles
 from envs.apartments.textures import texture_bank
 from envs.apartments.wide_textures import RECIPES, wide_bank
 from envs.rendering.camera_offsets import CameraOffset
+from envs.scene import Scene
 
 APPEARANCES = ("plain", "wide")
 BANKS = 4  # Banks of textures that apartments choose from; a bank is shared by all apartments that use it.
@@ -22,6 +23,9 @@ _SALT = 7001
 SURFACES = {"tinted": 0.2, "mixed": 0.35, "one kind": 0.3, "bare": 0.15}
 # How it is lit, and how often.
 LIGHTS = {"lamps": 0.3, "strong": 0.1, "coloured": 0.1, "none": 0.25, "sun": 0.25}
+
+# How often an apartment has no ceiling, as many scanned and modelled places have none.
+OPEN = 0.25
 
 
 def check_appearance(name: str) -> None:
@@ -44,6 +48,18 @@ def camera_offset(seed: int) -> CameraOffset:
     rng = np.random.Generator(np.random.PCG64([_SALT, seed, 1]))
     height, pitch = rng.uniform(-0.4, 0.2), np.radians(rng.uniform(-12.0, 12.0))
     return CameraOffset(float(height), float(pitch), float(10.0 * rng.integers(-2, 3)))
+
+
+def open_above(seed: int, scene: Scene) -> Scene:
+    """The scene of an apartment of wide appearance for agents: `OPEN` of them lose their ceiling.
+
+    Rays that go up then hit nothing: black in RGB, 0 in depth. Nobody walks on ceilings, so the walkable floor stays.
+    """
+    if np.random.Generator(np.random.PCG64([_SALT, seed, 2])).random() >= OPEN:
+        return scene
+    kept = scene.face_class != scene.class_names.index("ceiling")
+    per_face = ("faces", "corner_uv", "corner_color", "face_texture", "face_class", "face_instance", "solid")
+    return replace(scene, **{name: getattr(scene, name)[kept] for name in per_face})
 
 
 def dress(rng: np.random.Generator, parts: Triangles, bank: int) -> Triangles:

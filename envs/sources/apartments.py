@@ -36,8 +36,9 @@ class ApartmentsConfig(EmbeddedConfig):
     """Seeded procedural apartments.
 
     Attributes:
-        appearance: wide: materials, textures, light and camera at random, shape and episodes as they are; of the split
-            that is trained on: validation and agents.evaluate use plain ones by default.
+        appearance: wide: materials, textures, light and camera at random, a quarter without ceilings; walkable floor
+            and episodes as they are. Of the split that is trained on: validation and agents.evaluate use plain ones by
+            default.
         splits: Sizes of the splits.
     """
 
@@ -88,8 +89,8 @@ def apartments(
     """The first `scenes` procedural apartments of a split, each with generated episodes.
 
     With `shard` (index, shards) only the shard's are built. With `appearance` ``wide`` materials,
-    textures, light and camera are drawn at random for every apartment; shape and episodes stay. What was built before
-    comes from `envs.sources.scene_cache`.
+    textures, light and camera are drawn at random for every apartment, and a quarter of them has no ceiling; walkable
+    floor and episodes stay. What was built before comes from `envs.sources.scene_cache`.
 
     Raises:
         ValueError: The split does not exist or holds fewer apartments, or the appearance does not exist.
