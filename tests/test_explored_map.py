@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from rooms import simple_place
 
 from envs.pointnav.env import FORWARD, LEFT, RIGHT, STOP, PointNav, PointNavTask
 from envs.pointnav.explored_map import LAYERS, PLAN_REACH, ExploredMaps
@@ -116,6 +117,51 @@ def test_the_map_agrees_with_the_walkable_grid(appearance: str) -> None:
         walls += blocked.sum()
     assert walls > 20 and total > 200
     assert agree / total > 0.8
+
+
+MOTION = (0.25, math.radians(10.0))
+
+
+def bumped(path: list[tuple[float, float, float]], motion: tuple[float, float] = MOTION) -> np.ndarray:
+    """(40, 40) blocked cells of an agent that had these poses (x, z, heading) and saw free floor up to a far wall."""
+    maps = ExploredMaps(1, 40, 14.0, Camera(size=64), OCCUPANCY, motion=motion)
+    for x, z, heading in path:
+        position, turned = np.array([[x, z]]), np.array([heading])
+        maps.update(ONE, wall(Camera(size=64), 6.0 + z), position, turned, 10.0)
+    return maps.egocentric(ONE, position, turned, NOWHERE)[0, 0]
+
+
+def test_what_stops_an_agent_that_does_not_see_it_is_blocked_and_stays_so() -> None:
+    stopped = [(0.0, 0.0, 0.0), (0.0, -0.25, 0.0), (0.0, -0.3, 0.0)]
+    near = bumped(stopped)[10:25]
+    # Before the agent, which stands between rows 19 and 20, and nowhere else.
+    rows, columns = np.nonzero(near)
+    assert set(rows + 10) == {19} and set(columns) <= {19, 20} and len(rows)
+    # Looking on from there, through it, changes nothing; where the agent gets to stand there is floor.
+    assert (bumped(stopped + [(0.0, -0.3, 0.2 * k) for k in range(1, 9)]) > 0).sum() >= near.astype(bool).sum()
+    assert bumped([*stopped, (0.0, -0.57, 0.0)])[10:25].astype(int).sum() < near.astype(int).sum()
+    # Turns, whole steps and those that slide, the first look, and agents that do not move by steps.
+    assert not bumped([(0.0, 0.0, 0.0), (0.0, 0.0, MOTION[1])])[10:25].any()
+    assert not bumped([(0.0, 0.0, 0.0), (0.0, -0.25, 0.0), (0.1, -0.4, 0.0)])[10:25].any()
+    assert not bumped(stopped, (0.0, 0.0))[10:25].any()
+
+
+@pytest.mark.parametrize("gps", [True, False])
+def test_agents_know_by_their_odometry_that_they_ran_into_something(gps: bool) -> None:
+    place = simple_place(1)
+    # So short-sighted a sensor sees nothing.
+    task = PointNavTask(sensors=("explored",), explored_layers=OCCUPANCY, max_depth=0.01, gps=gps)
+    nav = PointNav([place], task, Camera(size=16), 1, 0)
+    nav.reset(ONE)
+    for _ in range(60):
+        blocked = nav.observe()["explored"][0, 0]
+        if not nav.agents.collisions[0]:
+            assert not blocked.any()
+        nav.step(np.array([FORWARD]))
+    assert nav.agents.collisions[0] > 5
+    assert nav.observe()["explored"][0, 0, 18:20, 18:22].any() == gps
+    nav.reset(ONE)
+    assert not nav.observe()["explored"][0, 0].any()
 
 
 def layers_of(seen: np.ndarray) -> dict[str, np.ndarray]:

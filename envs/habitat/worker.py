@@ -136,7 +136,9 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], Any]):
         self._explored: ExploredMaps | None = None
         if "explored" in task.sensors:
             size, extent, layers = task.explored_size, task.explored_extent, task.explored_layers
-            self._explored = ExploredMaps(1, size, extent, camera, layers, predicted=task.predicts_depth)
+            self._explored = ExploredMaps(
+                1, size, extent, camera, layers, predicted=task.predicts_depth, motion=task.known_steps
+            )
         self._predict_depth = predictor_of(task, predict_depth)
 
     def start(self) -> str:

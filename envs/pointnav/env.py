@@ -128,6 +128,11 @@ class PointNavTask(Settings):
         return (STOP, FORWARD, LEFT, RIGHT) if self.variant == "habitat" else (FORWARD, LEFT, RIGHT)
 
     @property
+    def known_steps(self) -> tuple[float, float]:
+        """Metres of a step forward and radians of a turn, by which agents know that something stopped them; else 0."""
+        return (self.forward, self.turn_radians) if self.gps and not self.continuous else (0.0, 0.0)
+
+    @property
     def expert_steps(self) -> tuple[float, float]:
         """Metres of a step forward and radians of a turn of the shortest-path expert."""
         steps = self.forward, self.turn_radians
@@ -276,7 +281,9 @@ class PointNav:
         self._explored: ExploredMaps | None = None
         if "explored" in task.sensors:
             shown = task.explored_size, task.explored_extent
-            self._explored = ExploredMaps(count, *shown, camera, task.explored_layers, predicted=task.predicts_depth)
+            self._explored = ExploredMaps(
+                count, *shown, camera, task.explored_layers, predicted=task.predicts_depth, motion=task.known_steps
+            )
         self._explored_at = np.full(count, -1, np.int64)
         self._predict_depth = predictor_of(task, predict_depth)
         self._pixels = task.cameras

@@ -3,8 +3,9 @@
 The usual map of embodied navigation (for example Chaplot et al. 2020, "Learning to Explore using Active Neural SLAM",
 there learned): each depth pixel is projected to a point in the world; points as high as the agent's body block their
 cell, points lower than a step free it. Counts per cell make the map robust where depth is noisy. Predicted depth is
-read column by column instead (`envs.pointnav.range_scan`). As there, the map also holds the goal and where the agent
-has been, and paths to the goal are planned on it (`envs.pointnav.map_planner`).
+read column by column instead (`envs.pointnav.range_scan`). As there, what stops an agent blocks the cells before it,
+seen or not; the map also holds the goal and where the agent has been, and paths to the goal are planned on it
+(`envs.pointnav.map_planner`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from envs.pointnav.map_planner import MARGIN, MEASURED, PREDICTED, Costs, march, traversal_costs
-from envs.pointnav.range_scan import add_scan
+from envs.pointnav.range_scan import add_evidence, add_scan
 from envs.rendering.camera_offsets import CameraOffset
 from envs.rendering.renderer import Camera
 
@@ -32,6 +33,12 @@ FINER = 2
 # Evidence that one point adds, and its bounds: a wall that was seen is not wiped out by the floor before it.
 BLOCKED, FREE = 2, -1
 MOST_BLOCKED, MOST_FREE = 24, -12
+# What an agent ran into stays blocked until it stands there: it may be too low, or too thin, to be seen from there.
+CERTAIN = 127
+# Where that is: metres ahead of the agent's middle, and to either side.
+BUMP_AHEAD, BUMP_ASIDE = 0.27, 0.1
+# A step forward on which less than this share of its length was covered ran into something, and did not slide along it.
+LEAST_COVERED = 0.5
 
 
 class Memory(NamedTuple):
@@ -41,6 +48,7 @@ class Memory(NamedTuple):
         evidence: (N, G, G) int8, positive where blocked, negative where free.
         visited: (N, G, G) uint8, 1 where the agent has stood.
         box: (N, 4) int64 rows [0, 1) and columns [2, 3) with evidence; empty where the first is the greater.
+        last: (N, 3) float64 x, z and heading when it last looked; NaN before.
         stale: (N,) bool, whether blocked cells have changed since the last plan.
         distance: (N, G, G) float32 planned metres to the goal; (N, 1, 1) without a plan.
         limit: (N,) float64 up to which distance the plan is final.
@@ -49,6 +57,7 @@ class Memory(NamedTuple):
     evidence: NDArray[np.int8]
     visited: NDArray[np.uint8]
     box: NDArray[np.int64]
+    last: NDArray[np.float64]
     stale: NDArray[np.bool_]
     distance: NDArray[np.float32]
     limit: NDArray[np.float64]
@@ -100,6 +109,8 @@ def _observe(
             j = math.floor(x * cells_per_metre) + size // 2
             if 0 <= i < size and 0 <= j < size:
                 before = evidence[i, j]
+                if before > MOST_BLOCKED:
+                    continue
                 known = before + (BLOCKED if height > step_height else FREE)
                 evidence[i, j] = min(max(known, MOST_FREE), MOST_BLOCKED)
                 changed = changed or (known > 0) != (before > 0)
@@ -117,6 +128,15 @@ def _cell(position: NDArray[np.float64], cells_per_metre: float, size: int) -> t
 
 
 @njit(cache=True, nogil=True)
+def _ran_into(
+    last: NDArray[np.float64], position: NDArray[np.float64], heading: float, forward: float, turn: float
+) -> bool:
+    """Whether an agent stepped forward since its `last` pose and something stopped it."""
+    moved = math.hypot(position[0] - last[0], position[1] - last[1])
+    return abs(heading - last[2]) < turn / 2 and moved < LEAST_COVERED * forward
+
+
+@njit(cache=True, nogil=True)
 def _observe_all(
     memory: Memory,
     which: NDArray[np.int64],
@@ -128,6 +148,7 @@ def _observe_all(
     predicted: bool,
     step_height: float,
     body_height: float,
+    motion: tuple[float, float],
     cells_per_metre: float,
 ) -> None:
     size = memory.evidence.shape[1]
@@ -140,6 +161,12 @@ def _observe_all(
         else:
             changed = _observe(*seen, step_height, body_height, cells_per_metre)
         here = _cell(positions[k], cells_per_metre, size)
+        if _ran_into(memory.last[n], positions[k], headings[k], *motion):
+            for side in range(-1, 2):
+                ahead = evidence, memory.box[n], positions[k], BUMP_AHEAD, side * BUMP_ASIDE, headings[k]
+                now, _ = add_evidence(*ahead, cells_per_metre, CERTAIN, (MOST_FREE, CERTAIN), here)
+                changed = changed or now
+        memory.last[n, :2], memory.last[n, 2] = positions[k], headings[k]
         if not memory.visited[n][here]:
             # What lies beside obstacles is cheaper once the agent has stood there.
             i, j = here
@@ -265,6 +292,7 @@ class ExploredMaps:
         step_height: float = 0.2,
         body_height: float = 1.5,
         reach: float = 30.0,
+        motion: tuple[float, float] = (0.0, 0.0),
     ) -> None:
         """Empty maps.
 
@@ -278,6 +306,8 @@ class ExploredMaps:
             step_height: Points up to this height in metres above the floor are walkable.
             body_height: Points above this height in metres do not matter.
             reach: How far from its start an agent is mapped, metres.
+            motion: Metres of a step forward and radians of a turn, by which an agent knows that something stopped it; 0
+                where it does not move by such steps.
         """
         self.size = size
         self._cells_per_metre = FINER * size / extent
@@ -288,6 +318,7 @@ class ExploredMaps:
             evidence=np.zeros((count, side, side), np.int8),
             visited=np.zeros((count, side, side), np.uint8),
             box=np.zeros((count, 4), np.int64),
+            last=np.full((count, 3), np.nan),
             stale=np.ones(count, np.bool_),
             distance=np.zeros((count, planned, planned), np.float32),
             limit=np.zeros(count),
@@ -300,6 +331,7 @@ class ExploredMaps:
         )
         self._camera, self._lenses = camera, np.zeros((count, 3))
         self._predicted, self._heights = predicted, (float(step_height), float(body_height))
+        self._motion = float(motion[0]), float(motion[1])
         self.reset(np.arange(count))
 
     def reset(self, which: NDArray[np.int64] | int, offset: CameraOffset | None = None) -> None:
@@ -311,6 +343,7 @@ class ExploredMaps:
         memory.evidence[which] = 0
         memory.visited[which] = 0
         memory.box[which] = np.array([memory.evidence.shape[1], 0] * 2)
+        memory.last[which] = np.nan
         memory.stale[which] = True
         memory.distance[which] = np.inf
 
@@ -334,7 +367,7 @@ class ExploredMaps:
         depth = np.ascontiguousarray(depth, np.float32)
         positions = np.ascontiguousarray(positions, np.float64)
         seen = depth, limit, positions, headings
-        rules = self._lenses, self._predicted, *self._heights
+        rules = self._lenses, self._predicted, *self._heights, self._motion
         _observe_all(self._memory, which, *seen, *rules, self._cells_per_metre)
 
     def egocentric(

@@ -39,6 +39,8 @@ def add_evidence(
 ) -> tuple[bool, tuple[int, int]]:
     """Add evidence to the cell at a place ahead and to the right of an agent, unless it is the `last` one again.
 
+    Evidence that is greater than `bounds` allow is certain, and stays.
+
     Returns:
         Whether the cell has become blocked, or is no longer, and which it is.
     """
@@ -49,6 +51,8 @@ def add_evidence(
     if (i, j) == last or not (0 <= i < size and 0 <= j < size):
         return False, (i, j)
     before = evidence[i, j]
+    if before > bounds[1]:
+        return False, (i, j)
     known = min(max(before + added, bounds[0]), bounds[1])
     evidence[i, j] = known
     box[0], box[1] = min(box[0], i), max(box[1], i + 1)
