@@ -10,6 +10,7 @@ from rooms import simple_place
 
 from envs.pointnav.env import FORWARD, LEFT, RIGHT, STOP, PointNav, PointNavTask
 from envs.pointnav.explored_map import LAYERS, PLAN_REACH, ExploredMaps
+from envs.pointnav.noise import NoiseSettings
 from envs.pointnav.range_scan import MARGIN, REACH
 from envs.pointnav.scene_episodes import AgentConfig, SceneEpisodes
 from envs.pointnav.vec_env import GOAL, PointNavVecEnv
@@ -119,35 +120,39 @@ def test_the_map_agrees_with_the_walkable_grid(appearance: str) -> None:
     assert agree / total > 0.8
 
 
-MOTION = (0.25, math.radians(10.0))
+def blocked_cells(maps: ExploredMaps) -> set[tuple[int, int]]:
+    """Cells of the world grid that are blocked."""
+    return {(int(i), int(j)) for i, j in np.argwhere(maps._memory.evidence[0] > 0)}
 
 
-def bumped(path: list[tuple[float, float, float]], motion: tuple[float, float] = MOTION) -> np.ndarray:
-    """(40, 40) blocked cells of an agent that had these poses (x, z, heading) and saw free floor up to a far wall."""
-    maps = ExploredMaps(1, 40, 14.0, Camera(size=64), OCCUPANCY, motion=motion)
-    for x, z, heading in path:
-        position, turned = np.array([[x, z]]), np.array([heading])
-        maps.update(ONE, wall(Camera(size=64), 6.0 + z), position, turned, 10.0)
-    return maps.egocentric(ONE, position, turned, NOWHERE)[0, 0]
+@pytest.mark.parametrize("predicted", [False, True])
+def test_what_stops_an_agent_is_blocked_until_it_stands_there(predicted: bool) -> None:
+    maps = ExploredMaps(1, 40, 14.0, Camera(size=64), OCCUPANCY, predicted=predicted)
+    free, step = wall(Camera(size=64), 9.9), np.array([0.25])
 
+    def look(z: float, asked: np.ndarray | None = None) -> None:
+        maps.update(ONE, free, np.array([[0.01, z]]), AHEAD, 9.0, asked)
 
-def test_what_stops_an_agent_that_does_not_see_it_is_blocked_and_stays_so() -> None:
-    stopped = [(0.0, 0.0, 0.0), (0.0, -0.25, 0.0), (0.0, -0.3, 0.0)]
-    near = bumped(stopped)[10:25]
-    # Before the agent, which stands between rows 19 and 20, and nowhere else.
-    rows, columns = np.nonzero(near)
-    assert set(rows + 10) == {19} and set(columns) <= {19, 20} and len(rows)
-    # Looking on from there, through it, changes nothing; where the agent gets to stand there is floor.
-    assert (bumped(stopped + [(0.0, -0.3, 0.2 * k) for k in range(1, 9)]) > 0).sum() >= near.astype(bool).sum()
-    assert bumped([*stopped, (0.0, -0.57, 0.0)])[10:25].astype(int).sum() < near.astype(int).sum()
-    # Turns, whole steps and those that slide, the first look, and agents that do not move by steps.
-    assert not bumped([(0.0, 0.0, 0.0), (0.0, 0.0, MOTION[1])])[10:25].any()
-    assert not bumped([(0.0, 0.0, 0.0), (0.0, -0.25, 0.0), (0.1, -0.4, 0.0)])[10:25].any()
-    assert not bumped(stopped, (0.0, 0.0))[10:25].any()
+    look(0.0)
+    look(-0.25, step)
+    look(-0.4, step)  # slid along something for more than half of the way
+    assert not blocked_cells(maps)
+    look(-0.45, step)
+    hit = blocked_cells(maps)
+    # Half a cell or so beyond the body, which ends 0.63 m from the start; a cell is 0.175 m wide.
+    middle = maps._memory.evidence.shape[1] // 2
+    assert {i - middle for i, _ in hit} == {math.floor(-0.72 / 0.175)} and {j - middle for _, j in hit} <= {-1, 0}
+    # From further back it is in view, and looked through; turning and stopping hit nothing.
+    for _ in range(30):
+        look(1.5)
+        look(1.5, np.zeros(1))
+    assert blocked_cells(maps) == hit
+    look(-0.72)
+    assert blocked_cells(maps) < hit
 
 
 @pytest.mark.parametrize("gps", [True, False])
-def test_agents_know_by_their_odometry_that_they_ran_into_something(gps: bool) -> None:
+def test_agents_know_by_their_odometry_that_something_stopped_them(gps: bool) -> None:
     place = simple_place(1)
     # So short-sighted a sensor sees nothing.
     task = PointNavTask(sensors=("explored",), explored_layers=OCCUPANCY, max_depth=0.01, gps=gps)
@@ -162,6 +167,16 @@ def test_agents_know_by_their_odometry_that_they_ran_into_something(gps: bool) -
     assert nav.observe()["explored"][0, 0, 18:20, 18:22].any() == gps
     nav.reset(ONE)
     assert not nav.observe()["explored"][0, 0].any()
+
+
+def test_noisy_turns_and_stops_are_no_collisions() -> None:
+    noise = NoiseSettings(actuation=1.0)
+    task = PointNavTask(sensors=("explored",), explored_layers=OCCUPANCY, max_depth=0.01, noise=noise)
+    nav = PointNav([simple_place(1)], task, Camera(size=16), 1, 0)
+    nav.reset(ONE)
+    for action in [LEFT, RIGHT, RIGHT] * 40 + [STOP]:
+        nav.step(np.array([action]))
+        assert not nav.observe()["explored"][0, 0].any()
 
 
 def layers_of(seen: np.ndarray) -> dict[str, np.ndarray]:

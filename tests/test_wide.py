@@ -16,7 +16,7 @@ from safetensors.numpy import load
 
 from agents.setup import without_randomisation
 from configs.compose import compose
-from envs.apartments.appearance import LIGHTS, SURFACES, camera_offset, open_above
+from envs.apartments.appearance import LIGHTS, SURFACES, camera_offset, without_some_ceilings
 from envs.apartments.generator import generate
 from envs.apartments.shape_changes import Changes
 from envs.apartments.wide_textures import COUNTS, RECIPES, wide_bank
@@ -81,7 +81,7 @@ def test_cameras_of_wide_apartments_stay_in_their_ranges_and_differ() -> None:
 def test_a_quarter_of_wide_apartments_has_no_ceiling_and_the_same_floor() -> None:
     whole = generate(1, "wide", bank=0)
     ceiling = whole.face_class == whole.class_names.index("ceiling")
-    opened = [open_above(seed, whole) for seed in range(200)]
+    opened = [without_some_ceilings(seed, whole) for seed in range(200)]
     without = [scene for scene in opened if scene is not whole]
     assert 0.17 < len(without) / 200 < 0.33
     for name in (*SHAPE[1:], "corner_uv", "corner_color", "face_texture"):

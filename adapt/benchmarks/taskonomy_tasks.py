@@ -84,6 +84,8 @@ def view(job: TaskonomyTask, inputs: Tensor, outputs: Tensor, labels: Labels) ->
     images = inputs[:, :3].permute(0, 2, 3, 1).cpu().numpy()
     sixteen_bit = labels[job.domain].dtype == torch.int32
     predicted = job.as_stored(outputs, sixteen_bit)
+    if sixteen_bit:  # What is as large as can be is no hole.
+        predicted = predicted.clip(max=INVALID - 1)
     if job.kind == "classification":
         label = job.target(labels, SCALING).float().cpu().numpy()
     elif job.kind == "segmentation":

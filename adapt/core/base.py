@@ -36,7 +36,7 @@ from configs.names import nearest
 from configs.registry import Registry
 from configs.writing import write_atomically
 
-WIDEST = 64  # Times the channels of an encoder that takes a width.
+WIDEST = 64  # Largest width: times an encoder's usual channels.
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 FORMAT_VERSION = 1
 

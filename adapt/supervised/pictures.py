@@ -30,6 +30,7 @@ from configs.writing import write_atomically
 
 FOLDER = "pictures"
 FIRST = 3  # Tasks that are drawn where none are named.
+MOST = 4  # Images that are drawn of each.
 CELL = 0.95  # Inches per picture, with its margin.
 CAPTION = (
     "Predictions of test images while further tasks are learned (Side-Tuning, Figure 4): input, after each task, label."
@@ -153,7 +154,7 @@ def _same_images(kept: Mapping[str, Mapping[str, Kept]]) -> dict[str, Mapping[st
 
 
 def draw(kept: Mapping[str, Mapping[str, Kept]], tasks: Sequence[str]) -> Figure:
-    """Side-Tuning's Figure 4: a block per task with a row per image and run, a column per number of tasks learned.
+    """Side-Tuning's Figure 4: a block per task, a row per image (`MOST`) and run, a column per number of tasks.
 
     Args:
         kept: by run and task; tasks in the order of the run.
@@ -162,7 +163,7 @@ def draw(kept: Mapping[str, Mapping[str, Kept]], tasks: Sequence[str]) -> Figure
     orders = [list(by_task) for by_task in kept.values()]
     count, alike = len(orders[0]), all(order == orders[0] for order in orders)
     columns = [f"{i}: {name}" if alike else f"{i} learned" for i, name in enumerate(orders[0], 1)]
-    images = len(next(iter(kept.values()))[tasks[0]].images)
+    images = min(MOST, *(len(by_task[tasks[0]].images) for by_task in kept.values()))
     rows = len(tasks) * (0.3 + images * len(kept))
     side = 1.0 + 0.08 * max(map(len, kept))
     figure = Figure(figsize=(CELL * (count + 2 + side), CELL * (rows + 0.3)))

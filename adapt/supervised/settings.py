@@ -57,7 +57,7 @@ class SupervisedSettings(Settings):
     tasks: tuple[str, ...] = ()
     test: Annotated[str, OneOf(*TESTS)] = "all"
     rigidity: bool = False
-    pictures: Annotated[int, Range(0, 1000)] = 0
+    pictures: Annotated[int, Range(0, 32)] = 0
     side_weights: str | None = None
     log_every: Count = 20
     wandb: str | None = None

@@ -202,7 +202,8 @@ class NavigationExtractor(BaseFeaturesExtractor):
     def _without_holes(self, depth: Tensor) -> Tensor:
         """Depth images in which what hit nothing (a gap in a scan, the sky) is as far as the sensor reaches.
 
-        Habitat's sensor gives the least depth there, which a network takes for a wall before the camera.
+        Habitat's sensor gives the least depth there, which a network takes for a wall before the camera. Where
+        ``env.task.min_depth`` is not 0, what is nearer than that is taken for a hole, too.
         """
         least, most = self.depth_bounds
         return depth.masked_fill(depth <= least, most)

@@ -1,4 +1,4 @@
-"""Domain randomisation: other materials, textures and light on an apartment whose shape stays as it is."""
+"""Domain randomisation: other materials, textures and light on an apartment whose walkable floor stays as it is."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ SURFACES = {"tinted": 0.2, "mixed": 0.35, "one kind": 0.3, "bare": 0.15}
 # How it is lit, and how often.
 LIGHTS = {"lamps": 0.3, "strong": 0.1, "coloured": 0.1, "none": 0.25, "sun": 0.25}
 
-# How often an apartment has no ceiling, as many scanned and modelled places have none.
-OPEN = 0.25
+# The share of apartments without a ceiling, as many scanned and modelled places have none.
+OPEN_SHARE = 0.25
 
 
 def check_appearance(name: str) -> None:
@@ -50,12 +50,12 @@ def camera_offset(seed: int) -> CameraOffset:
     return CameraOffset(float(height), float(pitch), float(10.0 * rng.integers(-2, 3)))
 
 
-def open_above(seed: int, scene: Scene) -> Scene:
-    """The scene of an apartment of wide appearance for agents: `OPEN` of them lose their ceiling.
+def without_some_ceilings(seed: int, scene: Scene) -> Scene:
+    """The scene of an apartment of wide appearance for agents, without its ceiling in a share `OPEN_SHARE` of them.
 
     Rays that go up then hit nothing: black in RGB, 0 in depth. Nobody walks on ceilings, so the walkable floor stays.
     """
-    if np.random.Generator(np.random.PCG64([_SALT, seed, 2])).random() >= OPEN:
+    if np.random.Generator(np.random.PCG64([_SALT, seed, 2])).random() >= OPEN_SHARE:
         return scene
     kept = scene.face_class != scene.class_names.index("ceiling")
     per_face = ("faces", "corner_uv", "corner_color", "face_texture", "face_class", "face_instance", "solid")

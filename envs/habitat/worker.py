@@ -132,13 +132,13 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], Any]):
         self._env: Any = None
         self._follower: Any = None
         self._steps, self._distance, self._active = 0, math.inf, False
+        self._ahead = 0.0  # metres that the newest action asked for
         self._identity = Identity("", "")
         self._explored: ExploredMaps | None = None
         if "explored" in task.sensors:
             size, extent, layers = task.explored_size, task.explored_extent, task.explored_layers
-            self._explored = ExploredMaps(
-                1, size, extent, camera, layers, predicted=task.predicts_depth, motion=task.known_steps
-            )
+            own = {} if (radius := dict(settings.body)["radius"]) is None else {"radius": float(radius)}
+            self._explored = ExploredMaps(1, size, extent, camera, layers, predicted=task.predicts_depth, **own)
         self._predict_depth = predictor_of(task, predict_depth)
 
     def start(self) -> str:
@@ -197,6 +197,7 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], Any]):
         self._identity = Identity(scene_name(episode.scene_id), str(episode.episode_id))
         self._start_distance = self._distance = float(self._env.get_metrics()["distance_to_goal"])
         self._trail = np.zeros((1, self.task.max_steps + 1, 2), np.float32)
+        self._ahead = 0.0
         if self._explored is not None:
             self._explored.reset(0)
         self._note_position()
@@ -206,7 +207,7 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], Any]):
         """Act once; after the episode's end ``info["nav"]`` holds its record (`envs.pointnav.env.PointNav.step`)."""
         if not self._active:
             return self._nothing(), 0.0, False, False, {"state": self._state()}
-        stopped, asked = self._asked(action)
+        stopped, self._ahead, asked = self._asked(action)
         seen = self._env.step(asked)
         metrics = self._env.get_metrics()
         before, now = self._distance, float(metrics["distance_to_goal"])
@@ -223,17 +224,17 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], Any]):
             info["is_success"] = bool(metrics["success"])
         return self._observe(seen), reward, over and stopped, over and not stopped, info
 
-    def _asked(self, action: Any) -> tuple[bool, Any]:
-        """Whether an action is STOP, and what it is for Habitat-Lab."""
+    def _asked(self, action: Any) -> tuple[bool, float, Any]:
+        """Whether an action is STOP, how many metres ahead it asks for, and what it is for Habitat-Lab."""
         if self.task.continuous:
             linear, angular = (float(v) for v in action)
             arguments = {"linear_velocity": linear, "angular_velocity": angular}
-            stopped = bool(self.task.velocity.motions([action]).stop[0])
-            return stopped, {"action": VELOCITY, "action_args": arguments}
+            motions = self.task.velocity.motions([action])
+            return bool(motions.stop[0]), float(motions.ahead[0]), {"action": VELOCITY, "action_args": arguments}
         chosen = self.task.discrete_actions[int(action)]
         if self.task.variant == "side_tuning" and self._distance < self.task.success_distance:
             chosen = STOP
-        return chosen == STOP, NAMES[chosen]
+        return chosen == STOP, self.task.forward * (chosen == FORWARD), NAMES[chosen]
 
     def render(self) -> NDArray[np.uint8]:
         """(S, S, 3) uint8, what the agent sees."""
@@ -323,7 +324,7 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], Any]):
                 depth = self._predict_depth(np.asarray(seen["rgb"])[None])
             else:
                 depth = np.asarray(seen["depth"], np.float32)[None, :, :, 0] * np.float32(limit)
-            self._explored.update(which, depth, moved, heading, limit)
+            self._explored.update(which, depth, moved, heading, limit, np.array([self._ahead]))
             goal -= self._trail[0, 0]
             out["explored"] = self._explored.egocentric(which, moved, heading, goal)[0]
         return out

@@ -62,7 +62,8 @@ class PointNavTask(Settings):
         explored_layers: What it shows: blocked and free floor, goal, visited floor, plan (the way on what was seen).
         explored_from: depth: what the agent's depth sensor measures; predicted: depth predicted from RGB alone by the
             frozen encoder depth_zbuffer and its decoder.
-        min_depth: Lower bound to which depths are clipped, metres; pixels without a hit have depth 0.
+        min_depth: Lower bound to which depths are clipped, metres; pixels without a hit have depth 0. Our policies take
+            what is at the bound for such pixels, and so for far away: nothing should come nearer.
         max_depth: Upper bound to which depths are clipped, metres (Habitat: 10).
         normalize_depth: Whether depths are mapped from [min_depth, max_depth] to [0, 1]; else they stay in metres.
         gps: False: the goal is given at the start only, and agents reckon where they are from the motions they intended
@@ -126,11 +127,6 @@ class PointNavTask(Settings):
     def discrete_actions(self) -> tuple[int, ...]:
         """Habitat's action for each index of the discrete action space."""
         return (STOP, FORWARD, LEFT, RIGHT) if self.variant == "habitat" else (FORWARD, LEFT, RIGHT)
-
-    @property
-    def known_steps(self) -> tuple[float, float]:
-        """Metres of a step forward and radians of a turn, by which agents know that something stopped them; else 0."""
-        return (self.forward, self.turn_radians) if self.gps and not self.continuous else (0.0, 0.0)
 
     @property
     def expert_steps(self) -> tuple[float, float]:
@@ -281,10 +277,12 @@ class PointNav:
         self._explored: ExploredMaps | None = None
         if "explored" in task.sensors:
             shown = task.explored_size, task.explored_extent
+            radius = self.scenes[0].grid.radius
             self._explored = ExploredMaps(
-                count, *shown, camera, task.explored_layers, predicted=task.predicts_depth, motion=task.known_steps
+                count, *shown, camera, task.explored_layers, predicted=task.predicts_depth, radius=radius
             )
         self._explored_at = np.full(count, -1, np.int64)
+        self._asked = np.zeros(count)  # metres ahead, of the newest step
         self._predict_depth = predictor_of(task, predict_depth)
         self._pixels = task.cameras
         self.renderer: Renderer | None = make_renderer([p.scene for p in self.scenes], device) if self._pixels else None
@@ -323,6 +321,7 @@ class PointNav:
             if self._explored is not None:
                 self._explored.reset(n, self.scenes[key[0]].camera)
                 self._explored_at[n] = -1
+                self._asked[n] = 0.0
 
     def episode(self, agent: int) -> Episode:
         """The episode an agent is in."""
@@ -351,6 +350,7 @@ class PointNav:
         motions = self._motions(np.asarray(actions))
         before = a.distance.copy()
         self._move(motions)
+        self._asked[:] = motions.ahead
         success = measures.success(motions.stop, a.distance, task.success_distance)
         rewards = measures.nav_reward(before, a.distance, success, task.success_reward)
         rewards = np.where(a.active, rewards, 0.0)
@@ -482,12 +482,15 @@ class PointNav:
         positions, headings = self._poses(rows)
         start = a.trail[rows, 0]
         moved, goals = positions - start, a.goal[rows][:, [0, 2]] - start
-        new = self._explored_at[rows] != a.steps[rows]
+        since = a.steps[rows] - self._explored_at[rows]
+        new = since != 0
+        # Dead reckoning does not know that something stopped the agent, nor can two steps be told apart.
+        asked = np.where(since == 1, self._asked[rows], 0.0) if self.task.gps else np.zeros(len(rows))
         self._explored_at[rows] = a.steps[rows]
         if new.any():
             predict = self._predict_depth
             depth = frames["depth"][new] if predict is None else predict(frames["rgb"][new])
-            maps.update(rows[new], depth, moved[new], headings[new], self.task.max_depth)
+            maps.update(rows[new], depth, moved[new], headings[new], self.task.max_depth, asked[new])
         return maps.egocentric(rows, moved, headings, goals)
 
     def _pointgoal(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:

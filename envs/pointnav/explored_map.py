@@ -3,8 +3,8 @@
 The usual map of embodied navigation (for example Chaplot et al. 2020, "Learning to Explore using Active Neural SLAM",
 there learned): each depth pixel is projected to a point in the world; points as high as the agent's body block their
 cell, points lower than a step free it. Counts per cell make the map robust where depth is noisy. Predicted depth is
-read column by column instead (`envs.pointnav.range_scan`). As there, what stops an agent blocks the cells before it,
-seen or not; the map also holds the goal and where the agent has been, and paths to the goal are planned on it
+read column by column instead (`envs.pointnav.range_scan`). As in Active Neural SLAM, collisions block the cells before
+the agent, the map also holds the goal and where the agent has been, and paths to the goal are planned on it
 (`envs.pointnav.map_planner`).
 """
 
@@ -33,12 +33,12 @@ FINER = 2
 # Evidence that one point adds, and its bounds: a wall that was seen is not wiped out by the floor before it.
 BLOCKED, FREE = 2, -1
 MOST_BLOCKED, MOST_FREE = 24, -12
-# What an agent ran into stays blocked until it stands there: it may be too low, or too thin, to be seen from there.
-CERTAIN = 127
-# Where that is: metres ahead of the agent's middle, and to either side.
-BUMP_AHEAD, BUMP_ASIDE = 0.27, 0.1
-# A step forward on which less than this share of its length was covered ran into something, and did not slide along it.
+# Where an agent collided stays blocked until it stands there: what stopped it may be too low or too thin to be seen.
+COLLISION = 127
+# A motion of which less than this share was covered was stopped, and did not slide along.
 LEAST_COVERED = 0.5
+# The blocked cells lie this far beyond the agent's body and to either side, metres.
+BEYOND, ASIDE = 0.09, 0.1
 
 
 class Memory(NamedTuple):
@@ -48,7 +48,7 @@ class Memory(NamedTuple):
         evidence: (N, G, G) int8, positive where blocked, negative where free.
         visited: (N, G, G) uint8, 1 where the agent has stood.
         box: (N, 4) int64 rows [0, 1) and columns [2, 3) with evidence; empty where the first is the greater.
-        last: (N, 3) float64 x, z and heading when it last looked; NaN before.
+        last: (N, 2) float64 where it last looked from; NaN before.
         stale: (N,) bool, whether blocked cells have changed since the last plan.
         distance: (N, G, G) float32 planned metres to the goal; (N, 1, 1) without a plan.
         limit: (N,) float64 up to which distance the plan is final.
@@ -128,12 +128,26 @@ def _cell(position: NDArray[np.float64], cells_per_metre: float, size: int) -> t
 
 
 @njit(cache=True, nogil=True)
-def _ran_into(
-    last: NDArray[np.float64], position: NDArray[np.float64], heading: float, forward: float, turn: float
+def _collide(
+    evidence: NDArray[np.int8],
+    box: NDArray[np.int64],
+    last: NDArray[np.float64],
+    position: NDArray[np.float64],
+    heading: float,
+    asked: float,
+    radius: float,
+    cells_per_metre: float,
+    here: tuple[int, int],
 ) -> bool:
-    """Whether an agent stepped forward since its `last` pose and something stopped it."""
+    """Block the cells before an agent that something stopped on a motion forward; returns whether they were not yet."""
     moved = math.hypot(position[0] - last[0], position[1] - last[1])
-    return abs(heading - last[2]) < turn / 2 and moved < LEAST_COVERED * forward
+    changed = False
+    if moved < LEAST_COVERED * asked:
+        for side in range(-1, 2):
+            ahead = evidence, box, position, radius + BEYOND, side * ASIDE, heading
+            now, _ = add_evidence(*ahead, cells_per_metre, COLLISION, (MOST_FREE, COLLISION), here)
+            changed = changed or now
+    return changed
 
 
 @njit(cache=True, nogil=True)
@@ -144,11 +158,12 @@ def _observe_all(
     limit: float,
     positions: NDArray[np.float64],
     headings: NDArray[np.float64],
+    asked: NDArray[np.float64],
     lenses: NDArray[np.float64],
     predicted: bool,
     step_height: float,
     body_height: float,
-    motion: tuple[float, float],
+    radius: float,
     cells_per_metre: float,
 ) -> None:
     size = memory.evidence.shape[1]
@@ -161,12 +176,9 @@ def _observe_all(
         else:
             changed = _observe(*seen, step_height, body_height, cells_per_metre)
         here = _cell(positions[k], cells_per_metre, size)
-        if _ran_into(memory.last[n], positions[k], headings[k], *motion):
-            for side in range(-1, 2):
-                ahead = evidence, memory.box[n], positions[k], BUMP_AHEAD, side * BUMP_ASIDE, headings[k]
-                now, _ = add_evidence(*ahead, cells_per_metre, CERTAIN, (MOST_FREE, CERTAIN), here)
-                changed = changed or now
-        memory.last[n, :2], memory.last[n, 2] = positions[k], headings[k]
+        stopped = memory.box[n], memory.last[n], positions[k], headings[k], asked[k], radius, cells_per_metre, here
+        changed = _collide(evidence, *stopped) or changed
+        memory.last[n] = positions[k]
         if not memory.visited[n][here]:
             # What lies beside obstacles is cheaper once the agent has stood there.
             i, j = here
@@ -292,7 +304,7 @@ class ExploredMaps:
         step_height: float = 0.2,
         body_height: float = 1.5,
         reach: float = 30.0,
-        motion: tuple[float, float] = (0.0, 0.0),
+        radius: float = 0.18,
     ) -> None:
         """Empty maps.
 
@@ -306,8 +318,7 @@ class ExploredMaps:
             step_height: Points up to this height in metres above the floor are walkable.
             body_height: Points above this height in metres do not matter.
             reach: How far from its start an agent is mapped, metres.
-            motion: Metres of a step forward and radians of a turn, by which an agent knows that something stopped it; 0
-                where it does not move by such steps.
+            radius: Of the agents, metres: what they collide with lies so far before them.
         """
         self.size = size
         self._cells_per_metre = FINER * size / extent
@@ -318,7 +329,7 @@ class ExploredMaps:
             evidence=np.zeros((count, side, side), np.int8),
             visited=np.zeros((count, side, side), np.uint8),
             box=np.zeros((count, 4), np.int64),
-            last=np.full((count, 3), np.nan),
+            last=np.full((count, 2), np.nan),
             stale=np.ones(count, np.bool_),
             distance=np.zeros((count, planned, planned), np.float32),
             limit=np.zeros(count),
@@ -331,7 +342,7 @@ class ExploredMaps:
         )
         self._camera, self._lenses = camera, np.zeros((count, 3))
         self._predicted, self._heights = predicted, (float(step_height), float(body_height))
-        self._motion = float(motion[0]), float(motion[1])
+        self._radius = float(radius)
         self.reset(np.arange(count))
 
     def reset(self, which: NDArray[np.int64] | int, offset: CameraOffset | None = None) -> None:
@@ -354,8 +365,9 @@ class ExploredMaps:
         positions: NDArray[np.float64],
         headings: NDArray[np.float64],
         limit: float,
+        asked: NDArray[np.float64] | None = None,
     ) -> None:
-        """Integrate the given agents' depth images.
+        """Integrate the given agents' depth images, and what stopped them on the way here.
 
         Args:
             which: (n,) agents.
@@ -363,11 +375,13 @@ class ExploredMaps:
             positions: (n, 2) x and z in metres from the episode's start.
             headings: (n,) radians, positive to the left, in the frame of `positions`.
             limit: Depth in metres from which on the sensor is clipped.
+            asked: (n,) metres ahead that they meant to move since they last looked, at their heading of now; 0 and less
+                where they turned or stopped, and None for all, say nothing of obstacles.
         """
         depth = np.ascontiguousarray(depth, np.float32)
         positions = np.ascontiguousarray(positions, np.float64)
-        seen = depth, limit, positions, headings
-        rules = self._lenses, self._predicted, *self._heights, self._motion
+        seen = depth, limit, positions, headings, np.zeros(len(which)) if asked is None else asked
+        rules = self._lenses, self._predicted, *self._heights, self._radius
         _observe_all(self._memory, which, *seen, *rules, self._cells_per_metre)
 
     def egocentric(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from configs.array_cache import ArrayCache, Arrays, code_version
-from envs.apartments.appearance import open_above
+from envs.apartments.appearance import without_some_ceilings
 from envs.apartments.generator import CLASS_NAMES, generate, textures_of
 from envs.navgrid.geodesics import PathTree
 from envs.navgrid.grid import GeodesicField, NavGrid
@@ -40,12 +40,12 @@ class SceneCache:
         self.arrays = ArrayCache("apartments", _code())
 
     def scene(self, number: int, appearance: str, body: AgentConfig) -> tuple[Scene, NavGrid]:
-        """An apartment (`generate`, and `open_above` if it is wide) and where an agent of this size can walk in it."""
+        """An apartment, if it is wide by `without_some_ceilings`, and where an agent of this size can walk in it."""
 
         def make() -> tuple[Scene, NavGrid]:
             scene = generate(number, appearance)
             if appearance == "wide":
-                scene = open_above(number, scene)
+                scene = without_some_ceilings(number, scene)
             return scene, NavGrid.build(scene, **asdict(body))
 
         name, key = _scene_key(number, appearance, body)
