@@ -93,6 +93,24 @@ def test_the_explored_map_is_the_embedded_one(rooms: Path) -> None:
         theirs.close()
 
 
+def test_collisions_block_the_embedded_cells(rooms: Path) -> None:
+    # So short-sighted a sensor sees nothing.
+    made = settings(rooms, task={"sensors": ["explored"], "explored_layers": ["blocked"], "max_depth": 0.01})
+    task, camera = rules(made)
+    theirs = HabitatVecEnv(make_scenes(made), task, camera, 1, None)
+    mine = PointNavVecEnv(ours(rooms, made), task, camera, 1, None)
+    blocked = 0
+    try:
+        actions = np.array([[1]] * 50 + [[2]] * 9)
+        for a, b in zip(play(theirs, actions), play(mine, actions), strict=True):
+            assert (a[0]["explored"] != b[0]["explored"]).sum() <= 2
+            assert a[0]["explored"].any() == b[0]["explored"].any()
+            blocked += int(b[0]["explored"].any())
+        assert blocked > 20
+    finally:
+        theirs.close()
+
+
 def test_maps_from_predicted_depth_are_the_embedded_ones(rooms: Path) -> None:
     made = settings(
         rooms, task={"sensors": ["explored"], "explored_from": "predicted", "explored_layers": ["blocked", "free"]}

@@ -162,7 +162,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     base = make_base(cfg, benchmark)
     tasks = choose_tasks(benchmark.tasks(Path(cfg.data)), list(cfg.tasks))
     stage = make_stage(cfg, plan) if cfg.protocol == "two_stage" else None
-    keep = keeper(Path(cfg.run), cfg.pictures, tasks) if cfg.protocol == "sequential" else None
+    keep = keeper(Path(cfg.run), cfg.pictures, tasks)
     total = sum(expected_images(each, tasks) for each in (plan, stage) if each)
     run = Run(Path(cfg.run), cfg, cfg.resume)
     try:

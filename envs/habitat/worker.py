@@ -319,7 +319,8 @@ class HabitatAgent(gymnasium.Env[dict[str, NDArray[Any]], Any]):
             out["map"] = image[0]
         if self._explored is not None:
             moved = (self._trail[0, self._steps] - self._trail[0, 0]).astype(np.float64)[None]
-            which, heading, limit = np.array([0]), self._heading()[None], self.task.max_depth
+            which, heading = np.array([0]), self._heading()[None]
+            limit = float(np.float32(self.task.max_depth))  # in single precision, as what the sensor clips at it
             if self._predict_depth is not None:
                 depth = self._predict_depth(np.asarray(seen["rgb"])[None])
             else:
