@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -66,6 +67,21 @@ class Room:
     polygon: NDArray[np.float32]
 
 
+# What a scene has of each face: shape behind the number of faces, and type; some may be None.
+PER_FACE: Mapping[str, tuple[tuple[int, ...], type[np.generic]]] = {
+    "faces": ((3,), np.int32),
+    "corner_uv": ((3, 2), np.float32),
+    "corner_color": ((3, 3), np.uint8),
+    "face_texture": ((), np.int32),
+    "face_class": ((), np.int32),
+    "face_instance": ((), np.int32),
+    "solid": ((), np.bool_),
+    "one_sided": ((), np.bool_),
+    "cutoff": ((), np.uint8),
+}
+OPTIONAL = ("one_sided", "cutoff")
+
+
 @dataclass(frozen=True, eq=False)
 class Scene:
     """A static triangle mesh in metres, +Y up (the axes of glTF and Habitat), with what the sensors need.
@@ -113,18 +129,9 @@ class Scene:
     def __post_init__(self) -> None:
         """Check shapes, dtypes and index ranges."""
         count = len(self.faces)
-        expected = {
-            "vertices": ((len(self.vertices), 3), np.float32),
-            "faces": ((count, 3), np.int32),
-            "corner_uv": ((count, 3, 2), np.float32),
-            "corner_color": ((count, 3, 3), np.uint8),
-            "face_texture": ((count,), np.int32),
-            "face_class": ((count,), np.int32),
-            "face_instance": ((count,), np.int32),
-            "solid": ((count,), np.bool_),
-        }
-        optional = {"one_sided": np.bool_, "cutoff": np.uint8}
-        expected |= {name: ((count,), dtype) for name, dtype in optional.items() if getattr(self, name) is not None}
+        expected: dict[str, tuple[tuple[int, ...], type[np.generic]]]
+        expected = {"vertices": ((len(self.vertices), 3), np.float32)}
+        expected |= {name: ((count, *PER_FACE[name][0]), PER_FACE[name][1]) for name in self._per_face()}
         for name, (shape, dtype) in expected.items():
             array = getattr(self, name)
             if array.shape != shape or array.dtype != dtype:
@@ -143,3 +150,11 @@ class Scene:
             raise ValueError(f"scene {self.name}: face_texture points outside the {len(self.textures)} textures")
         if self.face_class.min() < 0 or self.face_class.max() >= len(self.class_names):
             raise ValueError(f"scene {self.name}: face_class points outside the {len(self.class_names)} classes")
+
+    def _per_face(self) -> list[str]:
+        """Names of the arrays of `PER_FACE` that this scene has."""
+        return [name for name in PER_FACE if name not in OPTIONAL or getattr(self, name) is not None]
+
+    def with_faces(self, kept: NDArray[np.bool_]) -> Scene:
+        """The scene with those of its faces alone for which `kept`, (F,), is True; all vertices stay."""
+        return replace(self, **{name: getattr(self, name)[kept] for name in self._per_face()})

@@ -57,9 +57,7 @@ def without_some_ceilings(seed: int, scene: Scene) -> Scene:
     """
     if np.random.Generator(np.random.PCG64([_SALT, seed, 2])).random() >= OPEN_SHARE:
         return scene
-    kept = scene.face_class != scene.class_names.index("ceiling")
-    per_face = ("faces", "corner_uv", "corner_color", "face_texture", "face_class", "face_instance", "solid")
-    return replace(scene, **{name: getattr(scene, name)[kept] for name in per_face})
+    return scene.with_faces(scene.face_class != scene.class_names.index("ceiling"))
 
 
 def dress(rng: np.random.Generator, parts: Triangles, bank: int) -> Triangles:
